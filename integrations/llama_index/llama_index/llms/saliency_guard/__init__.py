@@ -1,0 +1,4 @@
+"""saliency-guard for LlamaIndex (a skeleton: nothing is here yet)."""
+
+__version__ = "0.1.0"
+__all__ = ["__version__"]

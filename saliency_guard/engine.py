@@ -1,0 +1,313 @@
+"""A prompt being continued by a model: prefill, steps, scored chunks, and the cache between them.
+
+Every call leaves the model as it found it, so that a caller may stop between any two of them.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache, PreTrainedModel
+
+from saliency_guard.attention import Gains, Tape, attending
+from saliency_guard.errors import ConfigError, InputError, NonFiniteError, UnsupportedModelError
+from saliency_guard.layout import PromptLayout, prompt_layout
+from saliency_guard.locore import LayerChoice, LocoREConfig, gains
+
+_LOCKS: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
+_LOCKS_GUARD = threading.Lock()
+
+
+def resolve_layers(choice: LayerChoice | None, depth: int) -> tuple[int, ...]:
+    """Layer indices from a choice: None is all, a tuple of two fractions a half-open range, a list itself.
+
+    Fractions ``a, b`` mean layers ``floor(a * depth)`` to ``ceil(b * depth) - 1``.
+
+    Raises:
+        ConfigError: if the choice names no layer, or one that is not there.
+    """
+    if choice is None:
+        return tuple(range(depth))
+    if isinstance(choice, tuple):
+        low, high = choice
+        # A fraction is meant as written: 0.1 * 30 is 3, whatever floating point makes of it.
+        picked = tuple(range(math.floor(low * depth + 1e-9), math.ceil(high * depth - 1e-9)))
+    else:
+        picked = tuple(sorted({layer + depth if layer < 0 else layer for layer in choice}))
+    if not picked or picked[0] < 0 or picked[-1] >= depth:
+        msg = f"layers={choice!r} does not name layers of a model with {depth} layers (0 to {depth - 1})"
+        raise ConfigError(msg)
+    return picked
+
+
+@contextmanager
+def undisturbed(model: PreTrainedModel) -> Iterator[None]:
+    """Run a model for inference and put back what that changes: training flags, grad mode, rope state.
+
+    One thread at a time per model: the configuration of its attention is shared by all.
+    """
+    with _LOCKS_GUARD:
+        lock = _LOCKS.setdefault(model, threading.RLock())
+    with lock, torch.inference_mode(mode=False), torch.no_grad():
+        training = [module for module in model.modules() if module.training]
+        # Models with multimodal rotary positions keep an offset from the last prompt on themselves.
+        roped = [(module, module.rope_deltas) for module in model.modules() if "rope_deltas" in vars(module)]
+        try:
+            for module in training:
+                module.training = False
+            yield
+        finally:
+            for module in training:
+                module.training = True
+            for module, deltas in roped:
+                module.rope_deltas = deltas
+
+
+@dataclass(slots=True, eq=False)
+class Chunk:
+    """Several known tokens run at once.
+
+    Attributes:
+        logits: ``[n, V]``, row t predicts what follows token t; in the graph where there is a tape.
+        first_query: position of row 0.
+        tape: the target layers' records, or None.
+    """
+
+    logits: Tensor
+    first_query: int
+    tape: Tape | None
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return self.logits.shape[0]
+
+
+class Session:
+    """One prompt of one model, and how far it has been continued.
+
+    After construction the cache holds the prompt without its last token: that token is the first row
+    of the first chunk, since it is the one that predicts the first output token.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        inputs: Mapping[str, Any],
+        *,
+        locore: LocoREConfig | None = None,
+        layout: PromptLayout | None = None,
+    ) -> None:
+        self.model = model
+        self.inputs = unpadded(inputs)
+        self.layout = layout or prompt_layout(model.config, self.inputs)
+        self.depth: int = model.config.get_text_config().num_hidden_layers
+        self._locore = locore if locore is not None and locore.beta > 0 else None
+        self._gain_layers = frozenset(resolve_layers(locore.layers, self.depth)) if locore is not None else frozenset()
+        last = int(self.inputs["input_ids"][0, -1])
+        if self.layout.spans and self.layout.spans[-1].stop == self.layout.length and not _is_text(self.layout):
+            msg = "the prompt ends with an image: the token that predicts the answer must be text"
+            raise InputError(msg)
+        self.last_prompt_token = last
+        self._cache = DynamicCache()  # Without a config it keeps whole sequences, so that it can be cropped.
+        self._rope_delta: Tensor | None = None
+        self._prefill()
+
+    @property
+    def length(self) -> int:
+        """Positions in the cache."""
+        return int(self._cache.get_seq_length())
+
+    @property
+    def prompt_length(self) -> int:
+        """Positions of the prompt; the first output token has this position."""
+        return self.layout.length
+
+    def _prefill(self) -> None:
+        with undisturbed(self.model):
+            ropes = [module for module in self.model.modules() if "rope_deltas" in vars(module)]
+            for module in ropes:
+                module.rope_deltas = None
+            self._forward(self.inputs)
+            if ropes:
+                self._rope_delta = ropes[0].rope_deltas
+        if not isinstance(self._cache.layers[0].keys, Tensor) or self.length != self.prompt_length:
+            msg = f"{type(self.model).__name__} does not fill a key-value cache that can be cropped"
+            raise UnsupportedModelError(msg)
+        self.crop(self.prompt_length - 1)
+
+    def _forward(self, inputs: Mapping[str, Any], *, keep: int = 1) -> Tensor:
+        """Run the model over its cache; ``[n, V]`` logits of the last ``keep`` positions."""
+        extra = {"logits_to_keep": keep} if "logits_to_keep" in _parameters(self.model) else {}
+        logits: Tensor = self.model(**inputs, past_key_values=self._cache, use_cache=True, **extra).logits
+        return logits[0, -keep:]
+
+    def run(self, tokens: Sequence[int], *, layers: tuple[int, ...] | None = None) -> Chunk:
+        """Feed tokens after what is cached.
+
+        Args:
+            tokens: known token ids; row t of the result is the query at ``self.length + t``.
+            layers: target layers to keep on tape; None runs without gradient.
+
+        Raises:
+            NonFiniteError: if the logits are NaN or infinite.
+            UnsupportedModelError: if a target layer's attention did not come past.
+        """
+        first, count = self.length, len(tokens)
+        ids = torch.tensor([list(tokens)], device=self.inputs["input_ids"].device)
+        positions = torch.arange(first, first + count, device=ids.device)[None]
+        if self._rope_delta is not None:
+            positions = (positions + self._rope_delta.to(ids.device)).expand(3, 1, count)
+        tape = Tape(layers) if layers is not None else None
+        try:
+            with undisturbed(self.model), attending(self.model, tape=tape, gains=self._gains(first, count)):
+                logits = self._forward({"input_ids": ids, "position_ids": positions}, keep=count)
+        except BaseException:
+            self._truncate(first)
+            raise
+        # The newest keys and values carry the graph of this pass; what stays in the cache must not.
+        for layer in self._cache.layers:
+            layer.keys, layer.values = layer.keys.detach(), layer.values.detach()
+        _check_finite(logits, self.model)
+        if tape is not None:
+            check_tape(tape, self.model)
+        return Chunk(logits, first, tape)
+
+    def _gains(self, first: int, count: int) -> Gains | None:
+        if self._locore is None:
+            return None
+        factors = gains(self._locore, first, count, self.prompt_length)
+        if factors is None:
+            return None
+        device = self.inputs["input_ids"].device
+        return Gains(factors.to(device), self._gain_layers, self._locore.renormalize)
+
+    def crop(self, length: int) -> None:
+        """Forget everything from position ``length`` on."""
+        if length < self.length:
+            self._cache.crop(length - self.length)
+
+    def _truncate(self, length: int) -> None:
+        """Bring all layers back to ``length``, also where a pass broke off between two layers."""
+        for layer in self._cache.layers:
+            if isinstance(layer.keys, Tensor):
+                layer.keys, layer.values = layer.keys[:, :, :length].detach(), layer.values[:, :, :length].detach()
+
+
+def run_whole(
+    model: PreTrainedModel,
+    inputs: Mapping[str, Any],
+    tokens: Sequence[int],
+    tape: Tape,
+    *,
+    prompt_length: int,
+    locore: LocoREConfig | None,
+) -> Tensor:
+    """Prompt and answer in one pass without a cache, everything above the lowest target layer in the graph.
+
+    Needed where every row of a layer matters (the full map, the matrix norm); costs what a training
+    step of the whole sequence costs.
+
+    Returns:
+        ``[len(tokens), V]`` logits; row t predicts ``tokens[t]``.
+    """
+    whole = extended(inputs, tokens[:-1])
+    length = prompt_length + len(tokens) - 1
+    factors = None
+    if locore is not None and locore.beta > 0:
+        depth = model.config.get_text_config().num_hidden_layers
+        found = gains(locore, 0, length, prompt_length)
+        if found is not None:
+            device = whole["input_ids"].device
+            factors = Gains(found.to(device), frozenset(resolve_layers(locore.layers, depth)), locore.renormalize)
+    with undisturbed(model), attending(model, tape=tape, gains=factors):
+        for module in model.modules():
+            if "rope_deltas" in vars(module):
+                module.rope_deltas = None
+        extra = {"logits_to_keep": len(tokens)} if "logits_to_keep" in _parameters(model) else {}
+        logits = model(**whole, use_cache=False, **extra).logits[0, -len(tokens) :]
+    _check_finite(logits, model)
+    check_tape(tape, model)
+    return logits
+
+
+def unpadded(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """One prompt's inputs without left padding and without a mask that masks nothing.
+
+    Raises:
+        InputError: if there is no ``input_ids``, it is no single prompt, or it is padded on the right.
+    """
+    ids = inputs.get("input_ids")
+    if not isinstance(ids, Tensor) or ids.ndim != 2 or ids.shape[1] == 0:
+        msg = "inputs must hold input_ids of shape [1, P], as the processor returns them with return_tensors='pt'"
+        raise InputError(msg)
+    if ids.shape[0] != 1:
+        msg = f"one prompt at a time: input_ids has batch size {ids.shape[0]}"
+        raise InputError(msg)
+    kept = {name: value for name, value in inputs.items() if value is not None}
+    mask = kept.pop("attention_mask", None)
+    if mask is None or bool((mask != 0).all()):
+        return kept
+    seen = (mask[0] != 0).to(torch.int8)
+    if bool((seen.diff() < 0).any()):
+        msg = "the prompt is padded on the right or masked inside: the answer has to follow it (padding_side='left')"
+        raise InputError(msg)
+    return {
+        name: value[:, seen.bool()] if _per_position(value, ids) else value for name, value in kept.items()
+    }
+
+
+def extended(inputs: Mapping[str, Any], tokens: Sequence[int]) -> dict[str, Any]:
+    """The inputs of prompt and tokens together; what tells kinds of positions apart says text for the tokens."""
+    ids = inputs["input_ids"]
+    added = torch.tensor([list(tokens)], dtype=ids.dtype, device=ids.device)
+    result = dict(inputs)
+    for name, value in inputs.items():
+        if name == "input_ids":
+            result[name] = torch.cat([ids, added], dim=1)
+        elif _per_position(value, ids):
+            result[name] = torch.cat([value, torch.zeros_like(added, dtype=value.dtype)], dim=1)
+    return result
+
+
+def check_tape(tape: Tape, model: PreTrainedModel) -> None:
+    """Raise `UnsupportedModelError` where a target layer's attention did not come past."""
+    missing = [layer for layer in tape.layers if layer not in tape.records]
+    if missing:
+        msg = (
+            f"layers {missing} of {type(model).__name__} do not use transformers' attention interface, so their "
+            "saliency cannot be read: choose other layers in SaliencyConfig(layers=[...])"
+        )
+        raise UnsupportedModelError(msg)
+
+
+def _check_finite(logits: Tensor, model: PreTrainedModel) -> None:
+    # Ruled-out tokens may be -inf in a model's own logits; NaN and +inf never mean anything.
+    if bool(torch.isnan(logits).any()) or bool((logits == torch.inf).any()):
+        msg = (
+            f"{type(model).__name__} returned NaN or infinite logits in {logits.dtype}: load it in float32 or "
+            "bfloat16, and check the weights"
+        )
+        raise NonFiniteError(msg)
+
+
+def _per_position(value: Any, ids: Tensor) -> bool:
+    return isinstance(value, Tensor) and value.shape == ids.shape
+
+
+def _is_text(layout: PromptLayout) -> bool:
+    """Whether the span the prompt ends with is a named span of text."""
+    return not layout.spans[-1].source.startswith(("image_", "video_"))
+
+
+def _parameters(model: PreTrainedModel) -> frozenset[str]:
+    return frozenset(inspect.signature(type(model).forward).parameters)

@@ -1,0 +1,72 @@
+"""Every error this package raises on purpose.
+
+::
+
+    SaliencyGuardError
+    ├── InputError (ValueError)          what was handed in cannot be used
+    │   ├── MessageError                 a chat message is malformed, or there is none
+    │   ├── ImageError                   an image is missing, unreadable or too large
+    │   └── ContextLengthError           prompt and answer do not fit the model's context
+    ├── ConfigError (ValueError)         a setting is out of range, or settings contradict each other
+    ├── ModelError (RuntimeError)        the model cannot do what is asked of it
+    │   ├── UnsupportedModelError        its attention or its cache cannot be read
+    │   └── NonFiniteError               its logits are NaN or infinite
+    └── MissingExtraError (ImportError)  an optional dependency is not installed
+"""
+
+from __future__ import annotations
+
+
+class SaliencyGuardError(Exception):
+    """Root of the tree: catch this to catch everything this package raises on purpose."""
+
+
+class InputError(SaliencyGuardError, ValueError):
+    """What was handed in cannot be used."""
+
+
+class MessageError(InputError):
+    """A chat message is malformed, or there is none."""
+
+
+class ImageError(InputError):
+    """An image is missing, unreadable, or larger than the stated limit."""
+
+
+class ContextLengthError(InputError):
+    """Prompt and answer do not fit the model's context.
+
+    Attributes:
+        needed: tokens that were asked for.
+        limit: tokens the model can hold.
+    """
+
+    def __init__(self, message: str, *, needed: int, limit: int) -> None:
+        super().__init__(message)
+        self.needed = needed
+        self.limit = limit
+
+
+class ConfigError(SaliencyGuardError, ValueError):
+    """A setting is out of range, or two settings contradict each other."""
+
+
+class ModelError(SaliencyGuardError, RuntimeError):
+    """The model cannot do what is asked of it."""
+
+
+class UnsupportedModelError(ModelError):
+    """The model's attention or cache cannot be read: not a causal decoder of transformers' own kind."""
+
+
+class NonFiniteError(ModelError):
+    """The model's logits are NaN or infinite, so nothing that follows would mean anything."""
+
+
+class MissingExtraError(SaliencyGuardError, ImportError):
+    """An optional dependency is not installed; the message names the extra to install."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"{package} is not installed: pip install 'saliency-guard[{extra}]'")
+        self.package = package
+        self.extra = extra

@@ -1,0 +1,116 @@
+"""What comes out: an answer, and for every token what it rests on. Immutable, plain Python values."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RejectedCandidate(_Frozen):
+    """A token that SGRS struck out.
+
+    Attributes:
+        text: the token's own text.
+        token_id: its id.
+        logprob: its log-probability.
+        saliency: its score (Eq. 6), below the threshold at its position.
+    """
+
+    text: str
+    token_id: int
+    logprob: float
+    saliency: float
+
+
+class TokenGrounding(_Frozen):
+    """One token of an answer.
+
+    Attributes:
+        text: its piece of the text; the pieces of all tokens concatenate to the answer's text.
+        token_id: its id.
+        position: its index in the answer, from 0.
+        logprob: its natural log-probability under the model.
+        saliency: Eq. 6; None for the first token, which has no generated token before it.
+        threshold: Eq. 7 at its position; None where SGRS was off.
+        shares: what part of its predictor row's saliency lies on each source; they sum to 1.
+        rejected: the candidates struck out before it was taken.
+        signals: further detection signals by name.
+    """
+
+    text: str
+    token_id: int
+    position: int
+    logprob: float
+    saliency: float | None
+    threshold: float | None = None
+    shares: dict[str, float] = {}
+    rejected: tuple[RejectedCandidate, ...] = ()
+    signals: dict[str, float] = {}
+
+
+class Usage(_Frozen):
+    """Tokens counted.
+
+    Attributes:
+        prompt_tokens: positions of the prompt, images included.
+        completion_tokens: tokens of the answer.
+        total_tokens: both.
+    """
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class GroundedAnswer(_Frozen):
+    """An answer and what it rests on.
+
+    Attributes:
+        text: the answer.
+        tokens: its tokens; their pieces concatenate to ``text``.
+        finish_reason: ``"stop"`` at the model's end token or a stop string, ``"length"`` at the limit.
+        usage: token counts.
+        model_id: which model wrote or scored it.
+        grounding: a calibrated score of the whole answer; None until a calibrator fits.
+    """
+
+    text: str
+    tokens: tuple[TokenGrounding, ...]
+    finish_reason: Literal["stop", "length"]
+    usage: Usage
+    model_id: str
+    grounding: float | None = None
+
+    @property
+    def saliency(self) -> float | None:
+        """The mean of the tokens' saliency; None where no token has one. A raw score, not calibrated."""
+        known = [token.saliency for token in self.tokens if token.saliency is not None]
+        return sum(known) / len(known) if known else None
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The mean of the tokens' shares."""
+        tokens = [token.shares for token in self.tokens if token.shares]
+        sources = dict.fromkeys(source for shares in tokens for source in shares)
+        return {source: sum(shares.get(source, 0.0) for shares in tokens) / len(tokens) for source in sources}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dicts, lists, strings and numbers, fit for JSON."""
+        return self.model_dump(mode="json")
+
+
+class Step(_Frozen):
+    """One step of a stream.
+
+    Attributes:
+        token: the token that was just accepted; None on the last step.
+        answer: the whole answer, on the last step only.
+    """
+
+    token: TokenGrounding | None = None
+    answer: GroundedAnswer | None = None

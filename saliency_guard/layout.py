@@ -1,0 +1,134 @@
+"""Which position of a sequence belongs to which source: image k, text, a named span, the output."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from transformers import PretrainedConfig
+
+from saliency_guard.errors import InputError
+
+OUTPUT = "output"
+TEXT = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Positions ``start`` to ``stop - 1`` of the prompt, and whose they are."""
+
+    source: str
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class PromptLayout:
+    """The sources of a prompt of ``length`` positions; what is in no span is text."""
+
+    length: int
+    spans: tuple[Span, ...] = field(default=())
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Every source a share is given for, in order of appearance; the output is last."""
+        return (*dict.fromkeys([*(span.source for span in self.spans), TEXT]), OUTPUT)
+
+    @property
+    def after_image(self) -> int:
+        """The first position after the last image (0 without one)."""
+        return max((span.stop for span in self.spans if _is_image(span.source)), default=0)
+
+    def masks(self, length: int) -> Tensor:
+        """Which position is whose, for a sequence of ``length`` positions: ``[sources, length]`` bool."""
+        names = self.sources
+        owner = torch.full((length,), names.index(TEXT))
+        for span in self.spans:
+            owner[span.start : span.stop] = names.index(span.source)
+        owner[self.length :] = names.index(OUTPUT)
+        return owner == torch.arange(len(names))[:, None]
+
+    def named(self, spans: Mapping[str, list[tuple[int, int]]]) -> PromptLayout:
+        """The same prompt with further named spans of text.
+
+        Raises:
+            InputError: if a span lies outside the prompt or over another one.
+        """
+        added = [Span(name, start, stop) for name, ranges in spans.items() for start, stop in ranges]
+        ordered = sorted([*self.spans, *added], key=lambda span: span.start)
+        for span in ordered:
+            if not 0 <= span.start < span.stop <= self.length:
+                msg = f"span {span.source!r} ({span.start} to {span.stop}) is empty or outside the prompt of {self.length} positions"
+                raise InputError(msg)
+        for left, right in zip(ordered, ordered[1:], strict=False):
+            if right.start < left.stop:
+                msg = f"spans {left.source!r} and {right.source!r} overlap at position {right.start}"
+                raise InputError(msg)
+        return PromptLayout(self.length, tuple(ordered))
+
+
+def prompt_layout(config: PretrainedConfig, inputs: Mapping[str, Tensor]) -> PromptLayout:
+    """Find the images (and videos) of a prompt from the model's config and the processor's outputs.
+
+    Images that touch without a token between them are told apart by the processor's ``image_grid_thw``,
+    or, where all take the same room, by their number.
+
+    Args:
+        config: the model's config; its ``image_token_id`` marks image positions.
+        inputs: what the processor returned for one prompt.
+    """
+    ids = inputs["input_ids"][0]
+    spans: list[Span] = []
+    for kind in ("image", "video"):
+        token = getattr(config, f"{kind}_token_id", None) or getattr(config, f"{kind}_token_index", None)
+        if token is None:
+            continue
+        runs = _runs(ids == token)
+        spans += [Span(f"{kind}_{k}", *run) for k, run in enumerate(_split(runs, _sizes(config, inputs, kind, runs)))]
+    return PromptLayout(len(ids), tuple(sorted(spans, key=lambda span: span.start)))
+
+
+def _is_image(source: str) -> bool:
+    kind, _, number = source.partition("_")
+    return kind in {"image", "video"} and number.isdigit()
+
+
+def _runs(marked: Tensor) -> list[tuple[int, int]]:
+    """Start and stop of each unbroken run of True."""
+    padded = torch.nn.functional.pad(marked.to(torch.int8), (1, 1))
+    change = padded.diff().nonzero().flatten().tolist()
+    return list(zip(change[::2], change[1::2], strict=True))
+
+
+def _sizes(
+    config: PretrainedConfig, inputs: Mapping[str, Tensor], kind: str, runs: list[tuple[int, int]]
+) -> list[int] | None:
+    """How many positions each image takes, where the processor's outputs tell."""
+    total = sum(stop - start for start, stop in runs)
+    grid = inputs.get(f"{kind}_grid_thw")
+    if grid is not None:
+        merge = getattr(getattr(config, "vision_config", None), "spatial_merge_size", 1)
+        sizes = [int(size) // merge**2 for size in grid.prod(-1)]
+        return sizes if sum(sizes) == total else None
+    pixels = inputs.get("pixel_values")
+    if kind == "image" and pixels is not None and pixels.ndim == 4 and total % pixels.shape[0] == 0:
+        each = total // pixels.shape[0]
+        # Only a longer run than one image is a question; where tiles of one image are counted, runs are right.
+        if len(runs) < pixels.shape[0] and getattr(config, "model_type", "") in {"llava", "vipllava"}:
+            return [each] * pixels.shape[0]
+    return None
+
+
+def _split(runs: list[tuple[int, int]], sizes: list[int] | None) -> list[tuple[int, int]]:
+    if sizes is None:
+        return runs
+    result: list[tuple[int, int]] = []
+    left = list(sizes)
+    for start, stop in runs:
+        at = start
+        while at < stop and left:
+            result.append((at, min(stop, at + left[0])))
+            at += left.pop(0)
+    return result

@@ -1,0 +1,461 @@
+"""LVLM: load, generate, stream, score."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from transformers import (
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    LogitsProcessorList,
+    PreTrainedModel,
+    TemperatureLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from saliency_guard import text as text_module
+from saliency_guard.decoding import DecodedToken, Decoder
+from saliency_guard.engine import Session
+from saliency_guard.errors import ConfigError, ContextLengthError, InputError, ModelError
+from saliency_guard.grounding import GroundedAnswer, RejectedCandidate, Step, TokenGrounding, Usage
+from saliency_guard.layout import PromptLayout, prompt_layout
+from saliency_guard.locore import LocoREConfig
+from saliency_guard.messages import MAX_IMAGE_PIXELS, Conversation, parse_messages
+from saliency_guard.saliency import SaliencyConfig, score_answer
+from saliency_guard.sgrs import SGRSConfig
+
+Messages = Sequence[Mapping[str, Any]]
+
+EMBEDDED = "embedded"
+"""The name of the default model, which is part of the package."""
+
+EMBEDDED_PATH = Path(__file__).parent / "embedded" / "model"
+
+
+class LVLM:
+    """A local vision-language model whose every token comes with what it rests on.
+
+    Args:
+        model: a transformers image-text-to-text model; it is left as it was after every call.
+        processor: its processor, with a chat template.
+        model_id: what to call it in results.
+        require_image: whether messages without an image are refused.
+        max_image_pixels: images with more pixels are refused.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        processor: Any,
+        *,
+        model_id: str | None = None,
+        require_image: bool = True,
+        max_image_pixels: int = MAX_IMAGE_PIXELS,
+    ) -> None:
+        self.model = model
+        self.processor = processor
+        self.model_id = model_id or str(model.config.name_or_path or type(model).__name__)
+        self._require_image = require_image
+        self._max_image_pixels = max_image_pixels
+
+    @classmethod
+    def load(
+        cls,
+        model: str | os.PathLike[str] = EMBEDDED,
+        *,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype = "auto",
+        revision: str | None = None,
+        require_image: bool = True,
+        max_image_pixels: int = MAX_IMAGE_PIXELS,
+        **from_pretrained: Any,
+    ) -> LVLM:
+        """Load a model and its processor.
+
+        Args:
+            model: ``"embedded"`` (the default; no network), a local folder, or a hub id.
+            device: where to put it; None is a GPU if there is one, else the CPU.
+            dtype: a torch dtype, its name, or ``"auto"`` for the one the checkpoint names.
+            revision: a hub branch, tag or commit.
+            require_image: as for `LVLM`.
+            max_image_pixels: as for `LVLM`.
+            **from_pretrained: for transformers' ``from_pretrained``: ``quantization_config``,
+                ``device_map`` (then ``device`` must be None), ``token``, ...
+
+        Raises:
+            ModelError: if there is no such model, or it is no image-text-to-text model.
+        """
+        source = EMBEDDED_PATH if model == EMBEDDED else model
+        shared = {} if revision is None else {"revision": revision}
+        hub = {key: from_pretrained[key] for key in ("token", "cache_dir", "local_files_only", "trust_remote_code") if key in from_pretrained}
+        try:
+            processor = AutoProcessor.from_pretrained(source, **shared, **hub)
+            loaded = AutoModelForImageTextToText.from_pretrained(source, dtype=dtype, **shared, **from_pretrained)
+        except (OSError, ValueError) as error:
+            msg = f"cannot load {model!s} as an image-text-to-text model: {error}"
+            raise ModelError(msg) from error
+        if device is not None or "device_map" not in from_pretrained:
+            loaded = loaded.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        name = f"saliency-guard/{EMBEDDED}" if model == EMBEDDED else str(model)
+        return cls(
+            loaded.eval(), processor, model_id=name, require_image=require_image, max_image_pixels=max_image_pixels
+        )
+
+    @property
+    def context_length(self) -> int | None:
+        """Positions that prompt and answer may take together; None where the config does not say."""
+        limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        return int(limit) if limit else None
+
+    @property
+    def _tokenizer(self) -> Any:
+        return getattr(self.processor, "tokenizer", self.processor)
+
+    @property
+    def _eos(self) -> frozenset[int]:
+        config = self.model.generation_config
+        ids = config.eos_token_id if config is not None and config.eos_token_id is not None else None
+        ids = self._tokenizer.eos_token_id if ids is None else ids
+        return frozenset() if ids is None else frozenset(ids if isinstance(ids, list) else [ids])
+
+    def inputs(self, messages: Messages) -> dict[str, Tensor]:
+        """What the processor returns for messages, with the prompt for an answer at the end.
+
+        Raises:
+            MessageError: if the messages are malformed.
+            ImageError: if there is no image, or one cannot be used.
+            ModelError: if the processor has no chat template.
+        """
+        return self._inputs(self._parse(messages))
+
+    def _parse(self, messages: Messages) -> Conversation:
+        return parse_messages(messages, max_pixels=self._max_image_pixels, require_image=self._require_image)
+
+    def _inputs(self, conversation: Conversation) -> dict[str, Tensor]:
+        if not getattr(self.processor, "chat_template", None):
+            msg = f"the processor of {self.model_id} has no chat template: set processor.chat_template"
+            raise ModelError(msg)
+        try:
+            encoded = self.processor.apply_chat_template(
+                [list(conversation.messages)],
+                add_generation_prompt=True,
+                tokenize=True,
+                return_dict=True,
+                return_tensors="pt",
+            )
+        except (ValueError, TypeError, IndexError) as error:
+            msg = f"the processor of {self.model_id} does not take these messages: {error}"
+            raise InputError(msg) from error
+        dtype = self.model.dtype
+        return {
+            name: (value.to(self.model.device, dtype) if value.is_floating_point() else value.to(self.model.device))
+            for name, value in encoded.items()
+            if isinstance(value, Tensor)
+        }
+
+    def _prompt(self, messages: Messages) -> tuple[dict[str, Tensor], PromptLayout]:
+        conversation = self._parse(messages)
+        inputs = self._inputs(conversation)
+        layout = prompt_layout(self.model.config, inputs)
+        return inputs, layout.named(self._named_spans(conversation, inputs["input_ids"][0].tolist(), layout))
+
+    def _named_spans(
+        self, conversation: Conversation, ids: list[int], layout: PromptLayout
+    ) -> dict[str, list[tuple[int, int]]]:
+        """Find the texts with a name of their own in the tokens, in order; a text the template changed is left out."""
+        if not conversation.named:
+            return {}
+        taken = [(span.start, span.stop) for span in layout.spans]
+        # Image positions decode to long runs of placeholders that are no part of any text.
+        pieces = text_module.pieces(self._tokenizer, ids, skip_special_tokens=False)
+        starts: list[int] = []
+        at = 0
+        for index, piece in enumerate(pieces):
+            starts.append(at)
+            at += 0 if any(start <= index < stop for start, stop in taken) else len(piece)
+        whole = "".join(
+            piece for index, piece in enumerate(pieces) if not any(start <= index < stop for start, stop in taken)
+        )
+        spans: dict[str, list[tuple[int, int]]] = {}
+        cursor = 0
+        for named in conversation.named:
+            needle = named.text.strip()
+            found = whole.find(needle, cursor) if needle else -1
+            if found < 0:
+                continue
+            cursor = found + len(needle)
+            inside = [
+                index
+                for index, start in enumerate(starts)
+                if start < cursor and start + len(pieces[index]) > found and not any(a <= index < b for a, b in taken)
+            ]
+            # A token on the border belongs to what came first.
+            first = max(inside[0], max((stop for ranges in spans.values() for _, stop in ranges), default=0))
+            if first <= inside[-1]:
+                spans.setdefault(named.source, []).append((first, inside[-1] + 1))
+        return spans
+
+    def _room(self, prompt: int, wanted: int) -> int:
+        """How many tokens may follow a prompt."""
+        limit = self.context_length
+        if limit is None:
+            return wanted
+        if prompt >= limit:
+            msg = (
+                f"the prompt takes {prompt} positions and {self.model_id} holds {limit}: shorten the text, send "
+                "fewer or smaller images, or use a model with a longer context"
+            )
+            raise ContextLengthError(msg, needed=prompt + 1, limit=limit)
+        return min(wanted, limit - prompt)
+
+    def generate(
+        self,
+        messages: Messages,
+        *,
+        max_new_tokens: int = 128,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int | None = None,
+        stop: str | Sequence[str] = (),
+        sgrs: SGRSConfig | None = SGRSConfig(),
+        locore: LocoREConfig | None = LocoREConfig(),
+        saliency: SaliencyConfig | None = SaliencyConfig(),
+    ) -> GroundedAnswer:
+        """Answer messages.
+
+        Args:
+            messages: chat messages with at least one image; see `messages`.
+            max_new_tokens: the most tokens to write.
+            temperature: 0 is greedy: candidates in order of probability.
+            top_p: nucleus to sample from.
+            seed: of the random numbers; the same seed gives the same answer. None draws one.
+            stop: strings at which the answer ends; they are not part of it.
+            sgrs: saliency-guided rejection; None is off.
+            locore: local reinforcement of recent output; None is off.
+            saliency: what to score; None (only without SGRS) scores nothing.
+
+        Raises:
+            InputError: of the kinds `inputs` names, and `ContextLengthError`.
+            ConfigError: if a setting is out of range.
+            NonFiniteError: if the model returns NaN.
+        """
+        steps = self.stream(
+            messages,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+            stop=stop,
+            sgrs=sgrs,
+            locore=locore,
+            saliency=saliency,
+        )
+        answer = None
+        for step in steps:
+            answer = step.answer
+        assert answer is not None  # noqa: S101 - a stream that ends without error ends with the answer
+        return answer
+
+    def stream(
+        self,
+        messages: Messages,
+        *,
+        max_new_tokens: int = 128,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int | None = None,
+        stop: str | Sequence[str] = (),
+        sgrs: SGRSConfig | None = SGRSConfig(),
+        locore: LocoREConfig | None = LocoREConfig(),
+        saliency: SaliencyConfig | None = SaliencyConfig(),
+    ) -> Iterator[Step]:
+        """As `generate`, token by token: every step has a ``token``, the last one the ``answer`` instead.
+
+        Arguments are checked and the prompt is read before this returns; the model is untouched between
+        steps, so the stream may be abandoned.
+        """
+        processor, seed = _sampling(max_new_tokens, temperature, top_p, seed)
+        stops = _stop_strings(stop)
+        inputs, layout = self._prompt(messages)
+        room = self._room(layout.length, max_new_tokens)
+        decoder = Decoder(
+            session=Session(self.model, inputs, locore=locore, layout=layout),
+            sgrs=sgrs,
+            saliency=saliency,
+            processor=processor,
+            seed=seed,
+            eos=self._eos,
+        )
+        return self._steps(decoder, room, stops)
+
+    def _steps(self, decoder: Decoder, room: int, stops: tuple[str, ...]) -> Iterator[Step]:
+        detokenizer = text_module.Detokenizer(self._tokenizer)
+        done: list[TokenGrounding] = []
+        held: list[TokenGrounding] = []  # Given out once no stop string can begin in them.
+        reason: Literal["stop", "length"] = "length"
+        for token in decoder.tokens(room):
+            if token.token_id in decoder.eos:
+                reason = "stop"
+                break
+            held.append(self._token(token, detokenizer.push(token.token_id), len(done) + len(held)))
+            held, complete = _cut(held, stops)
+            if complete:
+                reason = "stop"
+                break
+            free = len(held) - _needed(held, stops)
+            for ready in held[:free]:
+                done.append(ready)
+                yield Step(token=ready)
+            held = held[free:]
+        if reason == "length" or not stops:
+            held = _with_rest(held, detokenizer.flush())
+        for ready in held:
+            done.append(ready)
+            yield Step(token=ready)
+        yield Step(answer=self._answer(done, reason, decoder.session.prompt_length))
+
+    def _token(self, token: DecodedToken, text: str, position: int) -> TokenGrounding:
+        return TokenGrounding(
+            text=text,
+            token_id=token.token_id,
+            position=position,
+            logprob=token.logprob,
+            saliency=token.saliency,
+            threshold=token.threshold,
+            shares=token.shares,
+            rejected=tuple(
+                RejectedCandidate(
+                    text=self._tokenizer.decode([one.token_id]),
+                    token_id=one.token_id,
+                    logprob=one.logprob,
+                    saliency=one.saliency,
+                )
+                for one in token.rejected
+            ),
+        )
+
+    def _answer(self, tokens: Sequence[TokenGrounding], reason: Literal["stop", "length"], prompt: int) -> GroundedAnswer:
+        return GroundedAnswer(
+            text="".join(token.text for token in tokens),
+            tokens=tuple(tokens),
+            finish_reason=reason,
+            usage=Usage(prompt_tokens=prompt, completion_tokens=len(tokens), total_tokens=prompt + len(tokens)),
+            model_id=self.model_id,
+        )
+
+    def score(
+        self,
+        messages: Messages,
+        text: str,
+        *,
+        locore: LocoREConfig | None = None,
+        saliency: SaliencyConfig = SaliencyConfig(),
+    ) -> GroundedAnswer:
+        """Say of any text what each of its tokens would rest on, were it this model's answer.
+
+        Args:
+            messages: what the text answers.
+            text: the answer, from anywhere.
+            locore: the gains to score under; None is off.
+            saliency: what to score.
+
+        Raises:
+            InputError: if the text is empty, or as for `generate`.
+        """
+        if not isinstance(text, str) or not text.strip():
+            msg = "there is no answer to score: the text is empty"
+            raise InputError(msg)
+        inputs, layout = self._prompt(messages)
+        ids, pieces = text_module.encode(self._tokenizer, text)
+        if self._room(layout.length, len(ids)) < len(ids):
+            limit = self.context_length or 0
+            msg = f"prompt ({layout.length} positions) and answer ({len(ids)}) do not fit the context of {limit}"
+            raise ContextLengthError(msg, needed=layout.length + len(ids), limit=limit)
+        scores = score_answer(self.model, inputs, ids, config=saliency, locore=locore, layout=layout)
+        known = scores.saliency.tolist()
+        logprobs = scores.logprobs.tolist()
+        shares = {name: values.tolist() for name, values in scores.shares.items()}
+        tokens = [
+            TokenGrounding(
+                text=piece,
+                token_id=token_id,
+                position=index,
+                logprob=logprobs[index],
+                saliency=None if index == 0 else known[index],
+                shares={name: values[index] for name, values in shares.items()},
+            )
+            for index, (token_id, piece) in enumerate(zip(ids, pieces, strict=True))
+        ]
+        return self._answer(tokens, "stop", layout.length)
+
+
+def _sampling(
+    max_new_tokens: int, temperature: float, top_p: float, seed: int | None
+) -> tuple[Callable[[Tensor, Tensor], Tensor] | None, int | None]:
+    """Logits processors and a seed; both None for greedy decoding."""
+    if not isinstance(max_new_tokens, int) or max_new_tokens < 1:
+        msg = f"max_new_tokens must be a whole number of at least 1, not {max_new_tokens!r}"
+        raise ConfigError(msg)
+    if not 0.0 <= temperature < float("inf"):
+        msg = f"temperature must be 0 (greedy) or more, not {temperature!r}"
+        raise ConfigError(msg)
+    if not 0.0 < top_p <= 1.0:
+        msg = f"top_p must be in (0, 1], not {top_p!r}"
+        raise ConfigError(msg)
+    if temperature == 0.0:
+        return None, None
+    warpers = LogitsProcessorList([TemperatureLogitsWarper(float(temperature))])
+    if top_p < 1.0:
+        warpers.append(TopPLogitsWarper(top_p))
+    return warpers, int.from_bytes(os.urandom(7)) if seed is None else seed
+
+
+def _stop_strings(stop: str | Sequence[str]) -> tuple[str, ...]:
+    stops = (stop,) if isinstance(stop, str) else tuple(stop)
+    if any(not isinstance(one, str) or not one for one in stops):
+        msg = f"stop must be non-empty strings, not {stop!r}"
+        raise ConfigError(msg)
+    return stops
+
+
+def _cut(tokens: list[TokenGrounding], stops: tuple[str, ...]) -> tuple[list[TokenGrounding], bool]:
+    """Tokens up to the first stop string, the one it begins in cut short; and whether there was one."""
+    text = "".join(token.text for token in tokens)
+    found = [at for at in (text.find(stop) for stop in stops) if at >= 0]
+    if not found:
+        return tokens, False
+    kept: list[TokenGrounding] = []
+    left = min(found)
+    for token in tokens:
+        if left <= 0:
+            break
+        kept.append(token.model_copy(update={"text": token.text[:left]}))
+        left -= len(token.text)
+    return kept, True
+
+
+def _needed(tokens: list[TokenGrounding], stops: tuple[str, ...]) -> int:
+    """How many of the last tokens a stop string may have begun in."""
+    text = "".join(token.text for token in tokens)
+    begun = max(
+        (size for stop in stops for size in range(1, min(len(stop), len(text) + 1)) if text.endswith(stop[:size])),
+        default=0,
+    )
+    count, covered = 0, 0
+    while covered < begun:
+        count += 1
+        covered += len(tokens[-count].text)
+    return count
+
+
+def _with_rest(tokens: list[TokenGrounding], rest: str) -> list[TokenGrounding]:
+    """The last token with what a cut character still owes."""
+    if not rest or not tokens:
+        return tokens
+    last = tokens[-1]
+    return [*tokens[:-1], last.model_copy(update={"text": last.text + rest})]

@@ -1,0 +1,112 @@
+"""An answer in the terminal: tokens coloured by saliency, what they rest on, what was rejected.
+
+Needs the extra ``cli`` (rich).
+"""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from saliency_guard.grounding import GroundedAnswer, TokenGrounding
+
+# Saliency as a part of the answer's mean, from weak to strong. Raw, not calibrated: the colours
+# compare tokens of one answer, and say nothing about right or wrong.
+_COLOURS = ((0.5, "white on red3"), (0.75, "black on orange1"), (1.25, "black on khaki1"))
+_STRONG = "black on pale_green3"
+_FIRST = "dim"
+
+
+def answer_view(answer: GroundedAnswer, title: str) -> RenderableType:
+    """Everything about one answer."""
+    parts: list[RenderableType] = [
+        Panel(coloured(answer), title=title, subtitle=_summary(answer), title_align="left", subtitle_align="left"),
+        _legend(),
+    ]
+    if answer.shares:
+        parts.append(shares_table(answer))
+    if any(token.rejected for token in answer.tokens):
+        parts.append(rejections_table(answer))
+    return Group(*parts)
+
+
+def coloured(answer: GroundedAnswer) -> Text:
+    """The answer's text, each token on the colour of its saliency."""
+    mean = answer.saliency
+    result = Text()
+    for token in answer.tokens:
+        result.append(token.text, style=_style(token, mean))
+    return result
+
+
+def _style(token: TokenGrounding, mean: float | None) -> str:
+    if token.saliency is None or not mean:
+        return _FIRST
+    ratio = token.saliency / mean
+    return next((style for limit, style in _COLOURS if ratio < limit), _STRONG)
+
+
+def _legend() -> Text:
+    text = Text("saliency against the answer's mean: ")
+    for label, style in zip(
+        ("under 0.5", "to 0.75", "to 1.25", "over"), (*(s for _, s in _COLOURS), _STRONG), strict=True
+    ):
+        text.append(f" {label} ", style=style)
+    return text.append("  (first token: none)", style=_FIRST)
+
+
+def _summary(answer: GroundedAnswer) -> str:
+    mean = "none" if answer.saliency is None else f"{answer.saliency:.3f}"
+    rejected = sum(len(token.rejected) for token in answer.tokens)
+    return f"{len(answer.tokens)} tokens, mean saliency {mean}, {rejected} rejected, finished by {answer.finish_reason}"
+
+
+def shares_table(answer: GroundedAnswer) -> Table:
+    """What the tokens rest on, and which rests most on each source."""
+    table = Table(title="What the answer rests on", title_justify="left")
+    table.add_column("source")
+    table.add_column("share", justify="right")
+    table.add_column("most: token", overflow="fold")
+    table.add_column("its share", justify="right")
+    for source, share in answer.shares.items():
+        most = max(answer.tokens, key=lambda token: token.shares.get(source, 0.0))
+        table.add_row(source, f"{share:.1%}", repr(most.text), f"{most.shares.get(source, 0.0):.1%}")
+    return table
+
+
+def tokens_table(answer: GroundedAnswer) -> Table:
+    """Every token with its numbers."""
+    table = Table(title="Token by token", title_justify="left")
+    sources = list(answer.shares)
+    for name in ("token", "logprob", "saliency", "threshold", *sources):
+        table.add_column(name, justify="left" if name == "token" else "right")
+    mean = answer.saliency
+    for token in answer.tokens:
+        table.add_row(
+            Text(repr(token.text), style=_style(token, mean)),
+            f"{token.logprob:.2f}",
+            "" if token.saliency is None else f"{token.saliency:.3f}",
+            "" if token.threshold is None else f"{token.threshold:.3f}",
+            *(f"{token.shares.get(source, 0.0):.0%}" for source in sources),
+        )
+    return table
+
+
+def rejections_table(answer: GroundedAnswer) -> Table:
+    """What SGRS struck out, and what stands there instead."""
+    table = Table(title="Rejected by SGRS", title_justify="left")
+    for name in ("position", "rejected", "its saliency", "threshold", "taken instead", "its saliency "):
+        table.add_column(name, justify="left" if name in {"rejected", "taken instead"} else "right")
+    for token in answer.tokens:
+        for rejected in token.rejected:
+            table.add_row(
+                str(token.position),
+                repr(rejected.text),
+                f"{rejected.saliency:.3f}",
+                f"{token.threshold or 0.0:.3f}",
+                repr(token.text),
+                "" if token.saliency is None else f"{token.saliency:.3f}",
+            )
+    return table

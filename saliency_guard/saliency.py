@@ -1,0 +1,354 @@
+"""Saliency, Eq. 3 to 6 of "Hallucination Begins Where Saliency Drops": tape -> rows, scores, shares, maps.
+
+The score of a candidate at position P is read from the *predictor row*, the query at P - 1: row P
+itself has no gradient in a causal model. Rows are exact; how they come without a backward pass over
+the sequence is told in ``attention`` and ``docs``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import AfterValidator, BaseModel, ConfigDict
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from saliency_guard.attention import LayerRecord, Tape
+from saliency_guard.engine import Chunk, Session, extended, resolve_layers, run_whole, unpadded
+from saliency_guard.errors import ConfigError, InputError
+from saliency_guard.layout import OUTPUT, PromptLayout, prompt_layout
+from saliency_guard.locore import LayerChoice, LocoREConfig
+
+_FLOAT16_SCALE = 256.0
+"""Gradients are linear in the loss: in float16 a larger loss keeps small ones from rounding to zero."""
+
+
+def _checked_layers(value: LayerChoice) -> LayerChoice:
+    if isinstance(value, tuple) and (len(value) != 2 or not 0 <= value[0] < value[1] <= 1):  # noqa: PLR2004
+        msg = f"a tuple of layers is two fractions 0 <= a < b <= 1 of the depth, not {value}; indices go in a list"
+        raise ValueError(msg)
+    if isinstance(value, list) and not value:
+        msg = "the list of layers is empty"
+        raise ValueError(msg)
+    return value
+
+
+class SaliencyConfig(BaseModel):
+    """What is read as saliency.
+
+    Attributes:
+        layers: the target layers: two fractions of the depth as a tuple (half-open: ``a, b`` mean
+            ``floor(a * L)`` to ``ceil(b * L) - 1``), or a list of layer indices.
+        normalization: by what L2 norm a layer's saliency is divided (Eq. 5): its ``"row"``, as the
+            released code does, or the whole ``"matrix"``, as the text reads (much dearer: every row of
+            every layer is needed for every token; in scoring and maps only).
+        history: the positions J of Eq. 6: the ``"output"`` so far, or all ``"after_image"``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    layers: Annotated[LayerChoice, AfterValidator(_checked_layers)] = (0.5, 1.0)
+    normalization: Literal["row", "matrix"] = "row"
+    history: Literal["output", "after_image"] = "output"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SaliencyScores:
+    """Scores of an answer of N tokens.
+
+    Attributes:
+        saliency: ``[N]`` Eq. 6 of each token; NaN for the first, which has no generated token before it.
+        logprobs: ``[N]`` log-probability of each token (natural log).
+        shares: per source ``[N]``, what part of the predictor row's saliency lies on it; they sum to 1.
+    """
+
+    saliency: Tensor
+    logprobs: Tensor
+    shares: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SaliencyMap:
+    """Eq. 3 to 5 in full for one token, over the sequence that predicts it.
+
+    Attributes:
+        layers: the layer index of each entry along the first dimension below.
+        gradient: ``[layers, H, T, T]`` Eq. 3.
+        saliency: ``[layers, H, T, T]`` Eq. 4: ``tril(abs(A * gradient))``.
+        normalized: ``[layers, T, T]`` Eq. 5: mean over heads, divided by the configured L2 norm.
+        layout: which position belongs to which source.
+    """
+
+    layers: tuple[int, ...]
+    gradient: Tensor
+    saliency: Tensor
+    normalized: Tensor
+    layout: PromptLayout
+
+
+def cotangents(logits: Tensor, tokens: Tensor) -> Tensor:
+    """The loss's gradient at the logits, ``softmax(logits) - onehot(token)``, up to a positive factor.
+
+    That factor, ``1 - p(token)``, cancels in Eq. 5; left out, a token the model is sure of keeps its
+    direction instead of rounding to zero (this is what makes float16 work).
+
+    Args:
+        logits: ``[..., V]``.
+        tokens: ``[...]`` the token each row is asked about.
+
+    Returns:
+        ``[..., V]``; -1 at the token, the other tokens' probabilities among themselves elsewhere.
+    """
+    others = logits.detach().to(torch.promote_types(logits.dtype, torch.float32))
+    index = tokens[..., None]
+    others = others.scatter(-1, index, -torch.inf).softmax(-1)
+    return others.scatter(-1, index, -1.0)
+
+
+def token_rows(chunk: Chunk, cotangent: Tensor, *, retain_graph: bool = False) -> Tensor:
+    """The normalised predictor rows (Eq. 3 to 5, averaged over the target layers) for given cotangents.
+
+    Args:
+        chunk: a chunk with a tape.
+        cotangent: ``[n, V]`` gradient of the losses at the chunk's logits; rows do not mix.
+        retain_graph: whether more will be asked of this chunk.
+
+    Returns:
+        ``[n, T]``; row t is that of the query at ``chunk.first_query + t``, 0 where it cannot look.
+    """
+    if chunk.tape is None:
+        msg = "this chunk was run without target layers"
+        raise ConfigError(msg)
+    records = [chunk.tape.records[layer] for layer in chunk.tape.layers]
+    scale = _FLOAT16_SCALE if chunk.logits.dtype == torch.float16 else 1.0
+    gradients = torch.autograd.grad(
+        chunk.logits,
+        [record.output for record in records],
+        grad_outputs=(cotangent * scale).to(chunk.logits.dtype),
+        retain_graph=retain_graph,
+    )
+    total = torch.zeros((), dtype=torch.float32)
+    for record, gradient in zip(records, gradients, strict=True):
+        row = (record.weights * weight_gradient(record, gradient)).abs().mean(dim=1)[0]
+        total = total + _unit(row, row.norm(dim=-1, keepdim=True)).to(chunk.logits.device)
+    return total / len(records)
+
+
+def weight_gradient(record: LayerRecord, gradient: Tensor) -> Tensor:
+    """Eq. 3: ``d loss / d A`` from ``d loss / d (A V)``, ``[1, H, n, T]`` in the weights' precision."""
+    dtype = record.weights.dtype
+    batch, heads, n, length = record.weights.shape
+    kv_heads = record.values.shape[1]
+    rows = gradient.to(dtype).transpose(1, 2).reshape(batch, kv_heads, heads // kv_heads * n, -1)
+    return (rows @ record.values.to(dtype).transpose(2, 3)).view(batch, heads, n, length)
+
+
+def _unit(values: Tensor, norm: Tensor) -> Tensor:
+    """Divided by its norm; zero stays zero."""
+    return values / torch.where(norm > 0, norm, torch.ones_like(norm))
+
+
+def history_start(config: SaliencyConfig, layout: PromptLayout) -> int:
+    """The first position of J (Eq. 6)."""
+    return layout.length if config.history == "output" else layout.after_image
+
+
+def row_scores(rows: Tensor, first_query: int, start: int, layout: PromptLayout) -> Tensor:
+    """Eq. 6: the mean of each row over J, positions ``start`` to its own.
+
+    Args:
+        rows: ``[n, T]`` normalised predictor rows.
+        first_query: position of row 0.
+        start: the first position of J.
+        layout: of the prompt; a row of the prompt itself has no generated token before it: NaN.
+
+    Returns:
+        ``[n]``.
+    """
+    queries = torch.arange(first_query, first_query + rows.shape[0], device=rows.device)
+    sums = rows[:, start:].sum(dim=-1)
+    scores = sums / (queries - start + 1)
+    return torch.where(queries < layout.length, torch.full_like(scores, torch.nan), scores)
+
+
+def row_shares(rows: Tensor, layout: PromptLayout) -> dict[str, Tensor]:
+    """What part of each row lies on each source, ``[n]`` per source; they sum to 1."""
+    masks = layout.masks(rows.shape[1]).to(rows)
+    parts = rows @ masks.T
+    shares = parts / parts.sum(dim=-1, keepdim=True)
+    return {name: shares[:, index] for index, name in enumerate(layout.sources)}
+
+
+def score_answer(
+    model: PreTrainedModel,
+    inputs: Mapping[str, Any],
+    answer_ids: Tensor | Sequence[int],
+    *,
+    config: SaliencyConfig | None = None,
+    locore: LocoREConfig | None = None,
+    layout: PromptLayout | None = None,
+) -> SaliencyScores:
+    """Score every token of an answer, whoever wrote it: one prefill, one pass, one backward (Eq. 3 to 6).
+
+    Args:
+        model: a transformers model with images and a causal decoder; left as it was.
+        inputs: what its processor returns for one prompt (batch 1), ending where the answer begins.
+        answer_ids: ``[N]`` or ``[1, N]`` token ids of the answer.
+        config: target layers, norm and history; the default is ``SaliencyConfig()``.
+        locore: the gains the answer was (or is thought to have been) written under.
+        layout: sources of the prompt, where finer than images and text.
+
+    Raises:
+        InputError: if the inputs are no single prompt, or the answer is empty.
+        ConfigError: if the layers are not there.
+        NonFiniteError: if the model returns NaN.
+        UnsupportedModelError: if its attention cannot be read.
+    """
+    config = config or SaliencyConfig()
+    answer = answer_tensor(answer_ids)
+    if config.normalization == "matrix":
+        return _score_by_matrix(model, inputs, answer, config, locore, layout)
+    session = Session(model, inputs, locore=locore, layout=layout)
+    layers = resolve_layers(config.layers, session.depth)
+    chunk = session.run([session.last_prompt_token, *answer[:-1].tolist()], layers=layers)
+    tokens = answer.to(chunk.logits.device)
+    rows = token_rows(chunk, cotangents(chunk.logits, tokens))
+    return _scores(rows, chunk.logits, tokens, config, session.layout)
+
+
+def _scores(
+    rows: Tensor, logits: Tensor, tokens: Tensor, config: SaliencyConfig, layout: PromptLayout
+) -> SaliencyScores:
+    first = layout.length - 1
+    return SaliencyScores(
+        saliency=row_scores(rows, first, history_start(config, layout), layout),
+        logprobs=token_logprobs(logits, tokens),
+        shares=row_shares(rows, layout),
+    )
+
+
+def token_logprobs(logits: Tensor, tokens: Tensor) -> Tensor:
+    """``[n]`` natural log-probabilities of tokens under ``[n, V]`` logits."""
+    wide = logits.detach().to(torch.promote_types(logits.dtype, torch.float32))
+    return wide.log_softmax(-1).gather(-1, tokens[:, None])[:, 0]
+
+
+def answer_tensor(answer_ids: Tensor | Sequence[int]) -> Tensor:
+    """An answer's ids as ``[N]``, checked."""
+    answer = torch.as_tensor(answer_ids)
+    if answer.ndim == 2 and answer.shape[0] == 1:  # noqa: PLR2004
+        answer = answer[0]
+    if answer.ndim != 1 or answer.numel() == 0 or answer.is_floating_point():
+        msg = f"answer_ids must be one answer's token ids, [N] or [1, N] with N > 0; got shape {tuple(answer.shape)}"
+        raise InputError(msg)
+    return answer.long()
+
+
+def _whole_gradients(tape: Tape, logits: Tensor, row: int, token: Tensor) -> Sequence[Tensor]:
+    """Gradients of one token's loss, up to ``1 - p``, at every target layer's output."""
+    cotangent = torch.zeros_like(logits)
+    scale = _FLOAT16_SCALE if logits.dtype == torch.float16 else 1.0
+    cotangent[row] = (cotangents(logits[row], token) * scale).to(logits.dtype)
+    return torch.autograd.grad(
+        logits, [tape.records[layer].output for layer in tape.layers], grad_outputs=cotangent, retain_graph=True
+    )
+
+
+def _score_by_matrix(
+    model: PreTrainedModel,
+    inputs: Mapping[str, Any],
+    answer: Tensor,
+    config: SaliencyConfig,
+    locore: LocoREConfig | None,
+    layout: PromptLayout | None,
+) -> SaliencyScores:
+    """Eq. 5 with the norm of the whole matrix: one backward pass over the sequence per token."""
+    inputs = unpadded(inputs)
+    layout = layout or prompt_layout(model.config, inputs)
+    tape = Tape(resolve_layers(config.layers, model.config.get_text_config().num_hidden_layers), whole=True)
+    logits = run_whole(model, inputs, answer.tolist(), tape, prompt_length=layout.length, locore=locore)
+    answer = answer.to(logits.device)
+    rows = torch.zeros(len(answer), layout.length + len(answer) - 1, device=logits.device)
+    for index, token in enumerate(answer):
+        query = layout.length - 1 + index
+        for layer, gradient in zip(tape.layers, _whole_gradients(tape, logits, index, token), strict=True):
+            record = tape.records[layer]
+            matrix = (record.weights * weight_gradient(record, gradient)).abs().mean(dim=1)[0].tril()
+            rows[index] += _unit(matrix[query], matrix.norm()).to(rows)
+    return _scores(rows / len(tape.layers), logits, answer, config, layout)
+
+
+def saliency_map(
+    model: PreTrainedModel,
+    inputs: Mapping[str, Any],
+    answer_ids: Tensor | Sequence[int],
+    target: int,
+    *,
+    config: SaliencyConfig | None = None,
+    locore: LocoREConfig | None = None,
+) -> SaliencyMap:
+    """The full matrices of Eq. 3 to 5 for one token of an answer.
+
+    Args:
+        model: as for `score_answer`.
+        inputs: as for `score_answer`.
+        answer_ids: the answer, up to the target at least.
+        target: index of the token in the answer whose loss is taken; negative counts from the end.
+        config: target layers and norm.
+        locore: the gains in force.
+
+    Raises:
+        InputError: if the answer has no such token; otherwise as `score_answer`.
+    """
+    config = config or SaliencyConfig()
+    answer = answer_tensor(answer_ids)
+    if not -len(answer) <= target < len(answer):
+        msg = f"target {target} is not a token of an answer of {len(answer)} tokens"
+        raise InputError(msg)
+    answer = answer[: target % len(answer) + 1]
+    inputs = unpadded(inputs)
+    layout = prompt_layout(model.config, inputs)
+    tape = Tape(resolve_layers(config.layers, model.config.get_text_config().num_hidden_layers), whole=True)
+    logits = run_whole(model, inputs, answer.tolist(), tape, prompt_length=layout.length, locore=locore)
+    gradients = _whole_gradients(tape, logits, -1, answer[-1].to(logits.device))
+    scale = _FLOAT16_SCALE if logits.dtype == torch.float16 else 1.0
+    sure = -torch.expm1(token_logprobs(logits[-1:], answer[-1:].to(logits.device)))  # 1 - p, left out above
+    maps: list[Tensor] = []
+    saliencies: list[Tensor] = []
+    normalized: list[Tensor] = []
+    for layer, gradient in zip(tape.layers, gradients, strict=True):
+        record = tape.records[layer]
+        direction = weight_gradient(record, gradient)[0] / scale
+        maps.append(direction * sure)
+        unscaled = (record.weights[0] * direction).abs().tril()
+        saliencies.append(unscaled * sure)
+        mean = unscaled.mean(dim=0)
+        norm = mean.norm() if config.normalization == "matrix" else mean.norm(dim=-1, keepdim=True)
+        normalized.append(_unit(mean, norm))
+    return SaliencyMap(
+        layers=tape.layers,
+        gradient=torch.stack(maps),
+        saliency=torch.stack(saliencies),
+        normalized=torch.stack(normalized),
+        layout=layout,
+    )
+
+
+__all__ = [
+    "OUTPUT",
+    "SaliencyConfig",
+    "SaliencyMap",
+    "SaliencyScores",
+    "cotangents",
+    "extended",
+    "history_start",
+    "row_scores",
+    "row_shares",
+    "saliency_map",
+    "score_answer",
+    "token_logprobs",
+    "token_rows",
+]

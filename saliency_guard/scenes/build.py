@@ -1,0 +1,107 @@
+"""Build the sprite sheets from icon sets: ``python -m saliency_guard.scenes.build ICONS_DIR``.
+
+The sheets in ``sprites/`` are made by this script from the ``icons.json`` files of the npm packages
+``@iconify-json/*``; it is needed only to add a style, or to look at the labels on a contact sheet.
+Needs the extra ``sprites`` (resvg_py). Example::
+
+    npm install @iconify-json/noto@1.2.9
+    python -m saliency_guard.scenes.build node_modules/@iconify-json --styles noto
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw
+
+from saliency_guard.scenes.sprites import SPRITE_SIZE, STYLES, style_files
+from saliency_guard.scenes.vocabulary import DRAWINGS, EXCLUDED
+
+_SVG = (
+    '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+    'viewBox="{left} {top} {width} {height}" width="{size}" height="{size}">{body}</svg>'
+)
+
+
+def rasterize(icons: dict[str, Any], drawing: str, size: int = SPRITE_SIZE) -> Image.Image | None:
+    """One drawing of an Iconify set as an RGBA picture of ``size`` x ``size``; None if the set lacks it."""
+    import resvg_py
+
+    aliases = icons.get("aliases", {})
+    while drawing in aliases:
+        drawing = aliases[drawing]["parent"]
+    icon = icons["icons"].get(drawing)
+    if icon is None:
+        return None
+    svg = _SVG.format(
+        left=icon.get("left", 0),
+        top=icon.get("top", 0),
+        width=icon.get("width", icons.get("width", 16)),
+        height=icon.get("height", icons.get("height", 16)),
+        size=size,
+        body=icon["body"],
+    )
+    return Image.open(io.BytesIO(bytes(resvg_py.svg_to_bytes(svg_string=svg)))).convert("RGBA")
+
+
+def build_style(icons_json: Path, style: str, out: Path) -> tuple[str, ...]:
+    """Write ``{style}.webp`` (one row of sprites) and ``{style}.json`` (their names); return the names."""
+    icons = json.loads(icons_json.read_text(encoding="utf-8"))
+    sprites: dict[str, Image.Image] = {}
+    for drawing in (name for names in DRAWINGS.values() for name in names):
+        picture = None if (style, drawing) in EXCLUDED else rasterize(icons, drawing)
+        if picture is not None:
+            sprites[drawing] = picture
+    sheet = Image.new("RGBA", (SPRITE_SIZE * len(sprites), SPRITE_SIZE))
+    for index, picture in enumerate(sprites.values()):
+        sheet.paste(picture, (SPRITE_SIZE * index, 0))
+    picture_file, index_file = style_files(style, out)
+    out.mkdir(parents=True, exist_ok=True)
+    # exact=False drops colours under full transparency, which nobody sees.
+    sheet.save(picture_file, lossless=True, quality=100, method=6, exact=False)
+    index_file.write_text(json.dumps(list(sprites), indent=0) + "\n", encoding="utf-8")
+    return tuple(sprites)
+
+
+def contact_sheet(out: Path, directory: Path, styles: tuple[str, ...], columns: int = 21) -> None:
+    """Draw every sprite under its class name, one row a style, so that a person can check the labels."""
+    from saliency_guard.scenes.sprites import load_style
+
+    cells = [(name, drawing) for name, drawings in DRAWINGS.items() for drawing in drawings]
+    cell, label = 70, 16
+    bands = -(-len(cells) // columns)
+    band_height = label + cell * len(styles)
+    page = Image.new("RGB", (cell * columns, band_height * bands), "white")
+    draw = ImageDraw.Draw(page)
+    for index, (name, drawing) in enumerate(cells):
+        x, y = cell * (index % columns), band_height * (index // columns)
+        draw.text((x + 2, y), name[:11], fill="black")
+        for row, style in enumerate(styles):
+            sprite = load_style(style, directory).get(drawing)
+            if sprite is not None:
+                thumb = sprite.resize((cell - 6, cell - 6))
+                page.paste(thumb, (x + 3, y + label + cell * row), thumb)
+    page.save(out)
+
+
+def main() -> None:
+    """Parse the command line and build the sheets."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("icons", type=Path, help="folder that holds {style}/icons.json")
+    parser.add_argument("--styles", nargs="+", default=list(STYLES))
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "sprites")
+    parser.add_argument("--contact-sheet", type=Path, help="also write a picture of all labels here")
+    arguments = parser.parse_args()
+    for style in arguments.styles:
+        names = build_style(arguments.icons / style / "icons.json", style, arguments.out)
+        print(f"{style}: {len(names)} drawings")
+    if arguments.contact_sheet:
+        contact_sheet(arguments.contact_sheet, arguments.out, tuple(arguments.styles))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""What is said about a scene: captions, and questions with their true answers."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import dataclass
+from typing import Literal
+
+from saliency_guard.scenes.scene import Scene, SceneObject
+from saliency_guard.scenes.vocabulary import (
+    CLASSES,
+    NEVER_DRAWN,
+    SCENE_TYPES,
+    counted,
+    number,
+    plural,
+    singular,
+    with_article,
+)
+
+DESCRIBE = "Describe the image in detail."
+UNKNOWN = "I can only answer questions about the objects in the image."
+EMPTY = "The image is empty. There are no objects in it."
+
+Negatives = Literal["random", "popular", "adversarial"]
+
+_DESCRIBE_FORMS = (
+    DESCRIBE,
+    DESCRIBE,
+    DESCRIBE,
+    "Describe this image.",
+    "Please describe this image in detail.",
+    "What is shown in this image?",
+    "What do you see?",
+    "What is in the image?",
+)
+_OFF_TOPIC = (
+    "What is the capital of France?",
+    "Who are you?",
+    "What is the weather like today?",
+    "Why is the sky blue?",
+    "Write a poem about love.",
+    "What is two plus two?",
+    "Who took this photo?",
+    "What time is it?",
+    "Is it a nice day?",
+    "Translate this into German.",
+    "What will happen next?",
+    "How much does it cost?",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A question about a scene and its true answer."""
+
+    question: str
+    answer: str
+
+
+def listed(phrases: list[str]) -> str:
+    """Phrases joined as English does: ``"a dog"``, ``"a dog and a cat"``, ``"a dog, a cat and a cup"``."""
+    return phrases[0] if len(phrases) == 1 else f"{', '.join(phrases[:-1])} and {phrases[-1]}"
+
+
+def caption(scene: Scene, rng: random.Random) -> str:
+    """Two or three true sentences: what there is from left to right, then where some of it is."""
+    if not scene.objects:
+        return EMPTY
+    # A fixed order leaves the model nothing to guess: what it cannot know is not a hallucination.
+    counts = list(Counter(thing.name for thing in sorted(scene.objects, key=lambda thing: thing.x)).items())
+    things = [counted(name, count) for name, count in counts]
+    opening = ("The image shows {}.", "In the image, there {verb} {}.", "This is a picture of {}.")[rng.randrange(3)]
+    verb = "is" if counts[0][1] == 1 else "are"
+    sentences = [opening.format(listed(things), verb=verb)]
+    unique = [thing for thing in scene.objects if scene.counts[thing.name] == 1]
+    rng.shuffle(unique)
+    sentences += [_where_sentence(thing, unique, rng) for thing in unique[:2]]
+    return " ".join(sentences)
+
+
+def _where_sentence(thing: SceneObject, unique: list[SceneObject], rng: random.Random) -> str:
+    others = [other for other in unique if abs(other.x - thing.x) > 0.2]
+    if others and rng.random() < 0.4:
+        other = others[rng.randrange(len(others))]
+        side = "left" if thing.x < other.x else "right"
+        return f"The {singular(thing.name)} is to the {side} of the {singular(other.name)}."
+    return f"The {singular(thing.name)} is {thing.place}."
+
+
+def presence(scene: Scene, name: str) -> Exchange:
+    """POPE's question, yes or no first."""
+    count = scene.counts.get(name, 0)
+    if count == 0:
+        answer = f"No, there is {counted(name, 0)} in the image."
+    else:
+        answer = f"Yes, there {'is' if count == 1 else 'are'} {counted(name, count)} in the image."
+    # POPE's own form has the bare class name after the article: "a scissors", "a skis".
+    article = "an" if with_article(name).startswith("an ") else "a"
+    return Exchange(f"Is there {article} {name} in the image?", answer)
+
+
+def how_many(scene: Scene, name: str) -> Exchange:
+    """A question for a number."""
+    count = scene.counts.get(name, 0)
+    noun = singular(name) if count == 1 else plural(name)
+    answer = f"There {'is' if count == 1 else 'are'} {number(count)} {noun} in the image."
+    return Exchange(f"How many {plural(name)} are there in the image?", answer)
+
+
+def where(scene: Scene, name: str) -> Exchange:
+    """A question for a place."""
+    things = [thing for thing in scene.objects if thing.name == name]
+    question = f"Where is the {singular(name)}?"
+    if not things:
+        return Exchange(question, f"There is {counted(name, 0)} in the image.")
+    if len(things) == 1:
+        return Exchange(question, f"The {singular(name)} is {things[0].place}.")
+    places = listed([f"one {thing.place}" for thing in things])
+    return Exchange(question, f"There are {counted(name, len(things))}: {places}.")
+
+
+def negatives(scene: Scene, kind: Negatives, rng: random.Random, count: int) -> list[str]:
+    """Absent classes to ask for, as POPE chooses them.
+
+    ``random``: any class; ``popular``: the classes most scenes show; ``adversarial``: the usual
+    companions in this scene type first.
+    """
+    absent = [name for name in CLASSES if name not in scene.counts]
+    rng.shuffle(absent)
+    if kind == "popular":
+        absent.sort(key=lambda name: -sum(name in names for names in SCENE_TYPES.values()))
+        absent = absent[:12]
+        rng.shuffle(absent)
+    elif kind == "adversarial":
+        absent.sort(key=lambda name: name not in SCENE_TYPES[scene.scene_type])
+    return absent[:count]
+
+
+def describe(scene: Scene, rng: random.Random) -> Exchange:
+    """A request for a description in one of several forms, and a caption."""
+    return Exchange(_DESCRIBE_FORMS[rng.randrange(len(_DESCRIBE_FORMS))], caption(scene, rng))
+
+
+def questions(scene: Scene, rng: random.Random, count: int) -> list[Exchange]:
+    """A balanced mix for training: yes and no alike often, numbers, places, and what nobody can answer."""
+    present = list(scene.counts)
+    exchanges: list[Exchange] = []
+    while len(exchanges) < count:
+        chance = rng.random()
+        kind: Negatives = ("random", "adversarial")[rng.randrange(2)]  # type: ignore[assignment]
+        absent = negatives(scene, kind, rng, 1)[0]
+        name = present[rng.randrange(len(present))] if present and rng.random() < 0.5 else absent
+        if chance < 0.03:
+            exchanges.append(Exchange(_OFF_TOPIC[rng.randrange(len(_OFF_TOPIC))], UNKNOWN))
+        elif chance < 0.06:
+            exchanges.append(presence(scene, NEVER_DRAWN[rng.randrange(len(NEVER_DRAWN))]))
+        elif chance < 0.16:
+            exchanges.append(how_many(scene, name))
+        elif chance < 0.28:
+            exchanges.append(where(scene, name))
+        else:
+            exchanges.append(presence(scene, name))
+    return exchanges

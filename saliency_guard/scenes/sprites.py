@@ -1,0 +1,53 @@
+"""The drawn objects: one sheet of sprites per style, loaded once and kept."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType
+
+from PIL import Image
+
+SPRITE_SIZE = 128
+"""Side of a stored sprite in pixels."""
+
+STYLES: tuple[str, ...] = (
+    "noto",
+    "twemoji",
+    "fluent-emoji-flat",
+    "fluent-emoji",
+    "noto-v1",
+    "emojione",
+)
+"""The styles that are shipped, and that the embedded model is trained on (licences: sprites/LICENSES.md)."""
+
+_SPRITES = Path(__file__).parent / "sprites"
+
+
+def style_files(style: str, directory: Path = _SPRITES) -> tuple[Path, Path]:
+    """Where a style's picture and its list of names lie."""
+    return directory / f"{style}.webp", directory / f"{style}.json"
+
+
+@lru_cache(maxsize=16)
+def load_style(style: str, directory: Path = _SPRITES) -> MappingProxyType[str, Image.Image]:
+    """The sprites of a style by drawing name, RGBA, ``SPRITE_SIZE`` square.
+
+    Raises:
+        FileNotFoundError: if the style has no sheet in ``directory``.
+    """
+    picture_file, index_file = style_files(style, directory)
+    if not index_file.exists():
+        known = sorted(path.stem for path in directory.glob("*.json"))
+        msg = f"no sprite sheet for style {style!r} in {directory}; there are: {', '.join(known)}"
+        raise FileNotFoundError(msg)
+    names: list[str] = json.loads(index_file.read_text(encoding="utf-8"))
+    with Image.open(picture_file) as opened:
+        sheet = opened.convert("RGBA")
+    return MappingProxyType(
+        {
+            name: sheet.crop((SPRITE_SIZE * i, 0, SPRITE_SIZE * (i + 1), SPRITE_SIZE))
+            for i, name in enumerate(names)
+        }
+    )

@@ -1,0 +1,82 @@
+"""SGRS, Eq. 7 and Algorithm 1 of "Hallucination Begins Where Saliency Drops": the rules, without any model."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Annotated
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+
+class SGRSConfig(BaseModel):
+    """Settings of saliency-guided rejection sampling.
+
+    Attributes:
+        top_k: candidates at a position (K).
+        max_resamples: candidates tried before falling back to the one with the highest score (R).
+        alpha: the threshold as a part of the recent mean score, in (0, 1).
+        window: how many recent scores the mean is over (W).
+        draft_length: how many tokens are drafted before they are scored together. Changes the cost,
+            never the tokens.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    top_k: Annotated[int, Field(ge=1)] = 5
+    max_resamples: Annotated[int, Field(ge=1)] = 3
+    alpha: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.6
+    window: Annotated[int, Field(ge=1)] = 5
+    draft_length: Annotated[int, Field(ge=1)] = 16
+
+
+def threshold(config: SGRSConfig, history: Sequence[float]) -> float:
+    """Eq. 7: ``alpha`` times the mean of the last ``window`` scores; 0 without history."""
+    recent = history[-config.window :]
+    return config.alpha * sum(recent) / len(recent) if recent else 0.0
+
+
+def uniform(seed: int, position: int, round_: int) -> float:
+    """The random number of one round at one position, in [0, 1).
+
+    A function of its arguments alone, so that drafting ahead, cropping and trying again draws the
+    same numbers as going one token at a time.
+    """
+    return random.Random(f"{seed}/{position}/{round_}").random()  # noqa: S311 - not for secrets
+
+
+def candidates(scores: Tensor, top_k: int) -> list[int]:
+    """The most probable tokens, most probable first; tokens that are ruled out (-inf) are none.
+
+    Args:
+        scores: ``[V]`` logits as the logits processors left them.
+        top_k: how many at the most.
+    """
+    values, tokens = scores.topk(min(top_k, scores.shape[-1]))
+    return [int(token) for token, value in zip(tokens, values, strict=True) if value > -torch.inf]
+
+
+def draw(scores: Tensor, among: Sequence[int], number: float | None) -> int:
+    """One of the candidates: the first (greedy), or at random in proportion to its probability.
+
+    Args:
+        scores: ``[V]`` logits as the logits processors left them.
+        among: the candidates that are left, most probable first.
+        number: a number in [0, 1) that decides; None takes the most probable.
+    """
+    if number is None:
+        return among[0]
+    weights = torch.softmax(scores[list(among)].double(), dim=-1).cumsum(dim=-1)
+    index = int(torch.searchsorted(weights, number * float(weights[-1]), right=True))
+    return among[min(index, len(among) - 1)]
+
+
+def sample(scores: Tensor, number: float | None) -> int:
+    """A token of the whole vocabulary: the most probable, or at random (plain decoding, no SGRS)."""
+    if number is None:
+        return int(scores.argmax())
+    weights = torch.softmax(scores.double(), dim=-1).cumsum(dim=-1)
+    index = int(torch.searchsorted(weights, number * float(weights[-1]), right=True))
+    return min(index, scores.shape[-1] - 1)

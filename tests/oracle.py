@@ -1,0 +1,100 @@
+"""The brute-force oracle: transformers' own eager attention, the full sequence, no cache, plain autograd.
+
+It shares no code with the package. Everything is taken from the equations of the paper: the loss of
+the token (Eq. 2), the gradient at every attention matrix (Eq. 3), tril(abs(A * dA)) (Eq. 4), the mean
+over heads divided by an L2 norm (Eq. 5), the mean over layers and positions J of the predictor row
+(Eq. 6).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import AttentionInterface, PreTrainedModel
+from transformers.masking_utils import AttentionMaskInterface, eager_mask
+
+_LOCORE: dict[str, object] = {}
+
+
+def _eager_with_locore(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, scaling: float, **_: object
+) -> tuple[Tensor, Tensor]:
+    """Textbook attention, then Eq. 8 to 10 as they are written: multiply, and if asked renormalise."""
+    repeat = query.shape[1] // key.shape[1]
+    key, value = key.repeat_interleave(repeat, 1), value.repeat_interleave(repeat, 1)
+    weights = torch.softmax(query @ key.transpose(2, 3) * scaling + attention_mask, dim=-1)
+    if module.layer_idx in _LOCORE["layers"]:
+        multiplied = weights * _gamma(weights.shape[-1], **_LOCORE["gamma"])
+        weights = multiplied / multiplied.sum(-1, keepdim=True) if _LOCORE["renormalize"] else multiplied
+    return (weights @ value).transpose(1, 2), weights
+
+
+def _gamma(length: int, *, beta: float, window: int, output_start: int) -> Tensor:
+    gamma = torch.ones(length, length)
+    for query in range(length):
+        for key in range(output_start, query + 1):
+            if query - key <= window:
+                gamma[query, key] = 1 + beta
+    return gamma
+
+
+AttentionInterface.register("oracle_locore", _eager_with_locore)
+AttentionMaskInterface.register("oracle_locore", eager_mask)
+
+
+def forward(model: PreTrainedModel, inputs: dict[str, Tensor], answer: list[int], locore: dict | None) -> tuple:
+    """Logits and attention matrices of prompt + answer, in the graph."""
+    ids = torch.cat([inputs["input_ids"], torch.tensor([answer], dtype=torch.long)], dim=1)
+    full = dict(inputs, input_ids=ids, attention_mask=torch.ones_like(ids))
+    for name in ("token_type_ids", "mm_token_type_ids"):
+        if name in inputs:
+            full[name] = torch.cat([inputs[name], torch.zeros(1, len(answer), dtype=torch.long)], dim=1)
+    before = model.config.get_text_config()._attn_implementation
+    try:
+        if locore is None:
+            model.set_attn_implementation("eager")
+        else:
+            _LOCORE.update(locore)
+            model.set_attn_implementation({"text_config": "oracle_locore"})
+        with torch.enable_grad():
+            out = model(**full, use_cache=False, output_attentions=True)
+    finally:
+        model.set_attn_implementation(before)
+    return out.logits[0], out.attentions
+
+
+def token_maps(
+    model: PreTrainedModel, inputs: dict[str, Tensor], answer: list[int], target: int, locore: dict | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Attention, gradient (Eq. 3) and log-probability for ``answer[target]``: ``[L, H, T, T]`` twice."""
+    logits, attentions = forward(model, inputs, answer[:target], locore)
+    loss = functional.cross_entropy(logits[-1][None].double(), torch.tensor([answer[target]]))
+    gradients = torch.autograd.grad(loss, attentions)
+    return torch.cat([a.detach() for a in attentions]), torch.cat(gradients), -loss.detach()
+
+
+def saliency(
+    model: PreTrainedModel,
+    inputs: dict[str, Tensor],
+    answer: list[int],
+    *,
+    layers: list[int],
+    start: int,
+    normalization: str = "row",
+    locore: dict | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Eq. 6 of every token (NaN first), log-probabilities, and the mean normalised predictor rows."""
+    prompt = inputs["input_ids"].shape[1]
+    scores, logprobs = torch.full((len(answer),), torch.nan).double(), torch.zeros(len(answer)).double()
+    rows = torch.zeros(len(answer), prompt + len(answer) - 1).double()
+    for target in range(len(answer)):
+        attention, gradient, logprobs[target] = token_maps(model, inputs, answer, target, locore)
+        product = (attention.double() * gradient.double()).abs().tril()[layers].mean(dim=1)
+        last = product[:, -1]
+        norm = last.norm(dim=-1) if normalization == "row" else product.flatten(1).norm(dim=-1)
+        row = (last / norm[:, None]).mean(dim=0)
+        rows[target, : len(row)] = row
+        if target > 0:
+            scores[target] = row[start:].mean()
+    return scores, logprobs, rows
