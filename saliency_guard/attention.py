@@ -21,8 +21,6 @@ from torch.nn import functional
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.masking_utils import AttentionMaskInterface, eager_mask
 
-from saliency_guard.errors import UnsupportedModelError
-
 NAME = "saliency_guard"
 
 
@@ -77,7 +75,9 @@ class _Call:
     gains: Gains | None
 
 
-_CALL: ContextVar[_Call | None] = ContextVar("saliency_guard_call", default=None)
+# The configuration is shared by all threads, this is not: a forward pass that another thread makes of
+# the same model meanwhile finds the default, and gets plain attention.
+_CALL: ContextVar[_Call] = ContextVar("saliency_guard_call", default=_Call(None, None))  # noqa: B039 - frozen
 
 
 @contextmanager
@@ -119,9 +119,6 @@ def _attention(
 ) -> tuple[Tensor, None]:
     """transformers' attention interface: ``[1, H, n, D]`` queries in, ``[1, n, H, D]`` outputs out."""
     call = _CALL.get()
-    if call is None:
-        msg = f"attention implementation {NAME!r} is set by saliency_guard while it runs a model, and by nothing else"
-        raise UnsupportedModelError(msg)
     layer: int = module.layer_idx  # type: ignore[assignment]
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     gain = call.gains if call.gains is not None and layer in call.gains.layers else None

@@ -59,8 +59,8 @@ def ask(
     """Ask about a picture."""
     with _reported():
         saliency = _saliency(layers)
-        sgrs = None if no_sgrs else _config(SGRSConfig, alpha=alpha)
-        locore = None if no_locore else _config(LocoREConfig, beta=beta)
+        sgrs = None if no_sgrs else SGRSConfig(alpha=alpha)
+        locore = None if no_locore else LocoREConfig(beta=beta)
         answer = _load(model).generate(
             _messages(image, question),
             max_new_tokens=max_new_tokens,
@@ -126,7 +126,7 @@ def _load(model: str) -> LVLM:
 
 
 def _saliency(layers: str | None) -> SaliencyConfig:
-    return SaliencyConfig() if layers is None else _config(SaliencyConfig, layers=_layers(layers))
+    return SaliencyConfig() if layers is None else SaliencyConfig(layers=_layers(layers))
 
 
 def _layers(text: str) -> LayerChoice:
@@ -136,15 +136,6 @@ def _layers(text: str) -> LayerChoice:
         return tuple(map(float, parts)) if any("." in part for part in parts) else [int(part) for part in parts]
     except ValueError as error:
         msg = f"--layers {text!r} is neither two fractions (0.5,1.0) nor layer indices (6,7,8)"
-        raise ConfigError(msg) from error
-
-
-def _config[T](kind: type[T], **settings: Any) -> T:
-    """A settings object, with pydantic's complaint as an error of our tree."""
-    try:
-        return kind(**settings)
-    except ValueError as error:
-        msg = str(error)
         raise ConfigError(msg) from error
 
 

@@ -220,6 +220,9 @@ def run_whole(
     Returns:
         ``[len(tokens), V]`` logits; row t predicts ``tokens[t]``.
     """
+    if getattr(model.config, "image_token_id", None) in tokens[:-1]:
+        msg = "the answer holds the model's own image token: a whole-sequence pass would look for its picture"
+        raise InputError(msg)
     whole = extended(inputs, tokens[:-1])
     length = prompt_length + len(tokens) - 1
     factors = None

@@ -10,14 +10,16 @@ from __future__ import annotations
 from typing import Annotated
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
+
+from saliency_guard.settings import Settings
 
 LayerChoice = tuple[float, ...] | list[int]
 """Two fractions of the depth (a tuple of floats), or layer indices (a list of ints)."""
 
 
-class LocoREConfig(BaseModel):
+class LocoREConfig(Settings):
     """Settings of LocoRE.
 
     Attributes:
@@ -27,8 +29,6 @@ class LocoREConfig(BaseModel):
         renormalize: whether the multiplied weights are made to sum to 1 again. Renormalised equals
             adding ``log(1 + beta)`` before the softmax; literal (False) multiplies after it.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     beta: Annotated[float, Field(ge=0.0, le=10.0, allow_inf_nan=False)] = 0.15
     window: Annotated[int, Field(ge=0)] = 8

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -21,6 +21,7 @@ from saliency_guard.engine import Chunk, Session, extended, resolve_layers, run_
 from saliency_guard.errors import ConfigError, InputError
 from saliency_guard.layout import OUTPUT, PromptLayout, prompt_layout
 from saliency_guard.locore import LayerChoice, LocoREConfig
+from saliency_guard.settings import Settings
 
 _FLOAT16_SCALE = 256.0
 """Gradients are linear in the loss: in float16 a larger loss keeps small ones from rounding to zero."""
@@ -36,7 +37,7 @@ def _checked_layers(value: LayerChoice) -> LayerChoice:
     return value
 
 
-class SaliencyConfig(BaseModel):
+class SaliencyConfig(Settings):
     """What is read as saliency.
 
     Attributes:
@@ -47,8 +48,6 @@ class SaliencyConfig(BaseModel):
             every layer is needed for every token; in scoring and maps only).
         history: the positions J of Eq. 6: the ``"output"`` so far, or all ``"after_image"``.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     layers: Annotated[LayerChoice, AfterValidator(_checked_layers)] = (0.5, 1.0)
     normalization: Literal["row", "matrix"] = "row"

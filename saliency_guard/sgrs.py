@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
+from saliency_guard.settings import Settings
 
-class SGRSConfig(BaseModel):
+
+class SGRSConfig(Settings):
     """Settings of saliency-guided rejection sampling.
 
     Attributes:
@@ -22,8 +24,6 @@ class SGRSConfig(BaseModel):
         draft_length: how many tokens are drafted before they are scored together. Changes the cost,
             never the tokens.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     top_k: Annotated[int, Field(ge=1)] = 5
     max_resamples: Annotated[int, Field(ge=1)] = 3

@@ -29,6 +29,7 @@ from transformers import (
 VOCABULARY = 97
 IMAGE = 90
 EOS = 2
+GAIN = 1.0
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,14 @@ class Case:
 def _awake(model: PreTrainedModel, seed: int) -> PreTrainedModel:
     """Weights large enough that attention is no longer flat and logits differ."""
     generator = torch.Generator().manual_seed(seed)
+    zero_centred = model.config.model_type == "gemma3"  # its norms multiply by 1 + weight
     with torch.no_grad():
-        for parameter in model.parameters():
+        for name, parameter in model.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
             if parameter.ndim >= 2:
-                fan_in = parameter[0].numel()
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) * (1.3 / fan_in**0.5))
+                parameter.copy_(noise * (GAIN / parameter[0].numel() ** 0.5))
             else:
-                parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.05)
+                parameter.copy_(noise * 0.05 + (1.0 if "norm" in name and name.endswith("weight") and not zero_centred else 0.0))
     return model.eval()
 
 

@@ -1,0 +1,27 @@
+"""The base of all settings: frozen, strict about names, and wrong values are errors of our tree."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from saliency_guard.errors import ConfigError
+
+
+class Settings(BaseModel):
+    """Frozen settings; raises `ConfigError` for a wrong value or an unknown name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            problems = "; ".join(
+                f"{'.'.join(str(part) for part in item['loc'] if isinstance(part, str)) or 'value'}: "
+                f"{item['msg'].removeprefix('Value error, ')} (got {item['input']!r})"
+                for item in error.errors()
+            )
+            msg = f"{type(self).__name__}: {problems}"
+            raise ConfigError(msg) from error
