@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate, groupby
 
 import torch
 from torch import Tensor
@@ -88,6 +89,45 @@ def prompt_layout(config: PretrainedConfig, inputs: Mapping[str, Tensor]) -> Pro
         runs = _runs(ids == token)
         spans += [Span(f"{kind}_{k}", *run) for k, run in enumerate(_split(runs, _sizes(config, inputs, kind, runs)))]
     return PromptLayout(len(ids), tuple(sorted(spans, key=lambda span: span.start)))
+
+
+def find_texts(
+    layout: PromptLayout, pieces: Sequence[str], texts: Sequence[tuple[str, str]]
+) -> dict[str, list[tuple[int, int]]]:
+    """Find named texts among a prompt's tokens, in order.
+
+    Args:
+        layout: the prompt's images; their placeholders are part of no text.
+        pieces: the text of each position.
+        texts: (source, text) in the order of the prompt. One that the template changed is not found,
+            and left out; a token on the border of two belongs to the first.
+
+    Returns:
+        Position ranges by source.
+    """
+    taken = {position for span in layout.spans for position in range(span.start, span.stop)}
+    shown = ["" if index in taken else piece for index, piece in enumerate(pieces)]
+    stops = list(accumulate(map(len, shown)))
+    whole = "".join(shown)
+    spans: dict[str, list[tuple[int, int]]] = {}
+    cursor = free = 0
+    for source, text in texts:
+        needle = text.strip()
+        found = whole.find(needle, cursor) if needle else -1
+        if found < 0:
+            continue
+        cursor = found + len(needle)
+        inside = [
+            index
+            for index, stop in enumerate(stops)
+            if index >= free and index not in taken and stop > found and stop - len(shown[index]) < cursor
+        ]
+        # An image inside a text parts it.
+        for _, run in groupby(enumerate(inside), key=lambda pair: pair[1] - pair[0]):
+            positions = [position for _, position in run]
+            spans.setdefault(source, []).append((positions[0], positions[-1] + 1))
+            free = positions[-1] + 1
+    return spans
 
 
 def _is_image(source: str) -> bool:

@@ -23,11 +23,12 @@ from saliency_guard.decoding import DecodedToken, Decoder
 from saliency_guard.engine import Session
 from saliency_guard.errors import ConfigError, ContextLengthError, InputError, ModelError
 from saliency_guard.grounding import GroundedAnswer, RejectedCandidate, Step, TokenGrounding, Usage
-from saliency_guard.layout import PromptLayout, prompt_layout
+from saliency_guard.layout import PromptLayout, find_texts, prompt_layout
 from saliency_guard.locore import LocoREConfig
 from saliency_guard.messages import MAX_IMAGE_PIXELS, Conversation, parse_messages
 from saliency_guard.saliency import SaliencyConfig, score_answer
 from saliency_guard.sgrs import SGRSConfig
+from saliency_guard.stopping import cut, may_have_begun, stop_strings, with_rest
 
 Messages = Sequence[Mapping[str, Any]]
 
@@ -162,43 +163,10 @@ class LVLM:
         conversation = self._parse(messages)
         inputs = self._inputs(conversation)
         layout = prompt_layout(self.model.config, inputs)
-        return inputs, layout.named(self._named_spans(conversation, inputs["input_ids"][0].tolist(), layout))
-
-    def _named_spans(
-        self, conversation: Conversation, ids: list[int], layout: PromptLayout
-    ) -> dict[str, list[tuple[int, int]]]:
-        """Find the texts with a name of their own in the tokens, in order; a text the template changed is left out."""
         if not conversation.named:
-            return {}
-        taken = [(span.start, span.stop) for span in layout.spans]
-        # Image positions decode to long runs of placeholders that are no part of any text.
-        pieces = text_module.pieces(self._tokenizer, ids, skip_special_tokens=False)
-        starts: list[int] = []
-        at = 0
-        for index, piece in enumerate(pieces):
-            starts.append(at)
-            at += 0 if any(start <= index < stop for start, stop in taken) else len(piece)
-        whole = "".join(
-            piece for index, piece in enumerate(pieces) if not any(start <= index < stop for start, stop in taken)
-        )
-        spans: dict[str, list[tuple[int, int]]] = {}
-        cursor = 0
-        for named in conversation.named:
-            needle = named.text.strip()
-            found = whole.find(needle, cursor) if needle else -1
-            if found < 0:
-                continue
-            cursor = found + len(needle)
-            inside = [
-                index
-                for index, start in enumerate(starts)
-                if start < cursor and start + len(pieces[index]) > found and not any(a <= index < b for a, b in taken)
-            ]
-            # A token on the border belongs to what came first.
-            first = max(inside[0], max((stop for ranges in spans.values() for _, stop in ranges), default=0))
-            if first <= inside[-1]:
-                spans.setdefault(named.source, []).append((first, inside[-1] + 1))
-        return spans
+            return inputs, layout
+        pieces = text_module.pieces(self._tokenizer, inputs["input_ids"][0].tolist(), skip_special_tokens=False)
+        return inputs, layout.named(find_texts(layout, pieces, [(one.source, one.text) for one in conversation.named]))
 
     def _room(self, prompt: int, wanted: int) -> int:
         """How many tokens may follow a prompt."""
@@ -280,7 +248,7 @@ class LVLM:
         steps, so the stream may be abandoned.
         """
         processor, seed = _sampling(max_new_tokens, temperature, top_p, seed)
-        stops = _stop_strings(stop)
+        stops = stop_strings(stop)
         inputs, layout = self._prompt(messages)
         room = self._room(layout.length, max_new_tokens)
         decoder = Decoder(
@@ -303,17 +271,17 @@ class LVLM:
                 reason = "stop"
                 break
             held.append(self._token(token, detokenizer.push(token.token_id), len(done) + len(held)))
-            held, complete = _cut(held, stops)
+            held, complete = cut(held, stops)
             if complete:
                 reason = "stop"
                 break
-            free = len(held) - _needed(held, stops)
+            free = len(held) - may_have_begun(held, stops)
             for ready in held[:free]:
                 done.append(ready)
                 yield Step(token=ready)
             held = held[free:]
         if reason == "length" or not stops:
-            held = _with_rest(held, detokenizer.flush())
+            held = with_rest(held, detokenizer.flush())
         for ready in held:
             done.append(ready)
             yield Step(token=ready)
@@ -413,49 +381,3 @@ def _sampling(
     if top_p < 1.0:
         warpers.append(TopPLogitsWarper(top_p))
     return warpers, int.from_bytes(os.urandom(7)) if seed is None else seed
-
-
-def _stop_strings(stop: str | Sequence[str]) -> tuple[str, ...]:
-    stops = (stop,) if isinstance(stop, str) else tuple(stop)
-    if any(not isinstance(one, str) or not one for one in stops):
-        msg = f"stop must be non-empty strings, not {stop!r}"
-        raise ConfigError(msg)
-    return stops
-
-
-def _cut(tokens: list[TokenGrounding], stops: tuple[str, ...]) -> tuple[list[TokenGrounding], bool]:
-    """Tokens up to the first stop string, the one it begins in cut short; and whether there was one."""
-    text = "".join(token.text for token in tokens)
-    found = [at for at in (text.find(stop) for stop in stops) if at >= 0]
-    if not found:
-        return tokens, False
-    kept: list[TokenGrounding] = []
-    left = min(found)
-    for token in tokens:
-        if left <= 0:
-            break
-        kept.append(token.model_copy(update={"text": token.text[:left]}))
-        left -= len(token.text)
-    return kept, True
-
-
-def _needed(tokens: list[TokenGrounding], stops: tuple[str, ...]) -> int:
-    """How many of the last tokens a stop string may have begun in."""
-    text = "".join(token.text for token in tokens)
-    begun = max(
-        (size for stop in stops for size in range(1, min(len(stop), len(text) + 1)) if text.endswith(stop[:size])),
-        default=0,
-    )
-    count, covered = 0, 0
-    while covered < begun:
-        count += 1
-        covered += len(tokens[-count].text)
-    return count
-
-
-def _with_rest(tokens: list[TokenGrounding], rest: str) -> list[TokenGrounding]:
-    """The last token with what a cut character still owes."""
-    if not rest or not tokens:
-        return tokens
-    last = tokens[-1]
-    return [*tokens[:-1], last.model_copy(update={"text": last.text + rest})]

@@ -5,6 +5,8 @@ Needs the extra ``cli`` (rich).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
@@ -109,4 +111,23 @@ def rejections_table(answer: GroundedAnswer) -> Table:
                 repr(token.text),
                 "" if token.saliency is None else f"{token.saliency:.3f}",
             )
+    return table
+
+
+def comparison_table(answers: Mapping[str, GroundedAnswer]) -> Table:
+    """Several answers to one question side by side, by raw means over their tokens."""
+    table = Table(title="Side by side (means over tokens)", title_justify="left")
+    table.add_column("")
+    for name in answers:
+        table.add_column(name, justify="right")
+    rows: dict[str, list[str]] = {
+        "saliency (Eq. 6)": ["" if one.saliency is None else f"{one.saliency:.3f}" for one in answers.values()],
+        "log-probability": [
+            f"{sum(token.logprob for token in one.tokens) / len(one.tokens):.2f}" for one in answers.values()
+        ],
+    }
+    for source in dict.fromkeys(source for one in answers.values() for source in one.shares):
+        rows[f"share on {source}"] = [f"{one.shares.get(source, 0.0):.1%}" for one in answers.values()]
+    for name, cells in rows.items():
+        table.add_row(name, *cells)
     return table

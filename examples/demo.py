@@ -1,0 +1,45 @@
+"""The main job: ask about a picture, see what every token rests on, and a wrong answer beside it.
+
+Run with ``make demo``; or ``python examples/demo.py PICTURE "QUESTION" "AN ANSWER TO SCORE"``.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from transformers.utils.logging import disable_progress_bar
+
+from saliency_guard import LVLM, SGRSConfig
+from saliency_guard.report.terminal import answer_view, comparison_table, tokens_table
+
+PICTURE = Path(__file__).parent / "desk.png"
+QUESTION = "Describe the image in detail."
+WRONG = "The image shows an elephant, a pizza and a bus. The elephant is on the left."
+
+
+def main(picture: Path = PICTURE, question: str = QUESTION, wrong: str = WRONG) -> None:
+    """Ask, score a wrong answer, and show both."""
+    disable_progress_bar()
+    console = Console()
+    with console.status("Loading the embedded model ..."):
+        lvlm = LVLM.load()
+    messages = [{"role": "user", "content": [{"type": "image", "image": picture}, {"type": "text", "text": question}]}]
+    # A strict alpha, so that there is something to see: the default of 0.6 rejects seldom.
+    answer = lvlm.generate(messages, max_new_tokens=80, sgrs=SGRSConfig(alpha=0.8))
+    console.print(f"\nPicture: {picture}   model: {lvlm.model_id}\n")
+    console.print(answer_view(answer, f"{question} (greedy, SGRS alpha 0.8, LocoRE)"))
+    console.print(tokens_table(answer))
+    console.print()
+    scored = lvlm.score(messages, wrong)
+    console.print(answer_view(scored, "The same question, a wrong answer scored"))
+    console.print(comparison_table({"its own answer": lvlm.score(messages, answer.text), "the wrong answer": scored}))
+    console.print(
+        "These are raw scores. None of them is a probability that the answer is right: that takes calibration.",
+        style="dim",
+    )
+
+
+if __name__ == "__main__":
+    main(*(Path(sys.argv[1]), *sys.argv[2:]) if len(sys.argv) > 1 else ())

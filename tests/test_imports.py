@@ -1,0 +1,110 @@
+"""Data flows one way: a module imports only what stands below it. And one list of public names."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import saliency_guard
+
+ROOT = Path(saliency_guard.__file__).parent
+
+# From the bottom up; a module may import from the rows above its own, and from its own row's folder.
+ORDER = (
+    ("errors",),
+    ("settings",),
+    ("messages", "text"),
+    ("layout", "locore", "sgrs"),
+    ("attention",),
+    ("engine",),
+    ("saliency",),
+    ("decoding",),
+    ("grounding",),
+    ("stopping",),
+    ("lvlm",),
+    ("scenes", "inspection", "report"),
+    ("embedded",),
+    ("commands",),
+    ("cli",),
+)
+RANK = {name: rank for rank, row in enumerate(ORDER) for name in row}
+FORBIDDEN = {"langchain", "langchain_core", "llama_index", "langchain_saliency_guard"}
+OPTIONAL = {"typer", "rich", "resvg_py"}
+
+
+def imported(path: Path) -> list[tuple[str, bool]]:
+    """Every imported module, and whether at the top of the file."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    top = set(map(id, tree.body))
+    found: list[tuple[str, bool]] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, id(node) in top) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            base = node.module
+            names = [f"{base}.{alias.name}" for alias in node.names] if base == "saliency_guard" else [base]
+            found += [(name, id(node) in top) for name in names]
+    return found
+
+
+def modules() -> list[tuple[str, Path]]:
+    return [
+        (path.relative_to(ROOT).parts[0].removesuffix(".py"), path)
+        for path in ROOT.rglob("*.py")
+        if path != ROOT / "__init__.py"
+    ]
+
+
+def test_imports_point_downwards() -> None:
+    wrong = []
+    for own, path in modules():
+        assert own in RANK, f"{own} has no place in ORDER"
+        for name, _ in imported(path):
+            parts = name.split(".")
+            if parts[0] == "saliency_guard" and parts[1] != own and RANK[parts[1]] >= RANK[own]:
+                wrong.append(f"{path.relative_to(ROOT)} imports {name}")
+    assert wrong == []
+
+
+def test_the_core_knows_no_framework_and_extras_are_lazy() -> None:
+    for own, path in modules():
+        for name, at_top in imported(path):
+            package = name.split(".")[0]
+            assert package not in FORBIDDEN, f"{path} imports {name}"
+            if package in OPTIONAL and at_top:
+                assert own in {"commands", "report"}, f"{path} imports the optional {name} at its top"
+
+
+def test_importing_the_package_imports_nothing_optional() -> None:
+    blocked = "; ".join(f"sys.modules[{name!r}] = None" for name in sorted(OPTIONAL))
+    code = f"import sys; {blocked}; import saliency_guard; from saliency_guard.cli import main; main()"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)  # noqa: S603
+    assert out.returncode == 2
+    assert "pip install 'saliency-guard[cli]'" in out.stderr
+
+
+def test_public_names() -> None:
+    public = {name for name in vars(saliency_guard) if not name.startswith("_") and name not in RANK}
+    assert public - {"annotations"} == set(saliency_guard.__all__) - {"__version__"}
+    for name in saliency_guard.__all__:
+        assert getattr(saliency_guard, name) is not None
+    wanted = {
+        "LVLM",
+        "GroundedAnswer",
+        "TokenGrounding",
+        "SaliencyConfig",
+        "SGRSConfig",
+        "LocoREConfig",
+        "score_answer",
+        "saliency_map",
+        "sgrs_generate",
+        "SaliencyGuardError",
+    }
+    assert wanted <= set(saliency_guard.__all__)
+
+
+def test_modules_stay_short() -> None:
+    for _, path in modules():
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 400, path

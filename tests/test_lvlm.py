@@ -1,0 +1,241 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from transformers import AutoProcessor, LlavaForConditionalGeneration
+
+from saliency_guard import (
+    LVLM,
+    ConfigError,
+    ContextLengthError,
+    GroundedAnswer,
+    ImageError,
+    InputError,
+    LocoREConfig,
+    ModelError,
+    SaliencyConfig,
+    SGRSConfig,
+    score_answer,
+)
+from saliency_guard.lvlm import EMBEDDED_PATH
+
+Messages = list[dict[str, Any]]
+DESCRIBE = "Describe the image in detail."
+
+
+def ask(picture: Image.Image, question: str = DESCRIBE, *before: Any) -> Messages:
+    return [*before, {"role": "user", "content": [{"type": "image", "image": picture}, {"type": "text", "text": question}]}]
+
+
+@pytest.fixture(scope="module")
+def answer(lvlm: LVLM, picture: Image.Image) -> GroundedAnswer:
+    return lvlm.generate(ask(picture), sgrs=SGRSConfig(alpha=0.8))
+
+
+def test_an_answer_is_whole(lvlm: LVLM, answer: GroundedAnswer) -> None:
+    assert answer.finish_reason == "stop"
+    assert "".join(token.text for token in answer.tokens) == answer.text == answer.text.strip()
+    ids = [token.token_id for token in answer.tokens]
+    assert answer.text == lvlm.processor.tokenizer.decode(ids)
+    assert [token.position for token in answer.tokens] == list(range(len(ids)))
+    assert answer.usage.completion_tokens == len(ids)
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + len(ids)
+    assert answer.grounding is None, "no calibrator, no grounding"
+    assert answer.model_id == "saliency-guard/embedded"
+    for index, token in enumerate(answer.tokens):
+        assert (token.saliency is None) == (index == 0)
+        assert token.threshold is not None
+        assert token.logprob <= 0
+        assert sum(token.shares.values()) == pytest.approx(1)
+        assert set(token.shares) == {"image_0", "text", "output"}
+    assert json.loads(json.dumps(answer.to_dict())) == answer.to_dict()
+
+
+def test_what_was_rejected_is_on_the_token(answer: GroundedAnswer) -> None:
+    rejected = [(token, one) for token in answer.tokens for one in token.rejected]
+    assert rejected, "the test must meet rejections"
+    for token, one in rejected:
+        assert one.saliency < (token.threshold or 0)
+        assert one.text
+        assert one.token_id != token.token_id
+
+
+def test_scoring_a_generated_answer_gives_its_scores(lvlm: LVLM, picture: Image.Image, answer: GroundedAnswer) -> None:
+    again = lvlm.score(ask(picture), answer.text, locore=LocoREConfig())
+    assert again.text == answer.text
+    if [t.token_id for t in again.tokens] == [t.token_id for t in answer.tokens]:
+        assert [t.saliency for t in again.tokens[1:]] == pytest.approx([t.saliency for t in answer.tokens[1:]], rel=1e-3)
+
+
+def test_scoring_agrees_with_score_answer(lvlm: LVLM, picture: Image.Image) -> None:
+    text = "There is a dog 🐘 in the image."
+    scored = lvlm.score(ask(picture), text)
+    ids = [token.token_id for token in scored.tokens]
+    direct = score_answer(lvlm.model, lvlm.inputs(ask(picture)), ids)
+    assert [t.saliency for t in scored.tokens[1:]] == pytest.approx(direct.saliency[1:].tolist())
+    assert [t.logprob for t in scored.tokens] == pytest.approx(direct.logprobs.tolist())
+    assert "".join(t.text for t in scored.tokens) == text == scored.text
+
+
+def test_stream_gives_the_tokens_of_generate(lvlm: LVLM, picture: Image.Image) -> None:
+    whole = lvlm.generate(ask(picture), temperature=1.0, seed=5, max_new_tokens=30)
+    steps = list(lvlm.stream(ask(picture), temperature=1.0, seed=5, max_new_tokens=30))
+    assert steps[-1].answer == whole
+    assert tuple(step.token for step in steps[:-1]) == whole.tokens
+    assert all(step.answer is None for step in steps[:-1])
+
+
+def test_greedy_without_guard_is_what_transformers_generates(lvlm: LVLM, picture: Image.Image) -> None:
+    ours = lvlm.generate(ask(picture), sgrs=None, locore=None, saliency=None)
+    inputs = lvlm.inputs(ask(picture))
+    theirs = lvlm.model.generate(**inputs, max_new_tokens=128, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+    assert ours.text == lvlm.processor.tokenizer.decode(theirs, skip_special_tokens=True)
+    assert all(token.saliency is None and token.shares == {} for token in ours.tokens)
+
+
+def test_the_same_seed_gives_the_same_answer(lvlm: LVLM, picture: Image.Image) -> None:
+    runs = [lvlm.generate(ask(picture), temperature=1.5, seed=seed, max_new_tokens=25).text for seed in (3, 3, 4, 5)]
+    assert runs[0] == runs[1]
+    assert len(set(runs)) > 1
+    free = {lvlm.generate(ask(picture), temperature=3.0, max_new_tokens=12).text for _ in range(4)}
+    assert len(free) > 1
+
+
+def test_length_limit_is_told(lvlm: LVLM, picture: Image.Image) -> None:
+    answer = lvlm.generate(ask(picture), max_new_tokens=4)
+    assert answer.finish_reason == "length"
+    assert len(answer.tokens) == 4
+
+
+@settings(max_examples=15, deadline=None)
+@given(data=st.data())
+def test_a_stop_string_ends_the_answer_before_it(lvlm: LVLM, picture: Image.Image, data: st.DataObject) -> None:
+    whole = lvlm.generate(ask(picture), max_new_tokens=25, sgrs=None).text
+    start = data.draw(st.integers(0, len(whole) - 2))
+    stop = whole[start : data.draw(st.integers(start + 1, len(whole)))]
+    steps = list(lvlm.stream(ask(picture), max_new_tokens=25, sgrs=None, stop=[stop, "never said"]))
+    answer = steps[-1].answer
+    assert answer is not None
+    assert answer.text == whole[: whole.index(stop)]
+    assert answer.finish_reason == "stop"
+    assert "".join(step.token.text for step in steps[:-1] if step.token) == answer.text
+
+
+def test_several_images_each_have_a_share(lvlm: LVLM, picture: Image.Image) -> None:
+    content = [
+        {"type": "image", "image": picture},
+        {"type": "image", "image": Image.new("RGB", (50, 90), "blue")},
+        {"type": "text", "text": DESCRIBE},
+    ]
+    answer = lvlm.generate([{"role": "user", "content": content}], max_new_tokens=6)
+    assert set(answer.tokens[0].shares) == {"image_0", "image_1", "text", "output"}
+    assert answer.usage.prompt_tokens > 2 * 64
+
+
+def test_turns_system_and_documents_have_shares_of_their_own(lvlm: LVLM, picture: Image.Image) -> None:
+    messages = [
+        {"role": "system", "content": "Answer in one sentence."},
+        {
+            "role": "user",
+            "content": [
+                {"type": "image", "image": picture},
+                {"type": "text", "text": "A note about farms.", "source": "document_1"},
+                {"type": "text", "text": " Is there a dog in the image?"},
+            ],
+        },
+        {"role": "assistant", "content": "No, there is no dog in the image."},
+        {"role": "user", "content": "Where is the cat?"},
+    ]
+    answer = lvlm.generate(messages, max_new_tokens=8)
+    assert set(answer.shares) == {"system", "image_0", "document_1", "text", "output"}
+    assert all(share > 0 for share in answer.shares.values())
+    inputs, layout = lvlm._prompt(messages)
+    ids = inputs["input_ids"][0].tolist()
+    spans = {span.source: lvlm.processor.tokenizer.decode(ids[span.start : span.stop]) for span in layout.spans}
+    assert spans["system"].strip() == "Answer in one sentence."
+    assert spans["document_1"].strip() == "A note about farms."
+
+
+def test_your_own_model_and_processor(llava: tiny.Case, picture: Image.Image) -> None:
+    processor = AutoProcessor.from_pretrained(EMBEDDED_PATH)
+    model = LlavaForConditionalGeneration.from_pretrained(EMBEDDED_PATH)
+    mine = LVLM(model, processor)
+    assert mine.model is model
+    assert mine.processor is processor
+    assert mine.generate(ask(picture), max_new_tokens=3).tokens
+    assert mine.score(ask(picture), "Yes.", saliency=SaliencyConfig(normalization="matrix")).tokens
+
+
+def test_a_local_folder_in_another_precision(picture: Image.Image) -> None:
+    half = LVLM.load(EMBEDDED_PATH, dtype=torch.bfloat16, device="cpu")
+    assert half.model.dtype == torch.bfloat16
+    answer = half.generate(ask(picture), max_new_tokens=12)
+    assert all(token.saliency is not None and token.saliency >= 0 for token in answer.tokens[1:])
+
+
+def test_a_model_that_is_not_there(tmp_path: Any) -> None:
+    with pytest.raises(ModelError, match="cannot load"):
+        LVLM.load(tmp_path)
+
+
+def test_no_image_and_text_alone(lvlm: LVLM) -> None:
+    messages = [{"role": "user", "content": "Who are you?"}]
+    with pytest.raises(ImageError, match="require_image=False"):
+        lvlm.generate(messages)
+    free = LVLM(lvlm.model, lvlm.processor, require_image=False)
+    assert set(free.generate(messages, max_new_tokens=4).shares) == {"text", "output"}
+
+
+def test_too_large_an_image(lvlm: LVLM, picture: Image.Image) -> None:
+    strict = LVLM(lvlm.model, lvlm.processor, max_image_pixels=100)
+    with pytest.raises(ImageError, match="limit of 100"):
+        strict.generate(ask(picture))
+
+
+def test_a_context_that_is_too_long(lvlm: LVLM, picture: Image.Image) -> None:
+    with pytest.raises(ContextLengthError) as caught:
+        lvlm.generate(ask(picture, "dog " * 2000))
+    assert caught.value.needed > caught.value.limit == lvlm.context_length
+    with pytest.raises(ContextLengthError, match="do not fit"):
+        lvlm.score(ask(picture), "dog " * 2000)
+    nearly = "dog " * (1024 - 64 - 25)
+    answer = lvlm.generate(ask(picture, nearly), max_new_tokens=500, sgrs=None, saliency=None)
+    assert answer.usage.total_tokens <= 1024
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"max_new_tokens": 0}, "max_new_tokens"),
+        ({"temperature": -1}, "temperature"),
+        ({"temperature": float("nan")}, "temperature"),
+        ({"top_p": 0.0}, "top_p"),
+        ({"stop": [""]}, "stop"),
+        ({"saliency": SaliencyConfig(layers=[44])}, "layers"),
+        ({"locore": LocoREConfig(layers=[44])}, "layers"),
+        ({"saliency": SaliencyConfig(normalization="matrix")}, "matrix"),
+    ],
+)
+def test_wrong_settings(lvlm: LVLM, picture: Image.Image, wrong: dict, named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        lvlm.generate(ask(picture), **wrong)
+
+
+@pytest.mark.parametrize("text", ["", "  ", None])
+def test_nothing_to_score(lvlm: LVLM, picture: Image.Image, text: Any) -> None:
+    with pytest.raises(InputError, match="empty"):
+        lvlm.score(ask(picture), text)
+
+
+def test_a_processor_without_chat_template(lvlm: LVLM, picture: Image.Image) -> None:
+    processor = AutoProcessor.from_pretrained(EMBEDDED_PATH)
+    processor.chat_template = None
+    with pytest.raises(ModelError, match="chat template"):
+        LVLM(lvlm.model, processor).generate(ask(picture))
