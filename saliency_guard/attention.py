@@ -92,7 +92,9 @@ def attending(model: PreTrainedModel, *, tape: Tape | None = None, gains: Gains 
     decoder = model.get_decoder()
     # Attention modules read their own config, the masks are made from the model's: patch each object once.
     configs = {id(config): config for config in (model.config.get_text_config(), decoder.config)}
-    configs.update({id(m.config): m.config for m in decoder.modules() if hasattr(m, "layer_idx") and hasattr(m, "config")})
+    configs.update(
+        {id(m.config): m.config for m in decoder.modules() if hasattr(m, "layer_idx") and hasattr(m, "config")}
+    )
     before = [(config, config._attn_implementation_internal) for config in configs.values()]
     token = _CALL.set(_Call(tape, gains))
     try:
@@ -117,19 +119,19 @@ def _attention(
     s_aux: Tensor | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """transformers' attention interface: ``[1, H, n, D]`` queries in, ``[1, n, H, D]`` outputs out."""
+    """Transformers' attention interface: ``[1, H, n, D]`` queries in, ``[1, n, H, D]`` outputs out."""
     call = _CALL.get()
     layer: int = module.layer_idx  # type: ignore[assignment]
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     gain = call.gains if call.gains is not None and layer in call.gains.layers else None
     tape = call.tape if call.tape is not None and layer >= call.tape.lowest else None
     if tape is None and softcap is None and s_aux is None and (gain is None or gain.renormalize):
-        return _fused(query, key, value, attention_mask, scale, gain), None
+        return _fused(query, key, value, attention_mask, scale=scale, gain=gain), None
     if tape is not None and layer == tape.lowest:
         # Everything below runs without gradient; the caller's own mode comes back when the pass is over.
         torch.set_grad_enabled(True)
     rows = tape is not None and not tape.whole
-    weights = _weights(query, key, attention_mask, scale, softcap, s_aux, gain, rows=rows)
+    weights = _weights(query, key, attention_mask, scale=scale, softcap=softcap, sinks=s_aux, gain=gain, rows=rows)
     output = _mix(weights, value, rows=rows, dtype=query.dtype)
     if tape is not None and layer in tape.layers:
         if layer == tape.lowest:
@@ -139,7 +141,7 @@ def _attention(
 
 
 def _fused(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float, gain: Gains | None
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *, scale: float, gain: Gains | None
 ) -> Tensor:
     """No tape: torch's own kernel, with the gain as part of its mask (renormalised LocoRE is just that)."""
     if gain is not None:
@@ -147,7 +149,13 @@ def _fused(
         mask = bias if mask is None else mask + bias
     grouped = key.shape[1] != query.shape[1]
     output = functional.scaled_dot_product_attention(
-        query, key, value, attn_mask=mask, scale=scale, is_causal=mask is None and query.shape[2] > 1, enable_gqa=grouped
+        query,
+        key,
+        value,
+        attn_mask=mask,
+        scale=scale,
+        is_causal=mask is None and query.shape[2] > 1,
+        enable_gqa=grouped,
     )
     return output.transpose(1, 2).contiguous()
 
@@ -156,11 +164,11 @@ def _weights(
     query: Tensor,
     key: Tensor,
     mask: Tensor | None,
+    *,
     scale: float,
     softcap: float | None,
     sinks: Tensor | None,
     gain: Gains | None,
-    *,
     rows: bool,
 ) -> Tensor:
     """Post-softmax attention ``[1, H, n, T]``, in float32 at least.

@@ -33,7 +33,9 @@ _Question = Annotated[str, typer.Argument(help="What to ask about it.", show_def
 _Model = Annotated[str, typer.Option(help="'embedded', a local folder, or a hub id.")]
 _Layers = Annotated[
     str | None,
-    typer.Option(help="Target layers: two fractions of the depth (0.5,1.0) or indices (6,7,8).", show_default="0.5,1.0"),
+    typer.Option(
+        help="Target layers: two fractions of the depth (0.5,1.0) or indices (6,7,8).", show_default="0.5,1.0"
+    ),
 ]
 _Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 _Tokens = Annotated[bool, typer.Option("--tokens", help="Show every token with its numbers.")]

@@ -184,9 +184,7 @@ class Decoder:
         accepted: list[DecodedToken] = []
         for row, token in enumerate(firsts):
             tau = threshold(self.sgrs, self._history) if self.sgrs is not None else None
-            found = DecodedToken(
-                token, logprobs[row], saliencies[row], tau, shares[row], (), logits[row], scores[row]
-            )
+            found = DecodedToken(token, logprobs[row], saliencies[row], tau, shares[row], (), logits[row], scores[row])
             if tau is not None and found.saliency is not None and found.saliency < tau:
                 found = self._resample(chunk, row, found, amongs[row])
             accepted.append(found)
@@ -333,12 +331,14 @@ def sgrs_generate(
         session=Session(model, {"input_ids": input_ids, **inputs}, locore=locore),
         sgrs=sgrs or SGRSConfig(),
         saliency=saliency or SaliencyConfig(),
-        processor=logits_processor or None,
+        processor=logits_processor if len(logits_processor) else None,  # type: ignore[arg-type]
         seed=int(torch.randint(2**62, ())) if generation_config.do_sample else None,
         eos=_eos(generation_config),
     )
     keep_scores = generation_config.return_dict_in_generate and generation_config.output_scores
-    sequence, scores, tokens = input_ids, (), []
+    sequence = input_ids
+    scores: tuple[Tensor, ...] = ()
+    tokens: list[DecodedToken] = []
     for token in decoder.tokens(generation_config.max_length - input_ids.shape[1]):
         tokens.append(token)
         new = torch.tensor([token.token_id], device=input_ids.device)
@@ -354,9 +354,9 @@ def sgrs_generate(
     if not generation_config.return_dict_in_generate:
         return sequence
     return SGRSOutput(
-        sequences=sequence,
-        scores=scores if keep_scores else None,
-        logits=tuple(one.logits[None] for one in tokens) if generation_config.output_logits else None,
+        sequences=sequence,  # type: ignore[arg-type]
+        scores=scores if keep_scores else None,  # type: ignore[arg-type]
+        logits=tuple(one.logits[None] for one in tokens) if generation_config.output_logits else None,  # type: ignore[arg-type]
         saliency=torch.tensor([[torch.nan if t.saliency is None else t.saliency for t in tokens]]),
         tokens=tuple(tokens),
     )

@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import CacheLayerMixin
 
 from saliency_guard.attention import Gains, Tape, attending
 from saliency_guard.errors import ConfigError, InputError, NonFiniteError, UnsupportedModelError
@@ -60,7 +61,7 @@ def undisturbed(model: PreTrainedModel) -> Iterator[None]:
     with lock, torch.inference_mode(mode=False), torch.no_grad():
         training = [module for module in model.modules() if module.training]
         # Models with multimodal rotary positions keep an offset from the last prompt on themselves.
-        roped = [(module, module.rope_deltas) for module in model.modules() if "rope_deltas" in vars(module)]
+        roped = [(module, module.rope_deltas) for module in _roped(model)]
         try:
             for module in training:
                 module.training = False
@@ -69,7 +70,7 @@ def undisturbed(model: PreTrainedModel) -> Iterator[None]:
             for module in training:
                 module.training = True
             for module, deltas in roped:
-                module.rope_deltas = deltas
+                _set_rope(module, deltas)
 
 
 @dataclass(slots=True, eq=False)
@@ -134,13 +135,13 @@ class Session:
 
     def _prefill(self) -> None:
         with undisturbed(self.model):
-            ropes = [module for module in self.model.modules() if "rope_deltas" in vars(module)]
+            ropes = _roped(self.model)
             for module in ropes:
-                module.rope_deltas = None
+                _set_rope(module, None)
             self._forward(self.inputs)
             if ropes:
-                self._rope_delta = ropes[0].rope_deltas
-        if not isinstance(self._cache.layers[0].keys, Tensor) or self.length != self.prompt_length:
+                self._rope_delta = vars(ropes[0])["rope_deltas"]
+        if self.length != self.prompt_length or not all(layer.is_croppable for layer in self._layers()):
             msg = f"{type(self.model).__name__} does not fill a key-value cache that can be cropped"
             raise UnsupportedModelError(msg)
         self.crop(self.prompt_length - 1)
@@ -175,8 +176,7 @@ class Session:
             self._truncate(first)
             raise
         # The newest keys and values carry the graph of this pass; what stays in the cache must not.
-        for layer in self._cache.layers:
-            layer.keys, layer.values = layer.keys.detach(), layer.values.detach()
+        self._truncate(self.length)
         _check_finite(logits, self.model)
         if tape is not None:
             check_tape(tape, self.model)
@@ -197,10 +197,14 @@ class Session:
             self._cache.crop(length - self.length)
 
     def _truncate(self, length: int) -> None:
-        """Bring all layers back to ``length``, also where a pass broke off between two layers."""
-        for layer in self._cache.layers:
-            if isinstance(layer.keys, Tensor):
-                layer.keys, layer.values = layer.keys[:, :, :length].detach(), layer.values[:, :, :length].detach()
+        """Keep ``length`` positions of every layer, without graph; also where a pass broke off between two layers."""
+        for layer in self._layers():
+            if layer.keys is not None and layer.values is not None:
+                layer.keys = layer.keys[:, :, :length].detach()
+                layer.values = layer.values[:, :, :length].detach()
+
+    def _layers(self) -> list[CacheLayerMixin]:
+        return [layer for layer in self._cache.layers if isinstance(layer, CacheLayerMixin)]
 
 
 def run_whole(
@@ -233,11 +237,10 @@ def run_whole(
             device = whole["input_ids"].device
             factors = Gains(found.to(device), frozenset(resolve_layers(locore.layers, depth)), locore.renormalize)
     with undisturbed(model), attending(model, tape=tape, gains=factors):
-        for module in model.modules():
-            if "rope_deltas" in vars(module):
-                module.rope_deltas = None
+        for module in _roped(model):
+            _set_rope(module, None)
         extra = {"logits_to_keep": len(tokens)} if "logits_to_keep" in _parameters(model) else {}
-        logits = model(**whole, use_cache=False, **extra).logits[0, -len(tokens) :]
+        logits: Tensor = model(**whole, use_cache=False, **extra).logits[0, -len(tokens) :]
     _check_finite(logits, model)
     check_tape(tape, model)
     return logits
@@ -264,9 +267,7 @@ def unpadded(inputs: Mapping[str, Any]) -> dict[str, Any]:
     if bool((seen.diff() < 0).any()):
         msg = "the prompt is padded on the right or masked inside: the answer has to follow it (padding_side='left')"
         raise InputError(msg)
-    return {
-        name: value[:, seen.bool()] if _per_position(value, ids) else value for name, value in kept.items()
-    }
+    return {name: value[:, seen.bool()] if _per_position(value, ids) else value for name, value in kept.items()}
 
 
 def extended(inputs: Mapping[str, Any], tokens: Sequence[int]) -> dict[str, Any]:
@@ -301,6 +302,15 @@ def _check_finite(logits: Tensor, model: PreTrainedModel) -> None:
             "bfloat16, and check the weights"
         )
         raise NonFiniteError(msg)
+
+
+def _roped(model: PreTrainedModel) -> list[nn.Module]:
+    """The modules that keep an offset of rotary positions from the last prompt."""
+    return [module for module in model.modules() if "rope_deltas" in vars(module)]
+
+
+def _set_rope(module: nn.Module, deltas: Any) -> None:
+    vars(module)["rope_deltas"] = deltas
 
 
 def _per_position(value: Any, ids: Tensor) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate, groupby
+from itertools import accumulate, groupby, pairwise
 
 import torch
 from torch import Tensor
@@ -61,9 +61,10 @@ class PromptLayout:
         ordered = sorted([*self.spans, *added], key=lambda span: span.start)
         for span in ordered:
             if not 0 <= span.start < span.stop <= self.length:
-                msg = f"span {span.source!r} ({span.start} to {span.stop}) is empty or outside the prompt of {self.length} positions"
+                where = f"{span.start} to {span.stop}"
+                msg = f"span {span.source!r} ({where}) is empty or outside the prompt of {self.length} positions"
                 raise InputError(msg)
-        for left, right in zip(ordered, ordered[1:], strict=False):
+        for left, right in pairwise(ordered):
             if right.start < left.stop:
                 msg = f"spans {left.source!r} and {right.source!r} overlap at position {right.start}"
                 raise InputError(msg)

@@ -93,7 +93,11 @@ class LVLM:
         """
         source = EMBEDDED_PATH if model == EMBEDDED else model
         shared = {} if revision is None else {"revision": revision}
-        hub = {key: from_pretrained[key] for key in ("token", "cache_dir", "local_files_only", "trust_remote_code") if key in from_pretrained}
+        hub = {
+            key: from_pretrained[key]
+            for key in ("token", "cache_dir", "local_files_only", "trust_remote_code")
+            if key in from_pretrained
+        }
         try:
             processor = AutoProcessor.from_pretrained(source, **shared, **hub)
             loaded = AutoModelForImageTextToText.from_pretrained(source, dtype=dtype, **shared, **from_pretrained)
@@ -101,7 +105,7 @@ class LVLM:
             msg = f"cannot load {model!s} as an image-text-to-text model: {error}"
             raise ModelError(msg) from error
         if device is not None or "device_map" not in from_pretrained:
-            loaded = loaded.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+            loaded = loaded.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))  # type: ignore[arg-type]
         name = f"saliency-guard/{EMBEDDED}" if model == EMBEDDED else str(model)
         return cls(
             loaded.eval(), processor, model_id=name, require_image=require_image, max_image_pixels=max_image_pixels
@@ -307,7 +311,9 @@ class LVLM:
             ),
         )
 
-    def _answer(self, tokens: Sequence[TokenGrounding], reason: Literal["stop", "length"], prompt: int) -> GroundedAnswer:
+    def _answer(
+        self, tokens: Sequence[TokenGrounding], reason: Literal["stop", "length"], prompt: int
+    ) -> GroundedAnswer:
         return GroundedAnswer(
             text="".join(token.text for token in tokens),
             tokens=tuple(tokens),
@@ -380,4 +386,4 @@ def _sampling(
     warpers = LogitsProcessorList([TemperatureLogitsWarper(float(temperature))])
     if top_p < 1.0:
         warpers.append(TopPLogitsWarper(top_p))
-    return warpers, int.from_bytes(os.urandom(7)) if seed is None else seed
+    return warpers, int.from_bytes(os.urandom(7)) if seed is None else seed  # type: ignore[return-value]

@@ -193,7 +193,7 @@ def _open(source: Any) -> Image.Image:
         raise ImageError(msg)
     if source.startswith("file:"):
         return _from_path(Path(unquote(urlparse(source).path)))
-    if len(source) > 1024 and "\n" not in source[:64]:  # noqa: PLR2004 - longer than any path: base64
+    if len(source) > 1024 and "\n" not in source[:64]:  # longer than any path: base64
         return _from_base64(source)
     return _from_path(Path(source))
 
@@ -215,4 +215,6 @@ def _from_base64(data: str) -> Image.Image:
 
 
 def _named(source: Any) -> str:
-    return repr(source[:80]) if isinstance(source, str) else str(source)[:80] if isinstance(source, Path) else "the image"
+    return (
+        repr(source[:80]) if isinstance(source, str) else str(source)[:80] if isinstance(source, Path) else "the image"
+    )

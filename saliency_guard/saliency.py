@@ -28,7 +28,7 @@ _FLOAT16_SCALE = 256.0
 
 
 def _checked_layers(value: LayerChoice) -> LayerChoice:
-    if isinstance(value, tuple) and (len(value) != 2 or not 0 <= value[0] < value[1] <= 1):  # noqa: PLR2004
+    if isinstance(value, tuple) and (len(value) != 2 or not 0 <= value[0] < value[1] <= 1):
         msg = f"a tuple of layers is two fractions 0 <= a < b <= 1 of the depth, not {value}; indices go in a list"
         raise ValueError(msg)
     if isinstance(value, list) and not value:
@@ -209,7 +209,7 @@ def score_answer(
     config = config or SaliencyConfig()
     answer = answer_tensor(answer_ids)
     if config.normalization == "matrix":
-        return _score_by_matrix(model, inputs, answer, config, locore, layout)
+        return _score_by_matrix(model, inputs, answer, config=config, locore=locore, layout=layout)
     session = Session(model, inputs, locore=locore, layout=layout)
     layers = resolve_layers(config.layers, session.depth)
     chunk = session.run([session.last_prompt_token, *answer[:-1].tolist()], layers=layers)
@@ -238,7 +238,7 @@ def token_logprobs(logits: Tensor, tokens: Tensor) -> Tensor:
 def answer_tensor(answer_ids: Tensor | Sequence[int]) -> Tensor:
     """An answer's ids as ``[N]``, checked."""
     answer = torch.as_tensor(answer_ids)
-    if answer.ndim == 2 and answer.shape[0] == 1:  # noqa: PLR2004
+    if answer.ndim == 2 and answer.shape[0] == 1:
         answer = answer[0]
     if answer.ndim != 1 or answer.numel() == 0 or answer.is_floating_point():
         msg = f"answer_ids must be one answer's token ids, [N] or [1, N] with N > 0; got shape {tuple(answer.shape)}"
@@ -260,6 +260,7 @@ def _score_by_matrix(
     model: PreTrainedModel,
     inputs: Mapping[str, Any],
     answer: Tensor,
+    *,
     config: SaliencyConfig,
     locore: LocoREConfig | None,
     layout: PromptLayout | None,

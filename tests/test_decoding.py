@@ -222,7 +222,12 @@ def test_generate_samples_with_torchs_seed(llava: tiny.Case) -> None:
     def run(seed: int) -> list[int]:
         torch.manual_seed(seed)
         return llava.model.generate(
-            **llava.inputs, custom_generate=sgrs_generate, do_sample=True, top_p=0.9, max_new_tokens=20, eos_token_id=None
+            **llava.inputs,
+            custom_generate=sgrs_generate,
+            do_sample=True,
+            top_p=0.9,
+            max_new_tokens=20,
+            eos_token_id=None,
         )[0].tolist()
 
     assert run(1) == run(1) != run(2)

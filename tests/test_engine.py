@@ -11,8 +11,17 @@ import pytest
 import tiny
 import torch
 
-from saliency_guard import ConfigError, InputError, LocoREConfig, NonFiniteError, SaliencyConfig, SGRSConfig
-from saliency_guard import saliency_map, score_answer, sgrs_generate
+from saliency_guard import (
+    ConfigError,
+    InputError,
+    LocoREConfig,
+    NonFiniteError,
+    SaliencyConfig,
+    SGRSConfig,
+    saliency_map,
+    score_answer,
+    sgrs_generate,
+)
 from saliency_guard.decoding import Decoder
 from saliency_guard.engine import Session, resolve_layers
 

@@ -31,7 +31,10 @@ DESCRIBE = "Describe the image in detail."
 
 
 def ask(picture: Image.Image, question: str = DESCRIBE, *before: Any) -> Messages:
-    return [*before, {"role": "user", "content": [{"type": "image", "image": picture}, {"type": "text", "text": question}]}]
+    return [
+        *before,
+        {"role": "user", "content": [{"type": "image", "image": picture}, {"type": "text", "text": question}]},
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +74,9 @@ def test_scoring_a_generated_answer_gives_its_scores(lvlm: LVLM, picture: Image.
     again = lvlm.score(ask(picture), answer.text, locore=LocoREConfig())
     assert again.text == answer.text
     if [t.token_id for t in again.tokens] == [t.token_id for t in answer.tokens]:
-        assert [t.saliency for t in again.tokens[1:]] == pytest.approx([t.saliency for t in answer.tokens[1:]], rel=1e-3)
+        assert [t.saliency for t in again.tokens[1:]] == pytest.approx(
+            [t.saliency for t in answer.tokens[1:]], rel=1e-3
+        )
 
 
 def test_scoring_agrees_with_score_answer(lvlm: LVLM, picture: Image.Image) -> None:

@@ -50,7 +50,9 @@ def _awake(model: PreTrainedModel, seed: int) -> PreTrainedModel:
             if parameter.ndim >= 2:
                 parameter.copy_(noise * (GAIN / parameter[0].numel() ** 0.5))
             else:
-                parameter.copy_(noise * 0.05 + (1.0 if "norm" in name and name.endswith("weight") and not zero_centred else 0.0))
+                parameter.copy_(
+                    noise * 0.05 + (1.0 if "norm" in name and name.endswith("weight") and not zero_centred else 0.0)
+                )
     return model.eval()
 
 
@@ -152,7 +154,12 @@ def _gemma3() -> Case:
             pad_token_id=0,
         ),
         vision_config=SiglipVisionConfig(
-            hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2, image_size=16, patch_size=4
+            hidden_size=16,
+            intermediate_size=24,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            image_size=16,
+            patch_size=4,
         ),
         mm_tokens_per_image=4,
         image_token_id=IMAGE,
@@ -199,7 +206,9 @@ def _internvl() -> Case:
     )
     model = _awake(InternVLForConditionalGeneration(config), 4)
     ids = _ids(1, 5, 92, [IMAGE] * 4, 93, 7, 92, [IMAGE] * 4, 93, 9, 10)
-    return Case(model, {"input_ids": ids, "attention_mask": torch.ones_like(ids), "pixel_values": _pixels(2, 3, 16, 16)})
+    return Case(
+        model, {"input_ids": ids, "attention_mask": torch.ones_like(ids), "pixel_values": _pixels(2, 3, 16, 16)}
+    )
 
 
 BUILDERS: dict[str, Callable[[], Case]] = {

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerFast
 
-from saliency_guard.embedded.architecture import GRID, IMAGE_SIZE, IMAGE_TOKENS
+from saliency_guard.embedded.architecture import GRID, IMAGE_SIZE, IMAGE_TOKENS, token_id
 from saliency_guard.scenes import language
 from saliency_guard.scenes.scene import Rendering, Scene, render, sample_scene
 from saliency_guard.scenes.vocabulary import CLASSES
@@ -56,6 +56,15 @@ class Batch:
         return mask.masked_fill_(~allowed, torch.finfo(dtype).min)[:, None]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Row:
+    """One picture: its tensors, and ids, labels, positions and segments of what is said about it."""
+
+    pixels: Tensor
+    patches: Tensor
+    text: tuple[list[int], list[int], list[int], list[int]]
+
+
 class SceneBatches(Dataset[Batch]):
     """Batch number k, always the same for the same arguments."""
 
@@ -77,32 +86,35 @@ class SceneBatches(Dataset[Batch]):
         start = TRAINING_SEEDS + number * self._batch_size
         with_text = number >= self._vision_steps
         rows = [self._row(seed, with_text=with_text) for seed in range(start, start + self._batch_size)]
-        width = max(len(row[2]) for row in rows)
+        width = max(len(row.text[0]) for row in rows)
 
         def padded(column: int, value: int) -> Tensor:
-            return torch.tensor([row[column] + [value] * (width - len(row[column])) for row in rows])
+            columns = [row.text[column] for row in rows]
+            return torch.tensor([values + [value] * (width - len(values)) for values in columns])
 
         return Batch(
-            pixels=torch.stack([row[0] for row in rows]),
-            patches=torch.stack([row[1] for row in rows]),
-            input_ids=padded(2, self._tokenizer.pad_token_id),
-            labels=padded(3, _IGNORED),
-            position_ids=padded(4, 0),
-            segments=padded(5, -1),
+            pixels=torch.stack([row.pixels for row in rows]),
+            patches=torch.stack([row.patches for row in rows]),
+            input_ids=padded(0, self._tokenizer.pad_token_id),
+            labels=padded(1, _IGNORED),
+            position_ids=padded(2, 0),
+            segments=padded(3, -1),
         )
 
-    def _row(
-        self, seed: int, *, with_text: bool
-    ) -> tuple[Tensor, Tensor, list[int], list[int], list[int], list[int]]:
+    def _row(self, seed: int, *, with_text: bool) -> _Row:
         rng = random.Random(seed)
         scene = sample_scene(seed)
         # Real pictures are larger and get scaled down: some training pictures are, too.
         drawn = render(scene, IMAGE_SIZE if rng.random() < 0.7 else IMAGE_SIZE * 2)
         pixels, patches = picture_tensor(drawn.image), patch_labels(drawn, scene)
         if not with_text:
-            return pixels, patches, [], [], [], []
-        encode = self._tokenizer.encode
-        ids = encode("<s>USER: ") + [self._tokenizer.convert_tokens_to_ids("<image>")] * IMAGE_TOKENS + encode("\n")
+            return _Row(pixels, patches, ([], [], [], []))
+
+        def encode(text: str) -> list[int]:
+            ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+            return ids
+
+        ids = encode("<s>USER: ") + [token_id(self._tokenizer, "<image>")] * IMAGE_TOKENS + encode("\n")
         labels, positions, segments = [_IGNORED] * len(ids), list(range(len(ids))), [0] * len(ids)
         prefix = len(ids)
         exchanges = language.questions(scene, rng, _QUESTIONS)
@@ -116,7 +128,7 @@ class SceneBatches(Dataset[Batch]):
             labels += [_IGNORED] * len(prompt) + answer
             positions += range(prefix, prefix + length)
             segments += [number] * length
-        return pixels, patches, ids, labels, positions, segments
+        return _Row(pixels, patches, (ids, labels, positions, segments))
 
 
 def picture_tensor(image: Image.Image) -> Tensor:

@@ -45,8 +45,8 @@ def _corpus(scenes: int) -> list[str]:
     for seed in range(scenes):
         rng = random.Random(seed)
         scene = sample_scene(seed)
-        for exchange in (language.describe(scene, rng), *language.questions(scene, rng, 4)):
-            lines.append(f"USER: \n{exchange.question}\nASSISTANT:\n{exchange.answer}\n")
+        exchanges = [language.describe(scene, rng), *language.questions(scene, rng, 4)]
+        lines += [f"USER: \n{one.question}\nASSISTANT:\n{one.answer}\n" for one in exchanges]
     # Every class often enough to become a token, whatever the scenes drew.
     lines += [f"the {name} is" for name in CLASSES] * 40
     return lines

@@ -54,7 +54,7 @@ class Trainee(nn.Module):
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         super().__init__()
         self.model: LlavaForConditionalGeneration = build_model(tokenizer)
-        width = self.model.config.text_config.hidden_size
+        width = self.model.config.get_text_config().hidden_size
         self.background = nn.Parameter(torch.zeros(width))
         self.bias = nn.Parameter(torch.zeros(len(CLASSES) + 1))
         self.sharpness = nn.Parameter(torch.tensor(math.log(10.0)))
@@ -63,11 +63,13 @@ class Trainee(nn.Module):
         for row, ids in enumerate(names):
             for token in ids:
                 bag[row, token] += 1 / len(ids)
+        self.bag: Tensor
         self.register_buffer("bag", bag, persistent=False)
 
     def patch_loss(self, features: Tensor, patches: Tensor) -> tuple[Tensor, Tensor]:
         """Cross-entropy of the patch labels, and accuracy on patches that show a thing."""
-        words = self.bag @ self.model.get_input_embeddings().weight
+        embeddings: Tensor = self.model.get_input_embeddings().weight  # type: ignore[assignment]
+        words = self.bag @ embeddings
         classes = functional.normalize(torch.cat([words, self.background[None]]).float(), dim=-1)
         logits = functional.normalize(features.float(), dim=-1) @ classes.T * self.sharpness.exp() + self.bias
         loss = functional.cross_entropy(logits.flatten(0, 1), patches.flatten(), ignore_index=-100)
@@ -147,9 +149,7 @@ def train(recipe: Recipe, out: Path, *, device: str, minutes_between_checkpoints
             logged = now
         if time.monotonic() - saved > 60 * minutes_between_checkpoints or step == recipe.steps:
             partial = checkpoint.with_suffix(".part")
-            torch.save(
-                {"trainee": trainee.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, partial
-            )
+            torch.save({"trainee": trainee.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, partial)
             partial.replace(checkpoint)
             saved = time.monotonic()
     save(trainee.model, tokenizer, out / "model")

@@ -1,0 +1,1 @@
+"""The picture world with exact ground truth: render, caption, question."""

@@ -149,7 +149,7 @@ def questions(scene: Scene, rng: random.Random, count: int) -> list[Exchange]:
     exchanges: list[Exchange] = []
     while len(exchanges) < count:
         chance = rng.random()
-        kind: Negatives = ("random", "adversarial")[rng.randrange(2)]  # type: ignore[assignment]
+        kind: Negatives = ("random", "adversarial")[rng.randrange(2)]
         absent = negatives(scene, kind, rng, 1)[0]
         name = present[rng.randrange(len(present))] if present and rng.random() < 0.5 else absent
         if chance < 0.03:

@@ -90,10 +90,7 @@ def sample_scene(seed: int, *, styles: tuple[str, ...] = STYLES, max_objects: in
     rng = random.Random(seed)
     style = styles[rng.randrange(len(styles))]
     scene_type = sorted(SCENE_TYPES)[rng.randrange(len(SCENE_TYPES))]
-    drawings = {
-        name: [d for d in DRAWINGS[name] if d in load_style(style)]
-        for name in CLASSES
-    }
+    drawings = {name: [d for d in DRAWINGS[name] if d in load_style(style)] for name in CLASSES}
     drawable = [name for name in CLASSES if drawings[name]]
     usual = [name for name in SCENE_TYPES[scene_type] if drawings[name]]
     wanted = 0 if rng.random() < 0.03 else 1 + min(int(rng.random() ** 1.3 * max_objects), max_objects - 1)
@@ -113,9 +110,7 @@ def sample_scene(seed: int, *, styles: tuple[str, ...] = STYLES, max_objects: in
     return Scene(seed=seed, style=style, scene_type=scene_type, objects=tuple(placed))
 
 
-def _place(
-    rng: random.Random, name: str, drawings: list[str], placed: list[SceneObject]
-) -> SceneObject | None:
+def _place(rng: random.Random, name: str, drawings: list[str], placed: list[SceneObject]) -> SceneObject | None:
     """A free place for one more object, or None where the picture is full."""
     drawing = drawings[rng.randrange(len(drawings))]
     for _ in range(_PLACEMENT_TRIES):
@@ -154,7 +149,9 @@ def render(scene: Scene, size: int = 448) -> Rendering:
     sprites = load_style(scene.style)
     for index, thing in enumerate(scene.objects, start=1):
         side = max(4, round(thing.size * size))
-        sprite = sprites[thing.drawing].resize((side, side), Image.Resampling.BOX if side < 64 else Image.Resampling.BILINEAR)
+        sprite = sprites[thing.drawing].resize(
+            (side, side), Image.Resampling.BOX if side < 64 else Image.Resampling.BILINEAR
+        )
         if thing.mirrored:
             sprite = sprite.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         sprite = sprite.rotate(thing.angle, resample=Image.Resampling.BILINEAR)

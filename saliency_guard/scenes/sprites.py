@@ -46,8 +46,5 @@ def load_style(style: str, directory: Path = _SPRITES) -> MappingProxyType[str, 
     with Image.open(picture_file) as opened:
         sheet = opened.convert("RGBA")
     return MappingProxyType(
-        {
-            name: sheet.crop((SPRITE_SIZE * i, 0, SPRITE_SIZE * (i + 1), SPRITE_SIZE))
-            for i, name in enumerate(names)
-        }
+        {name: sheet.crop((SPRITE_SIZE * i, 0, SPRITE_SIZE * (i + 1), SPRITE_SIZE)) for i, name in enumerate(names)}
     )
