@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from saliency_guard.commands import app
+
+RUNNER = CliRunner()
+QUESTION = "Describe the image in detail."
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory, picture: Image.Image) -> str:
+    path = tmp_path_factory.mktemp("pictures") / "picture.png"
+    picture.save(path)
+    return str(path)
+
+
+def run(*arguments: str, code: int = 0) -> str:
+    result = RUNNER.invoke(app, list(arguments), catch_exceptions=False, env={"COLUMNS": "120"})
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def test_ask_shows_answer_shares_and_rejections(file: str) -> None:
+    out = run("ask", file, QUESTION, "--alpha", "0.9", "--tokens")
+    for part in ("What the answer rests on", "image_0", "output", "Rejected by SGRS", "Token by token", "threshold"):
+        assert part in out
+
+
+def test_ask_gives_json(file: str) -> None:
+    answer = json.loads(run("ask", file, QUESTION, "--json", "--max-new-tokens", "7"))
+    assert len(answer["tokens"]) == 7
+    assert answer["finish_reason"] == "length"
+    assert answer["tokens"][0]["saliency"] is None
+    assert sum(answer["tokens"][3]["shares"].values()) == pytest.approx(1)
+
+
+def test_options_reach_the_model(file: str) -> None:
+    def ask(*options: str) -> dict:
+        return json.loads(run("ask", file, QUESTION, "--json", "--max-new-tokens", "12", *options))
+
+    plain = ask("--no-sgrs", "--no-locore")
+    assert all(token["threshold"] is None for token in plain["tokens"])
+    strong = ask("--no-sgrs", "--beta", "0.9")
+    assert [t["logprob"] for t in strong["tokens"]] != [t["logprob"] for t in plain["tokens"]]
+    first = ask("--layers", "0")
+    assert [t["saliency"] for t in first["tokens"]] != [t["saliency"] for t in ask("--layers", "0.5,1.0")["tokens"]]
+    assert ask("--temperature", "1.3", "--seed", "4") == ask("--temperature", "1.3", "--seed", "4")
+
+
+def test_score_shows_an_answer_from_anywhere(file: str) -> None:
+    text = "An elephant on a sofa."
+    answer = json.loads(run("score", file, QUESTION, text, "--json"))
+    assert answer["text"] == text
+    assert "What the answer rests on" in run("score", file, QUESTION, text)
+
+
+def test_info_tells_what_a_model_is(tmp_path: Path) -> None:
+    facts = json.loads(run("info", "--json"))
+    assert facts["architecture"] == "LlavaForConditionalGeneration"
+    assert facts["image_tokens"] == 64
+    assert facts["layers"] == 4
+    assert facts["target_layers"] == [2, 3]
+    assert facts["sgrs"] is True
+    assert "full_attention" in run("info")
+    assert "cannot read" in run("info", str(tmp_path), code=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--alpha", "1.5"], "alpha"),
+        (["--beta", "-1"], "beta"),
+        (["--layers", "a,b"], "neither two fractions"),
+        (["--layers", "77"], "does not name layers"),
+        (["--temperature", "-2"], "temperature"),
+        (["--model", "no/such-model-here"], "cannot load"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_2(file: str, options: list[str], complaint: str) -> None:
+    out = run("ask", file, QUESTION, *options, code=2)
+    assert complaint in " ".join(out.split())
+    assert "Traceback" not in out
+
+
+def test_a_file_that_is_no_picture(tmp_path: Path) -> None:
+    note = tmp_path / "note.txt"
+    note.write_text("no picture")
+    assert "Pillow" in run("ask", str(note), QUESTION, code=2)
+    assert "no image file" in run("ask", str(tmp_path / "gone.png"), QUESTION, code=2)

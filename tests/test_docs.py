@@ -1,0 +1,42 @@
+"""Every Python example in the documents runs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+_BLOCK = re.compile(r"(<!-- not executed:[^\n]*-->\n)?```python\n(.*?)```", re.DOTALL)
+DOCUMENTS = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_examples_run(document: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(ROOT)
+    text = (ROOT / document).read_text(encoding="utf-8")
+    scope: dict[str, object] = {}
+    blocks = _BLOCK.findall(text)
+    for skipped, code in blocks:
+        if not skipped:
+            exec(compile(code, document, "exec"), scope)  # noqa: S102 - our own documents
+    if document == "README.md":
+        assert sum(not skipped for skipped, _ in blocks) >= 3
+        assert "image_0" in capsys.readouterr().out
+
+
+def test_links_lead_somewhere() -> None:
+    for document in DOCUMENTS:
+        path = ROOT / document
+        for target in re.findall(r"\]\((?!http)([^)#]+)", path.read_text(encoding="utf-8")):
+            assert (path.parent / target).exists(), f"{document} links to {target}"
+
+
+def test_the_demo_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    scope: dict[str, object] = {"__name__": "demo", "__file__": str(ROOT / "examples" / "demo.py")}
+    exec(compile((ROOT / "examples" / "demo.py").read_text(), "demo.py", "exec"), scope)  # noqa: S102
+    scope["main"]()
+    out = capsys.readouterr().out
+    for part in ("What the answer rests on", "Rejected by SGRS", "a wrong answer scored", "Side by side"):
+        assert part in out
