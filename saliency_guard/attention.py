@@ -21,6 +21,8 @@ from torch.nn import functional
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.masking_utils import AttentionMaskInterface, eager_mask
 
+from saliency_guard.errors import UnsupportedModelError
+
 NAME = "saliency_guard"
 
 
@@ -73,6 +75,7 @@ class Gains:
 class _Call:
     tape: Tape | None
     gains: Gains | None
+    seen: set[int] = field(default_factory=set)
 
 
 # The configuration is shared by all threads, this is not: a forward pass that another thread makes of
@@ -82,9 +85,13 @@ _CALL: ContextVar[_Call] = ContextVar("saliency_guard_call", default=_Call(None,
 
 @contextmanager
 def attending(model: PreTrainedModel, *, tape: Tape | None = None, gains: Gains | None = None) -> Iterator[None]:
-    """Route the decoder's attention through this module for the forward passes inside.
+    """Route the decoder's attention through this module for the one forward pass inside.
 
     The model's configuration is put back whatever happens.
+
+    Raises:
+        UnsupportedModelError: after the pass, if the attention of a layer that the tape or the gains
+            are meant for did not come past.
     """
     if tape is None and gains is None:
         yield
@@ -96,7 +103,8 @@ def attending(model: PreTrainedModel, *, tape: Tape | None = None, gains: Gains 
         {id(m.config): m.config for m in decoder.modules() if hasattr(m, "layer_idx") and hasattr(m, "config")}
     )
     before = [(config, config._attn_implementation_internal) for config in configs.values()]
-    token = _CALL.set(_Call(tape, gains))
+    call = _Call(tape, gains)
+    token = _CALL.set(call)
     try:
         for config, _ in before:
             config._attn_implementation_internal = NAME
@@ -105,6 +113,14 @@ def attending(model: PreTrainedModel, *, tape: Tape | None = None, gains: Gains 
         for config, name in before:
             config._attn_implementation_internal = name
         _CALL.reset(token)
+    wanted = {*(tape.layers if tape is not None else ()), *(gains.layers if gains is not None else ())}
+    if wanted - call.seen:
+        msg = (
+            f"the attention of layers {sorted(wanted - call.seen)} of {type(model).__name__} does not go through "
+            "transformers' attention interface, so it can be neither read nor changed: choose other layers "
+            "in SaliencyConfig(layers=[...]) and LocoREConfig(layers=[...]), or another model"
+        )
+        raise UnsupportedModelError(msg)
 
 
 def _attention(
@@ -122,6 +138,7 @@ def _attention(
     """Transformers' attention interface: ``[1, H, n, D]`` queries in, ``[1, n, H, D]`` outputs out."""
     call = _CALL.get()
     layer: int = module.layer_idx  # type: ignore[assignment]
+    call.seen.add(layer)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     gain = call.gains if call.gains is not None and layer in call.gains.layers else None
     tape = call.tape if call.tape is not None and layer >= call.tape.lowest else None

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -148,7 +149,7 @@ class Session:
 
     def _forward(self, inputs: Mapping[str, Any], *, keep: int = 1) -> Tensor:
         """Run the model over its cache; ``[n, V]`` logits of the last ``keep`` positions."""
-        extra = {"logits_to_keep": keep} if "logits_to_keep" in _parameters(self.model) else {}
+        extra = {"logits_to_keep": keep} if "logits_to_keep" in _parameters(type(self.model)) else {}
         logits: Tensor = self.model(**inputs, past_key_values=self._cache, use_cache=True, **extra).logits
         return logits[0, -keep:]
 
@@ -178,8 +179,6 @@ class Session:
         # The newest keys and values carry the graph of this pass; what stays in the cache must not.
         self._truncate(self.length)
         _check_finite(logits, self.model)
-        if tape is not None:
-            check_tape(tape, self.model)
         return Chunk(logits, first, tape)
 
     def _gains(self, first: int, count: int) -> Gains | None:
@@ -189,7 +188,8 @@ class Session:
         if factors is None:
             return None
         device = self.inputs["input_ids"].device
-        return Gains(factors.to(device), self._gain_layers, self._locore.renormalize)
+        factors = factors.to(device, torch.promote_types(self.model.dtype, torch.float32))
+        return Gains(factors, self._gain_layers, self._locore.renormalize)
 
     def crop(self, length: int) -> None:
         """Forget everything from position ``length`` on."""
@@ -235,14 +235,14 @@ def run_whole(
         found = gains(locore, 0, length, prompt_length)
         if found is not None:
             device = whole["input_ids"].device
-            factors = Gains(found.to(device), frozenset(resolve_layers(locore.layers, depth)), locore.renormalize)
+            found = found.to(device, torch.promote_types(model.dtype, torch.float32))
+            factors = Gains(found, frozenset(resolve_layers(locore.layers, depth)), locore.renormalize)
     with undisturbed(model), attending(model, tape=tape, gains=factors):
         for module in _roped(model):
             _set_rope(module, None)
-        extra = {"logits_to_keep": len(tokens)} if "logits_to_keep" in _parameters(model) else {}
+        extra = {"logits_to_keep": len(tokens)} if "logits_to_keep" in _parameters(type(model)) else {}
         logits: Tensor = model(**whole, use_cache=False, **extra).logits[0, -len(tokens) :]
     _check_finite(logits, model)
-    check_tape(tape, model)
     return logits
 
 
@@ -283,17 +283,6 @@ def extended(inputs: Mapping[str, Any], tokens: Sequence[int]) -> dict[str, Any]
     return result
 
 
-def check_tape(tape: Tape, model: PreTrainedModel) -> None:
-    """Raise `UnsupportedModelError` where a target layer's attention did not come past."""
-    missing = [layer for layer in tape.layers if layer not in tape.records]
-    if missing:
-        msg = (
-            f"layers {missing} of {type(model).__name__} do not use transformers' attention interface, so their "
-            "saliency cannot be read: choose other layers in SaliencyConfig(layers=[...])"
-        )
-        raise UnsupportedModelError(msg)
-
-
 def _check_finite(logits: Tensor, model: PreTrainedModel) -> None:
     # Ruled-out tokens may be -inf in a model's own logits; NaN and +inf never mean anything.
     if bool(torch.isnan(logits).any()) or bool((logits == torch.inf).any()):
@@ -322,5 +311,7 @@ def _is_text(layout: PromptLayout) -> bool:
     return not layout.spans[-1].source.startswith(("image_", "video_"))
 
 
-def _parameters(model: PreTrainedModel) -> frozenset[str]:
-    return frozenset(inspect.signature(type(model).forward).parameters)
+@lru_cache(maxsize=32)
+def _parameters(kind: Any) -> frozenset[str]:
+    """What a model class's forward takes."""
+    return frozenset(inspect.signature(kind.forward).parameters)

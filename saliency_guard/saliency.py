@@ -17,14 +17,15 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from saliency_guard.attention import LayerRecord, Tape
-from saliency_guard.engine import Chunk, Session, extended, resolve_layers, run_whole, unpadded
-from saliency_guard.errors import ConfigError, InputError
-from saliency_guard.layout import OUTPUT, PromptLayout, prompt_layout
+from saliency_guard.engine import Chunk, Session, resolve_layers, run_whole, unpadded
+from saliency_guard.errors import ConfigError, InputError, NonFiniteError
+from saliency_guard.layout import PromptLayout, prompt_layout
 from saliency_guard.locore import LayerChoice, LocoREConfig
 from saliency_guard.settings import Settings
 
-_FLOAT16_SCALE = 256.0
-"""Gradients are linear in the loss: in float16 a larger loss keeps small ones from rounding to zero."""
+_FLOAT16_SCALES = (256.0, 1.0, 1 / 256)
+"""Gradients are linear in the loss: in float16 a larger loss keeps small ones from rounding to zero.
+Where that is too large for a model, the next smaller one is taken."""
 
 
 def _checked_layers(value: LayerChoice) -> LayerChoice:
@@ -122,18 +123,34 @@ def token_rows(chunk: Chunk, cotangent: Tensor, *, retain_graph: bool = False) -
         msg = "this chunk was run without target layers"
         raise ConfigError(msg)
     records = [chunk.tape.records[layer] for layer in chunk.tape.layers]
-    scale = _FLOAT16_SCALE if chunk.logits.dtype == torch.float16 else 1.0
-    gradients = torch.autograd.grad(
-        chunk.logits,
-        [record.output for record in records],
-        grad_outputs=(cotangent * scale).to(chunk.logits.dtype),
-        retain_graph=retain_graph,
-    )
+    gradients, _ = _gradients(chunk.logits, records, cotangent, retain_graph=retain_graph)
     total = torch.zeros((), dtype=torch.float32)
     for record, gradient in zip(records, gradients, strict=True):
         row = (record.weights * weight_gradient(record, gradient)).abs().mean(dim=1)[0]
         total = total + _unit(row, row.norm(dim=-1, keepdim=True)).to(chunk.logits.device)
     return total / len(records)
+
+
+def _gradients(
+    logits: Tensor, records: Sequence[LayerRecord], cotangent: Tensor, *, retain_graph: bool
+) -> tuple[Sequence[Tensor], float]:
+    """Gradients at the layers' outputs, and the factor they were scaled by (1 but in float16).
+
+    Raises:
+        NonFiniteError: if they overflow at every scale.
+    """
+    half = logits.dtype == torch.float16
+    for scale in _FLOAT16_SCALES if half else (1.0,):
+        gradients = torch.autograd.grad(
+            logits,
+            [record.output for record in records],
+            grad_outputs=(cotangent * scale).to(logits.dtype),
+            retain_graph=retain_graph or half,
+        )
+        if all(bool(torch.isfinite(gradient).all()) for gradient in gradients):
+            return gradients, scale
+    msg = f"the gradients overflow in {logits.dtype}: load the model in bfloat16 or float32"
+    raise NonFiniteError(msg)
 
 
 def weight_gradient(record: LayerRecord, gradient: Tensor) -> Tensor:
@@ -246,14 +263,11 @@ def answer_tensor(answer_ids: Tensor | Sequence[int]) -> Tensor:
     return answer.long()
 
 
-def _whole_gradients(tape: Tape, logits: Tensor, row: int, token: Tensor) -> Sequence[Tensor]:
-    """Gradients of one token's loss, up to ``1 - p``, at every target layer's output."""
-    cotangent = torch.zeros_like(logits)
-    scale = _FLOAT16_SCALE if logits.dtype == torch.float16 else 1.0
-    cotangent[row] = (cotangents(logits[row], token) * scale).to(logits.dtype)
-    return torch.autograd.grad(
-        logits, [tape.records[layer].output for layer in tape.layers], grad_outputs=cotangent, retain_graph=True
-    )
+def _whole_gradients(tape: Tape, logits: Tensor, row: int, token: Tensor) -> tuple[Sequence[Tensor], float]:
+    """Gradients of one token's loss, up to ``1 - p``, at every target layer's output; and their scale."""
+    cotangent = torch.zeros(logits.shape, dtype=torch.promote_types(logits.dtype, torch.float32), device=logits.device)
+    cotangent[row] = cotangents(logits[row], token)
+    return _gradients(logits, [tape.records[layer] for layer in tape.layers], cotangent, retain_graph=True)
 
 
 def _score_by_matrix(
@@ -271,10 +285,12 @@ def _score_by_matrix(
     tape = Tape(resolve_layers(config.layers, model.config.get_text_config().num_hidden_layers), whole=True)
     logits = run_whole(model, inputs, answer.tolist(), tape, prompt_length=layout.length, locore=locore)
     answer = answer.to(logits.device)
-    rows = torch.zeros(len(answer), layout.length + len(answer) - 1, device=logits.device)
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    rows = torch.zeros(len(answer), layout.length + len(answer) - 1, dtype=dtype, device=logits.device)
     for index, token in enumerate(answer):
         query = layout.length - 1 + index
-        for layer, gradient in zip(tape.layers, _whole_gradients(tape, logits, index, token), strict=True):
+        gradients, _ = _whole_gradients(tape, logits, index, token)
+        for layer, gradient in zip(tape.layers, gradients, strict=True):
             record = tape.records[layer]
             matrix = (record.weights * weight_gradient(record, gradient)).abs().mean(dim=1)[0].tril()
             rows[index] += _unit(matrix[query], matrix.norm()).to(rows)
@@ -313,8 +329,7 @@ def saliency_map(
     layout = prompt_layout(model.config, inputs)
     tape = Tape(resolve_layers(config.layers, model.config.get_text_config().num_hidden_layers), whole=True)
     logits = run_whole(model, inputs, answer.tolist(), tape, prompt_length=layout.length, locore=locore)
-    gradients = _whole_gradients(tape, logits, -1, answer[-1].to(logits.device))
-    scale = _FLOAT16_SCALE if logits.dtype == torch.float16 else 1.0
+    gradients, scale = _whole_gradients(tape, logits, -1, answer[-1].to(logits.device))
     sure = -torch.expm1(token_logprobs(logits[-1:], answer[-1:].to(logits.device)))  # 1 - p, left out above
     maps: list[Tensor] = []
     saliencies: list[Tensor] = []
@@ -335,20 +350,3 @@ def saliency_map(
         normalized=torch.stack(normalized),
         layout=layout,
     )
-
-
-__all__ = [
-    "OUTPUT",
-    "SaliencyConfig",
-    "SaliencyMap",
-    "SaliencyScores",
-    "cotangents",
-    "extended",
-    "history_start",
-    "row_scores",
-    "row_shares",
-    "saliency_map",
-    "score_answer",
-    "token_logprobs",
-    "token_rows",
-]

@@ -68,7 +68,7 @@ def draw(scores: Tensor, among: Sequence[int], number: float | None) -> int:
     """
     if number is None:
         return among[0]
-    weights = torch.softmax(scores[list(among)].double(), dim=-1).cumsum(dim=-1)
+    weights = torch.softmax(scores[list(among)].cpu().double(), dim=-1).cumsum(dim=-1)
     index = int(torch.searchsorted(weights, number * float(weights[-1]), right=True))
     return among[min(index, len(among) - 1)]
 
@@ -77,6 +77,6 @@ def sample(scores: Tensor, number: float | None) -> int:
     """A token of the whole vocabulary: the most probable, or at random (plain decoding, no SGRS)."""
     if number is None:
         return int(scores.argmax())
-    weights = torch.softmax(scores.double(), dim=-1).cumsum(dim=-1)
+    weights = torch.softmax(scores.cpu().double(), dim=-1).cumsum(dim=-1)
     index = int(torch.searchsorted(weights, number * float(weights[-1]), right=True))
     return min(index, scores.shape[-1] - 1)

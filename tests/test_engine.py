@@ -18,6 +18,7 @@ from saliency_guard import (
     NonFiniteError,
     SaliencyConfig,
     SGRSConfig,
+    UnsupportedModelError,
     saliency_map,
     score_answer,
     sgrs_generate,
@@ -168,6 +169,23 @@ def test_nan_logits_are_an_error_that_names_a_way_out(llava: tiny.Case) -> None:
         llava.model.lm_head.weight[3, 0] = torch.nan
     with pytest.raises(NonFiniteError, match="float32"):
         score_answer(llava.model, llava.inputs, tiny.ANSWER)
+
+
+@pytest.mark.parametrize("use", ["saliency", "locore"])
+def test_attention_of_another_make_is_refused(llava: tiny.Case, use: str) -> None:
+    """A layer that calculates attention by itself can be neither read nor changed."""
+    attention = llava.model.get_decoder().layers[3].self_attn
+
+    def own(hidden_states: torch.Tensor, **_: Any) -> tuple[torch.Tensor, None]:
+        return attention.o_proj(attention.q_proj(hidden_states)), None
+
+    attention.forward = own
+    config = SaliencyConfig(layers=[3]) if use == "saliency" else SaliencyConfig(layers=[4])
+    locore = LocoREConfig(layers=[3]) if use == "locore" else None
+    before = state(llava.model)
+    with pytest.raises(UnsupportedModelError, match="layers \\[3\\]"):
+        score_answer(llava.model, llava.inputs, tiny.ANSWER, config=config, locore=locore)
+    assert_same(before, state(llava.model))
 
 
 def test_a_prompt_that_ends_with_an_image_is_refused(llava: tiny.Case) -> None:
