@@ -11,7 +11,6 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -311,7 +310,11 @@ def _is_text(layout: PromptLayout) -> bool:
     return not layout.spans[-1].source.startswith(("image_", "video_"))
 
 
-@lru_cache(maxsize=32)
-def _parameters(kind: Any) -> frozenset[str]:
+def _parameters(kind: type[PreTrainedModel]) -> frozenset[str]:
     """What a model class's forward takes."""
-    return frozenset(inspect.signature(kind.forward).parameters)
+    if kind not in _PARAMETERS:
+        _PARAMETERS[kind] = frozenset(inspect.signature(kind.forward).parameters)
+    return _PARAMETERS[kind]
+
+
+_PARAMETERS: dict[type[PreTrainedModel], frozenset[str]] = {}

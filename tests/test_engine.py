@@ -182,6 +182,7 @@ def test_attention_of_another_make_is_refused(llava: tiny.Case, use: str) -> Non
     attention.forward = own
     config = SaliencyConfig(layers=[3]) if use == "saliency" else SaliencyConfig(layers=[4])
     locore = LocoREConfig(layers=[3]) if use == "locore" else None
+    llava.model(**llava.inputs)
     before = state(llava.model)
     with pytest.raises(UnsupportedModelError, match="layers \\[3\\]"):
         score_answer(llava.model, llava.inputs, tiny.ANSWER, config=config, locore=locore)
