@@ -279,7 +279,7 @@ class LVLM:
             if complete:
                 reason = "stop"
                 break
-            free = len(held) - may_have_begun(held, stops)
+            free = 0 if detokenizer.pending else len(held) - may_have_begun(held, stops)
             for ready in held[:free]:
                 done.append(ready)
                 yield Step(token=ready)

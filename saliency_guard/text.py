@@ -37,6 +37,11 @@ class Detokenizer:
             return ""
         return self._give(text)
 
+    @property
+    def pending(self) -> bool:
+        """Whether the last tokens' text is still to come, with a later token or with `flush`."""
+        return self._read < len(self._ids)
+
     def flush(self) -> str:
         """What an answer cut off inside a character still owes: the replacement character, if anything."""
         return self._give(self._decode(self._ids[self._window :]))

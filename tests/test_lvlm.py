@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -24,6 +25,8 @@ from saliency_guard import (
     SGRSConfig,
     score_answer,
 )
+from saliency_guard.decoding import DecodedToken, Decoder
+from saliency_guard.engine import Session
 from saliency_guard.lvlm import EMBEDDED_PATH
 
 Messages = list[dict[str, Any]]
@@ -131,6 +134,21 @@ def test_a_stop_string_ends_the_answer_before_it(lvlm: LVLM, picture: Image.Imag
     assert answer.text == whole[: whole.index(stop)]
     assert answer.finish_reason == "stop"
     assert "".join(step.token.text for step in steps[:-1] if step.token) == answer.text
+
+
+def test_an_answer_cut_inside_a_character_keeps_its_bytes(lvlm: LVLM, picture: Image.Image) -> None:
+    ids = lvlm.processor.tokenizer("a 🐘", add_special_tokens=False)["input_ids"][:-1]
+
+    class Scripted(Decoder):
+        def tokens(self, max_new_tokens: int) -> Iterator[DecodedToken]:
+            empty = torch.zeros(0)
+            yield from (DecodedToken(i, -1.0, None, None, {}, (), empty, empty) for i in ids[:max_new_tokens])
+
+    decoder = Scripted(Session(lvlm.model, lvlm.inputs(ask(picture))))
+    answer = list(lvlm._steps(decoder, 99, ()))[-1].answer
+    assert answer is not None
+    assert answer.text == lvlm.processor.tokenizer.decode(ids)
+    assert [token.token_id for token in answer.tokens] == ids
 
 
 def test_several_images_each_have_a_share(lvlm: LVLM, picture: Image.Image) -> None:
