@@ -147,7 +147,7 @@ class Decoder:
             if not bool((scores > -torch.inf).any()):
                 raise ConfigError(_NOTHING_LEFT)
             return sample(scores, number), []
-        among = candidates(scores, self.sgrs.top_k)
+        among = candidates(scores, self.sgrs.top_k, self.sgrs.min_p)
         if not among:
             raise ConfigError(_NOTHING_LEFT)
         return draw(scores, among, number), among

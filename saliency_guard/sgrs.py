@@ -21,6 +21,9 @@ class SGRSConfig(Settings):
         max_resamples: candidates tried before falling back to the one with the highest score (R).
         alpha: the threshold as a part of the recent mean score, in (0, 1).
         window: how many recent scores the mean is over (W).
+        min_p: candidates less probable than this part of the most probable one are none. The paper has
+            no such floor (0): where the model is sure, its other candidates can be nonsense with a high
+            score.
         draft_length: how many tokens are drafted before they are scored together. Changes the cost,
             never the tokens.
     """
@@ -29,6 +32,7 @@ class SGRSConfig(Settings):
     max_resamples: Annotated[int, Field(ge=1)] = 3
     alpha: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.6
     window: Annotated[int, Field(ge=1)] = 5
+    min_p: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     draft_length: Annotated[int, Field(ge=1)] = 16
 
 
@@ -47,15 +51,18 @@ def uniform(seed: int, position: int, round_: int) -> float:
     return random.Random(f"{seed}/{position}/{round_}").random()  # noqa: S311 - not for secrets
 
 
-def candidates(scores: Tensor, top_k: int) -> list[int]:
+def candidates(scores: Tensor, top_k: int, min_p: float = 0.0) -> list[int]:
     """The most probable tokens, most probable first; tokens that are ruled out (-inf) are none.
 
     Args:
         scores: ``[V]`` logits as the logits processors left them.
         top_k: how many at the most.
+        min_p: the floor, as a part of the highest probability.
     """
     values, tokens = scores.topk(min(top_k, scores.shape[-1]))
-    return [int(token) for token, value in zip(tokens, values, strict=True) if value > -torch.inf]
+    kept = (values > -torch.inf) & ((values - values[0]).exp() >= min_p)
+    found: list[int] = tokens[kept].tolist()
+    return found
 
 
 def draw(scores: Tensor, among: Sequence[int], number: float | None) -> int:

@@ -41,16 +41,22 @@ def summary(tokens: list[DecodedToken]) -> list[tuple]:
 
 
 @pytest.mark.parametrize("locore", [None, LocoREConfig(beta=0.3, window=4)])
-def test_step_scores_agree_with_brute_force(case: tiny.Case, locore: LocoREConfig | None) -> None:
+@pytest.mark.parametrize("layers", [(0.5, 1.0), [1], (0.0, 1.0)])
+@pytest.mark.parametrize("history", ["output", "after_image"])
+def test_step_scores_agree_with_brute_force(
+    case: tiny.Case, locore: LocoREConfig | None, layers: Any, history: Any
+) -> None:
     prompt = case.inputs["input_ids"].shape[1]
     depth = case.model.config.get_text_config().num_hidden_layers
-    tokens = decode(case, 8, sgrs=SGRSConfig(alpha=0.9, draft_length=3), locore=locore)
+    config = SaliencyConfig(layers=layers, history=history)
+    tokens = decode(case, 8, sgrs=SGRSConfig(alpha=0.9, draft_length=3), locore=locore, saliency=config)
+    after_image = int((case.inputs["input_ids"][0] == tiny.IMAGE).nonzero().max()) + 1
     expected, logprobs, _ = oracle.saliency(
         case.model,
         case.inputs,
         [t.token_id for t in tokens],
-        layers=list(range(depth // 2, depth)),
-        start=prompt,
+        layers={(0.5, 1.0): list(range(depth // 2, depth)), (0.0, 1.0): list(range(depth))}.get(tuple(layers), [1]),
+        start=prompt if history == "output" else after_image,
         locore=locore
         and {
             "layers": list(range(depth)),
@@ -66,7 +72,7 @@ def test_step_scores_agree_with_brute_force(case: tiny.Case, locore: LocoREConfi
     for position, token in enumerate(tokens):
         for rejected in token.rejected:
             answer = [t.token_id for t in tokens[:position]] + [rejected.token_id]
-            ours = score_answer(case.model, case.inputs, answer, locore=locore)
+            ours = score_answer(case.model, case.inputs, answer, config=config, locore=locore)
             assert rejected.saliency == pytest.approx(float(ours.saliency[-1]), rel=1e-4)
 
 

@@ -41,6 +41,17 @@ def test_draw_takes_one_that_is_left(scores: torch.Tensor, number: float) -> Non
     assert draw(scores, among[1:], number) in among[1:] if len(among) > 1 else True
 
 
+@given(SCORES, st.floats(0.001, 0.999))
+def test_min_p_is_a_part_of_the_highest_probability(scores: torch.Tensor, min_p: float) -> None:
+    probabilities = scores.double().softmax(-1)
+    found = candidates(scores.double(), 12, min_p)
+    assert found[0] == int(probabilities.argmax()) or probabilities[found[0]] == probabilities.max()
+    for token in range(len(scores)):
+        ratio = float(probabilities[token] / probabilities.max())
+        if abs(ratio - min_p) > 1e-6:
+            assert (token in found) == (ratio > min_p)
+
+
 def test_draw_and_sample_have_the_softmax_distribution() -> None:
     scores = torch.tensor([0.0, 1.0, 2.0, -1.0])
     numbers = [(k + 0.5) / 10_000 for k in range(10_000)]
@@ -64,7 +75,16 @@ def test_random_numbers_depend_on_seed_position_and_round_alone(seed: int, posit
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"alpha": 0}, {"alpha": 1.0}, {"top_k": 0}, {"max_resamples": 0}, {"window": 0}, {"draft_length": 0}, {"beta": 1}],
+    [
+        {"alpha": 0},
+        {"alpha": 1.0},
+        {"top_k": 0},
+        {"max_resamples": 0},
+        {"window": 0},
+        {"min_p": 1.0},
+        {"draft_length": 0},
+        {"beta": 1},
+    ],
 )
 def test_wrong_settings_are_refused_by_name(wrong: dict) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
