@@ -10,12 +10,23 @@ from __future__ import annotations
 from typing import Annotated
 
 import torch
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from saliency_guard.settings import Settings
 
-LayerChoice = tuple[float, ...] | list[int]
+
+def _checked(value: tuple[float, ...] | list[int]) -> tuple[float, ...] | list[int]:
+    if isinstance(value, tuple) and (len(value) != 2 or not 0 <= value[0] < value[1] <= 1):
+        msg = f"a tuple of layers is two fractions 0 <= a < b <= 1 of the depth, not {value}; indices go in a list"
+        raise ValueError(msg)
+    if isinstance(value, list) and not value:
+        msg = "the list of layers is empty"
+        raise ValueError(msg)
+    return value
+
+
+LayerChoice = Annotated[tuple[float, ...] | list[int], AfterValidator(_checked)]
 """Two fractions of the depth (a tuple of floats), or layer indices (a list of ints)."""
 
 

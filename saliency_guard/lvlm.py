@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal
 
@@ -372,8 +373,17 @@ def _sampling(
     max_new_tokens: int, temperature: float, top_p: float, seed: int | None
 ) -> tuple[Callable[[Tensor, Tensor], Tensor] | None, int | None]:
     """Logits processors and a seed; both None for greedy decoding."""
-    if not isinstance(max_new_tokens, int) or max_new_tokens < 1:
-        msg = f"max_new_tokens must be a whole number of at least 1, not {max_new_tokens!r}"
+    for name, value, kind in (
+        ("max_new_tokens", max_new_tokens, Integral),
+        ("temperature", temperature, Real),
+        ("top_p", top_p, Real),
+        ("seed", 0 if seed is None else seed, Integral),
+    ):
+        if not isinstance(value, kind) or isinstance(value, bool):
+            msg = f"{name} must be {'a whole number' if kind is Integral else 'a number'}, not {value!r}"
+            raise ConfigError(msg)
+    if max_new_tokens < 1:
+        msg = f"max_new_tokens must be at least 1, not {max_new_tokens!r}"
         raise ConfigError(msg)
     if not 0.0 <= temperature < float("inf"):
         msg = f"temperature must be 0 (greedy) or more, not {temperature!r}"

@@ -1,7 +1,7 @@
 """Chat messages in; images loaded safely.
 
 Messages have the shape that transformers' chat templates take: a list of dicts with ``role`` and
-``content``, the content a string or a list of parts. A part is text, or an image as a PIL picture, a
+``content``, the content a string or a list of parts. A part is text, or an image as a PIL picture, an array, a
 path, bytes, a base64 string or a data URL. Nothing is ever fetched from the network.
 """
 
@@ -112,10 +112,11 @@ def _parts(content: Any, number: int) -> list[Any]:
 
 def _part(part: Any, number: int, max_pixels: int) -> dict[str, Any]:
     if isinstance(part, str):
-        return {"type": "text", "text": part}
+        part = {"type": "text", "text": part}
     kind = part.get("type") if isinstance(part, Mapping) else None
     if kind == "text" and isinstance(part.get("text"), str):
         source = part.get("source")
+        _check_text(part["text"], number)
         if source is None:
             return {"type": "text", "text": part["text"]}
         if not isinstance(source, str) or not _SPAN_NAME.fullmatch(source) or _RESERVED.fullmatch(source):
@@ -134,6 +135,14 @@ def _part(part: Any, number: int, max_pixels: int) -> dict[str, Any]:
         return {"type": "image", "image": load_image(given[0], max_pixels=max_pixels)}
     msg = f"message {number} has a part of unknown type {kind!r}; types are 'text' and 'image'"
     raise MessageError(msg)
+
+
+def _check_text(text: str, number: int) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        msg = f"message {number} holds text that cannot be written in UTF-8: {error}"
+        raise MessageError(msg) from error
 
 
 def load_image(source: Any, *, max_pixels: int = MAX_IMAGE_PIXELS) -> Image.Image:
@@ -165,7 +174,7 @@ def load_image(source: Any, *, max_pixels: int = MAX_IMAGE_PIXELS) -> Image.Imag
     except UnidentifiedImageError as error:
         msg = f"{_named(source)} is no image in a format that Pillow reads"
         raise ImageError(msg) from error
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, TypeError, ValueError) as error:
         if isinstance(error, ImageError):
             raise
         msg = f"{_named(source)} cannot be read as an image: {error}"
@@ -179,6 +188,8 @@ def _open(source: Any) -> Image.Image:
         return Image.open(io.BytesIO(bytes(source)))
     if isinstance(source, Path):
         return _from_path(source)
+    if hasattr(source, "__array_interface__"):
+        return Image.fromarray(source)
     if not isinstance(source, str):
         msg = f"an image cannot be made of {type(source).__name__}: give a PIL picture, a path, bytes or a data URL"
         raise ImageError(msg)

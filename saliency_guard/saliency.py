@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
-from pydantic import AfterValidator
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -28,16 +27,6 @@ _FLOAT16_SCALES = (256.0, 1.0, 1 / 256)
 Where that is too large for a model, the next smaller one is taken."""
 
 
-def _checked_layers(value: LayerChoice) -> LayerChoice:
-    if isinstance(value, tuple) and (len(value) != 2 or not 0 <= value[0] < value[1] <= 1):
-        msg = f"a tuple of layers is two fractions 0 <= a < b <= 1 of the depth, not {value}; indices go in a list"
-        raise ValueError(msg)
-    if isinstance(value, list) and not value:
-        msg = "the list of layers is empty"
-        raise ValueError(msg)
-    return value
-
-
 class SaliencyConfig(Settings):
     """What is read as saliency.
 
@@ -50,7 +39,7 @@ class SaliencyConfig(Settings):
         history: the positions J of Eq. 6: the ``"output"`` so far, or all ``"after_image"``.
     """
 
-    layers: Annotated[LayerChoice, AfterValidator(_checked_layers)] = (0.5, 1.0)
+    layers: LayerChoice = (0.5, 1.0)
     normalization: Literal["row", "matrix"] = "row"
     history: Literal["output", "after_image"] = "output"
 

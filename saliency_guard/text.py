@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from saliency_guard.errors import InputError
+
 _INCOMPLETE = "\ufffd"
 
 
@@ -68,7 +70,15 @@ def encode(tokenizer: Any, text: str) -> tuple[list[int], list[str]]:
 
     The pieces are slices of ``text`` where the tokenizer knows offsets, so they concatenate to it even
     if the tokenizer normalises; otherwise they are what the ids decode to.
+
+    Raises:
+        InputError: if the text holds half a surrogate pair.
     """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        msg = f"the text cannot be written in UTF-8: {error}"
+        raise InputError(msg) from error
     if not getattr(tokenizer, "is_fast", False):
         ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids, pieces(tokenizer, ids)

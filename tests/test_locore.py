@@ -37,7 +37,10 @@ def test_beta_zero_is_no_gain() -> None:
     assert gains(LocoREConfig(beta=0), 9, 3, 2) is None
 
 
-@pytest.mark.parametrize("wrong", [{"beta": -0.1}, {"window": -1}, {"beta": float("nan")}, {"alpha": 1}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"beta": -0.1}, {"window": -1}, {"beta": float("nan")}, {"layers": (1, 2, 3)}, {"layers": []}, {"alpha": 1}],
+)
 def test_wrong_settings_are_refused_by_name(wrong: dict) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         LocoREConfig(**wrong)

@@ -237,6 +237,9 @@ def test_a_context_that_is_too_long(lvlm: LVLM, picture: Image.Image) -> None:
     ("wrong", "named"),
     [
         ({"max_new_tokens": 0}, "max_new_tokens"),
+        ({"max_new_tokens": 2.5}, "max_new_tokens"),
+        ({"temperature": "hot"}, "temperature"),
+        ({"temperature": 1.0, "seed": "x"}, "seed"),
         ({"temperature": -1}, "temperature"),
         ({"temperature": float("nan")}, "temperature"),
         ({"top_p": 0.0}, "top_p"),
@@ -249,6 +252,13 @@ def test_a_context_that_is_too_long(lvlm: LVLM, picture: Image.Image) -> None:
 def test_wrong_settings(lvlm: LVLM, picture: Image.Image, wrong: dict, named: str) -> None:
     with pytest.raises(ConfigError, match=named):
         lvlm.generate(ask(picture), **wrong)
+
+
+def test_text_that_is_no_text(lvlm: LVLM, picture: Image.Image) -> None:
+    with pytest.raises(InputError, match="UTF-8"):
+        lvlm.score(ask(picture), "half a pair \ud800")
+    with pytest.raises(InputError, match="UTF-8"):
+        lvlm.generate(ask(picture, "\ud800"))
 
 
 @pytest.mark.parametrize("text", ["", "  ", None])

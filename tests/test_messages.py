@@ -5,6 +5,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -33,6 +34,7 @@ def test_images_in_every_form(path: Path) -> None:
     url = f"data:image/png;base64,{base64.b64encode(png()).decode()}"
     forms = [
         {"type": "image", "image": Image.new("L", (6, 4))},
+        {"type": "image", "image": np.zeros((4, 6, 3), dtype=np.uint8)},
         {"type": "image", "image": path},
         {"type": "image", "image": str(path)},
         {"type": "image", "path": str(path)},
@@ -74,6 +76,7 @@ def test_exif_orientation_is_followed() -> None:
         ("no/such/file.png", "no image file"),
         ("https://example.com/a.png", "not fetched"),
         ("data:text/plain,hello", "no base64 image"),
+        (np.zeros((4, 6, 9)), "cannot be read"),
         (17, "cannot be made of int"),
         (None, "cannot be made of NoneType"),
     ],
