@@ -34,7 +34,8 @@ def main(picture: Path = PICTURE, question: str = QUESTION, wrong: str = WRONG) 
     console.print()
     scored = lvlm.score(messages, wrong)
     console.print(answer_view(scored, "The same question, a wrong answer scored"))
-    console.print(comparison_table({"its own answer": lvlm.score(messages, answer.text), "the wrong answer": scored}))
+    own = lvlm.score(messages, answer.text) if answer.text else answer
+    console.print(comparison_table({"its own answer": own, "the wrong answer": scored}))
     console.print(
         "These are raw scores. None of them is a probability that the answer is right: that takes calibration.",
         style="dim",

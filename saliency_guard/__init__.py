@@ -1,6 +1,5 @@
 """saliency-guard: run a local vision-language model and know, for every token, what it rests on."""
 
-from saliency_guard.decoding import SGRSOutput, sgrs_generate
 from saliency_guard.errors import (
     ConfigError,
     ContextLengthError,
@@ -13,6 +12,7 @@ from saliency_guard.errors import (
     SaliencyGuardError,
     UnsupportedModelError,
 )
+from saliency_guard.generate import SGRSOutput, sgrs_generate
 from saliency_guard.grounding import GroundedAnswer, RejectedCandidate, Step, TokenGrounding, Usage
 from saliency_guard.locore import LocoREConfig
 from saliency_guard.lvlm import LVLM

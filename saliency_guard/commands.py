@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from saliency_guard.errors import ConfigError, SaliencyGuardError
 from saliency_guard.grounding import GroundedAnswer
@@ -107,9 +108,9 @@ def info(
     if as_json:
         print(json.dumps(facts, indent=2))
         return
-    table = Table(title=model, title_justify="left", show_header=False)
+    table = Table(title=Text(model), title_justify="left", show_header=False)
     for name, value in facts.items():
-        table.add_row(name.replace("_", " "), str(value))
+        table.add_row(name.replace("_", " "), Text(str(value)))
     Console().print(table)
 
 
@@ -135,7 +136,9 @@ def _layers(text: str) -> LayerChoice:
     """``"0.5,1.0"`` as fractions, ``"6,7,8"`` as indices."""
     parts = [part.strip() for part in text.split(",")]
     try:
-        return tuple(map(float, parts)) if any("." in part for part in parts) else [int(part) for part in parts]
+        return (
+            tuple(map(float, parts)) if any(set(part) & set(".eE") for part in parts) else [int(part) for part in parts]
+        )
     except ValueError as error:
         msg = f"--layers {text!r} is neither two fractions (0.5,1.0) nor layer indices (6,7,8)"
         raise ConfigError(msg) from error

@@ -6,19 +6,16 @@ chunk is scored and whether a score can reject.
 
 from __future__ import annotations
 
-import sys
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel, StoppingCriteriaList
-from transformers.generation.utils import GenerateDecoderOnlyOutput, GenerationMixin
 
 from saliency_guard.engine import Chunk, Session, resolve_layers
 from saliency_guard.errors import ConfigError
-from saliency_guard.locore import LocoREConfig
 from saliency_guard.saliency import (
     SaliencyConfig,
     cotangents,
@@ -28,6 +25,7 @@ from saliency_guard.saliency import (
     token_logprobs,
     token_rows,
 )
+from saliency_guard.settings import require
 from saliency_guard.sgrs import SGRSConfig, candidates, draw, sample, threshold, uniform
 
 LogitsProcessor = Callable[[Tensor, Tensor], Tensor]
@@ -78,6 +76,8 @@ class Decoder:
         processor: logits processors as in transformers: ``(input_ids [1, T], scores [1, V]) -> [1, V]``.
         seed: of the random numbers; None decodes greedily.
         eos: ids after which nothing follows.
+        prefix: ``[1, P]`` prompt as the logits processors know it; the session's where None.
+        draft_length: overrides that of ``sgrs``.
     """
 
     session: Session
@@ -86,12 +86,15 @@ class Decoder:
     processor: LogitsProcessor | None = None
     seed: int | None = None
     eos: frozenset[int] = frozenset()
+    prefix: Tensor | None = None
     draft_length: int | None = None
     _output: list[int] = field(default_factory=list)
     _history: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Check that the settings go together."""
+        require(SGRSConfig, self.sgrs)
+        require(SaliencyConfig, self.saliency)
         if self.sgrs is not None and self.saliency is None:
             self.saliency = SaliencyConfig()
         if self.saliency is not None and self.saliency.normalization == "matrix":
@@ -136,7 +139,7 @@ class Decoder:
         scores = logits.detach().to(torch.promote_types(logits.dtype, torch.float32))
         if self.processor is None:
             return scores
-        prompt = self.session.inputs["input_ids"]
+        prompt = self.session.inputs["input_ids"] if self.prefix is None else self.prefix
         tail = torch.tensor([[*self._output, *ahead]], dtype=prompt.dtype, device=prompt.device)
         return self.processor(torch.cat([prompt, tail], dim=1), scores[None].clone())[0]
 
@@ -212,7 +215,9 @@ class Decoder:
         scores = row_scores(rows, first_query, history_start(self.saliency, layout), layout).tolist()
         parts = {name: values.tolist() for name, values in row_shares(rows, layout).items()}
         known = [None if score != score else score for score in scores]  # noqa: PLR0124 - NaN: no history
-        return known, [{name: values[row] for name, values in parts.items()} for row in range(len(scores))]
+        return known, [
+            plain_shares({name: values[row] for name, values in parts.items()}) for row in range(len(scores))
+        ]
 
     def _resample(self, chunk: Chunk, row: int, refused: DecodedToken, among: list[int]) -> DecodedToken:
         """Algorithm 1 from round 1 on, then its fallback: the candidate with the highest score."""
@@ -245,6 +250,11 @@ class Decoder:
         return DecodedToken(token, logprob, saliencies[0], like.threshold, shares[0], (), like.logits, like.scores)
 
 
+def plain_shares(shares: dict[str, float]) -> dict[str, float]:
+    """A token's shares, or none where its row is all zeros and there is nothing to share out."""
+    return {} if any(math.isnan(share) for share in shares.values()) else shares
+
+
 _NOTHING_LEFT = "the logits processors rule out every token: nothing can be generated"
 
 
@@ -267,117 +277,6 @@ def _after(token: DecodedToken, struck: list[DecodedToken]) -> DecodedToken:
     )
 
 
-@dataclass
-class SGRSOutput(GenerateDecoderOnlyOutput):
-    """What `sgrs_generate` returns with ``return_dict_in_generate``: transformers' output, and the scores.
-
-    Attributes:
-        saliency: ``[1, N]`` Eq. 6 of each generated token, NaN for the first.
-        tokens: the decoded tokens with thresholds, shares and rejections.
-    """
-
-    saliency: Tensor | None = None
-    tokens: tuple[DecodedToken, ...] | None = None
-
-
-# What `generate` prepares for its own loop and this one does for itself.
-_PREPARED = frozenset({"past_key_values", "position_ids", "cache_position", "logits_to_keep", "use_cache"})
-
-
-def sgrs_generate(
-    model: PreTrainedModel,
-    input_ids: Tensor,
-    logits_processor: LogitsProcessorList,
-    stopping_criteria: StoppingCriteriaList,
-    generation_config: GenerationConfig,
-    *,
-    sgrs: SGRSConfig | None = None,
-    saliency: SaliencyConfig | None = None,
-    locore: LocoREConfig | None = None,
-    streamer: Any = None,
-    **model_kwargs: Any,
-) -> SGRSOutput | Tensor:
-    """SGRS and LocoRE inside ``model.generate(**inputs, custom_generate=sgrs_generate, sgrs=..., locore=...)``.
-
-    Logits processors, stopping criteria, ``max_new_tokens``, ``min_new_tokens``, ``eos_token_id``,
-    ``do_sample`` with its warpers, the streamer and ``return_dict_in_generate`` mean what they mean in
-    `generate`. Its ``stop_strings`` do not reach a callable ``custom_generate``: pass a
-    ``StopStringCriteria`` instead. With ``do_sample`` the random numbers follow ``torch.manual_seed``.
-
-    Args:
-        model: passed by `generate`, as the next four.
-        input_ids: ``[1, P]``.
-        logits_processor: prepared by `generate`.
-        stopping_criteria: prepared by `generate`.
-        generation_config: prepared by `generate`.
-        sgrs: settings of SGRS; the default is ``SGRSConfig()``.
-        saliency: target layers, norm, history; the default is ``SaliencyConfig()``.
-        locore: settings of LocoRE; the default, None, is off.
-        streamer: of transformers; found by itself when given to `generate`.
-        **model_kwargs: the processor's outputs and what `generate` prepared.
-
-    Returns:
-        ``[1, P + N]`` ids, or `SGRSOutput` with ``return_dict_in_generate``.
-
-    Raises:
-        ConfigError: for beams or several return sequences.
-        InputError: for more than one prompt.
-    """
-    if generation_config.num_beams != 1 or generation_config.num_return_sequences != 1:
-        msg = "sgrs_generate decodes one sequence: num_beams and num_return_sequences must be 1"
-        raise ConfigError(msg)
-    streamer = streamer if streamer is not None else _streamer_of_generate()
-    inputs = {name: value for name, value in model_kwargs.items() if name not in _PREPARED and value is not None}
-    decoder = Decoder(
-        session=Session(model, {"input_ids": input_ids, **inputs}, locore=locore),
-        sgrs=sgrs or SGRSConfig(),
-        saliency=saliency or SaliencyConfig(),
-        processor=logits_processor if len(logits_processor) else None,  # type: ignore[arg-type]
-        seed=int(torch.randint(2**62, ())) if generation_config.do_sample else None,
-        eos=_eos(generation_config),
-    )
-    keep_scores = generation_config.return_dict_in_generate and generation_config.output_scores
-    sequence = input_ids
-    scores: tuple[Tensor, ...] = ()
-    tokens: list[DecodedToken] = []
-    for token in decoder.tokens(generation_config.max_length - input_ids.shape[1]):
-        tokens.append(token)
-        new = torch.tensor([token.token_id], device=input_ids.device)
-        sequence = torch.cat([sequence, new[None]], dim=1)
-        if streamer is not None:
-            streamer.put(new.cpu())
-        if keep_scores:
-            scores = (*scores, token.scores[None])
-        if bool(stopping_criteria(sequence, scores or None).all()):
-            break
-    if streamer is not None:
-        streamer.end()
-    if not generation_config.return_dict_in_generate:
-        return sequence
-    return SGRSOutput(
-        sequences=sequence,  # type: ignore[arg-type]
-        scores=scores if keep_scores else None,  # type: ignore[arg-type]
-        logits=tuple(one.logits[None] for one in tokens) if generation_config.output_logits else None,  # type: ignore[arg-type]
-        saliency=torch.tensor([[torch.nan if t.saliency is None else t.saliency for t in tokens]]),
-        tokens=tuple(tokens),
-    )
-
-
-def _eos(config: GenerationConfig) -> frozenset[int]:
-    ids = config.eos_token_id
-    return frozenset() if ids is None else frozenset(ids if isinstance(ids, list) else [ids])
-
-
-def _streamer_of_generate() -> Any:
-    """The streamer that was given to `generate`, which does not hand it to a callable ``custom_generate``."""
-    frame = sys._getframe(2)  # this function <- sgrs_generate <- generate
-    return frame.f_locals.get("streamer") if frame.f_code is _GENERATE_CODE else None
-
-
-def _unwrapped(function: Any) -> Any:
-    while hasattr(function, "__wrapped__"):
-        function = function.__wrapped__
-    return function
-
-
-_GENERATE_CODE = _unwrapped(GenerationMixin.generate).__code__
+def eos_ids(value: Any) -> frozenset[int]:
+    """End-of-answer ids from a config's ``eos_token_id``: None, a number, or several in any form."""
+    return frozenset() if value is None else frozenset(torch.as_tensor(value).flatten().tolist())

@@ -23,6 +23,7 @@ from saliency_guard.attention import Gains, Tape, attending
 from saliency_guard.errors import ConfigError, InputError, NonFiniteError, UnsupportedModelError
 from saliency_guard.layout import PromptLayout, prompt_layout
 from saliency_guard.locore import LayerChoice, LocoREConfig, gains
+from saliency_guard.settings import require
 
 _LOCKS: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
 _LOCKS_GUARD = threading.Lock()
@@ -108,6 +109,10 @@ class Session:
         locore: LocoREConfig | None = None,
         layout: PromptLayout | None = None,
     ) -> None:
+        require(LocoREConfig, locore)
+        if model.config.is_encoder_decoder:
+            msg = f"{type(model).__name__} has an encoder and a decoder: only causal decoders are supported"
+            raise UnsupportedModelError(msg)
         self.model = model
         self.inputs = unpadded(inputs)
         self.layout = layout or prompt_layout(model.config, self.inputs)
@@ -149,7 +154,9 @@ class Session:
     def _forward(self, inputs: Mapping[str, Any], *, keep: int = 1) -> Tensor:
         """Run the model over its cache; ``[n, V]`` logits of the last ``keep`` positions."""
         extra = {"logits_to_keep": keep} if "logits_to_keep" in _parameters(type(self.model)) else {}
-        logits: Tensor = self.model(**inputs, past_key_values=self._cache, use_cache=True, **extra).logits
+        logits: Tensor = self.model(
+            **inputs, past_key_values=self._cache, use_cache=True, return_dict=True, **extra
+        ).logits
         return logits[0, -keep:]
 
     def run(self, tokens: Sequence[int], *, layers: tuple[int, ...] | None = None) -> Chunk:
@@ -240,7 +247,7 @@ def run_whole(
         for module in _roped(model):
             _set_rope(module, None)
         extra = {"logits_to_keep": len(tokens)} if "logits_to_keep" in _parameters(type(model)) else {}
-        logits: Tensor = model(**whole, use_cache=False, **extra).logits[0, -len(tokens) :]
+        logits: Tensor = model(**whole, use_cache=False, return_dict=True, **extra).logits[0, -len(tokens) :]
     _check_finite(logits, model)
     return logits
 
@@ -251,7 +258,7 @@ def unpadded(inputs: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         InputError: if there is no ``input_ids``, it is no single prompt, or it is padded on the right.
     """
-    ids = inputs.get("input_ids")
+    ids = inputs.get("input_ids") if isinstance(inputs, Mapping) else None
     if not isinstance(ids, Tensor) or ids.ndim != 2 or ids.shape[1] == 0:
         msg = "inputs must hold input_ids of shape [1, P], as the processor returns them with return_tensors='pt'"
         raise InputError(msg)

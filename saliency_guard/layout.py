@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, groupby, pairwise
 
 import torch
 from torch import Tensor
 from transformers import PretrainedConfig
 
-from saliency_guard.errors import InputError
+from saliency_guard.errors import InputError, UnsupportedModelError
 
 OUTPUT = "output"
 TEXT = "text"
@@ -50,6 +50,25 @@ class PromptLayout:
             owner[span.start : span.stop] = names.index(span.source)
         owner[self.length :] = names.index(OUTPUT)
         return owner == torch.arange(len(names))[:, None]
+
+    def for_images(self, count: int) -> PromptLayout:
+        """The same prompt, known to hold so many images.
+
+        Raises:
+            UnsupportedModelError: if the prompt shows none of them, or they cannot be told apart.
+        """
+        images = [span for span in self.spans if span.source.startswith("image_")]
+        if len({span.source for span in images}) == count:
+            return self
+        if images and count == 1:  # Rows or tiles of one picture.
+            spans = [replace(span, source="image_0") if span in images else span for span in self.spans]
+            return PromptLayout(self.length, tuple(spans))
+        msg = (
+            f"{count} images were given and {len(images)} are found in the prompt: they cannot be told apart"
+            if images
+            else f"{count} images were given and none is found in the prompt: is the processor the model's own?"
+        )
+        raise UnsupportedModelError(msg)
 
     def named(self, spans: Mapping[str, list[tuple[int, int]]]) -> PromptLayout:
         """The same prompt with further named spans of text.
@@ -93,15 +112,16 @@ def prompt_layout(config: PretrainedConfig, inputs: Mapping[str, Tensor]) -> Pro
 
 
 def find_texts(
-    layout: PromptLayout, pieces: Sequence[str], texts: Sequence[tuple[str, str]]
+    layout: PromptLayout, pieces: Sequence[str], texts: Sequence[tuple[str | None, str]]
 ) -> dict[str, list[tuple[int, int]]]:
     """Find named texts among a prompt's tokens, in order.
 
     Args:
         layout: the prompt's images; their placeholders are part of no text.
         pieces: the text of each position.
-        texts: (source, text) in the order of the prompt. One that the template changed is not found,
-            and left out; a token on the border of two belongs to the first.
+        texts: every text of the prompt in order, with the name of its source or None. One that the
+            template changed is not found, and left out; a token on the border of two named ones belongs
+            to the first.
 
     Returns:
         Position ranges by source.
@@ -118,6 +138,8 @@ def find_texts(
         if found < 0:
             continue
         cursor = found + len(needle)
+        if source is None:
+            continue
         inside = [
             index
             for index, stop in enumerate(stops)

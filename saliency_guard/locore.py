@@ -7,10 +7,12 @@ position (that of the token just generated), and 1 elsewhere.
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Iterable
 from typing import Annotated
 
 import torch
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from torch import Tensor
 
 from saliency_guard.settings import Settings
@@ -26,7 +28,14 @@ def _checked(value: tuple[float, ...] | list[int]) -> tuple[float, ...] | list[i
     return value
 
 
-LayerChoice = Annotated[tuple[float, ...] | list[int], AfterValidator(_checked)]
+def _listed(value: object) -> object:
+    """Ranges, arrays and lists of any integers as a plain list; the rest as it is."""
+    if isinstance(value, (tuple, str)) or not isinstance(value, Iterable):
+        return value
+    return [operator.index(item) if hasattr(item, "__index__") else item for item in value]
+
+
+LayerChoice = Annotated[tuple[float, ...] | list[int], BeforeValidator(_listed), AfterValidator(_checked)]
 """Two fractions of the depth (a tuple of floats), or layer indices (a list of ints)."""
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from jinja2 import TemplateError
 from torch import Tensor
 from transformers import (
     AutoModelForImageTextToText,
@@ -20,7 +21,7 @@ from transformers import (
 )
 
 from saliency_guard import text as text_module
-from saliency_guard.decoding import DecodedToken, Decoder
+from saliency_guard.decoding import DecodedToken, Decoder, eos_ids, plain_shares
 from saliency_guard.engine import Session
 from saliency_guard.errors import ConfigError, ContextLengthError, InputError, ModelError
 from saliency_guard.grounding import GroundedAnswer, RejectedCandidate, Step, TokenGrounding, Usage
@@ -99,14 +100,18 @@ class LVLM:
             for key in ("token", "cache_dir", "local_files_only", "trust_remote_code")
             if key in from_pretrained
         }
+        if isinstance(dtype, str) and dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
+            msg = f"dtype must be 'auto', a torch dtype or its name, not {dtype!r}"
+            raise ConfigError(msg)
         try:
             processor = AutoProcessor.from_pretrained(source, **shared, **hub)
             loaded = AutoModelForImageTextToText.from_pretrained(source, dtype=dtype, **shared, **from_pretrained)
-        except (OSError, ValueError) as error:
+            if device is not None or "device_map" not in from_pretrained:
+                target = device or ("cuda" if torch.cuda.is_available() else "cpu")
+                loaded = loaded.to(target)  # type: ignore[arg-type]
+        except (OSError, ValueError, TypeError, ImportError, RuntimeError, AssertionError) as error:
             msg = f"cannot load {model!s} as an image-text-to-text model: {error}"
             raise ModelError(msg) from error
-        if device is not None or "device_map" not in from_pretrained:
-            loaded = loaded.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))  # type: ignore[arg-type]
         name = f"saliency-guard/{EMBEDDED}" if model == EMBEDDED else str(model)
         return cls(
             loaded.eval(), processor, model_id=name, require_image=require_image, max_image_pixels=max_image_pixels
@@ -125,9 +130,8 @@ class LVLM:
     @property
     def _eos(self) -> frozenset[int]:
         config = self.model.generation_config
-        ids = config.eos_token_id if config is not None and config.eos_token_id is not None else None
-        ids = self._tokenizer.eos_token_id if ids is None else ids
-        return frozenset() if ids is None else frozenset(ids if isinstance(ids, list) else [ids])
+        known = eos_ids(config.eos_token_id if config is not None else None)
+        return known or eos_ids(self._tokenizer.eos_token_id)
 
     def inputs(self, messages: Messages) -> dict[str, Tensor]:
         """What the processor returns for messages, with the prompt for an answer at the end.
@@ -154,7 +158,7 @@ class LVLM:
                 return_dict=True,
                 return_tensors="pt",
             )
-        except (ValueError, TypeError, IndexError) as error:
+        except (ValueError, TypeError, IndexError, TemplateError) as error:
             msg = f"the processor of {self.model_id} does not take these messages: {error}"
             raise InputError(msg) from error
         dtype = self.model.dtype
@@ -167,11 +171,14 @@ class LVLM:
     def _prompt(self, messages: Messages) -> tuple[dict[str, Tensor], PromptLayout]:
         conversation = self._parse(messages)
         inputs = self._inputs(conversation)
-        layout = prompt_layout(self.model.config, inputs)
-        if not conversation.named:
+        layout = prompt_layout(self.model.config, inputs).for_images(len(conversation.images))
+        if conversation.images and not any(name.startswith("pixel_values") for name in inputs):
+            msg = f"the processor of {self.model_id} returned no pixel values: is it a tokenizer alone?"
+            raise ModelError(msg)
+        if all(one.source is None for one in conversation.texts):
             return inputs, layout
         pieces = text_module.pieces(self._tokenizer, inputs["input_ids"][0].tolist(), skip_special_tokens=False)
-        return inputs, layout.named(find_texts(layout, pieces, [(one.source, one.text) for one in conversation.named]))
+        return inputs, layout.named(find_texts(layout, pieces, [(one.source, one.text) for one in conversation.texts]))
 
     def _room(self, prompt: int, wanted: int) -> int:
         """How many tokens may follow a prompt."""
@@ -194,7 +201,7 @@ class LVLM:
         temperature: float = 0.0,
         top_p: float = 1.0,
         seed: int | None = None,
-        stop: str | Sequence[str] = (),
+        stop: str | Sequence[str] | None = (),
         sgrs: SGRSConfig | None = SGRSConfig(),
         locore: LocoREConfig | None = LocoREConfig(),
         saliency: SaliencyConfig | None = SaliencyConfig(),
@@ -242,7 +249,7 @@ class LVLM:
         temperature: float = 0.0,
         top_p: float = 1.0,
         seed: int | None = None,
-        stop: str | Sequence[str] = (),
+        stop: str | Sequence[str] | None = (),
         sgrs: SGRSConfig | None = SGRSConfig(),
         locore: LocoREConfig | None = LocoREConfig(),
         saliency: SaliencyConfig | None = SaliencyConfig(),
@@ -271,6 +278,7 @@ class LVLM:
         done: list[TokenGrounding] = []
         held: list[TokenGrounding] = []  # Given out once no stop string can begin in them.
         reason: Literal["stop", "length"] = "length"
+        complete = False
         for token in decoder.tokens(room):
             if token.token_id in decoder.eos:
                 reason = "stop"
@@ -285,7 +293,7 @@ class LVLM:
                 done.append(ready)
                 yield Step(token=ready)
             held = held[free:]
-        if reason == "length" or not stops:
+        if not complete:
             held = with_rest(held, detokenizer.flush())
         for ready in held:
             done.append(ready)
@@ -362,7 +370,7 @@ class LVLM:
                 position=index,
                 logprob=logprobs[index],
                 saliency=None if index == 0 else known[index],
-                shares={name: values[index] for name, values in shares.items()},
+                shares=plain_shares({name: values[index] for name, values in shares.items()}),
             )
             for index, (token_id, piece) in enumerate(zip(ids, pieces, strict=True))
         ]

@@ -2,7 +2,7 @@
 
 Messages have the shape that transformers' chat templates take: a list of dicts with ``role`` and
 ``content``, the content a string or a list of parts. A part is text, or an image as a PIL picture, an array, a
-path, bytes, a base64 string or a data URL. Nothing is ever fetched from the network.
+path, bytes, a base64 string (under ``"base64"``) or a data URL. Nothing is ever fetched from the network.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
+import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from saliency_guard.errors import ImageError, MessageError
@@ -26,16 +27,16 @@ MAX_IMAGE_PIXELS = 50_000_000
 
 _ROLES = ("system", "user", "assistant")
 _IMAGE_KEYS = ("image", "path", "url", "base64", "data")
-_DATA_URL = re.compile(r"data:image/[\w.+-]+;base64,(?P<data>.+)", re.DOTALL)
+_DATA_URL = re.compile(r"data:image/[\w.+-]+(;[^;,]+)*;base64,(?P<data>.+)", re.DOTALL)
 _SPAN_NAME = re.compile(r"[A-Za-z][\w.-]*")
 _RESERVED = re.compile(r"output|(image|video)_\d+")
 
 
 @dataclass(frozen=True, slots=True)
-class NamedText:
-    """A text part that is a source of its own, such as a retrieved document."""
+class TextPart:
+    """A text, and the name of the source it is (a retrieved document, ``"system"``); None is plain text."""
 
-    source: str
+    source: str | None
     text: str
 
 
@@ -46,12 +47,12 @@ class Conversation:
     Attributes:
         messages: for the chat template; image parts hold RGB pictures under ``"image"``.
         images: the same pictures, in order.
-        named: the texts that have a name of their own, in order (system messages are ``"system"``).
+        texts: all text parts, in order.
     """
 
     messages: tuple[dict[str, Any], ...]
     images: tuple[Image.Image, ...]
-    named: tuple[NamedText, ...]
+    texts: tuple[TextPart, ...]
 
 
 def parse_messages(
@@ -76,7 +77,7 @@ def parse_messages(
         msg = "the list of messages is empty: give at least one user message"
         raise MessageError(msg)
     images: list[Image.Image] = []
-    named: list[NamedText] = []
+    texts: list[TextPart] = []
     checked: list[dict[str, Any]] = []
     for number, message in enumerate(messages):
         role = message.get("role") if isinstance(message, Mapping) else None
@@ -89,8 +90,7 @@ def parse_messages(
                 images.append(part["image"])
             else:
                 source = part.pop("source", "system" if role == "system" else None)
-                if source is not None:
-                    named.append(NamedText(source, part["text"]))
+                texts.append(TextPart(source, part["text"]))
         checked.append({"role": role, "content": parts})
     if require_image and not images:
         msg = (
@@ -98,7 +98,7 @@ def parse_messages(
             "message's content, or allow text alone with LVLM(..., require_image=False)"
         )
         raise ImageError(msg)
-    return Conversation(tuple(checked), tuple(images), tuple(named))
+    return Conversation(tuple(checked), tuple(images), tuple(texts))
 
 
 def _parts(content: Any, number: int) -> list[Any]:
@@ -128,11 +128,14 @@ def _part(part: Any, number: int, max_pixels: int) -> dict[str, Any]:
         target = target.get("url") if isinstance(target, Mapping) else target
         return {"type": "image", "image": load_image(target, max_pixels=max_pixels)}
     if kind == "image":
-        given = [part[key] for key in _IMAGE_KEYS if part.get(key) is not None]
+        given = [(key, part[key]) for key in _IMAGE_KEYS if part.get(key) is not None]
         if not given:
             msg = f"message {number} has an image part without an image: put it under 'image'"
             raise ImageError(msg)
-        return {"type": "image", "image": load_image(given[0], max_pixels=max_pixels)}
+        key, source = given[0]
+        if key in {"base64", "data"} and isinstance(source, str) and not source.startswith("data:"):
+            source = _decoded(source)
+        return {"type": "image", "image": load_image(source, max_pixels=max_pixels)}
     msg = f"message {number} has a part of unknown type {kind!r}; types are 'text' and 'image'"
     raise MessageError(msg)
 
@@ -162,7 +165,7 @@ def load_image(source: Any, *, max_pixels: int = MAX_IMAGE_PIXELS) -> Image.Imag
         if width == 0 or height == 0:
             msg = f"image of {width} x {height} pixels is empty"
             raise ImageError(msg)
-        turned = ImageOps.exif_transpose(picture)
+        turned = _eight_bits(ImageOps.exif_transpose(picture))
         if turned.has_transparency_data:
             rgba = turned.convert("RGBA")
             turned = Image.new("RGB", rgba.size, "white")
@@ -174,7 +177,7 @@ def load_image(source: Any, *, max_pixels: int = MAX_IMAGE_PIXELS) -> Image.Imag
     except UnidentifiedImageError as error:
         msg = f"{_named(source)} is no image in a format that Pillow reads"
         raise ImageError(msg) from error
-    except (OSError, SyntaxError, TypeError, ValueError) as error:
+    except (OSError, SyntaxError, TypeError, ValueError, RuntimeError, EOFError) as error:
         if isinstance(error, ImageError):
             raise
         msg = f"{_named(source)} cannot be read as an image: {error}"
@@ -198,14 +201,14 @@ def _open(source: Any) -> Image.Image:
         if match is None:
             msg = "the data URL holds no base64 image: data:image/png;base64,..."
             raise ImageError(msg)
-        return _from_base64(match["data"])
+        return Image.open(io.BytesIO(_decoded(match["data"])))
     if source.startswith(("http://", "https://")):
         msg = f"{source[:80]!r} is not fetched: download the image and pass its bytes or path"
         raise ImageError(msg)
     if source.startswith("file:"):
         return _from_path(Path(unquote(urlparse(source).path)))
-    if len(source) > 1024 and "\n" not in source[:64]:  # longer than any path: base64
-        return _from_base64(source)
+    if len(source) > 1024:  # longer than any path: base64
+        return Image.open(io.BytesIO(_decoded(source)))
     return _from_path(Path(source))
 
 
@@ -217,9 +220,19 @@ def _from_path(path: Path) -> Image.Image:
     return Image.open(io.BytesIO(path.read_bytes()))
 
 
-def _from_base64(data: str) -> Image.Image:
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """Pillow clips wider pixels to 255 instead of scaling them: scale 16 bits, refuse what has no known range."""
+    if picture.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+    if picture.mode in {"I", "F"}:
+        msg = f"image has {picture.mode!r} pixels of unknown range: convert it to 8 bits first"
+        raise ImageError(msg)
+    return picture
+
+
+def _decoded(data: str) -> bytes:
     try:
-        return Image.open(io.BytesIO(base64.b64decode(data, validate=False)))
+        return base64.b64decode(data, validate=False)
     except binascii.Error as error:
         msg = f"the image's base64 data is damaged: {error}"
         raise ImageError(msg) from error

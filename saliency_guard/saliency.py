@@ -20,7 +20,7 @@ from saliency_guard.engine import Chunk, Session, resolve_layers, run_whole, unp
 from saliency_guard.errors import ConfigError, InputError, NonFiniteError
 from saliency_guard.layout import PromptLayout, prompt_layout
 from saliency_guard.locore import LayerChoice, LocoREConfig
-from saliency_guard.settings import Settings
+from saliency_guard.settings import Settings, require
 
 _FLOAT16_SCALES = (256.0, 1.0, 1 / 256)
 """Gradients are linear in the loss: in float16 a larger loss keeps small ones from rounding to zero.
@@ -180,7 +180,7 @@ def row_scores(rows: Tensor, first_query: int, start: int, layout: PromptLayout)
 
 
 def row_shares(rows: Tensor, layout: PromptLayout) -> dict[str, Tensor]:
-    """What part of each row lies on each source, ``[n]`` per source; they sum to 1."""
+    """What part of each row lies on each source, ``[n]`` per source; they sum to 1 (NaN for a row of zeros)."""
     masks = layout.masks(rows.shape[1]).to(rows)
     parts = rows @ masks.T
     shares = parts / parts.sum(dim=-1, keepdim=True)
@@ -212,8 +212,9 @@ def score_answer(
         NonFiniteError: if the model returns NaN.
         UnsupportedModelError: if its attention cannot be read.
     """
+    require(SaliencyConfig, config)
     config = config or SaliencyConfig()
-    answer = answer_tensor(answer_ids)
+    answer = answer_tensor(answer_ids, model)
     if config.normalization == "matrix":
         return _score_by_matrix(model, inputs, answer, config=config, locore=locore, layout=layout)
     session = Session(model, inputs, locore=locore, layout=layout)
@@ -241,13 +242,21 @@ def token_logprobs(logits: Tensor, tokens: Tensor) -> Tensor:
     return wide.log_softmax(-1).gather(-1, tokens[:, None])[:, 0]
 
 
-def answer_tensor(answer_ids: Tensor | Sequence[int]) -> Tensor:
+def answer_tensor(answer_ids: Tensor | Sequence[int], model: PreTrainedModel) -> Tensor:
     """An answer's ids as ``[N]``, checked."""
-    answer = torch.as_tensor(answer_ids)
+    try:
+        answer = torch.as_tensor(answer_ids)
+    except (TypeError, ValueError, RuntimeError) as error:
+        msg = f"answer_ids must be token ids (encode a text with the tokenizer, or use LVLM.score): {error}"
+        raise InputError(msg) from error
     if answer.ndim == 2 and answer.shape[0] == 1:
         answer = answer[0]
-    if answer.ndim != 1 or answer.numel() == 0 or answer.is_floating_point():
+    if answer.ndim != 1 or answer.numel() == 0 or answer.dtype == torch.bool or answer.is_floating_point():
         msg = f"answer_ids must be one answer's token ids, [N] or [1, N] with N > 0; got shape {tuple(answer.shape)}"
+        raise InputError(msg)
+    vocabulary = model.config.get_text_config().vocab_size
+    if int(answer.min()) < 0 or int(answer.max()) >= vocabulary:
+        msg = f"answer_ids holds ids outside the model's vocabulary of {vocabulary}: is it another model's answer?"
         raise InputError(msg)
     return answer.long()
 
@@ -308,9 +317,10 @@ def saliency_map(
     Raises:
         InputError: if the answer has no such token; otherwise as `score_answer`.
     """
+    require(SaliencyConfig, config)
     config = config or SaliencyConfig()
-    answer = answer_tensor(answer_ids)
-    if not -len(answer) <= target < len(answer):
+    answer = answer_tensor(answer_ids, model)
+    if not isinstance(target, int) or not -len(answer) <= target < len(answer):
         msg = f"target {target} is not a token of an answer of {len(answer)} tokens"
         raise InputError(msg)
     answer = answer[: target % len(answer) + 1]

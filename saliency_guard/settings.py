@@ -25,3 +25,11 @@ class Settings(BaseModel):
             )
             msg = f"{type(self).__name__}: {problems}"
             raise ConfigError(msg) from error
+
+
+def require(kind: type[Settings], *values: Settings | None) -> None:
+    """Raise `ConfigError` for a value that is neither None nor of the kind: a dict, or other settings."""
+    for value in values:
+        if value is not None and not isinstance(value, kind):
+            msg = f"expected {kind.__name__}(...) or None, not {value!r}"
+            raise ConfigError(msg)

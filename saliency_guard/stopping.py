@@ -8,13 +8,16 @@ from saliency_guard.errors import ConfigError
 from saliency_guard.grounding import TokenGrounding
 
 
-def stop_strings(stop: str | Sequence[str]) -> tuple[str, ...]:
+def stop_strings(stop: str | Sequence[str] | None) -> tuple[str, ...]:
     """Stop strings as a tuple.
 
     Raises:
         ConfigError: if one is empty or no string.
     """
-    stops = (stop,) if isinstance(stop, str) else tuple(stop)
+    if stop is not None and not isinstance(stop, Sequence):
+        msg = f"stop must be a string or several, not {stop!r}"
+        raise ConfigError(msg)
+    stops = (stop,) if isinstance(stop, str) else tuple(stop or ())
     if any(not isinstance(one, str) or not one for one in stops):
         msg = f"stop must be non-empty strings, not {stop!r}"
         raise ConfigError(msg)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any
 
 from saliency_guard.errors import InputError
@@ -86,9 +87,12 @@ def encode(tokenizer: Any, text: str) -> tuple[list[int], list[str]]:
     ids = encoded["input_ids"]
     result: list[str] = []
     at = 0
-    for _, stop in encoded["offset_mapping"]:
-        result.append(text[at : max(at, stop)])
-        at = max(at, stop)
+    stops = [stop for _, stop in encoded["offset_mapping"]]
+    for stop, following in zip_longest(stops, stops[1:]):
+        # A character of several tokens comes with the last of them, as in `Detokenizer`.
+        end = at if stop == following else max(at, stop)
+        result.append(text[at:end])
+        at = end
     if result:
         result[-1] += text[at:]
     return ids, result

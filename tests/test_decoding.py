@@ -7,7 +7,14 @@ import oracle
 import pytest
 import tiny
 import torch
-from transformers import LogitsProcessor, LogitsProcessorList, MaxLengthCriteria, StoppingCriteria, StoppingCriteriaList
+from transformers import (
+    DynamicCache,
+    LogitsProcessor,
+    LogitsProcessorList,
+    MaxLengthCriteria,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 from transformers.generation.streamers import BaseStreamer
 
 from saliency_guard import ConfigError, LocoREConfig, SaliencyConfig, SGRSConfig, score_answer, sgrs_generate
@@ -260,3 +267,73 @@ def test_max_length_criteria_of_transformers_counts_the_same(llava: tiny.Case) -
         eos_token_id=None,
     )
     assert out.shape[1] == prompt + 2
+
+
+def test_a_padded_prompt_changes_nothing(llava: tiny.Case) -> None:
+    """Length-aware processors count from the prompt as `generate` knows it, padding included."""
+    ids, mask = llava.inputs["input_ids"], llava.inputs["attention_mask"]
+    padded = dict(
+        llava.inputs,
+        input_ids=torch.nn.functional.pad(ids, (7, 0)),
+        attention_mask=torch.nn.functional.pad(mask, (7, 0)),
+    )
+    common = {"custom_generate": sgrs_generate, "max_new_tokens": 6, "eos_token_id": 2, "pad_token_id": 0}
+    runs = [
+        llava.model.generate(**inputs, **common, min_new_tokens=6, forced_eos_token_id=2)
+        for inputs in (llava.inputs, padded)
+    ]
+    assert runs[0][0, ids.shape[1] :].tolist() == runs[1][0, ids.shape[1] + 7 :].tolist()
+    assert runs[0][0, -1] == 2
+
+
+def test_processors_with_a_state_are_not_asked_twice(llava: tiny.Case) -> None:
+    def run(length: int) -> list[int]:
+        class Count(LogitsProcessor):
+            calls = 0
+
+            def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+                self.calls += 1
+                return scores.roll(self.calls, -1)
+
+        return llava.model.generate(
+            **llava.inputs,
+            custom_generate=sgrs_generate,
+            sgrs=SGRSConfig(alpha=0.9, draft_length=length),
+            logits_processor=LogitsProcessorList([Count()]),
+            max_new_tokens=12,
+            eos_token_id=None,
+        )[0].tolist()
+
+    assert run(1) == run(16)
+
+
+def test_a_filled_cache_is_refused(llava: tiny.Case) -> None:
+    cache = DynamicCache()
+    llava.model(**llava.inputs, past_key_values=cache)
+    with pytest.raises(ConfigError, match="whole prompt"):
+        llava.model.generate(**llava.inputs, past_key_values=cache, custom_generate=sgrs_generate, max_new_tokens=3)
+
+
+def test_sgrs_off_inside_generate_is_plain_decoding(llava: tiny.Case) -> None:
+    plain = llava.model.generate(**llava.inputs, max_new_tokens=9, do_sample=False)
+    out = llava.model.generate(
+        **llava.inputs, custom_generate=sgrs_generate, sgrs=None, max_new_tokens=9, return_dict_in_generate=True
+    )
+    assert out.sequences.tolist() == plain.tolist()
+    assert all(token.threshold is None for token in out.tokens)
+
+
+def test_a_wrapped_callable_still_finds_the_streamer(llava: tiny.Case) -> None:
+    def wrapped(*arguments: Any, **settings: Any) -> Any:
+        return sgrs_generate(*arguments, **settings)
+
+    streamer = Streamer()
+    llava.model.generate(
+        **llava.inputs,
+        custom_generate=wrapped,
+        streamer=streamer,
+        max_new_tokens=3,
+        eos_token_id=None,
+    )
+    assert len(streamer.ids) == llava.inputs["input_ids"].shape[1] + 3
+    assert streamer.ended

@@ -21,7 +21,7 @@ ORDER = (
     ("engine",),
     ("saliency",),
     ("decoding",),
-    ("grounding",),
+    ("generate", "grounding"),
     ("stopping",),
     ("lvlm",),
     ("scenes", "inspection", "report"),

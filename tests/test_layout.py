@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saliency_guard import InputError
+from saliency_guard import InputError, UnsupportedModelError
 from saliency_guard.layout import PromptLayout, Span, prompt_layout
 
 
@@ -52,3 +52,15 @@ def test_named_spans_are_checked() -> None:
         layout.named({"document_1": [(4, 8)]})
     with pytest.raises(InputError, match="outside"):
         layout.named({"document_1": [(8, 11)]})
+
+
+def test_rows_of_one_picture_are_one_image_and_unclear_ones_an_error() -> None:
+    spans = (Span("image_0", 1, 3), Span("image_1", 4, 6), Span("image_2", 8, 9))
+    layout = PromptLayout(12, spans)
+    assert layout.for_images(3) is layout
+    assert layout.for_images(1).sources == ("image_0", "text", "output")
+    assert int(layout.for_images(1).masks(12)[0].sum()) == 5
+    with pytest.raises(UnsupportedModelError, match="told apart"):
+        layout.for_images(2)
+    with pytest.raises(UnsupportedModelError, match="none is found"):
+        PromptLayout(12).for_images(1)

@@ -244,6 +244,10 @@ def test_a_context_that_is_too_long(lvlm: LVLM, picture: Image.Image) -> None:
         ({"temperature": float("nan")}, "temperature"),
         ({"top_p": 0.0}, "top_p"),
         ({"stop": [""]}, "stop"),
+        ({"stop": 1}, "stop"),
+        ({"sgrs": {"alpha": 0.5}}, "SGRSConfig"),
+        ({"locore": True}, "LocoREConfig"),
+        ({"saliency": SGRSConfig()}, "SaliencyConfig"),
         ({"saliency": SaliencyConfig(layers=[44])}, "layers"),
         ({"locore": LocoREConfig(layers=[44])}, "layers"),
         ({"saliency": SaliencyConfig(normalization="matrix")}, "matrix"),
@@ -272,3 +276,51 @@ def test_a_processor_without_chat_template(lvlm: LVLM, picture: Image.Image) -> 
     processor.chat_template = None
     with pytest.raises(ModelError, match="chat template"):
         LVLM(lvlm.model, processor).generate(ask(picture))
+
+
+def test_a_named_text_is_found_where_it_stands(lvlm: LVLM, picture: Image.Image) -> None:
+    content = [
+        {"type": "image", "image": picture},
+        {"type": "text", "text": "Is the cat on the mat? "},
+        {"type": "text", "text": "cat", "source": "document_1"},
+    ]
+    inputs, layout = lvlm._prompt([{"role": "user", "content": content}])
+    (span,) = [span for span in layout.spans if span.source == "document_1"]
+    before = lvlm.processor.tokenizer.decode(inputs["input_ids"][0, : span.start])
+    assert before.rstrip().endswith("on the mat?")
+
+
+def test_a_tokenizer_instead_of_the_processor_is_refused(lvlm: LVLM, picture: Image.Image) -> None:
+    tokenizer = lvlm.processor.tokenizer
+    tokenizer.chat_template = lvlm.processor.chat_template
+    try:
+        with pytest.raises(ModelError, match="processor"):
+            LVLM(lvlm.model, tokenizer).generate(ask(picture))
+    finally:
+        tokenizer.chat_template = None
+
+
+def test_a_template_that_objects_is_an_error_of_ours(lvlm: LVLM, picture: Image.Image) -> None:
+    processor = AutoProcessor.from_pretrained(EMBEDDED_PATH)
+    processor.chat_template = "{{ raise_exception('roles must alternate') }}"
+    with pytest.raises(InputError, match="roles must alternate"):
+        LVLM(lvlm.model, processor).generate(ask(picture))
+
+
+def test_a_row_without_saliency_has_no_shares(lvlm: LVLM, picture: Image.Image) -> None:
+    model = LlavaForConditionalGeneration.from_pretrained(EMBEDDED_PATH)
+    with torch.no_grad():
+        model.get_decoder().layers[3].self_attn.o_proj.weight.zero_()
+    answer = LVLM(model, lvlm.processor).generate(ask(picture), max_new_tokens=3, saliency=SaliencyConfig(layers=[3]))
+    assert all(token.shares == {} for token in answer.tokens)
+    json.dumps(answer.to_dict(), allow_nan=False)
+
+
+def test_stop_may_be_none(lvlm: LVLM, picture: Image.Image) -> None:
+    assert lvlm.generate(ask(picture), max_new_tokens=2, stop=None).tokens
+
+
+@pytest.mark.parametrize("wrong", [{"device": "nonsense"}, {"dtype": "nonsense"}, {"no_such_option": 1}])
+def test_loading_with_wrong_options(wrong: dict) -> None:
+    with pytest.raises((ModelError, ConfigError)):
+        LVLM.load(**wrong)

@@ -132,5 +132,24 @@ def test_named_texts_are_told(path: Path) -> None:
             *user({"type": "image", "image": path}, {"type": "text", "text": "D", "source": "document_1"}, "Q?"),
         ]
     )
-    assert [(n.source, n.text) for n in found.named] == [("system", "Be brief."), ("document_1", "D")]
+    assert [(n.source, n.text) for n in found.texts] == [("system", "Be brief."), ("document_1", "D"), (None, "Q?")]
     assert [part["type"] for part in found.messages[1]["content"]] == ["image", "text", "text"]
+
+
+def test_wide_greys_are_scaled_and_floats_refused() -> None:
+    ramp = np.linspace(0, 65535, 400).reshape(20, 20).astype(np.uint16)
+    buffer = io.BytesIO()
+    Image.fromarray(ramp).save(buffer, "PNG")
+    found = np.asarray(load_image(buffer.getvalue()))[..., 0]
+    assert np.abs(found - (ramp >> 8)).max() <= 1
+    with pytest.raises(ImageError, match="8 bits"):
+        load_image(Image.new("F", (4, 4)))
+
+
+def test_base64_under_its_key() -> None:
+    part = {"type": "image", "base64": base64.b64encode(png()).decode()}
+    assert parse_messages(user(part)).images[0].size == (6, 4)
+    url = f"data:image/png;charset=utf-8;base64,{part['base64']}"
+    assert load_image(url).size == (6, 4)
+    with pytest.raises(ImageError, match=r"damaged|format"):
+        parse_messages(user({"type": "image", "base64": "a"}))

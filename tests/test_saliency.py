@@ -160,7 +160,15 @@ def test_an_answer_is_scored_the_same_from_padded_inputs(llava: tiny.Case) -> No
 
 
 @pytest.mark.parametrize(
-    ("answer", "error"), [([], "token ids"), ([[1, 2], [3, 4]], "one answer"), ([1.5], "token ids")]
+    ("answer", "error"),
+    [
+        ([], "token ids"),
+        ([[1, 2], [3, 4]], "one answer"),
+        ([1.5], "token ids"),
+        ([99999], "vocabulary"),
+        ([-1], "vocabulary"),
+        ([True], "token ids"),
+    ],
 )
 def test_an_answer_that_is_none_is_refused(llava: tiny.Case, answer: list, error: str) -> None:
     with pytest.raises(InputError, match=error):

@@ -34,6 +34,11 @@ def test_a_character_of_several_tokens_comes_with_its_last_one(lvlm: LVLM) -> No
     assert found.count("") == 3
 
 
+def test_both_ways_give_a_character_to_its_last_token(lvlm: LVLM) -> None:
+    ids, found = encode(lvlm.processor.tokenizer, "a 🐘 日")
+    assert found == pieces(lvlm.processor.tokenizer, ids)
+
+
 def test_an_answer_cut_inside_a_character_shows_it(lvlm: LVLM) -> None:
     tokenizer = lvlm.processor.tokenizer
     ids = tokenizer("a🐘", add_special_tokens=False)["input_ids"][:-1]

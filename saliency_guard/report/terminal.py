@@ -24,7 +24,9 @@ _FIRST = "dim"
 def answer_view(answer: GroundedAnswer, title: str) -> RenderableType:
     """Everything about one answer."""
     parts: list[RenderableType] = [
-        Panel(coloured(answer), title=title, subtitle=_summary(answer), title_align="left", subtitle_align="left"),
+        Panel(
+            coloured(answer), title=Text(title), subtitle=_summary(answer), title_align="left", subtitle_align="left"
+        ),
         _legend(),
     ]
     if answer.shares:
@@ -74,7 +76,7 @@ def shares_table(answer: GroundedAnswer) -> Table:
     table.add_column("its share", justify="right")
     for source, share in answer.shares.items():
         most = max(answer.tokens, key=lambda token: token.shares.get(source, 0.0))
-        table.add_row(source, f"{share:.1%}", repr(most.text), f"{most.shares.get(source, 0.0):.1%}")
+        table.add_row(source, f"{share:.1%}", Text(repr(most.text)), f"{most.shares.get(source, 0.0):.1%}")
     return table
 
 
@@ -105,10 +107,10 @@ def rejections_table(answer: GroundedAnswer) -> Table:
         for rejected in token.rejected:
             table.add_row(
                 str(token.position),
-                repr(rejected.text),
+                Text(repr(rejected.text)),
                 f"{rejected.saliency:.3f}",
                 f"{token.threshold or 0.0:.3f}",
-                repr(token.text),
+                Text(repr(token.text)),
                 "" if token.saliency is None else f"{token.saliency:.3f}",
             )
     return table
@@ -123,7 +125,7 @@ def comparison_table(answers: Mapping[str, GroundedAnswer]) -> Table:
     rows: dict[str, list[str]] = {
         "saliency (Eq. 6)": ["" if one.saliency is None else f"{one.saliency:.3f}" for one in answers.values()],
         "log-probability": [
-            f"{sum(token.logprob for token in one.tokens) / len(one.tokens):.2f}" for one in answers.values()
+            f"{sum(token.logprob for token in one.tokens) / max(1, len(one.tokens)):.2f}" for one in answers.values()
         ],
     }
     for source in dict.fromkeys(source for one in answers.values() for source in one.shares):
