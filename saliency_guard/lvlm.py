@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from numbers import Integral, Real
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,10 +13,7 @@ from torch import Tensor
 from transformers import (
     AutoModelForImageTextToText,
     AutoProcessor,
-    LogitsProcessorList,
     PreTrainedModel,
-    TemperatureLogitsWarper,
-    TopPLogitsWarper,
 )
 
 from saliency_guard import text as text_module
@@ -29,6 +25,7 @@ from saliency_guard.layout import PromptLayout, find_texts, prompt_layout
 from saliency_guard.locore import LocoREConfig
 from saliency_guard.messages import MAX_IMAGE_PIXELS, Conversation, parse_messages
 from saliency_guard.saliency import SaliencyConfig, score_answer
+from saliency_guard.sampling import sampling_rules
 from saliency_guard.sgrs import SGRSConfig
 from saliency_guard.stopping import cut, may_have_begun, stop_strings, with_rest
 
@@ -259,7 +256,7 @@ class LVLM:
         Arguments are checked and the prompt is read before this returns; the model is untouched between
         steps, so the stream may be abandoned.
         """
-        processor, seed = _sampling(max_new_tokens, temperature, top_p, seed)
+        processor, seed = sampling_rules(max_new_tokens, temperature, top_p, seed)
         stops = stop_strings(stop)
         inputs, layout = self._prompt(messages)
         room = self._room(layout.length, max_new_tokens)
@@ -375,33 +372,3 @@ class LVLM:
             for index, (token_id, piece) in enumerate(zip(ids, pieces, strict=True))
         ]
         return self._answer(tokens, "stop", layout.length)
-
-
-def _sampling(
-    max_new_tokens: int, temperature: float, top_p: float, seed: int | None
-) -> tuple[Callable[[Tensor, Tensor], Tensor] | None, int | None]:
-    """Logits processors and a seed; both None for greedy decoding."""
-    for name, value, kind in (
-        ("max_new_tokens", max_new_tokens, Integral),
-        ("temperature", temperature, Real),
-        ("top_p", top_p, Real),
-        ("seed", 0 if seed is None else seed, Integral),
-    ):
-        if not isinstance(value, kind) or isinstance(value, bool):
-            msg = f"{name} must be {'a whole number' if kind is Integral else 'a number'}, not {value!r}"
-            raise ConfigError(msg)
-    if max_new_tokens < 1:
-        msg = f"max_new_tokens must be at least 1, not {max_new_tokens!r}"
-        raise ConfigError(msg)
-    if not 0.0 <= temperature < float("inf"):
-        msg = f"temperature must be 0 (greedy) or more, not {temperature!r}"
-        raise ConfigError(msg)
-    if not 0.0 < top_p <= 1.0:
-        msg = f"top_p must be in (0, 1], not {top_p!r}"
-        raise ConfigError(msg)
-    if temperature == 0.0:
-        return None, None
-    warpers = LogitsProcessorList([TemperatureLogitsWarper(float(temperature))])
-    if top_p < 1.0:
-        warpers.append(TopPLogitsWarper(top_p))
-    return warpers, int.from_bytes(os.urandom(7)) if seed is None else seed  # type: ignore[return-value]

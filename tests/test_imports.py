@@ -16,7 +16,7 @@ ORDER = (
     ("errors",),
     ("settings",),
     ("messages", "text"),
-    ("layout", "locore", "sgrs"),
+    ("layout", "locore", "sampling", "sgrs"),
     ("attention",),
     ("engine",),
     ("saliency",),

@@ -1,0 +1,46 @@
+"""Sampling settings as logits processors and a seed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from numbers import Integral, Real
+
+from torch import Tensor
+from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
+
+from saliency_guard.errors import ConfigError
+
+
+def sampling_rules(
+    max_new_tokens: int, temperature: float, top_p: float, seed: int | None
+) -> tuple[Callable[[Tensor, Tensor], Tensor] | None, int | None]:
+    """Logits processors and a seed; both None for greedy decoding.
+
+    Raises:
+        ConfigError: if a setting is of the wrong kind or out of range.
+    """
+    for name, value, kind in (
+        ("max_new_tokens", max_new_tokens, Integral),
+        ("temperature", temperature, Real),
+        ("top_p", top_p, Real),
+        ("seed", 0 if seed is None else seed, Integral),
+    ):
+        if not isinstance(value, kind) or isinstance(value, bool):
+            msg = f"{name} must be {'a whole number' if kind is Integral else 'a number'}, not {value!r}"
+            raise ConfigError(msg)
+    if max_new_tokens < 1:
+        msg = f"max_new_tokens must be at least 1, not {max_new_tokens!r}"
+        raise ConfigError(msg)
+    if not 0.0 <= temperature < float("inf"):
+        msg = f"temperature must be 0 (greedy) or more, not {temperature!r}"
+        raise ConfigError(msg)
+    if not 0.0 < top_p <= 1.0:
+        msg = f"top_p must be in (0, 1], not {top_p!r}"
+        raise ConfigError(msg)
+    if temperature == 0.0:
+        return None, None
+    warpers = LogitsProcessorList([TemperatureLogitsWarper(float(temperature))])
+    if top_p < 1.0:
+        warpers.append(TopPLogitsWarper(top_p))
+    return warpers, int.from_bytes(os.urandom(7)) if seed is None else seed  # type: ignore[return-value]
