@@ -52,6 +52,9 @@ def ask(
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same answer.")] = None,
     alpha: Annotated[float, typer.Option(help="SGRS: threshold as a part of the recent mean.")] = 0.6,
+    min_p: Annotated[
+        float, typer.Option(help="SGRS: candidates less probable than this part of the first are none. The paper: 0.")
+    ] = 0.5,
     beta: Annotated[float, typer.Option(help="LocoRE: strength.")] = 0.15,
     no_sgrs: Annotated[bool, typer.Option("--no-sgrs", help="Accept every token.")] = False,
     no_locore: Annotated[bool, typer.Option("--no-locore", help="Leave attention as it is.")] = False,
@@ -62,7 +65,7 @@ def ask(
     """Ask about a picture."""
     with _reported():
         saliency = _saliency(layers)
-        sgrs = None if no_sgrs else SGRSConfig(alpha=alpha)
+        sgrs = None if no_sgrs else SGRSConfig(alpha=alpha, min_p=min_p)
         locore = None if no_locore else LocoREConfig(beta=beta)
         answer = _load(model).generate(
             _messages(image, question),

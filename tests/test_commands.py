@@ -27,7 +27,7 @@ def run(*arguments: str, code: int = 0) -> str:
 
 
 def test_ask_shows_answer_shares_and_rejections(file: str) -> None:
-    out = run("ask", file, QUESTION, "--alpha", "0.9", "--tokens")
+    out = run("ask", file, QUESTION, "--alpha", "0.9", "--min-p", "0", "--tokens")
     for part in ("What the answer rests on", "image_0", "output", "Rejected by SGRS", "Token by token", "threshold"):
         assert part in out
 

@@ -33,12 +33,13 @@ def test_it_loads_in_float32(lvlm: LVLM) -> None:
 
 def test_it_answers_yes_no_questions_about_unseen_scenes(lvlm: LVLM) -> None:
     """The full measurement is `python -m saliency_guard.embedded.evaluate`; this is a part of it."""
-    assert evaluate.yes_no(lvlm, 200, "random", STYLES) >= 0.70
+    assert evaluate.yes_no(lvlm, 200, "random", STYLES) >= 0.85
 
 
 def test_it_describes_unseen_scenes(lvlm: LVLM) -> None:
     found = evaluate.captions(lvlm, 30, STYLES)
-    assert found["recall"] >= 0.5
+    assert found["recall"] >= 0.3
+    assert found["chair_i"] <= 0.25
     assert 5 < found["words"] < 60
 
 
@@ -46,7 +47,7 @@ def test_it_describes_unseen_scenes(lvlm: LVLM) -> None:
 def test_it_writes_sentences(lvlm: LVLM, seed: int) -> None:
     scene = sample_scene(seed)
     for question in (language.DESCRIBE, "How many dogs are there in the image?", "Where is the dog?"):
-        text = evaluate._ask(lvlm, scene, question, max_new_tokens=80)
+        text = evaluate._ask(lvlm, scene, question, max_new_tokens=80).text
         assert re.fullmatch(r"([A-Z][\w ,:'-]+\. ?)+", text), text
 
 
