@@ -35,4 +35,4 @@ def lvlm() -> LVLM:
 
 @pytest.fixture(scope="session")
 def picture() -> Image.Image:
-    return render(sample_scene(42), 224).image
+    return render(sample_scene(2523), 224).image
