@@ -143,7 +143,11 @@ class Session:
             ropes = _roped(self.model)
             for module in ropes:
                 _set_rope(module, None)
-            self._forward(self.inputs)
+            try:
+                self._forward(self.inputs)
+            except ValueError as error:
+                msg = f"{type(self.model).__name__} does not take these inputs: {error}"
+                raise InputError(msg) from error
             if ropes:
                 self._rope_delta = vars(ropes[0])["rope_deltas"]
         if self.length != self.prompt_length or not all(layer.is_croppable for layer in self._layers()):

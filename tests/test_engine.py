@@ -189,6 +189,13 @@ def test_attention_of_another_make_is_refused(llava: tiny.Case, use: str) -> Non
     assert_same(before, state(llava.model))
 
 
+def test_inputs_that_contradict_each_other_are_refused(llava: tiny.Case) -> None:
+    before = state(llava.model)
+    with pytest.raises(InputError, match="does not take these inputs"):
+        score_answer(llava.model, dict(llava.inputs, pixel_values=llava.inputs["pixel_values"][:1]), tiny.ANSWER)
+    assert_same(before, state(llava.model))
+
+
 def test_a_prompt_that_ends_with_an_image_is_refused(llava: tiny.Case) -> None:
     inputs = dict(llava.inputs, input_ids=llava.inputs["input_ids"][:, :12], attention_mask=torch.ones(1, 12))
     with pytest.raises(InputError, match="ends with an image"):
