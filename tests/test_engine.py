@@ -190,6 +190,7 @@ def test_attention_of_another_make_is_refused(llava: tiny.Case, use: str) -> Non
 
 
 def test_inputs_that_contradict_each_other_are_refused(llava: tiny.Case) -> None:
+    llava.model(**llava.inputs)
     before = state(llava.model)
     with pytest.raises(InputError, match="does not take these inputs"):
         score_answer(llava.model, dict(llava.inputs, pixel_values=llava.inputs["pixel_values"][:1]), tiny.ANSWER)
