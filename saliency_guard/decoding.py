@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -18,8 +18,8 @@ from saliency_guard.engine import Chunk, Session, resolve_layers
 from saliency_guard.errors import ConfigError
 from saliency_guard.saliency import (
     SaliencyConfig,
-    cotangents,
     history_start,
+    row_cotangents,
     row_scores,
     row_shares,
     token_logprobs,
@@ -202,10 +202,7 @@ class Decoder:
         """Eq. 6 and the shares for one token per row, in one backward pass."""
         if self.saliency is None:
             return [None] * len(tokens), [{} for _ in tokens]
-        cotangent = torch.zeros(chunk.logits.shape, dtype=torch.float32, device=chunk.logits.device)
-        cotangent = cotangent.to(torch.promote_types(chunk.logits.dtype, torch.float32))
-        known = torch.tensor(tokens, device=chunk.logits.device)
-        cotangent[: len(tokens)] = cotangents(chunk.logits[: len(tokens)], known)
+        cotangent = row_cotangents(chunk.logits, torch.tensor(tokens, device=chunk.logits.device))
         rows = token_rows(chunk, cotangent, retain_graph=self.sgrs is not None)[: len(tokens)]
         return self._read(rows, chunk.first_query)
 
@@ -214,7 +211,7 @@ class Decoder:
         assert self.saliency is not None  # noqa: S101 - for the type checker; both callers have one
         scores = row_scores(rows, first_query, history_start(self.saliency, layout), layout).tolist()
         parts = {name: values.tolist() for name, values in row_shares(rows, layout).items()}
-        known = [None if score != score else score for score in scores]  # noqa: PLR0124 - NaN: no history
+        known = [None if math.isnan(score) else score for score in scores]
         return known, [
             plain_shares({name: values[row] for name, values in parts.items()}) for row in range(len(scores))
         ]
@@ -242,9 +239,7 @@ class Decoder:
     def _candidate(self, chunk: Chunk, row: int, like: DecodedToken, token: int) -> DecodedToken:
         """S(c) of another candidate at a row that has been scored before."""
         known = torch.tensor([token], device=chunk.logits.device)
-        cotangent = torch.zeros_like(like.scores.new_empty(chunk.logits.shape))
-        cotangent[row] = cotangents(chunk.logits[row : row + 1], known)[0]
-        rows = token_rows(chunk, cotangent, retain_graph=True)[row : row + 1]
+        rows = token_rows(chunk, row_cotangents(chunk.logits, known, row), retain_graph=True)[row : row + 1]
         saliencies, shares = self._read(rows, chunk.first_query + row)
         logprob = float(token_logprobs(like.logits[None], known)[0])
         return DecodedToken(token, logprob, saliencies[0], like.threshold, shares[0], (), like.logits, like.scores)
@@ -265,16 +260,7 @@ def _score_of(token: DecodedToken) -> float:
 def _after(token: DecodedToken, struck: list[DecodedToken]) -> DecodedToken:
     """The token with its list of rejections."""
     rejected = tuple(Rejection(one.token_id, one.logprob, _score_of(one)) for one in struck)
-    return DecodedToken(
-        token.token_id,
-        token.logprob,
-        token.saliency,
-        token.threshold,
-        token.shares,
-        rejected,
-        token.logits,
-        token.scores,
-    )
+    return replace(token, rejected=rejected)
 
 
 def eos_ids(value: Any) -> frozenset[int]:

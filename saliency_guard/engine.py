@@ -109,21 +109,17 @@ class Session:
         locore: LocoREConfig | None = None,
         layout: PromptLayout | None = None,
     ) -> None:
-        require(LocoREConfig, locore)
-        if model.config.is_encoder_decoder:
-            msg = f"{type(model).__name__} has an encoder and a decoder: only causal decoders are supported"
-            raise UnsupportedModelError(msg)
+        _check_supported(model, locore)
         self.model = model
         self.inputs = unpadded(inputs)
         self.layout = layout or prompt_layout(model.config, self.inputs)
         self.depth: int = model.config.get_text_config().num_hidden_layers
-        self._locore = locore if locore is not None and locore.beta > 0 else None
-        self._gain_layers = frozenset(resolve_layers(locore.layers, self.depth)) if locore is not None else frozenset()
-        last = int(self.inputs["input_ids"][0, -1])
-        if self.layout.spans and self.layout.spans[-1].stop == self.layout.length and not _is_text(self.layout):
+        self._locore = locore
+        last = self.layout.spans[-1] if self.layout.spans else None
+        if last is not None and last.is_visual and last.stop == self.layout.length:
             msg = "the prompt ends with an image: the token that predicts the answer must be text"
             raise InputError(msg)
-        self.last_prompt_token = last
+        self.last_prompt_token = int(self.inputs["input_ids"][0, -1])
         self._cache = DynamicCache()  # Without a config it keeps whole sequences, so that it can be cropped.
         self._rope_delta: Tensor | None = None
         self._prefill()
@@ -143,11 +139,7 @@ class Session:
             ropes = _roped(self.model)
             for module in ropes:
                 _set_rope(module, None)
-            try:
-                self._forward(self.inputs)
-            except ValueError as error:
-                msg = f"{type(self.model).__name__} does not take these inputs: {error}"
-                raise InputError(msg) from error
+            self._forward(self.inputs)
             if ropes:
                 self._rope_delta = vars(ropes[0])["rope_deltas"]
         if self.length != self.prompt_length or not all(layer.is_croppable for layer in self._layers()):
@@ -157,11 +149,7 @@ class Session:
 
     def _forward(self, inputs: Mapping[str, Any], *, keep: int = 1) -> Tensor:
         """Run the model over its cache; ``[n, V]`` logits of the last ``keep`` positions."""
-        extra = {"logits_to_keep": keep} if "logits_to_keep" in _parameters(type(self.model)) else {}
-        logits: Tensor = self.model(
-            **inputs, past_key_values=self._cache, use_cache=True, return_dict=True, **extra
-        ).logits
-        return logits[0, -keep:]
+        return _logits(self.model, {**inputs, "past_key_values": self._cache, "use_cache": True}, keep)
 
     def run(self, tokens: Sequence[int], *, layers: tuple[int, ...] | None = None) -> Chunk:
         """Feed tokens after what is cached.
@@ -180,8 +168,9 @@ class Session:
         if self._rope_delta is not None:
             positions = (positions + self._rope_delta.to(ids.device)).expand(3, 1, count)
         tape = Tape(layers) if layers is not None else None
+        gained = _gains(self.model, self._locore, first, count, self.prompt_length)
         try:
-            with undisturbed(self.model), attending(self.model, tape=tape, gains=self._gains(first, count)):
+            with undisturbed(self.model), attending(self.model, tape=tape, gains=gained):
                 logits = self._forward({"input_ids": ids, "position_ids": positions}, keep=count)
         except BaseException:
             self._truncate(first)
@@ -190,16 +179,6 @@ class Session:
         self._truncate(self.length)
         _check_finite(logits, self.model)
         return Chunk(logits, first, tape)
-
-    def _gains(self, first: int, count: int) -> Gains | None:
-        if self._locore is None:
-            return None
-        factors = gains(self._locore, first, count, self.prompt_length)
-        if factors is None:
-            return None
-        device = self.inputs["input_ids"].device
-        factors = factors.to(device, torch.promote_types(self.model.dtype, torch.float32))
-        return Gains(factors, self._gain_layers, self._locore.renormalize)
 
     def crop(self, length: int) -> None:
         """Forget everything from position ``length`` on."""
@@ -234,26 +213,50 @@ def run_whole(
     Returns:
         ``[len(tokens), V]`` logits; row t predicts ``tokens[t]``.
     """
+    _check_supported(model, locore)
     if getattr(model.config, "image_token_id", None) in tokens[:-1]:
         msg = "the answer holds the model's own image token: a whole-sequence pass would look for its picture"
         raise InputError(msg)
     whole = extended(inputs, tokens[:-1])
-    length = prompt_length + len(tokens) - 1
-    factors = None
-    if locore is not None and locore.beta > 0:
-        depth = model.config.get_text_config().num_hidden_layers
-        found = gains(locore, 0, length, prompt_length)
-        if found is not None:
-            device = whole["input_ids"].device
-            found = found.to(device, torch.promote_types(model.dtype, torch.float32))
-            factors = Gains(found, frozenset(resolve_layers(locore.layers, depth)), locore.renormalize)
-    with undisturbed(model), attending(model, tape=tape, gains=factors):
+    gained = _gains(model, locore, 0, prompt_length + len(tokens) - 1, prompt_length)
+    with undisturbed(model), attending(model, tape=tape, gains=gained):
         for module in _roped(model):
             _set_rope(module, None)
-        extra = {"logits_to_keep": len(tokens)} if "logits_to_keep" in _parameters(type(model)) else {}
-        logits: Tensor = model(**whole, use_cache=False, return_dict=True, **extra).logits[0, -len(tokens) :]
+        logits = _logits(model, {**whole, "use_cache": False}, len(tokens))
     _check_finite(logits, model)
     return logits
+
+
+def _check_supported(model: PreTrainedModel, locore: LocoREConfig | None) -> None:
+    require(LocoREConfig, locore)
+    if model.config.is_encoder_decoder:
+        msg = f"{type(model).__name__} has an encoder and a decoder: only causal decoders are supported"
+        raise UnsupportedModelError(msg)
+    if locore is not None:  # Layers that are not there are refused before anything runs.
+        resolve_layers(locore.layers, model.config.get_text_config().num_hidden_layers)
+
+
+def _gains(
+    model: PreTrainedModel, locore: LocoREConfig | None, first: int, count: int, output_start: int
+) -> Gains | None:
+    """LocoRE's gains for ``count`` queries from position ``first`` on; None where there are none."""
+    factors = gains(locore, first, count, output_start) if locore is not None else None
+    if locore is None or factors is None:
+        return None
+    layers = resolve_layers(locore.layers, model.config.get_text_config().num_hidden_layers)
+    factors = factors.to(model.device, torch.promote_types(model.dtype, torch.float32))
+    return Gains(factors, frozenset(layers), locore.renormalize)
+
+
+def _logits(model: PreTrainedModel, inputs: Mapping[str, Any], keep: int) -> Tensor:
+    """``[keep, V]`` logits of the last ``keep`` positions, in whatever grad mode the pass ends in."""
+    extra = {"logits_to_keep": keep} if "logits_to_keep" in _parameters(type(model)) else {}
+    try:
+        logits: Tensor = model(**inputs, return_dict=True, **extra).logits
+    except ValueError as error:
+        msg = f"{type(model).__name__} does not take these inputs: {error}"
+        raise InputError(msg) from error
+    return logits[0, -keep:]
 
 
 def unpadded(inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -314,11 +317,6 @@ def _set_rope(module: nn.Module, deltas: Any) -> None:
 
 def _per_position(value: Any, ids: Tensor) -> bool:
     return isinstance(value, Tensor) and value.shape == ids.shape
-
-
-def _is_text(layout: PromptLayout) -> bool:
-    """Whether the span the prompt ends with is a named span of text."""
-    return not layout.spans[-1].source.startswith(("image_", "video_"))
 
 
 def _parameters(kind: type[PreTrainedModel]) -> frozenset[str]:

@@ -24,6 +24,12 @@ class Span:
     start: int
     stop: int
 
+    @property
+    def is_visual(self) -> bool:
+        """Whether it is an image or a video, not a named text."""
+        kind, _, number = self.source.partition("_")
+        return kind in {"image", "video"} and number.isdigit()
+
 
 @dataclass(frozen=True, slots=True)
 class PromptLayout:
@@ -40,7 +46,7 @@ class PromptLayout:
     @property
     def after_image(self) -> int:
         """The first position after the last image (0 without one)."""
-        return max((span.stop for span in self.spans if _is_image(span.source)), default=0)
+        return max((span.stop for span in self.spans if span.is_visual), default=0)
 
     def masks(self, length: int) -> Tensor:
         """Which position is whose, for a sequence of ``length`` positions: ``[sources, length]`` bool."""
@@ -57,7 +63,7 @@ class PromptLayout:
         Raises:
             UnsupportedModelError: if the prompt shows none of them, or they cannot be told apart.
         """
-        images = [span for span in self.spans if span.source.startswith("image_")]
+        images = [span for span in self.spans if span.is_visual and span.source.startswith("image_")]
         if len({span.source for span in images}) == count:
             return self
         if images and count == 1:  # Rows or tiles of one picture.
@@ -151,11 +157,6 @@ def find_texts(
             spans.setdefault(source, []).append((positions[0], positions[-1] + 1))
             free = positions[-1] + 1
     return spans
-
-
-def _is_image(source: str) -> bool:
-    kind, _, number = source.partition("_")
-    return kind in {"image", "video"} and number.isdigit()
 
 
 def _runs(marked: Tensor) -> list[tuple[int, int]]:

@@ -97,6 +97,23 @@ def cotangents(logits: Tensor, tokens: Tensor) -> Tensor:
     return others.scatter(-1, index, -1.0)
 
 
+def row_cotangents(logits: Tensor, tokens: Tensor, first: int = 0) -> Tensor:
+    """`cotangents` for the rows from ``first`` on that have a token, zero for all others.
+
+    Args:
+        logits: ``[n, V]``.
+        tokens: ``[m]`` what rows ``first`` to ``first + m - 1`` are asked about.
+        first: the first of those rows.
+
+    Returns:
+        ``[n, V]``, in float32 at least.
+    """
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    result = torch.zeros(logits.shape, dtype=dtype, device=logits.device)
+    result[first : first + len(tokens)] = cotangents(logits[first : first + len(tokens)], tokens)
+    return result
+
+
 def token_rows(chunk: Chunk, cotangent: Tensor, *, retain_graph: bool = False) -> Tensor:
     """The normalised predictor rows (Eq. 3 to 5, averaged over the target layers) for given cotangents.
 
@@ -263,8 +280,7 @@ def answer_tensor(answer_ids: Tensor | Sequence[int], model: PreTrainedModel) ->
 
 def _whole_gradients(tape: Tape, logits: Tensor, row: int, token: Tensor) -> tuple[Sequence[Tensor], float]:
     """Gradients of one token's loss, up to ``1 - p``, at every target layer's output; and their scale."""
-    cotangent = torch.zeros(logits.shape, dtype=torch.promote_types(logits.dtype, torch.float32), device=logits.device)
-    cotangent[row] = cotangents(logits[row], token)
+    cotangent = row_cotangents(logits, token[None], row)
     return _gradients(logits, [tape.records[layer] for layer in tape.layers], cotangent, retain_graph=True)
 
 
@@ -328,7 +344,7 @@ def saliency_map(
     layout = prompt_layout(model.config, inputs)
     tape = Tape(resolve_layers(config.layers, model.config.get_text_config().num_hidden_layers), whole=True)
     logits = run_whole(model, inputs, answer.tolist(), tape, prompt_length=layout.length, locore=locore)
-    gradients, scale = _whole_gradients(tape, logits, -1, answer[-1].to(logits.device))
+    gradients, scale = _whole_gradients(tape, logits, len(answer) - 1, answer[-1].to(logits.device))
     sure = -torch.expm1(token_logprobs(logits[-1:], answer[-1:].to(logits.device)))  # 1 - p, left out above
     maps: list[Tensor] = []
     saliencies: list[Tensor] = []
