@@ -41,7 +41,7 @@ def main(picture: Path = PICTURE, question: str = QUESTION, wrong: str = WRONG) 
     console.print(comparison_table({"its own answer": own, "the wrong answer": scored}))
     console.print(
         "On this model SGRS makes descriptions worse, not better: words that rest on the picture have little "
-        "saliency on earlier words, and get rejected (numbers: saliency_guard/embedded/model/README.md).",
+        "saliency on earlier words, and get rejected (measure it: saliency-guard bench mitigation).",
         style="dim",
     )
     console.print(

@@ -214,9 +214,7 @@ def run_whole(
         ``[len(tokens), V]`` logits; row t predicts ``tokens[t]``.
     """
     _check_supported(model, locore)
-    if getattr(model.config, "image_token_id", None) in tokens[:-1]:
-        msg = "the answer holds the model's own image token: a whole-sequence pass would look for its picture"
-        raise InputError(msg)
+    _check_no_image_token(model, tokens[:-1])
     whole = extended(inputs, tokens[:-1])
     gained = _gains(model, locore, 0, prompt_length + len(tokens) - 1, prompt_length)
     with undisturbed(model), attending(model, tape=tape, gains=gained):
@@ -225,6 +223,37 @@ def run_whole(
         logits = _logits(model, {**whole, "use_cache": False}, len(tokens))
     _check_finite(logits, model)
     return logits
+
+
+def _check_no_image_token(model: PreTrainedModel, tokens: Sequence[int]) -> None:
+    if getattr(model.config, "image_token_id", None) in tokens:
+        msg = "the answer holds the model's own image token: a whole-sequence pass would look for its picture"
+        raise InputError(msg)
+
+
+def hidden_states(
+    model: PreTrainedModel,
+    inputs: Mapping[str, Any],
+    tokens: Sequence[int],
+    *,
+    prompt_length: int,
+    locore: LocoREConfig | None,
+) -> tuple[Tensor, ...]:
+    """The decoder's states for prompt and answer, one plain pass without gradient.
+
+    Returns:
+        For the embeddings and after every layer ``[T, D]``; the last one is normalised, as transformers has it.
+    """
+    _check_supported(model, locore)
+    _check_no_image_token(model, tokens)
+    gained = _gains(model, locore, 0, prompt_length + len(tokens), prompt_length)
+    with undisturbed(model), attending(model, gains=gained):
+        for module in _roped(model):
+            _set_rope(module, None)
+        output = model(
+            **extended(unpadded(inputs), tokens), use_cache=False, return_dict=True, output_hidden_states=True
+        )
+    return tuple(states[0] for states in output.hidden_states)
 
 
 def _check_supported(model: PreTrainedModel, locore: LocoREConfig | None) -> None:

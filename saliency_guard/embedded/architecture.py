@@ -1,10 +1,13 @@
-"""The embedded model's shape: a small LLaVA of transformers' own classes, and its processor."""
+"""The embedded model's shape: transformers' own LLaVA and Llama, small, with our vision tower; its processor."""
 
 from __future__ import annotations
 
+import math
+
+import torch
+from torch import Tensor
 from transformers import (
     CLIPImageProcessorPil,
-    CLIPVisionConfig,
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
@@ -12,12 +15,15 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-IMAGE_SIZE = 112
-PATCH_SIZE = 14
+from saliency_guard.vision_tower import GridVisionConfig
+
+IMAGE_SIZE = 128
+PATCH_SIZE = 16
 IMAGE_TOKENS = (IMAGE_SIZE // PATCH_SIZE) ** 2
 GRID = IMAGE_SIZE // PATCH_SIZE
 CONTEXT_LENGTH = 1024
 _WIDTH = 192
+_PLACE_SCALE = 4.0  # The tower's features are large: what is added to them has to be heard.
 
 # Messages in the order given; an image stands where it was put, on a line of its own.
 CHAT_TEMPLATE = (
@@ -36,15 +42,7 @@ CHAT_TEMPLATE = (
 
 def build_model(tokenizer: PreTrainedTokenizerFast) -> LlavaForConditionalGeneration:
     """A freshly initialised model for this tokenizer (torch's global seed decides the weights)."""
-    vision = CLIPVisionConfig(
-        hidden_size=_WIDTH,
-        intermediate_size=4 * _WIDTH,
-        num_hidden_layers=6,
-        num_attention_heads=6,
-        image_size=IMAGE_SIZE,
-        patch_size=PATCH_SIZE,
-        hidden_act="gelu",
-    )
+    vision = GridVisionConfig(hidden_size=_WIDTH, image_size=IMAGE_SIZE, patch_size=PATCH_SIZE)
     text = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=_WIDTH,
@@ -63,11 +61,23 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> LlavaForConditionalGenera
         text_config=text,
         image_token_index=token_id(tokenizer, "<image>"),
         vision_feature_layer=-1,
-        vision_feature_select_strategy="default",
+        vision_feature_select_strategy="full",
         image_seq_length=IMAGE_TOKENS,
         tie_word_embeddings=True,
     )
-    return LlavaForConditionalGeneration(config)
+    model = LlavaForConditionalGeneration(config)
+    with torch.no_grad():
+        model.model.vision_tower.place_embedding.copy_(_PLACE_SCALE * _places(GRID, _WIDTH))
+    return model
+
+
+def _places(side: int, width: int) -> Tensor:
+    """``[side * side, width]`` sines and cosines of row and column, to begin with."""
+    frequencies = math.pi * torch.arange(1, width // 4 + 1) / (width // 4) * side / 2
+    along = torch.linspace(-1, 1, side)[:, None] * frequencies
+    waves = torch.cat([along.sin(), along.cos()], dim=1)
+    rows, columns = waves[:, None].expand(-1, side, -1), waves[None].expand(side, -1, -1)
+    return torch.cat([rows, columns], dim=2).reshape(side * side, -1)
 
 
 def build_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
@@ -82,8 +92,8 @@ def build_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
         image_processor=images,
         tokenizer=tokenizer,
         patch_size=PATCH_SIZE,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
+        vision_feature_select_strategy="full",
+        num_additional_image_tokens=0,
         chat_template=CHAT_TEMPLATE,
     )
 

@@ -8,124 +8,66 @@ from __future__ import annotations
 
 import argparse
 import json
-import random
-import re
-from collections import Counter
-from typing import get_args
+import time
+from collections.abc import Sequence
+from itertools import islice
 
-from saliency_guard.grounding import GroundedAnswer
-from saliency_guard.locore import LocoREConfig
+from saliency_guard.evaluation.chair import chair, score_caption
+from saliency_guard.evaluation.mentions import ObjectVocabulary
+from saliency_guard.evaluation.mitigation import world_pope
+from saliency_guard.evaluation.world import SPLITS, WorldPicture, chat, pictures, write_answers
 from saliency_guard.lvlm import EMBEDDED, LVLM
-from saliency_guard.scenes import language
-from saliency_guard.scenes.scene import Scene, render, sample_scene
-from saliency_guard.scenes.sprites import STYLES
-from saliency_guard.scenes.vocabulary import CLASSES, plural, singular
-from saliency_guard.sgrs import SGRSConfig
+from saliency_guard.scenes.language import DESCRIBE
 
-_FIRST_SEED = 500_000
-GUARDS = {
-    "locore": (None, LocoREConfig()),
-    "sgrs": (SGRSConfig(), None),
-    "sgrs, min_p 0.5": (SGRSConfig(min_p=0.5), None),
-    "sgrs, locore": (SGRSConfig(), LocoREConfig()),
-}
-_NAMES = {form: name for name in CLASSES for form in (name, singular(name), plural(name))}
-_MENTION = re.compile(r"\b(" + "|".join(sorted(map(re.escape, _NAMES), key=len, reverse=True)) + r")\b")
+_BATCH = 64
 
 
-def mentions(text: str) -> list[str]:
-    """The class names a text mentions, longest form first (``"teddy bear"`` is no bear)."""
-    return [_NAMES[found] for found in _MENTION.findall(text)]
-
-
-def yes_no(lvlm: LVLM, count: int, kind: language.Negatives, styles: tuple[str, ...]) -> float:
-    """Accuracy on ``count`` balanced yes/no questions with negatives of one kind."""
-    right = asked = 0
-    seed = _FIRST_SEED
-    while asked < count:
-        scene = sample_scene(seed, styles=styles)
-        rng = random.Random(seed)
-        seed += 1
-        if not scene.objects:
-            continue
-        present = rng.choice(sorted(scene.counts))
-        absent = language.negatives(scene, kind, rng, 1)[0]
-        for name, truth in ((present, "yes"), (absent, "no")):
-            text = _ask(lvlm, scene, language.presence(scene, name).question, max_new_tokens=2).text
-            said = re.match(r"\W*(yes|no)\b", text.lower())
-            right += said is not None and said[1] == truth
-            asked += 1
-    return right / asked
-
-
-def captions(
-    lvlm: LVLM,
-    count: int,
-    styles: tuple[str, ...],
-    *,
-    sgrs: SGRSConfig | None = None,
-    locore: LocoREConfig | None = None,
-) -> dict[str, float]:
-    """Object recall, CHAIR_I, CHAIR_S, mean length and rejections of greedy captions (at most 80 tokens)."""
-    told: Counter[str] = Counter()
-    for seed in range(_FIRST_SEED, _FIRST_SEED + count):
-        scene = sample_scene(seed, styles=styles)
-        answer = _ask(lvlm, scene, language.DESCRIBE, max_new_tokens=80, sgrs=sgrs, locore=locore)
-        text = answer.text
-        said = mentions(text)
-        wrong = sum(name not in scene.counts for name in said)
-        told.update(
-            mentioned=len(said),
-            wrong=wrong,
-            shown=len(scene.counts),
-            found=len(set(said) & set(scene.counts)),
-            sentences_wrong=int(wrong > 0),
-            words=len(text.split()),
-            tokens=len(answer.tokens),
-            rejected=sum(len(token.rejected) for token in answer.tokens),
+def captions(lvlm: LVLM, shown: Sequence[WorldPicture], *, max_new_tokens: int = 96) -> dict[str, float]:
+    """CHAIR, recall and length of greedy captions."""
+    vocabulary = ObjectVocabulary.world()
+    left = iter(shown)
+    scores = []
+    while batch := list(islice(left, _BATCH)):
+        written = write_answers(
+            lvlm, [one.image for one in batch], [DESCRIBE] * len(batch), max_new_tokens=max_new_tokens
         )
-    return {
-        "recall": told["found"] / max(1, told["shown"]),
-        "chair_i": told["wrong"] / max(1, told["mentioned"]),
-        "chair_s": told["sentences_wrong"] / count,
-        "words": told["words"] / count,
-        "rejected_per_100_tokens": 100 * told["rejected"] / max(1, told["tokens"]),
-    }
+        texts = [lvlm.tokenizer.decode(ids, skip_special_tokens=True) for ids in written]
+        scores += [score_caption(text, one.scene.counts, vocabulary) for text, one in zip(texts, batch, strict=True)]
+    return chair(scores)
 
 
-def _ask(
-    lvlm: LVLM,
-    scene: Scene,
-    question: str,
-    *,
-    max_new_tokens: int,
-    sgrs: SGRSConfig | None = None,
-    locore: LocoREConfig | None = None,
-) -> GroundedAnswer:
-    picture = render(scene, 224).image
-    messages = [{"role": "user", "content": [{"type": "image", "image": picture}, {"type": "text", "text": question}]}]
-    return lvlm.generate(messages, max_new_tokens=max_new_tokens, sgrs=sgrs, locore=locore, saliency=None)
+def speed(lvlm: LVLM, shown: Sequence[WorldPicture]) -> float:
+    """Tokens a second of greedy captions without guard, one picture at a time, prompts included."""
+    tokens, seconds = 0, 0.0
+    for number, picture in enumerate(shown):
+        begun = time.perf_counter()
+        answer = lvlm.generate(chat(picture.image, DESCRIBE), sgrs=None, locore=None, saliency=None)
+        if number:  # The first one warms up.
+            seconds += time.perf_counter() - begun
+            tokens += len(answer.tokens)
+    return tokens / seconds if seconds else float("nan")
 
 
 def main() -> None:
     """Parse the command line, measure, and print JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=EMBEDDED)
-    parser.add_argument("--questions", type=int, default=500, help="yes/no questions of each kind")
-    parser.add_argument("--captions", type=int, default=200)
-    parser.add_argument("--guards", action="store_true", help="captions under SGRS and LocoRE, too")
-    parser.add_argument("--styles", nargs="+", default=list(STYLES))
+    parser.add_argument("--pictures", type=int, default=3000, help="scenes with two questions of each kind, captioned")
+    parser.add_argument("--split", choices=list(SPLITS), default=next(iter(SPLITS)))
     arguments = parser.parse_args()
-    lvlm, styles = LVLM.load(arguments.model), tuple(arguments.styles)
-    result: dict[str, object] = {"model": lvlm.model_id, "styles": styles, "questions": arguments.questions}
-    for kind in get_args(language.Negatives):
-        result[f"yes_no_{kind}"] = yes_no(lvlm, arguments.questions, kind, styles)
-    result["captions"] = captions(lvlm, arguments.captions, styles)
-    if arguments.guards:
-        result["guards"] = {
-            name: captions(lvlm, arguments.captions, styles, sgrs=sgrs, locore=locore)
-            for name, (sgrs, locore) in GUARDS.items()
-        }
+    begun = time.perf_counter()
+    lvlm = LVLM.load(arguments.model)
+    loaded = time.perf_counter() - begun
+    shown = list(pictures(arguments.split, arguments.pictures))
+    result = {
+        "model": lvlm.model_id,
+        "seconds_to_load": round(loaded, 2),
+        "tokens_per_second": round(speed(lvlm, shown[:20]), 1),
+        "split": arguments.split,
+        "pictures": len(shown),
+        "pope": world_pope(lvlm, shown),
+        "captions": captions(lvlm, shown),
+    }
     print(json.dumps(result, indent=2))
 
 

@@ -11,14 +11,14 @@ Needs the extra ``sprites`` (resvg_py). Example::
 from __future__ import annotations
 
 import argparse
-import io
 import json
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw
 
-from saliency_guard.scenes.sprites import SPRITE_SIZE, STYLES, style_files
+from saliency_guard.scenes.sprites import SPRITE_SIZE, STYLES, load_style, style_files
+from saliency_guard.scenes.svg import svg_picture
 from saliency_guard.scenes.vocabulary import DRAWINGS, EXCLUDED
 
 _SVG = (
@@ -29,8 +29,6 @@ _SVG = (
 
 def rasterize(icons: dict[str, Any], drawing: str, size: int = SPRITE_SIZE) -> Image.Image | None:
     """One drawing of an Iconify set as an RGBA picture of ``size`` x ``size``; None if the set lacks it."""
-    import resvg_py
-
     aliases = icons.get("aliases", {})
     while drawing in aliases:
         drawing = aliases[drawing]["parent"]
@@ -45,7 +43,7 @@ def rasterize(icons: dict[str, Any], drawing: str, size: int = SPRITE_SIZE) -> I
         size=size,
         body=icon["body"],
     )
-    return Image.open(io.BytesIO(bytes(resvg_py.svg_to_bytes(svg_string=svg)))).convert("RGBA")
+    return svg_picture(svg, size, extra="sprites")
 
 
 def build_style(icons_json: Path, style: str, out: Path) -> tuple[str, ...]:
@@ -69,8 +67,6 @@ def build_style(icons_json: Path, style: str, out: Path) -> tuple[str, ...]:
 
 def contact_sheet(out: Path, directory: Path, styles: tuple[str, ...], columns: int = 21) -> None:
     """Draw every sprite under its class name, one row a style, so that a person can check the labels."""
-    from saliency_guard.scenes.sprites import load_style
-
     cells = [(name, drawing) for name, drawings in DRAWINGS.items() for drawing in drawings]
     cell, label = 70, 16
     bands = -(-len(cells) // columns)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
@@ -65,11 +64,12 @@ def listed(phrases: list[str]) -> str:
 
 
 def caption(scene: Scene, rng: random.Random) -> str:
-    """Two or three true sentences: what there is from left to right, then where some of it is."""
+    """One to three true sentences: what there is, in the order of ``CLASSES``, then where some of it is."""
     if not scene.objects:
         return EMPTY
-    # A fixed order leaves the model nothing to guess: what it cannot know is not a hallucination.
-    counts = list(Counter(thing.name for thing in sorted(scene.objects, key=lambda thing: thing.x)).items())
+    # A fixed order leaves the model nothing to guess: what it cannot know is not a hallucination. The order
+    # of the classes, of all orders, needs nothing but the last word to know what may come next.
+    counts = sorted(scene.counts.items(), key=lambda item: CLASSES.index(item[0]))
     things = [counted(name, count) for name, count in counts]
     opening = ("The image shows {}.", "In the image, there {verb} {}.", "This is a picture of {}.")[rng.randrange(3)]
     verb = "is" if counts[0][1] == 1 else "are"
@@ -127,7 +127,8 @@ def negatives(scene: Scene, kind: Negatives, rng: random.Random, count: int) -> 
     ``random``: any class; ``popular``: the classes most scenes show; ``adversarial``: the usual
     companions in this scene type first.
     """
-    absent = [name for name in CLASSES if name not in scene.counts]
+    shown = scene.counts
+    absent = [name for name in CLASSES if name not in shown]
     rng.shuffle(absent)
     if kind == "popular":
         absent.sort(key=lambda name: -sum(name in names for names in SCENE_TYPES.values()))

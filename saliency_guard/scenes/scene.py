@@ -9,14 +9,15 @@ from __future__ import annotations
 import colorsys
 import random
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from saliency_guard.scenes.sprites import STYLES, load_style
-from saliency_guard.scenes.vocabulary import CLASSES, DRAWINGS, SCENE_TYPES
+from saliency_guard.scenes.sprites import STYLES, drawable, load_style
+from saliency_guard.scenes.vocabulary import SCENE_TYPES
 
 MAX_OBJECTS = 8
 _MIN_VISIBLE_FRACTION = 0.6
@@ -90,9 +91,9 @@ def sample_scene(seed: int, *, styles: tuple[str, ...] = STYLES, max_objects: in
     rng = random.Random(seed)
     style = styles[rng.randrange(len(styles))]
     scene_type = sorted(SCENE_TYPES)[rng.randrange(len(SCENE_TYPES))]
-    drawings = {name: [d for d in DRAWINGS[name] if d in load_style(style)] for name in CLASSES}
-    drawable = [name for name in CLASSES if drawings[name]]
-    usual = [name for name in SCENE_TYPES[scene_type] if drawings[name]]
+    drawings = drawable(style)
+    names = list(drawings)
+    usual = [name for name in SCENE_TYPES[scene_type] if name in drawings] or names
     wanted = 0 if rng.random() < 0.03 else 1 + min(int(rng.random() ** 1.3 * max_objects), max_objects - 1)
     placed: list[SceneObject] = []
     while len(placed) < wanted:
@@ -102,7 +103,7 @@ def sample_scene(seed: int, *, styles: tuple[str, ...] = STYLES, max_objects: in
         elif chance < 0.75:
             name = usual[rng.randrange(len(usual))]
         else:
-            name = drawable[rng.randrange(len(drawable))]
+            name = names[rng.randrange(len(names))]
         thing = _place(rng, name, drawings[name], placed)
         if thing is None:
             break
@@ -110,7 +111,7 @@ def sample_scene(seed: int, *, styles: tuple[str, ...] = STYLES, max_objects: in
     return Scene(seed=seed, style=style, scene_type=scene_type, objects=tuple(placed))
 
 
-def _place(rng: random.Random, name: str, drawings: list[str], placed: list[SceneObject]) -> SceneObject | None:
+def _place(rng: random.Random, name: str, drawings: Sequence[str], placed: list[SceneObject]) -> SceneObject | None:
     """A free place for one more object, or None where the picture is full."""
     drawing = drawings[rng.randrange(len(drawings))]
     for _ in range(_PLACEMENT_TRIES):
@@ -141,12 +142,19 @@ def _hidden(x: float, y: float, size: float, other: SceneObject) -> float:
     return min(width, smaller) * min(height, smaller) / smaller**2
 
 
-def render(scene: Scene, size: int = 448) -> Rendering:
-    """Draw a scene at ``size`` x ``size`` pixels."""
+def render(scene: Scene, size: int = 448, *, sprites: Mapping[str, Image.Image] | None = None) -> Rendering:
+    """Draw a scene at ``size`` x ``size`` pixels.
+
+    Args:
+        scene: what to draw.
+        size: side in pixels.
+        sprites: RGBA drawings by name, to be used instead of those of the scene's style.
+    """
     rng = random.Random(scene.seed ^ 0x5EED)
     image = _background(rng, scene.scene_type, size)
     owners = Image.new("L", (size, size), 0)
-    sprites = load_style(scene.style)
+    if sprites is None:
+        sprites = load_style(scene.style)
     for index, thing in enumerate(scene.objects, start=1):
         side = max(4, round(thing.size * size))
         sprite = sprites[thing.drawing].resize(

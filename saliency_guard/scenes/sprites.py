@@ -1,4 +1,7 @@
-"""The drawn objects: one sheet of sprites per style, loaded once and kept."""
+"""The drawn objects, one set of sprites per style, loaded once and kept.
+
+Six styles are shipped as sheets; two more, for evaluation alone, come from packages of others.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,9 @@ from pathlib import Path
 from types import MappingProxyType
 
 from PIL import Image
+
+from saliency_guard.scenes import openmoji, tuxpaint
+from saliency_guard.scenes.vocabulary import DRAWINGS
 
 SPRITE_SIZE = 128
 """Side of a stored sprite in pixels."""
@@ -36,10 +42,14 @@ def load_style(style: str, directory: Path = _SPRITES) -> MappingProxyType[str, 
 
     Raises:
         FileNotFoundError: if the style has no sheet in ``directory``.
+        MissingExtraError: if it is ``"openmoji"``, and that is not installed.
+        InputError: if it is ``"tuxpaint"``, and that is not installed.
     """
+    if style in _ELSEWHERE:
+        return MappingProxyType(_ELSEWHERE[style](SPRITE_SIZE))
     picture_file, index_file = style_files(style, directory)
     if not index_file.exists():
-        known = sorted(path.stem for path in directory.glob("*.json"))
+        known = sorted([*(path.stem for path in directory.glob("*.json")), *_ELSEWHERE])
         msg = f"no sprite sheet for style {style!r} in {directory}; there are: {', '.join(known)}"
         raise FileNotFoundError(msg)
     names: list[str] = json.loads(index_file.read_text(encoding="utf-8"))
@@ -48,3 +58,15 @@ def load_style(style: str, directory: Path = _SPRITES) -> MappingProxyType[str, 
     return MappingProxyType(
         {name: sheet.crop((SPRITE_SIZE * i, 0, SPRITE_SIZE * (i + 1), SPRITE_SIZE)) for i, name in enumerate(names)}
     )
+
+
+_ELSEWHERE = MappingProxyType({openmoji.NAME: openmoji.load, tuxpaint.NAME: tuxpaint.load})
+
+
+@lru_cache(maxsize=16)
+def drawable(style: str) -> MappingProxyType[str, tuple[str, ...]]:
+    """The classes a style can show, in the order of ``CLASSES``, and the drawings of each."""
+    sprites = load_style(style)
+    table = tuxpaint.STAMPS if style == tuxpaint.NAME else DRAWINGS
+    found = {name: tuple(one for one in table.get(name, ()) if one in sprites) for name in DRAWINGS}
+    return MappingProxyType({name: drawings for name, drawings in found.items() if drawings})

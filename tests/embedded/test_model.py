@@ -11,10 +11,12 @@ from PIL import Image
 
 from saliency_guard import LVLM
 from saliency_guard.embedded import evaluate
+from saliency_guard.evaluation.mitigation import world_pope
+from saliency_guard.evaluation.world import chat, pictures
 from saliency_guard.lvlm import EMBEDDED_PATH
 from saliency_guard.scenes import language
 from saliency_guard.scenes.scene import render, sample_scene
-from saliency_guard.scenes.sprites import STYLES
+from saliency_guard.scenes.vocabulary import CLASSES, counted
 
 
 def test_it_is_small_and_has_no_code_of_its_own() -> None:
@@ -33,38 +35,81 @@ def test_it_loads_in_float32(lvlm: LVLM) -> None:
 
 def test_it_answers_yes_no_questions_about_unseen_scenes(lvlm: LVLM) -> None:
     """The full measurement is `python -m saliency_guard.embedded.evaluate`; this is a part of it."""
-    assert evaluate.yes_no(lvlm, 200, "random", STYLES) >= 0.85
+    wanted = {"random": 0.95, "popular": 0.93, "adversarial": 0.90}
+    for kind, found in world_pope(lvlm, list(pictures("development", 100))).items():
+        assert found["accuracy"] >= wanted[kind], kind
+        assert 0.4 < found["yes"] < 0.6, kind
 
 
 def test_it_describes_unseen_scenes(lvlm: LVLM) -> None:
-    found = evaluate.captions(lvlm, 30, STYLES)
-    assert found["recall"] >= 0.3
-    assert found["chair_i"] <= 0.25
+    found = evaluate.captions(lvlm, list(pictures("development", 60)))
+    assert found["recall"] >= 0.9
+    assert found["chair_i"] <= 0.08
     assert 5 < found["words"] < 60
 
 
 @pytest.mark.parametrize("seed", range(500_010, 500_016))
 def test_it_writes_sentences(lvlm: LVLM, seed: int) -> None:
-    scene = sample_scene(seed)
+    image = render(sample_scene(seed), 224).image
     for question in (language.DESCRIBE, "How many dogs are there in the image?", "Where is the dog?"):
-        text = evaluate._ask(lvlm, scene, question, max_new_tokens=80).text
+        text = lvlm.generate(chat(image, question), max_new_tokens=80, sgrs=None, locore=None).text
         assert re.fullmatch(r"([A-Z][\w ,:'-]+\. ?)+", text), text
 
 
+def test_its_nouns_numbers_and_articles_agree(lvlm: LVLM) -> None:
+    """What the first sentence lists is always a phrase the language has: "a dog", "two pairs of skis"."""
+    right = {counted(name, count) for name in CLASSES for count in range(1, 9)}
+    lists = 0
+    for picture in pictures("development", 25):
+        text = lvlm.generate(chat(picture.image, language.DESCRIBE), sgrs=None, locore=None, saliency=None).text
+        first = text.split(".")[0]
+        opening = re.match(r"(The image shows|In the image, there (is|are)|This is a picture of) ", first)
+        assert opening, text
+        phrases = re.split(r", | and ", first[opening.end() :])
+        assert set(phrases) <= right, text
+        if opening[2]:
+            assert (opening[2] == "is") == phrases[0].startswith(("a ", "an ")), text
+        lists += len(phrases) > 1
+    assert lists > 10
+
+
+def test_it_says_what_it_cannot_answer_and_when_there_is_nothing(lvlm: LVLM) -> None:
+    empty = [scene for scene in map(sample_scene, range(500_000, 500_300)) if not scene.objects]
+    assert len(empty) > 3
+    said = [
+        lvlm.generate(chat(render(scene, 224).image, language.DESCRIBE), sgrs=None, locore=None, saliency=None).text
+        for scene in empty
+    ]
+    assert sum(text == language.EMPTY for text in said) >= 0.8 * len(said), said
+    image = render(sample_scene(2523), 224).image
+    for question in ("What is the capital of France?", "Who took this photo?"):
+        assert lvlm.generate(chat(image, question), sgrs=None, locore=None).text == language.UNKNOWN
+
+
+def test_it_counts_what_it_sees(lvlm: LVLM) -> None:
+    scenes = [picture.scene for picture in pictures("development", 60)]
+    right = 0
+    for scene in scenes:
+        exchange = language.how_many(scene, min(scene.counts))
+        image = render(scene, 224).image
+        text = lvlm.generate(chat(image, exchange.question), sgrs=None, locore=None, saliency=None).text
+        right += text == exchange.answer
+    assert right >= 0.8 * len(scenes)
+
+
 def test_what_it_reads_is_what_it_was_trained_on(lvlm: LVLM) -> None:
-    """The processor and the chat template make of a scene what the training batches hold."""
-    from saliency_guard.embedded.data import TRAINING_SEEDS, SceneBatches, picture_tensor
+    """The processor and the chat template make of a picture what the training batches hold."""
+    from saliency_guard.embedded.data import IMAGE_SIZE, SceneBatches, picture_tensor
 
     batch = SceneBatches(lvlm.processor.tokenizer, 2, 0, 1, 0)[0]
     ids = batch.input_ids[0]
     first = int((batch.segments[0] == 1).nonzero()[0])
     answer = int((batch.labels[0] != -100).nonzero()[0])
     question = lvlm.processor.tokenizer.decode(ids[first:answer]).removesuffix("\nASSISTANT:\n")
-    image = render(sample_scene(TRAINING_SEEDS), 112).image
-    inputs = lvlm.inputs(
-        [{"role": "user", "content": [{"type": "image", "image": image}, {"type": "text", "text": question}]}]
-    )
+    image = render(sample_scene(7), IMAGE_SIZE).image
+    inputs = lvlm.inputs(chat(image, question))
     assert inputs["input_ids"][0].tolist() == ids[:answer].tolist()
+    assert batch.pixels.shape == (2, *inputs["pixel_values"].shape[1:])
     torch.testing.assert_close(inputs["pixel_values"][0], picture_tensor(image), atol=1e-5, rtol=0)
     larger = Image.effect_noise((224, 224), 60).convert("RGB")
     shrunk = lvlm.processor.image_processor(larger, return_tensors="pt")["pixel_values"][0]

@@ -1,0 +1,18 @@
+"""The command line's commands. Needs the extra ``cli`` (typer, rich)."""
+
+from __future__ import annotations
+
+import typer
+
+from saliency_guard.commands import answers, bench, evaluate
+
+app = typer.Typer(
+    help="Ask a local vision-language model about a picture and see what every token rests on.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.command()(answers.ask)
+app.command()(answers.score)
+app.command()(answers.info)
+app.add_typer(evaluate.app, name="eval")
+app.add_typer(bench.app, name="bench")

@@ -1,0 +1,97 @@
+"""Style randomisation: training drawings recoloured, washed out and outlined at random.
+
+Six icon sets are few. A tower that has seen every drawing in many colours, with and without dark
+outlines, has a better chance with drawings of a seventh hand.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator, Mapping
+from functools import cache
+
+from PIL import Image, ImageChops, ImageFilter
+
+from saliency_guard.scenes.sprites import load_style
+
+LOOKS = 16
+"""How many other looks each style has."""
+
+_EDGE_LEVEL = 40
+
+
+class Look(Mapping[str, Image.Image]):
+    """The sprites of a style, all redrawn in one way that ``number`` decides; drawn when first asked for."""
+
+    def __init__(self, style: str, number: int) -> None:
+        rng = random.Random(f"{style} {number}")
+        self._sprites = load_style(style)
+        self._drawn: dict[str, Image.Image] = {}
+        hue = rng.gauss(0.0, 0.35) if rng.random() < 0.7 else rng.uniform(-math.pi, math.pi)
+        pale = rng.uniform(0.0, 0.7) if rng.random() < 0.5 else 0.0
+        self._matrix = _colour_matrix(hue, rng.uniform(0.0, 1.6), pale)
+        self._thickness = rng.choice((0, 0, 3, 3, 5))
+        self._ink = rng.randrange(70)
+        self._warp = _warp(rng)
+
+    def __getitem__(self, drawing: str) -> Image.Image:
+        """The redrawn sprite, RGBA, of the stored size."""
+        if drawing not in self._drawn:
+            self._drawn[drawing] = self._redrawn(self._sprites[drawing])
+        return self._drawn[drawing]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sprites)
+
+    def __len__(self) -> int:
+        return len(self._sprites)
+
+    def _redrawn(self, sprite: Image.Image) -> Image.Image:
+        colours = sprite.convert("RGB").convert("RGB", self._matrix)
+        if self._thickness:
+            colours.paste((self._ink, self._ink, self._ink), mask=_outline(sprite, self._thickness))
+        merged = Image.merge("RGBA", (*colours.split(), sprite.getchannel("A")))
+        # Pillow maps output to input about the corner: shift, so that the centre stays where it is.
+        a, b, c, d = self._warp
+        half = sprite.width / 2
+        about_centre = (a, b, half - a * half - b * half, c, d, half - c * half - d * half)
+        return merged.transform(merged.size, Image.Transform.AFFINE, about_centre, Image.Resampling.BILINEAR)
+
+
+@cache
+def look(style: str, number: int) -> Look:
+    """Look ``number`` of a style; kept, since drawing it costs more than drawing scenes with it."""
+    return Look(style, number)
+
+
+def _warp(rng: random.Random) -> tuple[float, float, float, float]:
+    """A 2 x 2 map near the identity: a little narrower or lower, a little sheared."""
+    return rng.uniform(1.0, 1.25), rng.uniform(-0.15, 0.15), rng.uniform(-0.15, 0.15), rng.uniform(1.0, 1.25)
+
+
+def _colour_matrix(hue: float, saturation: float, pale: float) -> tuple[float, ...]:
+    """A 3 x 4 matrix: hue turned about the grey axis (radians), saturation scaled, mixed with white."""
+    cosine, sine = math.cos(hue), math.sin(hue)
+    third, root = (1 - cosine) / 3, sine / math.sqrt(3)
+    turned = (
+        (cosine + third, third - root, third + root),
+        (third + root, cosine + third, third - root),
+        (third - root, third + root, cosine + third),
+    )
+    grey = (0.299, 0.587, 0.114)
+    rows: list[float] = []
+    for turned_row in turned:
+        rows += [(1 - pale) * (saturation * t + (1 - saturation) * g) for t, g in zip(turned_row, grey, strict=True)]
+        rows.append(255 * pale)
+    return tuple(rows)
+
+
+def _outline(sprite: Image.Image, thickness: int) -> Image.Image:
+    """Where dark lines go: along the shape's border, and along strong changes of lightness within."""
+    alpha = sprite.getchannel("A")
+    border = ImageChops.subtract(alpha, alpha.filter(ImageFilter.MinFilter(thickness)))
+    shown = Image.new("RGB", sprite.size, "white")
+    shown.paste(sprite, mask=alpha)
+    edges = shown.convert("L").filter(ImageFilter.FIND_EDGES).point([0] * _EDGE_LEVEL + [255] * (256 - _EDGE_LEVEL))
+    return ImageChops.lighter(border, ImageChops.multiply(edges.filter(ImageFilter.MaxFilter(3)), alpha))

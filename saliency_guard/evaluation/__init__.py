@@ -1,0 +1,1 @@
+"""Measurement: object mentions, CHAIR, POPE, detection AUROC, and what mitigation does."""

@@ -1,0 +1,150 @@
+"""Detection of hallucinated objects: captions of the picture world, every mention with its signals and its truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from saliency_guard import text as text_module
+from saliency_guard.evaluation.mentions import ObjectVocabulary, first_token
+from saliency_guard.evaluation.statistics import Floats
+from saliency_guard.evaluation.world import WorldPicture, chat, write_answers
+from saliency_guard.lvlm import LVLM
+from saliency_guard.scenes.language import DESCRIBE
+from saliency_guard.signals import SIGNALS, compute
+from saliency_guard.trace import trace_answer
+
+MODES = ("greedy", "sampled")
+BATCH = 48
+PRIOR_COLUMNS = ("token position", "earlier mentions of the class", "earlier mentions")
+SCALARS = tuple(SIGNALS)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MentionTable:
+    """Object mentions, one row each; a mention's numbers are those of its first token.
+
+    Attributes:
+        picture: ``[n]`` seed of the scene.
+        sampled: ``[n]`` whether the caption was sampled (else greedy).
+        hallucinated: ``[n]`` whether the scene shows no such thing.
+        priors: ``[n, 3]`` `PRIOR_COLUMNS`: the floor of "position only".
+        signals: ``[n, len(SCALARS)]`` NaN where a signal says nothing.
+        saliency: ``[n, L * H * 3]`` attention x gradient per layer, head and source.
+        signed: ``[n, L * H * 3]`` the same with its sign: above 0 where looking there speaks for the token.
+        attention: ``[n, L * H * 3]`` plain attention.
+        lens: ``[n, L + 1]`` best logit-lens log-probability over the image positions of each layer.
+    """
+
+    picture: npt.NDArray[np.int64]
+    sampled: npt.NDArray[np.bool_]
+    hallucinated: npt.NDArray[np.bool_]
+    priors: Floats
+    signals: Floats
+    saliency: Floats
+    signed: Floats
+    attention: Floats
+    lens: Floats
+
+    def __len__(self) -> int:
+        return len(self.picture)
+
+    def where(self, chosen: npt.NDArray[np.bool_]) -> MentionTable:
+        """The chosen rows."""
+        return MentionTable(*(getattr(self, field.name)[chosen] for field in fields(self)))
+
+    def save(self, path: Path) -> None:
+        """Write as ``.npz``."""
+        np.savez_compressed(path, **{field.name: getattr(self, field.name) for field in fields(self)})
+
+    @classmethod
+    def load(cls, path: Path) -> MentionTable:
+        """Read what `save` wrote."""
+        with np.load(path, allow_pickle=False) as stored:
+            return cls(**{field.name: stored[field.name] for field in fields(cls)})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Caption:
+    picture: WorldPicture
+    sampled: bool
+    ids: list[int]
+
+
+def collect(
+    lvlm: LVLM,
+    pictures: Iterable[WorldPicture],
+    *,
+    max_new_tokens: int = 96,
+    temperature: float = 1.0,
+    on_caption: Callable[[], None] = lambda: None,
+) -> MentionTable:
+    """Caption every picture greedily and by sampling, and look at every mention.
+
+    Args:
+        lvlm: the model to measure.
+        pictures: what to caption.
+        max_new_tokens: fixed for all, since the rate of hallucination depends on length.
+        temperature: of the sampled captions.
+        on_caption: called after each (two a picture).
+    """
+    vocabulary = ObjectVocabulary.world()
+    rows: list[tuple[Any, ...]] = []
+    for caption in _captions(lvlm, pictures, max_new_tokens, temperature):
+        rows += _mentions(lvlm, caption, vocabulary)
+        on_caption()
+    columns = list(zip(*rows, strict=True)) or [()] * 9
+    dtypes: Sequence[Any] = (np.int64, np.bool_, np.bool_, *[np.float64] * 6)
+    return MentionTable(*(np.array(column, dtype=dtype) for column, dtype in zip(columns, dtypes, strict=True)))
+
+
+def _captions(
+    lvlm: LVLM, pictures: Iterable[WorldPicture], max_new_tokens: int, temperature: float
+) -> Iterator[_Caption]:
+    left = iter(pictures)
+    while batch := list(islice(left, BATCH)):
+        for sampled in (False, True):
+            written = write_answers(
+                lvlm,
+                [one.image for one in batch],
+                [DESCRIBE] * len(batch),
+                max_new_tokens=max_new_tokens,
+                temperature=temperature if sampled else 0.0,
+                seed=batch[0].scene.seed,
+            )
+            yield from (_Caption(one, sampled, ids) for one, ids in zip(batch, written, strict=True) if ids)
+
+
+def _mentions(lvlm: LVLM, caption: _Caption, vocabulary: ObjectVocabulary) -> Iterator[tuple[Any, ...]]:
+    pieces = text_module.pieces(lvlm.tokenizer, caption.ids, skip_special_tokens=True)
+    found = vocabulary.find("".join(pieces))
+    if not found:
+        return
+    scene = caption.picture.scene
+    trace = trace_answer(lvlm.model, lvlm.inputs(chat(caption.picture.image, DESCRIBE)), caption.ids)
+    values = {name: column.cpu().numpy() for name, column in compute(trace, SCALARS).items()}
+    saliency, signed, attention = (
+        part.flatten(1).cpu().numpy() for part in (trace.saliency, trace.signed, trace.attention)
+    )
+    lens = trace.lens.amax(dim=1).cpu().numpy()
+    named: list[str] = []
+    for ordinal, mention in enumerate(found):
+        at = first_token(pieces, mention)
+        yield (
+            scene.seed,
+            caption.sampled,
+            mention.name not in scene.counts,
+            (at, named.count(mention.name), ordinal),
+            [values[name][at] for name in SCALARS],
+            saliency[at],
+            signed[at],
+            attention[at],
+            lens[:, at],
+        )
+        named.append(mention.name)

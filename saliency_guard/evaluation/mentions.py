@@ -1,0 +1,140 @@
+"""Which objects a text names, and which of its tokens do it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from types import MappingProxyType
+
+from saliency_guard.errors import InputError
+from saliency_guard.scenes.vocabulary import CLASSES, NEVER_DRAWN, plural
+
+# What COCO counts as a person, and other everyday names of its classes; a file of synonyms replaces them.
+_EVERYDAY: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "person": ("man", "woman", "boy", "girl", "child", "baby", "lady", "guy", "rider", "player", "skier"),
+        "bicycle": ("bike",),
+        "motorcycle": ("motorbike",),
+        "airplane": ("plane", "aeroplane", "jet"),
+        "car": ("sedan", "taxi"),
+        "boat": ("ship", "sailboat"),
+        "cat": ("kitten",),
+        "dog": ("puppy",),
+        "handbag": ("purse",),
+        "couch": ("sofa",),
+        "tv": ("television",),
+        "cell phone": ("phone", "smartphone", "mobile phone"),
+        "donut": ("doughnut",),
+        "sports ball": ("ball",),
+        "cup": ("mug", "teacup"),
+        "dining table": ("table",),
+        "refrigerator": ("fridge",),
+        "potted plant": ("houseplant", "plant"),
+        "hair drier": ("hair dryer", "hairdryer"),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """An object named in a text: its class, and the characters ``start`` to ``stop - 1`` that name it."""
+
+    name: str
+    start: int
+    stop: int
+
+
+class ObjectVocabulary:
+    """Names of objects in all the forms a text may use.
+
+    Args:
+        forms: form -> class name; longer forms win (``"teddy bear"`` is no bear).
+
+    Raises:
+        InputError: if there is none.
+    """
+
+    def __init__(self, forms: Mapping[str, str]) -> None:
+        if not forms:
+            msg = "a vocabulary needs at least one name"
+            raise InputError(msg)
+        self._names = {form.lower(): name for form, name in forms.items()}
+        longest_first = sorted(map(re.escape, self._names), key=len, reverse=True)
+        # "a pair of scissors" is decided at "scissors".
+        self._pattern = re.compile(rf"\b(?:pairs? of )?(?P<form>{'|'.join(longest_first)})\b", re.IGNORECASE)
+
+    @classmethod
+    def world(cls) -> ObjectVocabulary:
+        """The picture world's: every COCO class as the embedded model writes it, singular and plural."""
+        return cls(_forms([*CLASSES, *NEVER_DRAWN], {}))
+
+    @classmethod
+    def coco(cls, synonyms: Path | None = None) -> ObjectVocabulary:
+        """COCO's classes with everyday synonyms.
+
+        Args:
+            synonyms: a file in the form CHAIR uses, one class a line, comma-separated, its name first;
+                it replaces the built-in synonyms.
+
+        Raises:
+            InputError: if the file cannot be read, or names no class.
+        """
+        if synonyms is None:
+            return cls(_forms([*CLASSES, *NEVER_DRAWN], _EVERYDAY))
+        try:
+            lines = synonyms.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            msg = f"cannot read the synonyms in {synonyms}: {error}"
+            raise InputError(msg) from error
+        rows = [[word.strip() for word in line.split(",") if word.strip()] for line in lines]
+        return cls(_forms([row[0] for row in rows if row], {row[0]: tuple(row[1:]) for row in rows if row}))
+
+    def find(self, text: str) -> list[Mention]:
+        """The mentions in a text, in order."""
+        return [
+            Mention(self._names[found["form"].lower()], found.start("form"), found.end("form"))
+            for found in self._pattern.finditer(text)
+        ]
+
+
+def _forms(names: Iterable[str], synonyms: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    forms: dict[str, str] = {}
+    for name in names:
+        for form in (name, plural(name).removeprefix("pairs of "), *synonyms.get(name, ())):
+            for spelling in (form, *_plurals(form)):
+                forms.setdefault(spelling, name)
+    return forms
+
+
+def _plurals(form: str) -> Iterator[str]:
+    """The plurals a word may have; one that does not exist finds nothing."""
+    yield f"{form}s"
+    if form.endswith(("s", "x", "z", "ch", "sh")):
+        yield f"{form}es"
+    if form.endswith("y") and form[-2:-1] not in "aeiou":
+        yield f"{form[:-1]}ies"
+    if form.endswith("fe"):
+        yield f"{form[:-2]}ves"
+    for singular, many in (("man", "men"), ("child", "children"), ("person", "people"), ("mouse", "mice")):
+        if form.endswith(singular):
+            yield form.removesuffix(singular) + many
+
+
+def first_token(pieces: Sequence[str], mention: Mention) -> int:
+    """Index of the token that begins a mention: the one that decided for the object.
+
+    Args:
+        pieces: every token's piece of the text; they concatenate to it.
+        mention: from `ObjectVocabulary.find` on that text.
+
+    Raises:
+        InputError: if the text ends before the mention.
+    """
+    for index, stop in enumerate(accumulate(map(len, pieces))):
+        if stop > mention.start:
+            return index
+    msg = f"the tokens end before character {mention.start}, where {mention.name!r} begins"
+    raise InputError(msg)

@@ -1,0 +1,121 @@
+"""Logistic models over signals and over whole vectors of attention: fitted on some pictures, tested on others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from saliency_guard.errors import MissingExtraError
+from saliency_guard.evaluation.detection import SCALARS, MentionTable
+from saliency_guard.evaluation.statistics import Floats
+
+_FLOOR = 1e-3
+_FOLDS = 4
+_STRENGTHS = (0.003, 0.01, 0.03, 0.1, 1.0)
+_SCIKIT_LEARN = "scikit-learn"
+
+
+def _signals(*names: str) -> Callable[[MentionTable], Floats]:
+    columns = [SCALARS.index(name) for name in names]
+    return lambda table: table.signals[:, columns]
+
+
+def _scaled(values: Floats) -> Floats:
+    # Gradients have no scale of their own: the floor is a part of the mention's mean.
+    scaled: Floats = values / np.maximum(_FLOOR * np.abs(values).mean(axis=1, keepdims=True), np.finfo(np.float64).tiny)
+    return scaled
+
+
+def _logs(column: str) -> Callable[[MentionTable], Floats]:
+    # Masses of attention span orders of magnitude: their logarithms are what adds up.
+    return lambda table: np.log1p(_scaled(getattr(table, column)))
+
+
+FEATURES: MappingProxyType[str, Callable[[MentionTable], Floats]] = MappingProxyType(
+    {
+        "priors": lambda table: table.priors,
+        "uncertainty": _signals("nll", "entropy", "margin"),
+        "saliency scores": _signals("saliency", "saliency_ratio", "image_share", "output_share"),
+        "attention scores": _signals("svar", "pas"),
+        "evidence": _signals("logit_lens", "focused_lens", "glsim"),
+        "contrast": _signals("contrast"),
+        "lens by layer": lambda table: table.lens,
+        "saliency by head": _logs("saliency"),
+        "signed saliency by head": lambda table: np.arcsinh(_scaled(table.signed)),
+        "attention by head": _logs("attention"),
+    }
+)
+"""Groups of features by name."""
+
+SINGLE_SIGNALS = ("uncertainty", "saliency scores", "attention scores", "evidence", "contrast")
+COMBINATIONS: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "position only": ("priors",),
+        "signals": SINGLE_SIGNALS,
+        "signals + position": (*SINGLE_SIGNALS, "priors"),
+        "attention probe": ("attention by head",),
+        "saliency probe": ("saliency by head", "signed saliency by head"),
+        "all": tuple(name for name in FEATURES if name != "priors"),
+        "all + position": tuple(FEATURES),
+    }
+)
+"""What is put together, by the name it has in the table."""
+
+
+def features(table: MentionTable, groups: tuple[str, ...]) -> Floats:
+    """``[n, columns]`` of several groups; NaN where a signal says nothing."""
+    return np.concatenate([FEATURES[name](table) for name in groups], axis=1)
+
+
+def require_scikit_learn() -> None:
+    """Say now rather than later that it is missing.
+
+    Raises:
+        MissingExtraError: if it is.
+    """
+    if find_spec("sklearn") is None:
+        raise MissingExtraError(_SCIKIT_LEARN, "bench")
+
+
+def fit(table: MentionTable, groups: tuple[str, ...]) -> Any:
+    """A regularised logistic model of "hallucinated"; its strength is chosen by cross-validation over pictures.
+
+    Raises:
+        MissingExtraError: if scikit-learn is not installed.
+    """
+    require_scikit_learn()
+    from sklearn.impute import SimpleImputer  # noqa: PLC0415 - an extra
+    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415 - an extra
+    from sklearn.metrics import log_loss, make_scorer  # noqa: PLC0415 - an extra
+    from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold  # noqa: PLC0415 - an extra
+    from sklearn.pipeline import make_pipeline  # noqa: PLC0415 - an extra
+    from sklearn.preprocessing import StandardScaler  # noqa: PLC0415 - an extra
+
+    model = make_pipeline(
+        SimpleImputer(strategy="median", keep_empty_features=True),
+        StandardScaler(),
+        LogisticRegression(max_iter=2000),
+    )
+    search = GridSearchCV(
+        model,
+        {"logisticregression__C": list(_STRENGTHS)},
+        scoring=make_scorer(log_loss, greater_is_better=False, response_method="predict_proba", labels=[False, True]),
+        cv=StratifiedGroupKFold(n_splits=_FOLDS),
+    )
+    return search.fit(features(table, groups), table.hallucinated, groups=table.picture)
+
+
+def predict(model: Any, table: MentionTable, groups: tuple[str, ...]) -> Floats:
+    """``[n]`` log-odds of "hallucinated" under a model from `fit`."""
+    odds: Floats = model.decision_function(features(table, groups))
+    return odds
+
+
+def halves(table: MentionTable) -> tuple[MentionTable, MentionTable]:
+    """What to fit on and what to test on: pictures with even seeds, and those with odd ones."""
+    even = table.picture % 2 == 0
+    return table.where(even), table.where(~even)

@@ -1,0 +1,222 @@
+"""The detection table of one split: every signal and every combination, fitted on one half, tested on the other.
+
+Greedy and sampled captions are fitted and tested apart: they differ so much in how often they are wrong that
+whatever told the two apart would pass for a detector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from saliency_guard.evaluation import probe
+from saliency_guard.evaluation.detection import MODES, SCALARS, MentionTable
+from saliency_guard.evaluation.statistics import Floats, Interval, aupr, auroc, binned_auroc, interval
+
+_BINS = 5
+_FEWEST = 10
+_CHANCE = 0.5
+ALL = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Rank:
+    """One row of the table.
+
+    Attributes:
+        name: of the signal or combination.
+        kind: ``"signal"``, ``"combination"``, ``"transferred"`` or ``"without"`` (an ablation of ``all``).
+        high_means: ``"hallucinated"`` or ``"true"``: the direction found on the fitting half.
+        auroc: of finding hallucinated mentions in the testing half.
+        aupr: the same.
+        within_bins: AUROC among mentions at like positions only.
+        lost: for an ablation, how much AUROC ``all`` loses without it (paired over pictures); else None.
+    """
+
+    name: str
+    kind: str
+    high_means: str
+    auroc: Interval
+    aupr: Interval
+    within_bins: Interval
+    lost: Interval | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModeResult:
+    """Captions of one split written one way.
+
+    Attributes:
+        mode: ``"greedy"`` or ``"sampled"``.
+        mentions: in both halves together.
+        hallucinated: of those.
+        tested: mentions in the testing half.
+        tested_hallucinated: of those.
+        ranks: the rows; none where a half has fewer than ten mentions of one kind.
+        quartiles: hallucination rate by quartile of S over both halves, lowest first.
+        saliency_means: mean S of true and of hallucinated mentions.
+    """
+
+    mode: str
+    mentions: int
+    hallucinated: int
+    tested: int
+    tested_hallucinated: int
+    ranks: tuple[Rank, ...]
+    quartiles: tuple[Interval, ...]
+    saliency_means: tuple[Interval, Interval]
+
+
+@dataclass(frozen=True, slots=True)
+class SplitResult:
+    """One split: its name, how many pictures were captioned, and a result for each way of writing."""
+
+    split: str
+    pictures: int
+    modes: dict[str, ModeResult]
+
+
+def rank(
+    split: str, pictures: int, table: MentionTable, *, source: MentionTable | None = None, samples: int = 1000
+) -> SplitResult:
+    """Rank everything on one split.
+
+    Args:
+        split: its name.
+        pictures: how many were captioned.
+        table: their mentions.
+        source: mentions of another split; ``all`` is then also fitted there and tested here.
+        samples: bootstrap resamples.
+    """
+    modes = {
+        mode: _rank_mode(
+            mode,
+            table.where(table.sampled == (mode == "sampled")),
+            source.where(source.sampled == (mode == "sampled")) if source is not None else None,
+            samples,
+        )
+        for mode in MODES
+    }
+    return SplitResult(split, pictures, modes)
+
+
+def _rank_mode(mode: str, table: MentionTable, source: MentionTable | None, samples: int) -> ModeResult:
+    fitting, testing = probe.halves(table)
+    return ModeResult(
+        mode=mode,
+        mentions=len(table),
+        hallucinated=int(table.hallucinated.sum()),
+        tested=len(testing),
+        tested_hallucinated=int(testing.hallucinated.sum()),
+        ranks=_ranks(fitting, testing, source, samples) if _enough(fitting) and _enough(testing) else (),
+        quartiles=quartile_rates(table, samples),
+        saliency_means=_means(table, samples),
+    )
+
+
+def _enough(half: MentionTable) -> bool:
+    return min(int(half.hallucinated.sum()), int((~half.hallucinated).sum())) >= _FEWEST
+
+
+def _ranks(fitting: MentionTable, testing: MentionTable, source: MentionTable | None, samples: int) -> tuple[Rank, ...]:
+    ranker = _Ranker(fitting, testing, samples)
+    everything = probe.COMBINATIONS[ALL]
+    ranks = [ranker.single(name) for name in SCALARS]
+    ranks += [ranker.combined(name, "combination", groups) for name, groups in probe.COMBINATIONS.items()]
+    ranks += [
+        ranker.combined(group, "without", tuple(one for one in everything if one != group)) for group in everything
+    ]
+    if source is not None:
+        elsewhere, _ = probe.halves(source)
+        if _enough(elsewhere):
+            ranks.append(_Ranker(elsewhere, testing, samples).combined(ALL, "transferred", everything))
+    return tuple(ranks)
+
+
+def quartile_rates(table: MentionTable, samples: int = 1000) -> tuple[Interval, ...]:
+    """Part of hallucinated mentions in each quartile of S, lowest first; mentions without S are left out."""
+    known = table.where(np.isfinite(_saliency(table)))
+    if len(known) == 0:
+        return ()
+    order = np.argsort(np.argsort(_saliency(known), kind="stable"), kind="stable")
+    quarter = order * 4 // len(known)
+    return tuple(
+        interval(
+            _mean_of(known.hallucinated[quarter == k].astype(np.float64)), known.picture[quarter == k], count=samples
+        )
+        for k in range(4)
+        if (quarter == k).any()
+    )
+
+
+def _means(table: MentionTable, samples: int) -> tuple[Interval, Interval]:
+    known = table.where(np.isfinite(_saliency(table)))
+    nothing = Interval(float("nan"), float("nan"), float("nan"))
+    true, wrong = (
+        interval(_mean_of(_saliency(part)), part.picture, count=samples) if len(part) else nothing
+        for part in (known.where(~known.hallucinated), known.where(known.hallucinated))
+    )
+    return true, wrong
+
+
+def _saliency(table: MentionTable) -> Floats:
+    return table.signals[:, SCALARS.index("saliency")]
+
+
+def _mean_of(values: Floats) -> Callable[[Floats], Floats]:
+    def mean(weights: Floats) -> Floats:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            result: Floats = (weights @ values) / weights.sum(axis=1)
+        return result
+
+    return mean
+
+
+@dataclass(slots=True)
+class _Ranker:
+    fitting: MentionTable
+    testing: MentionTable
+    samples: int
+    _everything: Floats | None = field(default=None)
+
+    def single(self, name: str) -> Rank:
+        """A signal as it is, in the direction that the fitting half shows."""
+        column = SCALARS.index(name)
+        seen = self.fitting.signals[:, column]
+        known = np.isfinite(seen)
+        up = not known.any() or float(auroc(seen[known], self.fitting.hallucinated[known])[0]) >= _CHANCE
+        scores = self.testing.signals[:, column]
+        return self._rank(name, "signal", scores if up else -scores, "hallucinated" if up else "true")
+
+    def combined(self, name: str, kind: str, groups: tuple[str, ...]) -> Rank:
+        """A logistic model over groups of features."""
+        scores = probe.predict(probe.fit(self.fitting, groups), self.testing, groups)
+        if (name, kind) == (ALL, "combination"):
+            self._everything = scores
+        return self._rank(name, kind, scores, "hallucinated")
+
+    def _rank(self, name: str, kind: str, scores: Floats, high_means: str) -> Rank:
+        """Scores are larger for hallucinated; a mention of which a signal says nothing is left out."""
+        known = np.isfinite(scores)
+        testing, scores = self.testing.where(known), scores[known]
+        edges = np.quantile(self.testing.priors[:, 0], np.linspace(0, 1, _BINS + 1)[1:-1])
+        bins = np.searchsorted(edges, testing.priors[:, 0], side="right")
+        wrong, everything = testing.hallucinated, self._everything
+        lost = None
+        if kind == "without" and everything is not None:
+            lost = interval(
+                lambda weights: auroc(everything, wrong, weights) - auroc(scores, wrong, weights),
+                testing.picture,
+                count=self.samples,
+            )
+        return Rank(
+            name,
+            kind,
+            high_means,
+            interval(lambda weights: auroc(scores, wrong, weights), testing.picture, count=self.samples),
+            interval(lambda weights: aupr(scores, wrong, weights), testing.picture, count=self.samples),
+            interval(lambda weights: binned_auroc(scores, wrong, bins, weights), testing.picture, count=self.samples),
+            lost,
+        )

@@ -1,0 +1,118 @@
+"""The picture world as a benchmark: its splits, its pictures, and captions written many at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from PIL import Image
+
+from saliency_guard.errors import ConfigError
+from saliency_guard.lvlm import LVLM
+from saliency_guard.scenes import openmoji, tuxpaint
+from saliency_guard.scenes.scene import Scene, render, sample_scene
+from saliency_guard.scenes.sprites import STYLES
+
+FIRST_SEEDS: MappingProxyType[str, int] = MappingProxyType(
+    {"development": 500_000, "training styles": 600_000, "openmoji": 700_000, "tuxpaint": 800_000}
+)
+"""Where the seeds of each split's scenes begin; training's begin at a thousand million. No two splits share a scene,
+and what is tried out or tested while the package is written has scenes of its own."""
+
+PICTURE_SIZE = 224
+
+SPLITS: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "training styles": STYLES,
+        "openmoji": (openmoji.NAME,),
+        "tuxpaint": (tuxpaint.NAME,),
+        "development": STYLES,
+    }
+)
+"""Split -> styles: those the embedded model was trained on, one it never saw, photo cut-outs; and for trying out."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WorldPicture:
+    """A scene, drawn."""
+
+    scene: Scene
+    image: Image.Image
+
+
+def pictures(split: str, count: int) -> Iterator[WorldPicture]:
+    """Pictures of a split that show at least one thing, in the order of their seeds.
+
+    Raises:
+        ConfigError: if there is no such split.
+        MissingExtraError: if its drawings are not installed (`InputError` for the cut-outs).
+    """
+    if split not in SPLITS:
+        msg = f"no split is called {split!r}; there are: {', '.join(SPLITS)}"
+        raise ConfigError(msg)
+    seed = FIRST_SEEDS[split]
+    while count > 0:
+        scene = sample_scene(seed, styles=SPLITS[split])
+        seed += 1
+        if scene.objects:
+            count -= 1
+            yield WorldPicture(scene, render(scene, PICTURE_SIZE).image)
+
+
+def chat(image: Any, question: str) -> list[dict[str, Any]]:
+    """One user message with one image."""
+    return [{"role": "user", "content": [{"type": "image", "image": image}, {"type": "text", "text": question}]}]
+
+
+def write_answers(
+    lvlm: LVLM,
+    images: Sequence[Image.Image],
+    questions: Sequence[str],
+    *,
+    max_new_tokens: int,
+    temperature: float = 0.0,
+    seed: int = 0,
+) -> list[list[int]]:
+    """Unguarded answers, one batch, by the model's own ``generate``.
+
+    Args:
+        lvlm: whose model writes.
+        images: one per question.
+        questions: what is asked of each.
+        max_new_tokens: the most tokens of each answer.
+        temperature: 0 is greedy.
+        seed: of torch's random numbers (in a scope of their own) where temperature is above 0.
+
+    Returns:
+        Token ids of each answer, without the end token.
+    """
+    encoded = lvlm.processor.apply_chat_template(
+        [chat(image, question) for image, question in zip(images, questions, strict=True)],
+        add_generation_prompt=True,
+        tokenize=True,
+        return_dict=True,
+        return_tensors="pt",
+        processor_kwargs={"padding": True, "padding_side": "left"},
+    )
+    inputs = {
+        name: value.to(lvlm.model.device, lvlm.model.dtype if value.is_floating_point() else None)
+        for name, value in encoded.items()
+        if isinstance(value, torch.Tensor)
+    }
+    # A checkpoint may bring beams and penalties of its own: plain decoding is plain for every model.
+    sampling: dict[str, Any] = {"do_sample": temperature > 0, "num_beams": 1, "repetition_penalty": 1.0}
+    if temperature > 0:
+        sampling |= {"temperature": temperature, "top_k": 0, "top_p": 1.0}
+    with torch.random.fork_rng(), torch.inference_mode():
+        torch.manual_seed(seed)
+        written = lvlm.model.generate(**inputs, max_new_tokens=max_new_tokens, **sampling)  # type: ignore[operator]
+    ends = lvlm.end_tokens
+    return [_until(row, ends) for row in written[:, inputs["input_ids"].shape[1] :].tolist()]
+
+
+def _until(ids: list[int], ends: frozenset[int]) -> list[int]:
+    stop = next((index for index, token in enumerate(ids) if token in ends), len(ids))
+    return ids[:stop]

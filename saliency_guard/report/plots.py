@@ -1,0 +1,79 @@
+"""Plots of the evidence page. Needs the extra ``bench`` (matplotlib)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from saliency_guard.errors import MissingExtraError
+
+_MATPLOTLIB = "matplotlib"
+_TRUE, _WRONG, _INK = "#2a7f62", "#b3423a", "#333333"
+
+
+def require_matplotlib() -> None:
+    """Say now rather than later that it is missing.
+
+    Raises:
+        MissingExtraError: if it is.
+    """
+    if find_spec("matplotlib") is None:
+        raise MissingExtraError(_MATPLOTLIB, "bench")
+
+
+def _axes(width: float, height: float, panels: int = 1) -> tuple[Any, Sequence[Any]]:
+    require_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - an extra
+    from matplotlib.figure import Figure  # noqa: PLC0415 - an extra
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, panels, squeeze=False, sharey=True)[0]
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def plot_auroc(rows: Mapping[str, Sequence[tuple[str, float, float, float]]], path: Path) -> None:
+    """AUROC of every signal and combination with its interval, one panel a split.
+
+    Args:
+        rows: split -> (name, value, low, high), in the order to draw them.
+        path: a file name with the picture's type.
+    """
+    figure, axes = _axes(3.1 * len(rows) + 1.6, 0.26 * max(map(len, rows.values())) + 1.2, len(rows))
+    for axis, (split, entries) in zip(axes, rows.items(), strict=True):
+        heights = range(len(entries), 0, -1)
+        for height, (name, value, low, high) in zip(heights, entries, strict=True):
+            colour = _INK if name.startswith("position") else _TRUE
+            axis.plot([low, high], [height, height], color=colour, linewidth=1.4)
+            axis.plot(value, height, "o", color=colour, markersize=4)
+        axis.axvline(0.5, color=_INK, linewidth=0.8, linestyle=":")
+        axis.set_yticks(list(heights), [name for name, *_ in entries], fontsize=8)
+        axis.set_xlim(0.3, 1.0)
+        axis.set_title(split, fontsize=10)
+        axis.set_xlabel("AUROC, hallucinated mentions")
+    figure.savefig(path, dpi=150)
+
+
+def plot_quartiles(rates: Mapping[str, Sequence[float]], path: Path) -> None:
+    """Hallucination rate by quartile of S.
+
+    Args:
+        rates: name of a split and mode -> the four rates, lowest quartile first.
+        path: a file name with the picture's type.
+    """
+    figure, (axis,) = _axes(6.4, 3.4)
+    for index, (name, values) in enumerate(rates.items()):
+        offset = 0.8 * (index / max(1, len(rates)) - 0.5)
+        shade = index / max(1, len(rates) - 1)
+        positions = [quartile + offset for quartile in range(1, 5)]
+        axis.bar(positions, values, 0.72 / len(rates), align="edge", label=name, color=_WRONG, alpha=1 - 0.75 * shade)
+    axis.set_xticks(range(1, 5), ["lowest quarter", "second", "third", "highest quarter"])
+    axis.set_xlabel("mentions by saliency S (Eq. 6)")
+    axis.set_ylabel("hallucinated")
+    axis.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axis.legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=150)

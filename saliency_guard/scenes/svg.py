@@ -1,0 +1,30 @@
+"""SVG to pixels, by resvg (an optional dependency)."""
+
+from __future__ import annotations
+
+import io
+
+from PIL import Image
+
+from saliency_guard.errors import MissingExtraError
+
+_RENDERER = "resvg_py"
+
+
+def svg_picture(svg: str, size: int, *, extra: str) -> Image.Image:
+    """An SVG as an RGBA picture of ``size`` x ``size``.
+
+    Args:
+        svg: the source.
+        size: side in pixels.
+        extra: which extra of ours brings the renderer, for the error.
+
+    Raises:
+        MissingExtraError: if resvg_py is not installed.
+    """
+    try:
+        import resvg_py
+    except ImportError as error:
+        raise MissingExtraError(_RENDERER, extra) from error
+    drawn = resvg_py.svg_to_bytes(svg_string=svg, width=size, height=size)
+    return Image.open(io.BytesIO(bytes(drawn))).convert("RGBA")

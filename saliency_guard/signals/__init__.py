@@ -1,0 +1,78 @@
+"""Detection signals: functions from an `AnswerTrace` to one number per token, ``[N]``.
+
+None of them says which direction is bad: that is fitted, per model, by a calibration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from types import MappingProxyType
+
+from torch import Tensor
+
+from saliency_guard.errors import ConfigError
+from saliency_guard.signals.contrast import contrast
+from saliency_guard.signals.entropy import entropy
+from saliency_guard.signals.focused_lens import focused_lens
+from saliency_guard.signals.glsim import glsim
+from saliency_guard.signals.image_share import image_share
+from saliency_guard.signals.logit_lens import logit_lens
+from saliency_guard.signals.margin import margin
+from saliency_guard.signals.nll import nll
+from saliency_guard.signals.output_share import output_share
+from saliency_guard.signals.pas import pas
+from saliency_guard.signals.position import position
+from saliency_guard.signals.repetition import repetition
+from saliency_guard.signals.saliency import saliency
+from saliency_guard.signals.saliency_ratio import saliency_ratio
+from saliency_guard.signals.svar import svar
+from saliency_guard.trace import AnswerTrace
+
+Signal = Callable[[AnswerTrace], Tensor]
+
+SIGNALS: MappingProxyType[str, Signal] = MappingProxyType(
+    {
+        "saliency": saliency,
+        "saliency_ratio": saliency_ratio,
+        "image_share": image_share,
+        "output_share": output_share,
+        "nll": nll,
+        "entropy": entropy,
+        "margin": margin,
+        "svar": svar,
+        "pas": pas,
+        "logit_lens": logit_lens,
+        "focused_lens": focused_lens,
+        "glsim": glsim,
+        "contrast": contrast,
+        "position": position,
+        "repetition": repetition,
+    }
+)
+"""Every signal by name."""
+
+PRIORS = ("position", "repetition")
+"""Those that look at neither picture nor model: the floor that any other has to beat."""
+
+
+def known(names: Iterable[str]) -> tuple[str, ...]:
+    """The names, checked.
+
+    Raises:
+        ConfigError: if there is no signal of that name.
+    """
+    wanted = (names,) if isinstance(names, str) else tuple(names)
+    unknown = [name for name in wanted if name not in SIGNALS]
+    if unknown:
+        msg = f"no signal is called {unknown[0]!r}; there are: {', '.join(SIGNALS)}"
+        raise ConfigError(msg)
+    return wanted
+
+
+def compute(trace: AnswerTrace, names: Iterable[str]) -> dict[str, Tensor]:
+    """Signals of a trace by name, ``[N]`` each.
+
+    Raises:
+        ConfigError: if there is no signal of that name.
+    """
+    return {name: SIGNALS[name](trace) for name in known(names)}

@@ -1,0 +1,17 @@
+"""What part of the predictor row's saliency lies on the pictures.
+
+Source: the product of Eq. 4 and 5 (arXiv 2601.20279) summed over image positions instead of the output.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from saliency_guard.trace import AnswerTrace
+
+
+def image_share(trace: AnswerTrace) -> Tensor:
+    """``[N]`` share in 0..1, all pictures together."""
+    visual = {span.source for span in trace.layout.spans if span.is_visual}
+    shares = [values for name, values in trace.scores.shares.items() if name in visual]
+    return sum(shares, trace.scores.logprobs.new_zeros(len(trace.tokens)))

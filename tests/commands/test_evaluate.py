@@ -1,0 +1,142 @@
+"""`eval pope` and `eval chair` on small files of the standard formats, and the two benches, small."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from saliency_guard.commands import app
+from saliency_guard.evaluation.world import pictures
+from saliency_guard.scenes.language import presence
+
+RUNNER = CliRunner()
+
+
+def run(*arguments: str, code: int = 0) -> str:
+    result = RUNNER.invoke(app, list(arguments), catch_exceptions=False, env={"COLUMNS": "120"})
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def parsed(output: str) -> dict:
+    """The JSON behind the progress bar."""
+    return json.loads(output[output.index("{\n") :])
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five scenes as POPE and COCO would have them."""
+    folder = tmp_path_factory.mktemp("world")
+    (folder / "images").mkdir()
+    questions, images, annotations = [], [], []
+    ids: dict[str, int] = {}
+    for number, picture in enumerate(pictures("development", 5), start=1):
+        name = f"{number}.png"
+        picture.image.save(folder / "images" / name)
+        images.append({"id": number, "file_name": name})
+        for thing in picture.scene.objects:
+            category = ids.setdefault(thing.name, len(ids) + 1)
+            annotations.append({"image_id": number, "category_id": category})
+        shown = min(picture.scene.counts)
+        for name_, label in ((shown, "yes"), ("refrigerator", "no")):
+            text = presence(picture.scene, name_).question
+            questions.append({"question_id": len(questions), "image": name, "text": text, "label": label})
+    categories = [{"id": number, "name": name} for name, number in ids.items()]
+    (folder / "pope.jsonl").write_text("".join(json.dumps(row) + "\n" for row in questions))
+    (folder / "instances.json").write_text(
+        json.dumps({"images": images, "annotations": annotations, "categories": categories})
+    )
+    return folder
+
+
+def test_pope_is_measured_and_goes_on(world: Path, tmp_path: Path) -> None:
+    arguments = ("eval", "pope", "--questions", str(world / "pope.jsonl"), "--images", str(world / "images"))
+    partial = parsed(run(*arguments, "--out", str(tmp_path), "--limit", "4", "--json"))
+    assert partial["result"]["questions"] == 4
+    lines = (tmp_path / "answers.jsonl").read_text().splitlines()
+    assert len(lines) == 1 + 4
+    whole = parsed(run(*arguments, "--out", str(tmp_path), "--json"))
+    assert whole["result"]["questions"] == 10
+    assert whole["result"]["accuracy"] >= 0.6
+    assert (tmp_path / "answers.jsonl").read_text().splitlines()[:5] == lines
+    assert json.loads((tmp_path / "result.json").read_text()) == whole
+    assert "accuracy" in run(*arguments, "--out", str(tmp_path))
+    refused = run(*arguments, "--out", str(tmp_path), "--sgrs", code=2)
+    assert "other settings" in refused
+
+
+def test_chair_is_measured(world: Path, tmp_path: Path) -> None:
+    synonyms = tmp_path / "synonyms.txt"
+    arguments = ("eval", "chair", "--annotations", str(world / "instances.json"), "--images", str(world / "images"))
+    run(*arguments, "--out", str(tmp_path / "one"))
+    result = json.loads((tmp_path / "one" / "result.json").read_text())
+    assert result["result"]["captions"] == 5
+    assert 0 <= result["result"]["chair_i"] <= 1
+    assert result["result"]["recall"] > 0
+    # A vocabulary without any of the things finds none of them.
+    synonyms.write_text("unicorn, one-horned horse\n")
+    run(*arguments, "--out", str(tmp_path / "two"), "--synonyms", str(synonyms), "--locore")
+    assert json.loads((tmp_path / "two" / "result.json").read_text())["result"]["recall"] == 0
+
+
+def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
+    out = run("eval", "pope", "--questions", "no.jsonl", "--images", ".", "--out", str(tmp_path), code=2)
+    assert "InputError" in out
+    assert "Traceback" not in out
+
+
+def test_bench_detection_writes_its_page(tmp_path: Path) -> None:
+    page = tmp_path / "evidence.md"
+    page.write_text("# Evidence\n<!-- begin detection -->\n<!-- end detection -->\nkept\n")
+    options = (
+        "--pictures",
+        "24",
+        "--split",
+        "openmoji",
+        "--out",
+        str(tmp_path / "runs"),
+        "--page",
+        str(page),
+    )
+    run("bench", "detection", *options)
+    text = page.read_text()
+    assert text.endswith("kept\n")
+    for part in (
+        "### Openmoji",
+        "| nll |",
+        "together: saliency probe",
+        "| all, without |",
+        "lowest quarter",
+        "--split openmoji",
+    ):
+        assert part in text
+    result = json.loads((tmp_path / "runs" / "result.json").read_text())
+    assert result["settings"]["pictures"] == 24
+    assert (tmp_path / "runs" / "openmoji.npz").exists()
+    for plot in ("auroc.png", "quartiles.png"):
+        assert (tmp_path / "evidence" / plot).stat().st_size > 5000
+
+
+def test_bench_mitigation_writes_its_page(tmp_path: Path) -> None:
+    page = tmp_path / "evidence.md"
+    page.write_text("<!-- begin mitigation -->\n<!-- end mitigation -->\n")
+    run("bench", "mitigation", "--pictures", "3", "--max-new-tokens", "12", "--out", str(tmp_path), "--page", str(page))
+    text = page.read_text()
+    for part in ("nothing, greedy", "SGRS + LocoRE, sampled", "SGRS, alpha 0.9", "LocoRE, beta 1.0", "adversarial"):
+        assert part in text
+    assert len(json.loads((tmp_path / "result.json").read_text())["guards"]) == 8
+
+
+def test_a_look_does_not_overwrite_the_page(tmp_path: Path) -> None:
+    page = tmp_path / "evidence.md"
+    page.write_text("<!-- begin detection -->\nkept\n<!-- end detection -->\n")
+    assert "use one of them" in run("bench", "detection", "--quick", "--page", str(page), code=2)
+    assert "no section 'mitigation'" in run("bench", "mitigation", "--page", str(page), code=2)
+    assert "kept" in page.read_text()
+
+
+def test_an_unknown_split_is_refused(tmp_path: Path) -> None:
+    assert "no split is called" in run("bench", "detection", "--split", "x", "--out", str(tmp_path), code=2)
