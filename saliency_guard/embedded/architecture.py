@@ -23,7 +23,7 @@ IMAGE_TOKENS = (IMAGE_SIZE // PATCH_SIZE) ** 2
 GRID = IMAGE_SIZE // PATCH_SIZE
 CONTEXT_LENGTH = 1024
 _WIDTH = 192
-_PLACE_SCALE = 4.0  # The tower's features are large: what is added to them has to be heard.
+_PLACE_SCALE = 20.0  # The tower's features are large: what is added to them has to be heard.
 
 # Messages in the order given; an image stands where it was put, on a line of its own.
 CHAT_TEMPLATE = (

@@ -29,6 +29,7 @@ TRAINING_SEEDS = 1_000_000_000
 _QUESTIONS = 4
 _RETOUCHED = 0.6
 _CUT_SHORT = 0.7
+_PLACES = 2
 _IGNORED = -100
 
 
@@ -126,6 +127,10 @@ class SceneBatches(Dataset[Batch]):
         labels, positions, segments = [_IGNORED] * len(ids), list(range(len(ids))), [0] * len(ids)
         prefix = len(ids)
         exchanges = [*language.questions(scene, rng, _QUESTIONS), language.describe(scene, rng)]
+        # Places are what is learnt last: they are asked for more often than the mix of questions has them.
+        shown = list(scene.counts)
+        rng.shuffle(shown)
+        exchanges += [language.where(scene, name) for name in shown[:_PLACES]]
         for number, exchange in enumerate(exchanges, start=1):
             prompt = encode(f"{exchange.question}\nASSISTANT:\n")
             answer = [*encode(exchange.answer), self._tokenizer.eos_token_id]
