@@ -136,9 +136,7 @@ class Session:
 
     def _prefill(self) -> None:
         with undisturbed(self.model):
-            ropes = _roped(self.model)
-            for module in ropes:
-                _set_rope(module, None)
+            ropes = _forget_rope(self.model)
             self._forward(self.inputs)
             if ropes:
                 self._rope_delta = vars(ropes[0])["rope_deltas"]
@@ -180,6 +178,10 @@ class Session:
         _check_finite(logits, self.model)
         return Chunk(logits, first, tape)
 
+    def run_answer(self, answer: Tensor, *, layers: tuple[int, ...] | None = None) -> Chunk:
+        """The rows that predict an answer ``[N]`` right after the prompt; as `run`."""
+        return self.run([self.last_prompt_token, *answer[:-1].tolist()], layers=layers)
+
     def crop(self, length: int) -> None:
         """Forget everything from position ``length`` on."""
         if length < self.length:
@@ -218,8 +220,7 @@ def run_whole(
     whole = extended(inputs, tokens[:-1])
     gained = _gains(model, locore, 0, prompt_length + len(tokens) - 1, prompt_length)
     with undisturbed(model), attending(model, tape=tape, gains=gained):
-        for module in _roped(model):
-            _set_rope(module, None)
+        _forget_rope(model)
         logits = _logits(model, {**whole, "use_cache": False}, len(tokens))
     _check_finite(logits, model)
     return logits
@@ -248,8 +249,7 @@ def hidden_states(
     _check_no_image_token(model, tokens)
     gained = _gains(model, locore, 0, prompt_length + len(tokens), prompt_length)
     with undisturbed(model), attending(model, gains=gained):
-        for module in _roped(model):
-            _set_rope(module, None)
+        _forget_rope(model)
         output = model(
             **extended(unpadded(inputs), tokens), use_cache=False, return_dict=True, output_hidden_states=True
         )
@@ -338,6 +338,14 @@ def _check_finite(logits: Tensor, model: PreTrainedModel) -> None:
 def _roped(model: PreTrainedModel) -> list[nn.Module]:
     """The modules that keep an offset of rotary positions from the last prompt."""
     return [module for module in model.modules() if "rope_deltas" in vars(module)]
+
+
+def _forget_rope(model: PreTrainedModel) -> list[nn.Module]:
+    """Drop the offset of the last prompt, so that the next pass finds its own; the modules that keep one."""
+    modules = _roped(model)
+    for module in modules:
+        _set_rope(module, None)
+    return modules
 
 
 def _set_rope(module: nn.Module, deltas: Any) -> None:

@@ -16,6 +16,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 
 class SaliencyGuardError(Exception):
     """Root of the tree: catch this to catch everything this package raises on purpose."""
@@ -70,3 +72,18 @@ class MissingExtraError(SaliencyGuardError, ImportError):
         super().__init__(f"{package} is not installed: pip install 'saliency-guard[{extra}]'")
         self.package = package
         self.extra = extra
+
+
+def require_extra(module: str, package: str, extra: str) -> None:
+    """Say now, in one sentence, that an optional dependency is missing.
+
+    Args:
+        module: what would be imported.
+        package: what it is installed as.
+        extra: the extra of ours that brings it.
+
+    Raises:
+        MissingExtraError: if the module is not there.
+    """
+    if find_spec(module) is None:
+        raise MissingExtraError(package, extra)

@@ -44,6 +44,11 @@ class PromptLayout:
         return (*dict.fromkeys([*(span.source for span in self.spans), TEXT]), OUTPUT)
 
     @property
+    def visual_sources(self) -> frozenset[str]:
+        """Those of the sources that are images or videos."""
+        return frozenset(span.source for span in self.spans if span.is_visual)
+
+    @property
     def after_image(self) -> int:
         """The first position after the last image (0 without one)."""
         return max((span.stop for span in self.spans if span.is_visual), default=0)

@@ -27,7 +27,7 @@ from saliency_guard.sampling import sampling_rules
 from saliency_guard.sgrs import SGRSConfig
 from saliency_guard.signals import compute, known
 from saliency_guard.stopping import cut, may_have_begun, stop_strings, with_rest
-from saliency_guard.trace import AnswerTrace, trace_answer
+from saliency_guard.trace import trace_answer
 
 Messages = Sequence[Mapping[str, Any]]
 
@@ -258,18 +258,21 @@ class LVLM:
             eos=self.end_tokens,
         )
 
-        def traced(ids: list[int]) -> AnswerTrace:
-            return trace_answer(self.model, inputs, ids, config=saliency, locore=locore, layout=layout)
+        def signalled(tokens: list[TokenGrounding]) -> list[TokenGrounding]:
+            if not names or not tokens:
+                return tokens
+            ids = [token.token_id for token in tokens]
+            trace = trace_answer(self.model, inputs, ids, config=saliency, locore=locore, layout=layout)
+            return _with_signals(tokens, compute(trace, names))
 
-        return self._steps(decoder, room, stops, names, traced)
+        return self._steps(decoder, room, stops, signalled)
 
     def _steps(
         self,
         decoder: Decoder,
         room: int,
         stops: tuple[str, ...],
-        signals: tuple[str, ...] = (),
-        traced: Callable[[list[int]], AnswerTrace] | None = None,
+        finished: Callable[[list[TokenGrounding]], list[TokenGrounding]] = list,
     ) -> Iterator[Step]:
         detokenizer = text_module.Detokenizer(self.tokenizer)
         done: list[TokenGrounding] = []
@@ -295,9 +298,7 @@ class LVLM:
         for ready in held:
             done.append(ready)
             yield Step(token=ready)
-        if signals and done and traced is not None:
-            done = _with_signals(done, compute(traced([token.token_id for token in done]), signals))
-        yield Step(answer=self._answer(done, reason, decoder.session.prompt_length))
+        yield Step(answer=self._answer(finished(done), reason, decoder.session.prompt_length))
 
     def _token(self, token: DecodedToken, text: str, position: int) -> TokenGrounding:
         return TokenGrounding(

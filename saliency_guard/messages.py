@@ -55,6 +55,11 @@ class Conversation:
     texts: tuple[TextPart, ...]
 
 
+def chat(image: Any, question: str) -> list[dict[str, Any]]:
+    """One user message with one image, in any form `parse_messages` takes, and a question about it."""
+    return [{"role": "user", "content": [{"type": "image", "image": image}, {"type": "text", "text": question}]}]
+
+
 def parse_messages(
     messages: Sequence[Mapping[str, Any]], *, max_pixels: int = MAX_IMAGE_PIXELS, require_image: bool = True
 ) -> Conversation:

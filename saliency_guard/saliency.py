@@ -241,7 +241,7 @@ def score_answer(
         return _score_by_matrix(model, inputs, answer, config=config, locore=locore, layout=layout)
     session = Session(model, inputs, locore=locore, layout=layout)
     layers = resolve_layers(config.layers, session.depth)
-    chunk = session.run([session.last_prompt_token, *answer[:-1].tolist()], layers=layers)
+    chunk = session.run_answer(answer, layers=layers)
     tokens = answer.to(chunk.logits.device)
     rows = token_rows(chunk, cotangents(chunk.logits, tokens))
     return scores_of_rows(rows, chunk.logits, tokens, config, session.layout)

@@ -106,8 +106,7 @@ class AnswerTrace:
             for name, value in self.inputs.items()
         }
         session = Session(self.model, blank, locore=self.locore, layout=self.layout)
-        tokens = self.tokens.tolist()
-        logits = session.run([session.last_prompt_token, *tokens[:-1]]).logits
+        logits = session.run_answer(self.tokens).logits
         return token_logprobs(logits, self.tokens.to(logits.device))
 
 
@@ -133,7 +132,7 @@ def trace_answer(
     answer = answer_tensor(answer_ids, model)
     session = Session(model, inputs, locore=locore, layout=layout)
     targets = frozenset(resolve_layers(config.layers, session.depth))
-    chunk = session.run([session.last_prompt_token, *answer[:-1].tolist()], layers=tuple(range(session.depth)))
+    chunk = session.run_answer(answer, layers=tuple(range(session.depth)))
     assert chunk.tape is not None  # noqa: S101 - layers were asked for
     tokens = answer.to(chunk.logits.device)
     records = [chunk.tape.records[layer] for layer in range(session.depth)]
@@ -171,11 +170,6 @@ def trace_answer(
 def _source_masks(layout: PromptLayout, length: int) -> Tensor:
     """``[length, 3]`` which position is image, text or output."""
     masks = layout.masks(length)
-    visual = {span.source for span in layout.spans if span.is_visual}
-    image, output = torch.zeros(length, dtype=torch.bool), torch.zeros(length, dtype=torch.bool)
-    for name, mask in zip(layout.sources, masks, strict=True):
-        if name in visual:
-            image |= mask
-        elif name == OUTPUT:
-            output |= mask
+    image = masks[[name in layout.visual_sources for name in layout.sources]].any(dim=0)
+    output = masks[layout.sources.index(OUTPUT)]
     return torch.stack([image, ~image & ~output, output], dim=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -16,6 +16,7 @@ from saliency_guard.errors import ConfigError
 from saliency_guard.grounding import GroundedAnswer
 from saliency_guard.locore import LayerChoice, LocoREConfig
 from saliency_guard.lvlm import EMBEDDED
+from saliency_guard.messages import chat
 from saliency_guard.report.terminal import answer_view, tokens_table
 from saliency_guard.saliency import SaliencyConfig
 from saliency_guard.sgrs import SGRSConfig
@@ -56,7 +57,7 @@ def ask(
         sgrs = None if no_sgrs else SGRSConfig(alpha=alpha, min_p=min_p)
         locore = None if no_locore else LocoREConfig(beta=beta)
         answer = load(model).generate(
-            _messages(image, question),
+            chat(image, question),
             max_new_tokens=max_new_tokens,
             temperature=temperature,
             seed=seed,
@@ -80,7 +81,7 @@ def score(
     """Score an answer that is already there."""
     with reported():
         saliency = _saliency(layers)
-        scored = load(model).score(_messages(image, question), answer, saliency=saliency)
+        scored = load(model).score(chat(image, question), answer, saliency=saliency)
     _show(scored, question, as_json=as_json, tokens=tokens)
 
 
@@ -101,10 +102,6 @@ def info(
     for name, value in facts.items():
         table.add_row(name.replace("_", " "), Text(str(value)))
     Console().print(table)
-
-
-def _messages(image: Path, question: str) -> list[dict[str, Any]]:
-    return [{"role": "user", "content": [{"type": "image", "image": image}, {"type": "text", "text": question}]}]
 
 
 def _saliency(layers: str | None) -> SaliencyConfig:

@@ -16,11 +16,12 @@ from saliency_guard.commands.shared import Model, as_json, load, progress, repor
 from saliency_guard.errors import ConfigError
 from saliency_guard.evaluation.detection import MODES, MentionTable, collect
 from saliency_guard.evaluation.evidence import (
-    check_section,
+    around_section,
     detection_section,
     mitigation_section,
     replace_section,
 )
+from saliency_guard.evaluation.files import replace_file
 from saliency_guard.evaluation.mitigation import ALPHAS, BETAS, GUARDS, Guard, compare, compare_answers
 from saliency_guard.evaluation.probe import require_scikit_learn
 from saliency_guard.evaluation.ranking import SplitResult, rank
@@ -192,7 +193,7 @@ def _check(page: Path | None, section: str, *, quick: bool) -> None:
     if quick:
         msg = "--quick is a look, --page is for keeping: use one of them"
         raise ConfigError(msg)
-    check_section(page, section)
+    around_section(page, section)  # Raises where the page has no such section.
 
 
 _DEFAULTS: Mapping[str, Any] = {"model": EMBEDDED, "max-new-tokens": _MAX_NEW_TOKENS, "split": _TRAINING}
@@ -210,6 +211,4 @@ def _command(name: str, asked: Mapping[str, Any], *, quick: bool) -> str:
 
 def _write(path: Path, result: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".part")
-    partial.write_text(as_json({"written": time.strftime("%Y-%m-%d"), **result}) + "\n", encoding="utf-8")
-    partial.replace(path)
+    replace_file(path, f"{as_json({'written': time.strftime('%Y-%m-%d'), **result})}\n".encode())

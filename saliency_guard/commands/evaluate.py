@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,10 +17,11 @@ from saliency_guard.evaluation.chair import chair, score_caption
 from saliency_guard.evaluation.files import read_instances, read_pope
 from saliency_guard.evaluation.journal import Journal
 from saliency_guard.evaluation.mentions import ObjectVocabulary
+from saliency_guard.evaluation.mitigation import Guard
 from saliency_guard.evaluation.pope import pope, says_yes
-from saliency_guard.evaluation.world import chat
 from saliency_guard.locore import LocoREConfig
-from saliency_guard.lvlm import EMBEDDED, LVLM
+from saliency_guard.lvlm import EMBEDDED
+from saliency_guard.messages import chat
 from saliency_guard.scenes.language import DESCRIBE
 from saliency_guard.sgrs import SGRSConfig
 
@@ -52,26 +54,11 @@ def eval_pope(
     """Yes/no questions: accuracy, precision, recall, F1 and the part of yes."""
     with reported():
         asked = read_pope(questions, images)[:limit]
-        lvlm = load(model)
-        settings = {
-            **_files(questions, images),
-            **_settings(model, lvlm, max_new_tokens, sgrs=sgrs, locore=locore),
-        }
-        journal = Journal(out / "answers.jsonl", settings)
-        with progress("POPE", len(asked)) as done:
-            for question in asked:
-                if question.question_id not in journal.results:
-                    answer = lvlm.generate(
-                        chat(question.image, question.text),
-                        max_new_tokens=max_new_tokens,
-                        sgrs=SGRSConfig() if sgrs else None,
-                        locore=LocoREConfig() if locore else None,
-                        saliency=None,
-                    )
-                    journal.add(question.question_id, {"text": answer.text})
-                done()
-        said = [says_yes(journal.results[question.question_id]["text"]) for question in asked]
-        result = pope(zip([question.truth for question in asked], said, strict=True))
+        runner = _Runner("POPE", model, max_new_tokens, _guard(sgrs=sgrs, locore=locore))
+        settings, texts = runner.answers(
+            [(one.question_id, one.image, one.text) for one in asked], _files(questions, images), out
+        )
+        result = pope((one.truth, says_yes(text)) for one, text in zip(asked, texts, strict=True))
         _finish(result, settings, out, json_out=json_out)
 
 
@@ -99,29 +86,13 @@ def eval_chair(
     with reported():
         pictures = read_instances(annotations, images)[:limit]
         vocabulary = ObjectVocabulary.coco(synonyms)
-        lvlm = load(model)
-        settings = {
-            **_files(annotations, images),
-            "prompt": prompt,
-            **_settings(model, lvlm, max_new_tokens, sgrs=sgrs, locore=locore),
-        }
-        journal = Journal(out / "answers.jsonl", settings)
-        with progress("CHAIR", len(pictures)) as done:
-            for picture in pictures:
-                if picture.image_id not in journal.results:
-                    answer = lvlm.generate(
-                        chat(picture.image, prompt),
-                        max_new_tokens=max_new_tokens,
-                        sgrs=SGRSConfig() if sgrs else None,
-                        locore=LocoREConfig() if locore else None,
-                        saliency=None,
-                    )
-                    journal.add(picture.image_id, {"text": answer.text})
-                done()
-        captions = [journal.results[picture.image_id]["text"] for picture in pictures]
-        scores = [
-            score_caption(text, picture.shown, vocabulary) for text, picture in zip(captions, pictures, strict=True)
-        ]
+        runner = _Runner("CHAIR", model, max_new_tokens, _guard(sgrs=sgrs, locore=locore))
+        settings, texts = runner.answers(
+            [(one.image_id, one.image, prompt) for one in pictures],
+            {**_files(annotations, images), "prompt": prompt},
+            out,
+        )
+        scores = [score_caption(text, one.shown, vocabulary) for text, one in zip(texts, pictures, strict=True)]
         _finish({**chair(scores), "captions": len(scores)}, settings, out, json_out=json_out)
 
 
@@ -130,15 +101,52 @@ def _files(truth: Path, images: Path) -> dict[str, str]:
     return {"file": truth.name, "file_sha256": digest, "images": str(images.resolve())}
 
 
-def _settings(model: str, lvlm: LVLM, max_new_tokens: int, *, sgrs: bool, locore: bool) -> dict[str, Any]:
-    return {
-        "model": model,
-        "weights": weights_of(model, lvlm),
-        "dtype": str(lvlm.model.dtype),
-        "max_new_tokens": max_new_tokens,
-        "sgrs": SGRSConfig().model_dump(mode="json") if sgrs else None,
-        "locore": LocoREConfig().model_dump(mode="json") if locore else None,
-    }
+def _guard(*, sgrs: bool, locore: bool) -> Guard:
+    return SGRSConfig() if sgrs else None, LocoREConfig() if locore else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Runner:
+    label: str
+    model: str
+    max_new_tokens: int
+    guard: Guard
+
+    def answers(
+        self, asked: Sequence[tuple[str, Path, str]], files: Mapping[str, Any], out: Path
+    ) -> tuple[dict[str, Any], list[str]]:
+        """Ask what the journal in ``out`` does not hold yet; the run's settings, and every answer in order.
+
+        Args:
+            asked: key, picture and question of each.
+            files: the settings that name the input.
+            out: the run's folder.
+        """
+        lvlm = load(self.model)
+        sgrs, locore = self.guard
+        settings = {
+            **files,
+            "model": self.model,
+            "weights": weights_of(self.model, lvlm),
+            "dtype": str(lvlm.model.dtype),
+            "max_new_tokens": self.max_new_tokens,
+            "sgrs": sgrs.model_dump(mode="json") if sgrs is not None else None,
+            "locore": locore.model_dump(mode="json") if locore is not None else None,
+        }
+        journal = Journal(out / "answers.jsonl", settings)
+        with progress(self.label, len(asked)) as done:
+            for key, image, question in asked:
+                if key not in journal.results:
+                    answer = lvlm.generate(
+                        chat(image, question),
+                        max_new_tokens=self.max_new_tokens,
+                        sgrs=sgrs,
+                        locore=locore,
+                        saliency=None,
+                    )
+                    journal.add(key, {"text": answer.text})
+                done()
+        return settings, [journal.results[key]["text"] for key, _, _ in asked]
 
 
 def _finish(result: Mapping[str, float], settings: Mapping[str, Any], out: Path, *, json_out: bool) -> None:

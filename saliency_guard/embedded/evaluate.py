@@ -9,31 +9,62 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Sequence
-from itertools import islice
+from collections.abc import Iterable, Sequence
 
 from saliency_guard.evaluation.chair import chair, score_caption
 from saliency_guard.evaluation.mentions import ObjectVocabulary
 from saliency_guard.evaluation.mitigation import world_pope
-from saliency_guard.evaluation.world import SPLITS, WorldPicture, chat, pictures, write_answers
+from saliency_guard.evaluation.world import SPLITS, WorldPicture, batches, pictures, write_answers
 from saliency_guard.lvlm import EMBEDDED, LVLM
-from saliency_guard.scenes.language import DESCRIBE
+from saliency_guard.messages import chat
+from saliency_guard.scenes.language import DESCRIBE, Exchange, how_many, where
 
 _BATCH = 64
+_SENTENCE = 48
 
 
 def captions(lvlm: LVLM, shown: Sequence[WorldPicture], *, max_new_tokens: int = 96) -> dict[str, float]:
     """CHAIR, recall and length of greedy captions."""
     vocabulary = ObjectVocabulary.world()
-    left = iter(shown)
     scores = []
-    while batch := list(islice(left, _BATCH)):
+    for batch in batches(shown, _BATCH):
         written = write_answers(
             lvlm, [one.image for one in batch], [DESCRIBE] * len(batch), max_new_tokens=max_new_tokens
         )
         texts = [lvlm.tokenizer.decode(ids, skip_special_tokens=True) for ids in written]
         scores += [score_caption(text, one.scene.counts, vocabulary) for text, one in zip(texts, batch, strict=True)]
     return chair(scores)
+
+
+def exact_answers(lvlm: LVLM, asked: Sequence[tuple[WorldPicture, Exchange]]) -> float:
+    """Part of questions whose greedy answer is the true one, word for word."""
+    right = 0
+    for batch in batches(asked, _BATCH):
+        written = write_answers(
+            lvlm,
+            [picture.image for picture, _ in batch],
+            [exchange.question for _, exchange in batch],
+            max_new_tokens=_SENTENCE,
+        )
+        said = [lvlm.tokenizer.decode(ids, skip_special_tokens=True) for ids in written]
+        right += sum(text == exchange.answer for text, (_, exchange) in zip(said, batch, strict=True))
+    return right / len(asked) if asked else float("nan")
+
+
+def counts(lvlm: LVLM, shown: Sequence[WorldPicture]) -> float:
+    """Part of questions for a number that are answered right: one question a picture, for something it shows."""
+    return exact_answers(lvlm, [(one, how_many(one.scene, _asked_for(one.scene.counts))) for one in shown])
+
+
+def places(lvlm: LVLM, shown: Sequence[WorldPicture]) -> float:
+    """Part of questions for a place (one of nine) that are answered right, where a picture has one thing of a kind."""
+    singles = [(one, [name for name, count in one.scene.counts.items() if count == 1]) for one in shown]
+    return exact_answers(lvlm, [(one, where(one.scene, _asked_for(names))) for one, names in singles if names])
+
+
+def _asked_for(names: Iterable[str]) -> str:
+    """One of a scene's classes, whatever its place and size."""
+    return min(names)
 
 
 def speed(lvlm: LVLM, shown: Sequence[WorldPicture]) -> float:
@@ -67,6 +98,8 @@ def main() -> None:
         "pictures": len(shown),
         "pope": world_pope(lvlm, shown),
         "captions": captions(lvlm, shown),
+        "counts": counts(lvlm, shown),
+        "places": places(lvlm, shown),
     }
     print(json.dumps(result, indent=2))
 

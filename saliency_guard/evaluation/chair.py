@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from saliency_guard.evaluation.mentions import ObjectVocabulary
+from saliency_guard.evaluation.statistics import ratio
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,16 @@ class CaptionScore:
     shown: int
     words: int
 
+    @property
+    def captions(self) -> int:
+        """One, for sums over captions."""
+        return 1
+
+    @property
+    def hallucinating(self) -> int:
+        """One where anything is hallucinated."""
+        return int(self.hallucinated > 0)
+
 
 def score_caption(text: str, shown: Collection[str], vocabulary: ObjectVocabulary) -> CaptionScore:
     """Compare a caption with the classes its picture shows."""
@@ -45,18 +57,22 @@ def score_caption(text: str, shown: Collection[str], vocabulary: ObjectVocabular
     )
 
 
+RATIOS: MappingProxyType[str, tuple[str, str]] = MappingProxyType(
+    {
+        "chair_s": ("hallucinating", "captions"),
+        "chair_i": ("hallucinated", "mentioned"),
+        "recall": ("found", "shown"),
+        "words": ("words", "captions"),
+    }
+)
+"""Metric -> the counts of `CaptionScore` whose sums it divides."""
+
+
 def chair(scores: Iterable[CaptionScore]) -> dict[str, float]:
     """CHAIR_S, CHAIR_I, object recall and mean length over captions; each is NaN where nothing counts."""
     known = list(scores)
-    mentioned = sum(score.mentioned for score in known)
-    shown = sum(score.shown for score in known)
-    return {
-        "chair_s": _ratio(sum(score.hallucinated > 0 for score in known), len(known)),
-        "chair_i": _ratio(sum(score.hallucinated for score in known), mentioned),
-        "recall": _ratio(sum(score.found for score in known), shown),
-        "words": _ratio(sum(score.words for score in known), len(known)),
-    }
 
+    def total(count: str) -> int:
+        return sum(getattr(score, count) for score in known)
 
-def _ratio(part: float, whole: float) -> float:
-    return part / whole if whole else float("nan")
+    return {name: ratio(total(part), total(whole)) for name, (part, whole) in RATIOS.items()}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,15 @@ import numpy.typing as npt
 from saliency_guard import text as text_module
 from saliency_guard.evaluation.mentions import ObjectVocabulary, first_token
 from saliency_guard.evaluation.statistics import Floats
-from saliency_guard.evaluation.world import WorldPicture, chat, write_answers
+from saliency_guard.evaluation.world import WorldPicture, batches, write_answers
 from saliency_guard.lvlm import LVLM
+from saliency_guard.messages import chat
 from saliency_guard.scenes.language import DESCRIBE
 from saliency_guard.signals import SIGNALS, compute
 from saliency_guard.trace import trace_answer
 
 MODES = ("greedy", "sampled")
 BATCH = 48
-PRIOR_COLUMNS = ("token position", "earlier mentions of the class", "earlier mentions")
 SCALARS = tuple(SIGNALS)
 
 
@@ -34,7 +33,7 @@ class MentionTable:
         picture: ``[n]`` seed of the scene.
         sampled: ``[n]`` whether the caption was sampled (else greedy).
         hallucinated: ``[n]`` whether the scene shows no such thing.
-        priors: ``[n, 3]`` `PRIOR_COLUMNS`: the floor of "position only".
+        priors: ``[n, 3]`` token position, earlier mentions of the class, earlier mentions: "position only".
         signals: ``[n, len(SCALARS)]`` NaN where a signal says nothing.
         saliency: ``[n, L * H * 3]`` attention x gradient per layer, head and source.
         signed: ``[n, L * H * 3]`` the same with its sign: above 0 where looking there speaks for the token.
@@ -107,8 +106,7 @@ def collect(
 def _captions(
     lvlm: LVLM, pictures: Iterable[WorldPicture], max_new_tokens: int, temperature: float
 ) -> Iterator[_Caption]:
-    left = iter(pictures)
-    while batch := list(islice(left, BATCH)):
+    for batch in batches(pictures, BATCH):
         for sampled in (False, True):
             written = write_answers(
                 lvlm,

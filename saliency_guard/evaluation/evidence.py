@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from saliency_guard.errors import InputError
+from saliency_guard.evaluation.files import read_text, replace_file
 from saliency_guard.evaluation.mitigation import AnswersResult, GuardResult
 from saliency_guard.evaluation.ranking import ModeResult, SplitResult
 from saliency_guard.evaluation.statistics import Interval
@@ -19,20 +20,18 @@ def replace_section(page: Path, name: str, text: str) -> None:
     Raises:
         InputError: if the page has no such section.
     """
-    head, tail = _parts(page, name)
-    partial = page.with_suffix(".part")
-    partial.write_text(f"{head}\n\n{text.strip()}\n\n{tail}", encoding="utf-8")
-    partial.replace(page)
+    head, tail = around_section(page, name)
+    replace_file(page, f"{head}\n\n{text.strip()}\n\n{tail}".encode())
 
 
-def _parts(page: Path, name: str) -> tuple[str, str]:
-    """What stands before and after a section's text, its two marks included."""
+def around_section(page: Path, name: str) -> tuple[str, str]:
+    """What stands before and after a section's text, its two marks included.
+
+    Raises:
+        InputError: if the page cannot be read, or has no such section.
+    """
     begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
-    try:
-        whole = page.read_text(encoding="utf-8")
-    except OSError as error:
-        msg = f"cannot read {page}: {error}"
-        raise InputError(msg) from error
+    whole = read_text(page)
     head, found_begin, rest = whole.partition(begin)
     _, found_end, tail = rest.partition(end)
     if not found_begin or not found_end:
@@ -45,15 +44,6 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table; the first column is text, the others numbers."""
     ruler = ["---", *["---:"] * (len(header) - 1)]
     return "\n".join("| " + " | ".join(row) + " |" for row in (header, ruler, *rows))
-
-
-def check_section(page: Path, name: str) -> None:
-    """Raise what `replace_section` would.
-
-    Raises:
-        InputError: if the page cannot be read, or has no such section.
-    """
-    _parts(page, name)
 
 
 def detection_section(results: Sequence[SplitResult], command: str, *, model: str, samples: int) -> str:

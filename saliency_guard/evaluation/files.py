@@ -1,4 +1,4 @@
-"""The standard files: POPE's questions (JSONL) and COCO's instances (JSON)."""
+"""Files read and written: POPE's questions (JSONL), COCO's instances (JSON), and results."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def read_pope(questions: Path, images: Path) -> list[PopeQuestion]:
         ImageError: if a picture is not in ``images``.
     """
     found: list[PopeQuestion] = []
-    for number, line in enumerate(_text(questions).split("\n"), start=1):
+    for number, line in enumerate(read_text(questions).split("\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -67,7 +67,7 @@ def read_instances(annotations: Path, images: Path) -> list[CocoImage]:
         ImageError: if a picture is not in ``images``.
     """
     try:
-        whole: dict[str, Any] = json.loads(_text(annotations))
+        whole: dict[str, Any] = json.loads(read_text(annotations))
         names = {row["id"]: str(row["name"]) for row in whole["categories"]}
         shown: dict[Any, set[str]] = {row["id"]: set() for row in whole["images"]}
         for row in whole["annotations"]:
@@ -85,12 +85,24 @@ def read_instances(annotations: Path, images: Path) -> list[CocoImage]:
     return found
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        InputError: if it cannot be read.
+    """
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         msg = f"cannot read {path}: {error}"
         raise InputError(msg) from error
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    partial = path.with_suffix(".part")
+    partial.write_bytes(content)
+    partial.replace(path)
 
 
 def _check_images(paths: list[Path]) -> None:

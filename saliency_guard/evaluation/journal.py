@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from saliency_guard.errors import InputError
+from saliency_guard.evaluation.files import replace_file
 
 
 class Journal:
@@ -49,9 +50,7 @@ class Journal:
             )
             raise InputError(msg)
         if whole != written:
-            partial = self._path.with_suffix(".part")
-            partial.write_bytes(whole)
-            partial.replace(self._path)
+            replace_file(self._path, whole)
 
     def add(self, key: str, result: Mapping[str, Any]) -> None:
         """Append one result; it is on disk when this returns."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from saliency_guard.errors import InputError
+from saliency_guard.evaluation.files import read_text
 from saliency_guard.scenes.vocabulary import CLASSES, NEVER_DRAWN, plural
 
 # What COCO counts as a person, and other everyday names of its classes; a file of synonyms replaces them.
@@ -84,11 +85,7 @@ class ObjectVocabulary:
         """
         if synonyms is None:
             return cls(_forms([*CLASSES, *NEVER_DRAWN], _EVERYDAY))
-        try:
-            lines = synonyms.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            msg = f"cannot read the synonyms in {synonyms}: {error}"
-            raise InputError(msg) from error
+        lines = read_text(synonyms).splitlines()
         rows = [[word.strip() for word in line.split(",") if word.strip()] for line in lines]
         return cls(_forms([row[0] for row in rows if row], {row[0]: tuple(row[1:]) for row in rows if row}))
 

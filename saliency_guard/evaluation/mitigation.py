@@ -5,19 +5,19 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from types import MappingProxyType
 from typing import get_args
 
 import numpy as np
 
-from saliency_guard.evaluation.chair import CaptionScore, score_caption
+from saliency_guard.evaluation import chair
 from saliency_guard.evaluation.mentions import ObjectVocabulary
 from saliency_guard.evaluation.pope import pope, says_yes
 from saliency_guard.evaluation.statistics import Floats, Interval, paired_difference
-from saliency_guard.evaluation.world import WorldPicture, chat, write_answers
+from saliency_guard.evaluation.world import WorldPicture, batches, write_answers
 from saliency_guard.locore import LocoREConfig
 from saliency_guard.lvlm import LVLM
+from saliency_guard.messages import chat
 from saliency_guard.scenes import language
 from saliency_guard.sgrs import SGRSConfig
 
@@ -37,15 +37,20 @@ BETAS = (0.05, 0.15, 0.5, 1.0)
 _BATCH = 64
 _ANSWER_LENGTH = 4  # The decision and a little more: "There is no dog" counts, too.
 
+_REJECTIONS, _TOKENS = "rejections", "tokens"
+_COLUMNS = (*dict.fromkeys(count for counts in chair.RATIOS.values() for count in counts), _REJECTIONS, _TOKENS)
+
+
+def _metric(part: str, whole: str, scale: float = 1.0) -> Callable[[Floats], Floats]:
+    """A ratio of two of `_COLUMNS`, from their sums ``[B, columns]`` to ``[B]``."""
+    above, below = _COLUMNS.index(part), _COLUMNS.index(whole)
+    return lambda sums: scale * sums[:, above] / sums[:, below]
+
+
 _METRICS: MappingProxyType[str, Callable[[Floats], Floats]] = MappingProxyType(
     {
-        # Columns: mentioned, hallucinated, found, shown, words, captions, captions with a hallucination,
-        # rejections, tokens.
-        "chair_s": lambda sums: sums[:, 6] / sums[:, 5],
-        "chair_i": lambda sums: sums[:, 1] / sums[:, 0],
-        "recall": lambda sums: sums[:, 2] / sums[:, 3],
-        "words": lambda sums: sums[:, 4] / sums[:, 5],
-        "rejections_per_100_tokens": lambda sums: 100 * sums[:, 7] / sums[:, 8],
+        **{name: _metric(*counts) for name, counts in chair.RATIOS.items()},
+        "rejections_per_100_tokens": _metric(_REJECTIONS, _TOKENS, 100.0),
     }
 )
 
@@ -76,7 +81,7 @@ def caption_counts(
     max_new_tokens: int,
     on_caption: Callable[[], None],
 ) -> Floats:
-    """``[pictures, 9]`` counts; see `compare`."""
+    """``[pictures, columns]`` counts, `_COLUMNS` of each caption; see `compare`."""
     vocabulary = ObjectVocabulary.world()
     sgrs, locore = guard
     rows: list[list[float]] = []
@@ -90,21 +95,12 @@ def caption_counts(
             locore=locore,
             saliency=None,
         )
-        score: CaptionScore = score_caption(answer.text, picture.scene.counts, vocabulary)
-        rejected = sum(len(token.rejected) for token in answer.tokens)
-        rows.append(
-            [
-                score.mentioned,
-                score.hallucinated,
-                score.found,
-                score.shown,
-                score.words,
-                1,
-                score.hallucinated > 0,
-                rejected,
-                len(answer.tokens),
-            ]
-        )
+        score = chair.score_caption(answer.text, picture.scene.counts, vocabulary)
+        counts = {
+            _REJECTIONS: sum(len(token.rejected) for token in answer.tokens),
+            _TOKENS: len(answer.tokens),
+        }
+        rows.append([counts[name] if name in counts else getattr(score, name) for name in _COLUMNS])
         on_caption()
     return np.array(rows, dtype=np.float64)
 
@@ -240,8 +236,7 @@ def world_pope(lvlm: LVLM, pictures: Sequence[WorldPicture]) -> dict[str, dict[s
     for kind in get_args(language.Negatives):
         questions = world_questions(pictures, kind)
         said: list[str] = []
-        left = iter(questions)
-        while batch := list(islice(left, _BATCH)):
+        for batch in batches(questions, _BATCH):
             written = write_answers(
                 lvlm,
                 [one.picture.image for one in batch],

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from saliency_guard.evaluation.statistics import ratio
+
 _NEGATIONS = frozenset({"No", "no", "not"})
 
 
@@ -28,16 +30,12 @@ def pope(answers: Iterable[tuple[bool, bool]]) -> dict[str, float]:
     hits = sum(truth and said for truth, said in pairs)
     said_yes = sum(said for _, said in pairs)
     true_yes = sum(truth for truth, _ in pairs)
-    precision, recall = _ratio(hits, said_yes), _ratio(hits, true_yes)
+    precision, recall = ratio(hits, said_yes), ratio(hits, true_yes)
     return {
-        "accuracy": _ratio(sum(truth == said for truth, said in pairs), len(pairs)),
+        "accuracy": ratio(sum(truth == said for truth, said in pairs), len(pairs)),
         "precision": precision,
         "recall": recall,
-        "f1": _ratio(2 * hits, said_yes + true_yes),
-        "yes": _ratio(said_yes, len(pairs)),
+        "f1": ratio(2 * hits, said_yes + true_yes),
+        "yes": ratio(said_yes, len(pairs)),
         "questions": len(pairs),
     }
-
-
-def _ratio(part: float, whole: float) -> float:
-    return part / whole if whole else float("nan")

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.util import find_spec
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from saliency_guard.errors import MissingExtraError
+from saliency_guard.errors import require_extra
 from saliency_guard.evaluation.detection import SCALARS, MentionTable
 from saliency_guard.evaluation.statistics import Floats
 
 _FLOOR = 1e-3
 _FOLDS = 4
 _STRENGTHS = (0.003, 0.01, 0.03, 0.1, 1.0)
-_SCIKIT_LEARN = "scikit-learn"
 
 
 def _signals(*names: str) -> Callable[[MentionTable], Floats]:
@@ -72,13 +70,8 @@ def features(table: MentionTable, groups: tuple[str, ...]) -> Floats:
 
 
 def require_scikit_learn() -> None:
-    """Say now rather than later that it is missing.
-
-    Raises:
-        MissingExtraError: if it is.
-    """
-    if find_spec("sklearn") is None:
-        raise MissingExtraError(_SCIKIT_LEARN, "bench")
+    """Raise `MissingExtraError` now rather than later if scikit-learn is missing."""
+    require_extra("sklearn", "scikit-learn", "bench")
 
 
 def fit(table: MentionTable, groups: tuple[str, ...]) -> Any:

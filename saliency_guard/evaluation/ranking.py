@@ -7,7 +7,7 @@ whatever told the two apart would pass for a detector.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -123,15 +123,17 @@ def _enough(half: MentionTable) -> bool:
 def _ranks(fitting: MentionTable, testing: MentionTable, source: MentionTable | None, samples: int) -> tuple[Rank, ...]:
     ranker = _Ranker(fitting, testing, samples)
     everything = probe.COMBINATIONS[ALL]
+    scores = {name: ranker.scores(groups) for name, groups in probe.COMBINATIONS.items()}
     ranks = [ranker.single(name) for name in SCALARS]
-    ranks += [ranker.combined(name, "combination", groups) for name, groups in probe.COMBINATIONS.items()]
-    ranks += [
-        ranker.combined(group, "without", tuple(one for one in everything if one != group)) for group in everything
-    ]
+    ranks += [ranker.rank(name, "combination", found) for name, found in scores.items()]
+    for group in everything:
+        rest = ranker.scores(tuple(one for one in everything if one != group))
+        ranks.append(ranker.rank(group, "without", rest, whole=scores[ALL]))
     if source is not None:
         elsewhere, _ = probe.halves(source)
         if _enough(elsewhere):
-            ranks.append(_Ranker(elsewhere, testing, samples).combined(ALL, "transferred", everything))
+            transferred = _Ranker(elsewhere, testing, samples).scores(everything)
+            ranks.append(ranker.rank(ALL, "transferred", transferred))
     return tuple(ranks)
 
 
@@ -174,12 +176,11 @@ def _mean_of(values: Floats) -> Callable[[Floats], Floats]:
     return mean
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Ranker:
     fitting: MentionTable
     testing: MentionTable
     samples: int
-    _everything: Floats | None = field(default=None)
 
     def single(self, name: str) -> Rank:
         """A signal as it is, in the direction that the fitting half shows."""
@@ -188,35 +189,41 @@ class _Ranker:
         known = np.isfinite(seen)
         up = not known.any() or float(auroc(seen[known], self.fitting.hallucinated[known])[0]) >= _CHANCE
         scores = self.testing.signals[:, column]
-        return self._rank(name, "signal", scores if up else -scores, "hallucinated" if up else "true")
+        return self.rank(name, "signal", scores if up else -scores, high_means="hallucinated" if up else "true")
 
-    def combined(self, name: str, kind: str, groups: tuple[str, ...]) -> Rank:
-        """A logistic model over groups of features."""
-        scores = probe.predict(probe.fit(self.fitting, groups), self.testing, groups)
-        if (name, kind) == (ALL, "combination"):
-            self._everything = scores
-        return self._rank(name, kind, scores, "hallucinated")
+    def scores(self, groups: tuple[str, ...]) -> Floats:
+        """A logistic model over groups of features: its log-odds on the testing half."""
+        return probe.predict(probe.fit(self.fitting, groups), self.testing, groups)
 
-    def _rank(self, name: str, kind: str, scores: Floats, high_means: str) -> Rank:
-        """Scores are larger for hallucinated; a mention of which a signal says nothing is left out."""
+    def rank(
+        self, name: str, kind: str, scores: Floats, *, high_means: str = "hallucinated", whole: Floats | None = None
+    ) -> Rank:
+        """One row. A mention of which a signal says nothing is left out.
+
+        Args:
+            name: of the row.
+            kind: of the row.
+            scores: ``[tested]``, larger for hallucinated.
+            high_means: which way the signal itself points.
+            whole: scores of what this is an ablation of.
+        """
         known = np.isfinite(scores)
         testing, scores = self.testing.where(known), scores[known]
         edges = np.quantile(self.testing.priors[:, 0], np.linspace(0, 1, _BINS + 1)[1:-1])
         bins = np.searchsorted(edges, testing.priors[:, 0], side="right")
-        wrong, everything = testing.hallucinated, self._everything
-        lost = None
-        if kind == "without" and everything is not None:
-            lost = interval(
-                lambda weights: auroc(everything, wrong, weights) - auroc(scores, wrong, weights),
-                testing.picture,
-                count=self.samples,
-            )
+        wrong = testing.hallucinated
+
+        def measured(statistic: Callable[[Floats], Floats]) -> Interval:
+            return interval(statistic, testing.picture, count=self.samples)
+
         return Rank(
             name,
             kind,
             high_means,
-            interval(lambda weights: auroc(scores, wrong, weights), testing.picture, count=self.samples),
-            interval(lambda weights: aupr(scores, wrong, weights), testing.picture, count=self.samples),
-            interval(lambda weights: binned_auroc(scores, wrong, bins, weights), testing.picture, count=self.samples),
-            lost,
+            measured(lambda weights: auroc(scores, wrong, weights)),
+            measured(lambda weights: aupr(scores, wrong, weights)),
+            measured(lambda weights: binned_auroc(scores, wrong, bins, weights)),
+            None
+            if whole is None
+            else measured(lambda weights: auroc(whole[known], wrong, weights) - auroc(scores, wrong, weights)),
         )

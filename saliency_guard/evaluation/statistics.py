@@ -30,6 +30,11 @@ class Interval:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
+def ratio(part: float, whole: float) -> float:
+    """A part of a whole; NaN where there is no whole."""
+    return part / whole if whole else float("nan")
+
+
 def auroc(scores: Floats, positive: npt.NDArray[np.bool_], weights: Floats | None = None) -> Floats:
     """Area under the ROC curve, ties counted half.
 
@@ -120,12 +125,12 @@ def binned_auroc(
 
 
 def paired_difference(
-    ratio: Callable[[Floats], Floats], before: Floats, after: Floats, *, count: int = 2000, seed: int = 0
+    metric: Callable[[Floats], Floats], before: Floats, after: Floats, *, count: int = 2000, seed: int = 0
 ) -> Interval:
     """A ratio after minus before, with an interval over resampled pictures; both sides see the same ones.
 
     Args:
-        ratio: from summed counts ``[B, k]`` to ``[B]``.
+        metric: a ratio, from summed counts ``[B, k]`` to ``[B]``.
         before: ``[pictures, k]`` counts.
         after: ``[pictures, k]`` counts of the same pictures.
         count: resamples.
@@ -135,7 +140,7 @@ def paired_difference(
     rng = np.random.default_rng(seed)
     drawn = rng.multinomial(pictures, np.full(pictures, 1 / pictures), size=count).astype(np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
-        spread = ratio(drawn @ after) - ratio(drawn @ before)
-        value = ratio(after.sum(0, keepdims=True)) - ratio(before.sum(0, keepdims=True))
+        spread = metric(drawn @ after) - metric(drawn @ before)
+        value = metric(after.sum(0, keepdims=True)) - metric(before.sum(0, keepdims=True))
     low, high = np.nanpercentile(spread, [2.5, 97.5])
     return Interval(float(value[0]), float(low), float(high))

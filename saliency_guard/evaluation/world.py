@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from PIL import Image
 
 from saliency_guard.errors import ConfigError
 from saliency_guard.lvlm import LVLM
+from saliency_guard.messages import chat
 from saliency_guard.scenes import openmoji, tuxpaint
 from saliency_guard.scenes.scene import Scene, render, sample_scene
 from saliency_guard.scenes.sprites import STYLES
@@ -23,6 +25,8 @@ FIRST_SEEDS: MappingProxyType[str, int] = MappingProxyType(
 and what is tried out or tested while the package is written has scenes of its own."""
 
 PICTURE_SIZE = 224
+
+Item = TypeVar("Item")
 
 SPLITS: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -62,9 +66,11 @@ def pictures(split: str, count: int) -> Iterator[WorldPicture]:
             yield WorldPicture(scene, render(scene, PICTURE_SIZE).image)
 
 
-def chat(image: Any, question: str) -> list[dict[str, Any]]:
-    """One user message with one image."""
-    return [{"role": "user", "content": [{"type": "image", "image": image}, {"type": "text", "text": question}]}]
+def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """The items in lists of ``size``, the last one shorter."""
+    left = iter(items)
+    while batch := list(islice(left, size)):
+        yield batch
 
 
 def write_answers(

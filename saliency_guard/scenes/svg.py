@@ -6,9 +6,7 @@ import io
 
 from PIL import Image
 
-from saliency_guard.errors import MissingExtraError
-
-_RENDERER = "resvg_py"
+from saliency_guard.errors import require_extra
 
 
 def svg_picture(svg: str, size: int, *, extra: str) -> Image.Image:
@@ -22,9 +20,8 @@ def svg_picture(svg: str, size: int, *, extra: str) -> Image.Image:
     Raises:
         MissingExtraError: if resvg_py is not installed.
     """
-    try:
-        import resvg_py
-    except ImportError as error:
-        raise MissingExtraError(_RENDERER, extra) from error
+    require_extra("resvg_py", "resvg_py", extra)
+    import resvg_py
+
     drawn = resvg_py.svg_to_bytes(svg_string=svg, width=size, height=size)
     return Image.open(io.BytesIO(bytes(drawn))).convert("RGBA")

@@ -12,6 +12,5 @@ from saliency_guard.trace import AnswerTrace
 
 def image_share(trace: AnswerTrace) -> Tensor:
     """``[N]`` share in 0..1, all pictures together."""
-    visual = {span.source for span in trace.layout.spans if span.is_visual}
-    shares = [values for name, values in trace.scores.shares.items() if name in visual]
+    shares = [trace.scores.shares[name] for name in trace.layout.visual_sources]
     return sum(shares, trace.scores.logprobs.new_zeros(len(trace.tokens)))

@@ -4,12 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+from command_line import run
 from PIL import Image
-from typer.testing import CliRunner
 
-from saliency_guard.commands import app
-
-RUNNER = CliRunner()
 QUESTION = "Describe the image in detail."
 
 
@@ -18,12 +15,6 @@ def file(tmp_path_factory: pytest.TempPathFactory, picture: Image.Image) -> str:
     path = tmp_path_factory.mktemp("pictures") / "picture.png"
     picture.save(path)
     return str(path)
-
-
-def run(*arguments: str, code: int = 0) -> str:
-    result = RUNNER.invoke(app, list(arguments), catch_exceptions=False, env={"COLUMNS": "120"})
-    assert result.exit_code == code, result.output
-    return result.output
 
 
 def test_ask_shows_answer_shares_and_rejections(file: str) -> None:

@@ -6,19 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from command_line import run
 
-from saliency_guard.commands import app
 from saliency_guard.evaluation.world import pictures
 from saliency_guard.scenes.language import presence
-
-RUNNER = CliRunner()
-
-
-def run(*arguments: str, code: int = 0) -> str:
-    result = RUNNER.invoke(app, list(arguments), catch_exceptions=False, env={"COLUMNS": "120"})
-    assert result.exit_code == code, result.output
-    return result.output
 
 
 def parsed(output: str) -> dict:

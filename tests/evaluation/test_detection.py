@@ -14,7 +14,8 @@ from saliency_guard.evaluation.detection import SCALARS, MentionTable, collect
 from saliency_guard.evaluation.evidence import detection_section
 from saliency_guard.evaluation.mentions import ObjectVocabulary
 from saliency_guard.evaluation.ranking import quartile_rates, rank
-from saliency_guard.evaluation.world import chat, pictures, write_answers
+from saliency_guard.evaluation.world import pictures, write_answers
+from saliency_guard.messages import chat
 from saliency_guard.scenes.language import DESCRIBE
 
 
