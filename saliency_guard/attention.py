@@ -84,10 +84,12 @@ _CALL: ContextVar[_Call] = ContextVar("saliency_guard_call", default=_Call(None,
 
 
 @contextmanager
-def attending(model: PreTrainedModel, *, tape: Tape | None = None, gains: Gains | None = None) -> Iterator[None]:
+def attending(
+    model: PreTrainedModel, *, tape: Tape | None = None, gains: Gains | None = None, entry: int = 0
+) -> Iterator[None]:
     """Route the decoder's attention through this module for the one forward pass inside.
 
-    The model's configuration is put back whatever happens.
+    The model's configuration is put back whatever happens. Layers below ``entry`` do not run.
 
     Raises:
         UnsupportedModelError: after the pass, if the attention of a layer that the tape or the gains
@@ -114,9 +116,10 @@ def attending(model: PreTrainedModel, *, tape: Tape | None = None, gains: Gains 
             config._attn_implementation_internal = name
         _CALL.reset(token)
     wanted = {*(tape.layers if tape is not None else ()), *(gains.layers if gains is not None else ())}
-    if wanted - call.seen:
+    missing = sorted(layer for layer in wanted - call.seen if layer >= entry)
+    if missing:
         msg = (
-            f"the attention of layers {sorted(wanted - call.seen)} of {type(model).__name__} does not go through "
+            f"the attention of layers {missing} of {type(model).__name__} does not go through "
             "transformers' attention interface, so it can be neither read nor changed: choose other layers "
             "in SaliencyConfig(layers=[...]) and LocoREConfig(layers=[...]), or another model"
         )

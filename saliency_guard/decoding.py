@@ -14,19 +14,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from saliency_guard.engine import Chunk, Session, resolve_layers
+from saliency_guard.engine import Chunk, Session, resolve_layers, undisturbed
 from saliency_guard.errors import ConfigError
 from saliency_guard.saliency import (
     SaliencyConfig,
+    candidate_rows,
     history_start,
-    row_cotangents,
     row_scores,
     row_shares,
     token_logprobs,
     token_rows,
 )
 from saliency_guard.settings import require
-from saliency_guard.sgrs import SGRSConfig, candidates, draw, sample, threshold, uniform
+from saliency_guard.sgrs import UNGUARDED_DRAFT, SGRSConfig, candidates, draft_length, draw, sample, threshold, uniform
 
 LogitsProcessor = Callable[[Tensor, Tensor], Tensor]
 
@@ -65,6 +65,16 @@ class DecodedToken:
     scores: Tensor
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Draft:
+    """A drawn token, the logits it was drawn from (the model's, and as processed), and its rivals under SGRS."""
+
+    token: int
+    logits: Tensor
+    scores: Tensor
+    among: list[int]
+
+
 @dataclass(slots=True, eq=False)
 class Decoder:
     """The rules for continuing one session.
@@ -90,6 +100,7 @@ class Decoder:
     draft_length: int | None = None
     _output: list[int] = field(default_factory=list)
     _history: list[float] = field(default_factory=list)
+    _rejections: int = 0
 
     def __post_init__(self) -> None:
         """Check that the settings go together."""
@@ -109,27 +120,62 @@ class Decoder:
 
         The model is untouched whenever a token is given out, so the iteration may be abandoned.
         """
-        session, saliency = self.session, self.saliency
-        layers = resolve_layers(saliency.layers, session.depth) if saliency is not None else None
-        if self.draft_length is not None:
-            length = self.draft_length
-        else:
-            length = self.sgrs.draft_length if self.sgrs is not None else SGRSConfig().draft_length
-        if layers is None:
-            length = 1  # Nothing to score: a draft would only be run twice.
+        session = self.session
+        # What a later scoring of the answer would ask for is kept in any case.
+        lowest = resolve_layers((self.saliency or SaliencyConfig()).layers, session.depth)
+        session.keep_states(lowest[0])
+        layers = lowest if self.saliency is not None else None
         pending = session.last_prompt_token
         while len(self._output) < max_new_tokens:
-            base = session.length
-            drafts = self._draft(pending, min(length, max_new_tokens - len(self._output)) - 1)
-            session.crop(base)
-            chunk = session.run([pending, *drafts], layers=layers)
-            accepted = self._accept(chunk, drafts)
-            session.crop(base + len(accepted))
+            with undisturbed(session.model):
+                accepted = self._round(pending, min(self._length(), max_new_tokens - len(self._output)), layers)
             pending = accepted[-1].token_id
-            del chunk
             yield from accepted
             if pending in self.eos:
                 return
+
+    def _length(self) -> int:
+        """How many tokens to draft next; changes the cost, never the tokens."""
+        if self.saliency is None or not self.session.croppable:
+            return 1
+        if self.draft_length is not None:
+            return self.draft_length
+        if self.sgrs is None:
+            return UNGUARDED_DRAFT
+        return draft_length(self.sgrs, self._rejections, len(self._history))
+
+    def _round(self, pending: int, count: int, layers: tuple[int, ...] | None) -> list[DecodedToken]:
+        """Draft up to ``count`` tokens, score them together, and keep those up to the first that changes."""
+        session, base = self.session, self.session.length
+        if count == 1 or layers is None:
+            chunk = session.run([pending], layers=layers)
+            drafts = [self._draft(chunk.logits[-1], [])]
+        else:
+            drafts = self._drafts(pending, count)
+            chunk = session.rescore(base, len(drafts), layers=layers)
+        drawn = torch.tensor([draft.token for draft in drafts])
+        logits = torch.stack([draft.logits for draft in drafts])
+        logprobs = token_logprobs(logits, drawn.to(logits.device)).tolist()
+        saliencies, shares = self._score(chunk, drawn)
+        accepted: list[DecodedToken] = []
+        for row, draft in enumerate(drafts):
+            tau = threshold(self.sgrs, self._history) if self.sgrs is not None else None
+            found = DecodedToken(
+                draft.token, logprobs[row], saliencies[row], tau, shares[row], (), draft.logits, draft.scores
+            )
+            if tau is not None and found.saliency is not None and found.saliency < tau:
+                self._rejections += 1
+                if layers is not None and len(drafts) > 1:
+                    chunk = session.rescore(base + row, 1, layers=layers)
+                found = self._resample(chunk, found, draft.among)
+            accepted.append(found)
+            self._output.append(found.token_id)
+            if found.saliency is not None:
+                self._history.append(found.saliency)
+            if found.token_id != draft.token:
+                break
+        session.crop(base + len(accepted))
+        return accepted
 
     def _number(self, position: int, round_: int) -> float | None:
         return None if self.seed is None else uniform(self.seed, position, round_)
@@ -155,94 +201,85 @@ class Decoder:
             raise ConfigError(_NOTHING_LEFT)
         return draw(scores, among, number), among
 
-    def _draft(self, pending: int, count: int) -> list[int]:
+    def _draft(self, logits: Tensor, ahead: Sequence[int]) -> _Draft:
+        """What is drawn after the output so far and some drafts."""
+        scores = self._processed(ahead, logits)
+        token, among = self._first(scores, len(self._output) + len(ahead))
+        return _Draft(token, logits.detach(), scores, among)
+
+    def _drafts(self, pending: int, count: int) -> list[_Draft]:
         """Up to ``count`` tokens, without gradient and without looking at saliency."""
-        drafts: list[int] = []
+        drafts: list[_Draft] = []
         token = pending
-        while len(drafts) < count:
-            logits = self.session.run([token]).logits[-1]
-            token, _ = self._first(self._processed(drafts, logits), len(self._output) + len(drafts))
-            if token in self.eos:
-                break  # The chunk's last row draws it again.
-            drafts.append(token)
+        while len(drafts) < count and token not in self.eos:
+            drafts.append(self._draft(self.session.run([token]).logits[-1], [draft.token for draft in drafts]))
+            token = drafts[-1].token
         return drafts
 
-    def _accept(self, chunk: Chunk, drafts: list[int]) -> list[DecodedToken]:
-        """Walk a chunk in order, up to the first token that differs from its draft."""
-        start = len(self._output)
-        scores: list[Tensor] = []
-        firsts: list[int] = []
-        amongs: list[list[int]] = []
-        for row in range(chunk.rows):
-            scores.append(self._processed(drafts[:row], chunk.logits[row]))
-            first, among = self._first(scores[row], start + row)
-            firsts.append(first)
-            amongs.append(among)
-            # A chunk's logits may round otherwise than a single step's: the chunk is what counts.
-            if row < len(drafts) and first != drafts[row]:
-                break
-        logits = chunk.logits[: len(firsts)].detach()
-        logprobs = token_logprobs(logits, torch.tensor(firsts, device=logits.device)).tolist()
-        saliencies, shares = self._score(chunk, firsts)
-        accepted: list[DecodedToken] = []
-        for row, token in enumerate(firsts):
-            tau = threshold(self.sgrs, self._history) if self.sgrs is not None else None
-            found = DecodedToken(token, logprobs[row], saliencies[row], tau, shares[row], (), logits[row], scores[row])
-            if tau is not None and found.saliency is not None and found.saliency < tau:
-                found = self._resample(chunk, row, found, amongs[row])
-            accepted.append(found)
-            self._output.append(found.token_id)
-            if found.saliency is not None:
-                self._history.append(found.saliency)
-            if row < len(drafts) and found.token_id != drafts[row]:
-                break
-        return accepted
-
-    def _score(self, chunk: Chunk, tokens: list[int]) -> tuple[list[float | None], list[dict[str, float]]]:
+    def _score(self, chunk: Chunk, tokens: Tensor) -> tuple[list[float | None], list[dict[str, float]]]:
         """Eq. 6 and the shares for one token per row, in one backward pass."""
         if self.saliency is None:
             return [None] * len(tokens), [{} for _ in tokens]
-        cotangent = row_cotangents(chunk.logits, torch.tensor(tokens, device=chunk.logits.device))
-        rows = token_rows(chunk, cotangent, retain_graph=self.sgrs is not None)[: len(tokens)]
+        # A lone row may be asked about other candidates.
+        rows = token_rows(chunk, tokens, retain_graph=self.sgrs is not None and chunk.rows == 1)
         return self._read(rows, chunk.first_query)
 
-    def _read(self, rows: Tensor, first_query: int) -> tuple[list[float | None], list[dict[str, float]]]:
+    def _read(
+        self, rows: Tensor, first_query: int, *, same_query: bool = False
+    ) -> tuple[list[float | None], list[dict[str, float]]]:
+        """Eq. 6 and shares of rows ``[n, T]``, of queries one after the other, or all of one query."""
         layout = self.session.layout
         assert self.saliency is not None  # noqa: S101 - for the type checker; both callers have one
-        scores = row_scores(rows, first_query, history_start(self.saliency, layout), layout).tolist()
+        start = history_start(self.saliency, layout)
+        scores = row_scores(rows, first_query, start, layout, same_query=same_query).tolist()
         parts = {name: values.tolist() for name, values in row_shares(rows, layout).items()}
         known = [None if math.isnan(score) else score for score in scores]
         return known, [
             plain_shares({name: values[row] for name, values in parts.items()}) for row in range(len(scores))
         ]
 
-    def _resample(self, chunk: Chunk, row: int, refused: DecodedToken, among: list[int]) -> DecodedToken:
-        """Algorithm 1 from round 1 on, then its fallback: the candidate with the highest score."""
+    def _resample(self, chunk: Chunk, refused: DecodedToken, among: list[int]) -> DecodedToken:
+        """Algorithm 1 from round 1 on, then its fallback: the candidate with the highest score.
+
+        Args:
+            chunk: one row on tape, the one that predicts this position.
+            refused: what round 0 drew.
+            among: the candidates.
+        """
         assert self.sgrs is not None  # noqa: S101 - only called with SGRS
         position = len(self._output)
-        tried: dict[int, DecodedToken] = {refused.token_id: refused}
+        scored = self._candidates(chunk, refused, among)
+        tried = [refused.token_id]
         for round_ in range(1, self.sgrs.max_resamples):
             left = [token for token in among if token not in tried]
             if not left:
                 break
             token = draw(refused.scores, left, self._number(position, round_))
-            tried[token] = self._candidate(chunk, row, refused, token)
-            if _score_of(tried[token]) >= (refused.threshold or 0.0):
-                return _after(tried[token], [one for key, one in tried.items() if key != token])
-        rejected = list(tried.values())
-        for token in among:
-            if token not in tried:
-                tried[token] = self._candidate(chunk, row, refused, token)
-        best = max((tried[token] for token in among), key=_score_of)
-        return _after(best, [one for one in rejected if one is not best])
+            if _score_of(scored[token]) >= (refused.threshold or 0.0):
+                return _after(scored[token], [scored[one] for one in tried])
+            tried.append(token)
+        best = max((scored[token] for token in among), key=_score_of)
+        return _after(best, [scored[one] for one in tried if one != best.token_id])
 
-    def _candidate(self, chunk: Chunk, row: int, like: DecodedToken, token: int) -> DecodedToken:
-        """S(c) of another candidate at a row that has been scored before."""
-        known = torch.tensor([token], device=chunk.logits.device)
-        rows = token_rows(chunk, row_cotangents(chunk.logits, known, row), retain_graph=True)[row : row + 1]
-        saliencies, shares = self._read(rows, chunk.first_query + row)
-        logprob = float(token_logprobs(like.logits[None], known)[0])
-        return DecodedToken(token, logprob, saliencies[0], like.threshold, shares[0], (), like.logits, like.scores)
+    def _candidates(self, chunk: Chunk, refused: DecodedToken, among: list[int]) -> dict[int, DecodedToken]:
+        """S(c) of all candidates at one position, in one batched vector-Jacobian product."""
+        others = [token for token in among if token != refused.token_id]
+        scored = {refused.token_id: refused}
+        if others:
+            rows = candidate_rows(chunk, others)
+            saliencies, shares = self._read(rows, chunk.first_query, same_query=True)
+            logprobs = token_logprobs(
+                refused.logits.expand(len(others), -1), torch.tensor(others, device=refused.logits.device)
+            ).tolist()
+            for index, token in enumerate(others):
+                scored[token] = replace(
+                    refused,
+                    token_id=token,
+                    logprob=logprobs[index],
+                    saliency=saliencies[index],
+                    shares=shares[index],
+                )
+        return scored
 
 
 def plain_shares(shares: dict[str, float]) -> dict[str, float]:

@@ -10,6 +10,7 @@ import math
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -23,10 +24,13 @@ from saliency_guard.attention import Gains, Tape, attending
 from saliency_guard.errors import ConfigError, InputError, NonFiniteError, UnsupportedModelError
 from saliency_guard.layout import PromptLayout, prompt_layout
 from saliency_guard.locore import LayerChoice, LocoREConfig, gains
+from saliency_guard.resuming import decoder_layers, recording, resuming
 from saliency_guard.settings import require
 
 _LOCKS: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
 _LOCKS_GUARD = threading.Lock()
+_HELD: ContextVar[tuple[nn.Module, ...]] = ContextVar("saliency_guard_held", default=())
+"""The models that are undisturbed already: what that takes is not done again for every pass inside."""
 
 
 def resolve_layers(choice: LayerChoice | None, depth: int) -> tuple[int, ...]:
@@ -57,9 +61,14 @@ def undisturbed(model: PreTrainedModel) -> Iterator[None]:
 
     One thread at a time per model: the configuration of its attention is shared by all.
     """
+    if model in _HELD.get():
+        with torch.no_grad():  # A scored pass ends with gradients on.
+            yield
+        return
     with _LOCKS_GUARD:
         lock = _LOCKS.setdefault(model, threading.RLock())
     with lock, torch.inference_mode(mode=False), torch.no_grad():
+        held = _HELD.set((*_HELD.get(), model))
         training = [module for module in model.modules() if module.training]
         # Models with multimodal rotary positions keep an offset from the last prompt on themselves.
         roped = [(module, module.rope_deltas) for module in _roped(model)]
@@ -68,6 +77,7 @@ def undisturbed(model: PreTrainedModel) -> Iterator[None]:
                 module.training = False
             yield
         finally:
+            _HELD.reset(held)
             for module in training:
                 module.training = True
             for module, deltas in roped:
@@ -122,6 +132,9 @@ class Session:
         self.last_prompt_token = int(self.inputs["input_ids"][0, -1])
         self._cache = DynamicCache()  # Without a config it keeps whole sequences, so that it can be cropped.
         self._rope_delta: Tensor | None = None
+        self._entry: int | None = None
+        self._tokens: list[int] = []
+        self._states: list[Tensor] = []
         self._prefill()
 
     @property
@@ -133,6 +146,17 @@ class Session:
     def prompt_length(self) -> int:
         """Positions of the prompt; the first output token has this position."""
         return self.layout.length
+
+    @property
+    def croppable(self) -> bool:
+        """Whether the cache can forget its newest positions."""
+        return True
+
+    def keep_states(self, layer: int) -> None:
+        """Keep what enters a layer from now on, so that `rescore` with it as the lowest need not run those below."""
+        if layer != self._entry:
+            self._entry = layer
+            self._states.clear()
 
     def _prefill(self) -> None:
         with undisturbed(self.model):
@@ -160,6 +184,41 @@ class Session:
             NonFiniteError: if the logits are NaN or infinite.
             UnsupportedModelError: if a target layer's attention did not come past.
         """
+        known = decoder_layers(self.model)
+        if self._entry is None or known is None:
+            chunk = self._pass(tokens, layers)
+        else:
+            with recording(known[self._entry]) as entered:
+                chunk = self._pass(tokens, layers)
+            if len(self._states) == len(self._tokens):
+                self._states += [one for states in entered for one in states.split(1, dim=1)]
+        self._tokens += tokens
+        return chunk
+
+    def rescore(self, first: int, count: int, *, layers: tuple[int, ...]) -> Chunk:
+        """Run tokens that are in the cache once more, on tape; the cache stays as it is.
+
+        Args:
+            first: position of the first of them, none of the prompt's but its last.
+            count: how many.
+            layers: target layers; where `keep_states` knows what entered the lowest, those below do not run.
+        """
+        start = first - (self.prompt_length - 1)
+        tokens = self._tokens[start : start + count]
+        states = self._states[start : start + count] if self._entry == min(layers) else []
+        known = decoder_layers(self.model)
+        kept = [(layer, layer.keys, layer.values) for layer in self._layers()]
+        try:
+            self._truncate(first)
+            if known is None or len(states) < count:
+                return self._pass(tokens, layers)
+            with resuming(known, min(layers), torch.cat(states, dim=1)):
+                return self._pass(tokens, layers, entry=min(layers))
+        finally:
+            for layer, keys, values in kept:
+                layer.keys, layer.values = keys, values
+
+    def _pass(self, tokens: Sequence[int], layers: tuple[int, ...] | None, *, entry: int = 0) -> Chunk:
         first, count = self.length, len(tokens)
         ids = torch.tensor([list(tokens)], device=self.inputs["input_ids"].device)
         positions = torch.arange(first, first + count, device=ids.device)[None]
@@ -168,7 +227,7 @@ class Session:
         tape = Tape(layers) if layers is not None else None
         gained = _gains(self.model, self._locore, first, count, self.prompt_length)
         try:
-            with undisturbed(self.model), attending(self.model, tape=tape, gains=gained):
+            with undisturbed(self.model), attending(self.model, tape=tape, gains=gained, entry=entry):
                 logits = self._forward({"input_ids": ids, "position_ids": positions}, keep=count)
         except BaseException:
             self._truncate(first)
@@ -184,6 +243,8 @@ class Session:
 
     def crop(self, length: int) -> None:
         """Forget everything from position ``length`` on."""
+        kept = max(length - (self.prompt_length - 1), 0)
+        del self._tokens[kept:], self._states[kept:]
         if length < self.length:
             self._cache.crop(length - self.length)
 

@@ -97,29 +97,20 @@ def cotangents(logits: Tensor, tokens: Tensor) -> Tensor:
     return others.scatter(-1, index, -1.0)
 
 
-def row_cotangents(logits: Tensor, tokens: Tensor, first: int = 0) -> Tensor:
-    """`cotangents` for the rows from ``first`` on that have a token, zero for all others.
-
-    Args:
-        logits: ``[n, V]``.
-        tokens: ``[m]`` what rows ``first`` to ``first + m - 1`` are asked about.
-        first: the first of those rows.
-
-    Returns:
-        ``[n, V]``, in float32 at least.
-    """
+def row_cotangent(logits: Tensor, token: Tensor, row: int) -> Tensor:
+    """`cotangents` of one row that is asked about one token, zero for all others: ``[n, V]``, float32 at least."""
     dtype = torch.promote_types(logits.dtype, torch.float32)
     result = torch.zeros(logits.shape, dtype=dtype, device=logits.device)
-    result[first : first + len(tokens)] = cotangents(logits[first : first + len(tokens)], tokens)
+    result[row] = cotangents(logits[row], token)
     return result
 
 
-def token_rows(chunk: Chunk, cotangent: Tensor, *, retain_graph: bool = False) -> Tensor:
-    """The normalised predictor rows (Eq. 3 to 5, averaged over the target layers) for given cotangents.
+def token_rows(chunk: Chunk, tokens: Tensor, *, retain_graph: bool = False) -> Tensor:
+    """The normalised predictor rows (Eq. 3 to 5, averaged over the target layers) of one token per row.
 
     Args:
         chunk: a chunk with a tape.
-        cotangent: ``[n, V]`` gradient of the losses at the chunk's logits; rows do not mix.
+        tokens: ``[n]`` what each row is asked about; rows do not mix.
         retain_graph: whether more will be asked of this chunk.
 
     Returns:
@@ -129,7 +120,8 @@ def token_rows(chunk: Chunk, cotangent: Tensor, *, retain_graph: bool = False) -
         msg = "this chunk was run without target layers"
         raise ConfigError(msg)
     records = [chunk.tape.records[layer] for layer in chunk.tape.layers]
-    gradients, _ = layer_gradients(chunk.logits, records, cotangent, retain_graph=retain_graph)
+    wanted = cotangents(chunk.logits, tokens.to(chunk.logits.device))
+    gradients, _ = layer_gradients(chunk.logits, records, wanted, retain_graph=retain_graph)
     total = torch.zeros((), dtype=torch.float32)
     for record, gradient in zip(records, gradients, strict=True):
         row = (record.weights * weight_gradient(record, gradient)).abs().mean(dim=1)[0]
@@ -137,10 +129,37 @@ def token_rows(chunk: Chunk, cotangent: Tensor, *, retain_graph: bool = False) -
     return total / len(records)
 
 
+def candidate_rows(chunk: Chunk, tokens: Sequence[int]) -> Tensor:
+    """The normalised predictor rows of several candidates for what follows a chunk of one token.
+
+    They share the forward pass, and one batched vector-Jacobian product gives all their gradients.
+
+    Args:
+        chunk: one row, with a tape.
+        tokens: ``K`` candidates.
+
+    Returns:
+        ``[K, T]``.
+    """
+    assert chunk.tape is not None and chunk.rows == 1  # noqa: S101, PT018 - what the one caller makes
+    known = torch.tensor(tokens, device=chunk.logits.device)
+    cotangent = cotangents(chunk.logits.expand(len(tokens), -1), known)[:, None]
+    records = [chunk.tape.records[layer] for layer in chunk.tape.layers]
+    gradients, _ = layer_gradients(chunk.logits, records, cotangent, retain_graph=True, batched=True)
+    total = torch.zeros((), dtype=torch.float32)
+    for record, gradient in zip(records, gradients, strict=True):
+        # Candidates take the place of query rows: [K, 1, 1, H, D] -> [1, K, H, D].
+        rows = (record.weights * weight_gradient(record, gradient[:, 0, 0][None])).abs().mean(dim=1)[0]
+        total = total + row_unit(rows).to(chunk.logits.device)
+    return total / len(records)
+
+
 def layer_gradients(
-    logits: Tensor, records: Sequence[LayerRecord], cotangent: Tensor, *, retain_graph: bool
+    logits: Tensor, records: Sequence[LayerRecord], cotangent: Tensor, *, retain_graph: bool, batched: bool = False
 ) -> tuple[Sequence[Tensor], float]:
     """Gradients at the layers' outputs, and the factor they were scaled by (1 but in float16).
+
+    With ``batched``, the first dimension of the cotangent, and of the gradients, counts several of them.
 
     Raises:
         NonFiniteError: if they overflow at every scale.
@@ -152,6 +171,7 @@ def layer_gradients(
             [record.output for record in records],
             grad_outputs=(cotangent * scale).to(logits.dtype),
             retain_graph=retain_graph or half,
+            is_grads_batched=batched,
         )
         if all(bool(torch.isfinite(gradient).all()) for gradient in gradients):
             return gradients, scale
@@ -160,10 +180,10 @@ def layer_gradients(
 
 
 def weight_gradient(record: LayerRecord, gradient: Tensor) -> Tensor:
-    """Eq. 3: ``d loss / d A`` from ``d loss / d (A V)``, ``[1, H, n, T]`` in the weights' precision."""
+    """Eq. 3: ``d loss / d A``, ``[1, H, n, T]`` in its own precision, from ``d loss / d (A V)``, ``[1, n, H, D]``."""
     dtype = record.weights.dtype
-    batch, heads, n, length = record.weights.shape
-    kv_heads = record.values.shape[1]
+    batch, kv_heads, length, _ = record.values.shape
+    n, heads = gradient.shape[1:3]
     rows = gradient.to(dtype).transpose(1, 2).reshape(batch, kv_heads, heads // kv_heads * n, -1)
     return (rows @ record.values.to(dtype).transpose(2, 3)).view(batch, heads, n, length)
 
@@ -183,7 +203,7 @@ def history_start(config: SaliencyConfig, layout: PromptLayout) -> int:
     return layout.length if config.history == "output" else layout.after_image
 
 
-def row_scores(rows: Tensor, first_query: int, start: int, layout: PromptLayout) -> Tensor:
+def row_scores(rows: Tensor, first_query: int, start: int, layout: PromptLayout, *, same_query: bool = False) -> Tensor:
     """Eq. 6: the mean of each row over J, positions ``start`` to its own.
 
     Args:
@@ -191,11 +211,14 @@ def row_scores(rows: Tensor, first_query: int, start: int, layout: PromptLayout)
         first_query: position of row 0.
         start: the first position of J.
         layout: of the prompt; a row of the prompt itself has no generated token before it: NaN.
+        same_query: whether all rows are of that one position (candidates); otherwise they follow each other.
 
     Returns:
         ``[n]``.
     """
-    queries = torch.arange(first_query, first_query + rows.shape[0], device=rows.device)
+    queries = torch.full((rows.shape[0],), first_query, device=rows.device)
+    if not same_query:
+        queries += torch.arange(rows.shape[0], device=rows.device)
     sums = rows[:, start:].sum(dim=-1)
     scores = sums / (queries - start + 1)
     return torch.where(queries < layout.length, torch.full_like(scores, torch.nan), scores)
@@ -243,7 +266,7 @@ def score_answer(
     layers = resolve_layers(config.layers, session.depth)
     chunk = session.run_answer(answer, layers=layers)
     tokens = answer.to(chunk.logits.device)
-    rows = token_rows(chunk, cotangents(chunk.logits, tokens))
+    rows = token_rows(chunk, tokens)
     return scores_of_rows(rows, chunk.logits, tokens, config, session.layout)
 
 
@@ -286,7 +309,7 @@ def answer_tensor(answer_ids: Tensor | Sequence[int], model: PreTrainedModel) ->
 
 def _whole_gradients(tape: Tape, logits: Tensor, row: int, token: Tensor) -> tuple[Sequence[Tensor], float]:
     """Gradients of one token's loss, up to ``1 - p``, at every target layer's output; and their scale."""
-    cotangent = row_cotangents(logits, token[None], row)
+    cotangent = row_cotangent(logits, token, row)
     return layer_gradients(logits, [tape.records[layer] for layer in tape.layers], cotangent, retain_graph=True)
 
 

@@ -1,0 +1,80 @@
+"""Entering a decoder in its middle: the layers below the lowest target layer need not run twice.
+
+While tokens are drafted, the states that enter that layer are kept. When the drafts are scored, the
+layers below hand through what comes, and the kept states take the place of what would have come out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+# Another thread that runs the same model meanwhile finds None, and runs it whole.
+_RESUMED: ContextVar[Tensor | None] = ContextVar("saliency_guard_resumed", default=None)
+
+
+def decoder_layers(model: PreTrainedModel) -> nn.ModuleList | None:
+    """The decoder's layers, one after the other; None where it does not keep them in the usual place."""
+    layers = getattr(model.get_decoder(), "layers", None)
+    depth = model.config.get_text_config().num_hidden_layers
+    return layers if isinstance(layers, nn.ModuleList) and len(layers) == depth else None
+
+
+@contextmanager
+def recording(layer: nn.Module) -> Iterator[list[Tensor]]:
+    """Collect the ``[1, n, D]`` states that enter a layer, and nothing where it is not called as layers are."""
+    found: list[Tensor] = []
+
+    def keep(_: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any], output: object) -> None:
+        states = arguments[0] if arguments else named.get("hidden_states")
+        # A layer that returns more than its states cannot be passed over.
+        if isinstance(states, Tensor) and isinstance(output, Tensor):
+            found.append(states.detach())
+
+    handle = layer.register_forward_hook(keep, with_kwargs=True)
+    try:
+        yield found
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def resuming(layers: nn.ModuleList, first: int, states: Tensor) -> Iterator[None]:
+    """Run the model for tokens whose states ``[1, n, D]`` at layer ``first`` are known: from that layer on."""
+
+    def replace(_: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        known = _RESUMED.get()
+        if known is None:
+            return None
+        return ((known, *arguments[1:]), named) if arguments else (arguments, {**named, "hidden_states": known})
+
+    token = _RESUMED.set(states)
+    handle = layers[first].register_forward_pre_hook(replace, with_kwargs=True)
+    below = list(layers[:first])
+    before = [vars(layer).get("forward") for layer in below]
+    for layer in below:
+        layer.forward = _passed_over(layer.forward)
+    try:
+        yield
+    finally:
+        for layer, forward in zip(below, before, strict=True):
+            if forward is None:
+                del layer.forward
+            else:
+                layer.forward = forward
+        handle.remove()
+        _RESUMED.reset(token)
+
+
+def _passed_over(forward: Callable[..., Any]) -> Callable[..., Any]:
+    def handed_through(*arguments: Any, **named: Any) -> Any:
+        if _RESUMED.get() is None:
+            return forward(*arguments, **named)
+        return arguments[0] if arguments else named["hidden_states"]
+
+    return handed_through
