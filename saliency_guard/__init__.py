@@ -16,7 +16,9 @@ from saliency_guard.generate import SGRSOutput, sgrs_generate
 from saliency_guard.grounding import GroundedAnswer, RejectedCandidate, Step, TokenGrounding, Usage
 from saliency_guard.locore import LocoREConfig
 from saliency_guard.lvlm import LVLM
-from saliency_guard.saliency import SaliencyConfig, SaliencyMap, SaliencyScores, saliency_map, score_answer
+from saliency_guard.maps import SaliencyMap, saliency_map
+from saliency_guard.saliency import SaliencyConfig, SaliencyScores
+from saliency_guard.scoring import score_answer
 from saliency_guard.sgrs import SGRSConfig
 
 __version__ = "0.1.0"

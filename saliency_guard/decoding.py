@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from saliency_guard.engine import Chunk, Session, resolve_layers, undisturbed
+from saliency_guard.engine import target_layers, undisturbed
 from saliency_guard.errors import ConfigError
 from saliency_guard.saliency import (
     SaliencyConfig,
@@ -25,6 +25,7 @@ from saliency_guard.saliency import (
     token_logprobs,
     token_rows,
 )
+from saliency_guard.session import Chunk, Session
 from saliency_guard.settings import require
 from saliency_guard.sgrs import UNGUARDED_DRAFT, SGRSConfig, candidates, draft_length, draw, sample, threshold, uniform
 
@@ -122,7 +123,8 @@ class Decoder:
         """
         session = self.session
         # What a later scoring of the answer would ask for is kept in any case.
-        lowest = resolve_layers((self.saliency or SaliencyConfig()).layers, session.depth)
+        lowest = target_layers(session.model, (self.saliency or SaliencyConfig()).layers)
+        session.crop(session.prompt_length - 1)
         session.keep_states(lowest[0])
         layers = lowest if self.saliency is not None else None
         pending = session.last_prompt_token

@@ -20,10 +20,10 @@ from transformers import (
 from transformers.generation.utils import GenerateDecoderOnlyOutput, GenerationMixin
 
 from saliency_guard.decoding import DecodedToken, Decoder, eos_ids
-from saliency_guard.engine import Session
 from saliency_guard.errors import ConfigError
 from saliency_guard.locore import LocoREConfig
 from saliency_guard.saliency import SaliencyConfig
+from saliency_guard.session import Session
 from saliency_guard.sgrs import SGRSConfig
 
 

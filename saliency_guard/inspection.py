@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
-from saliency_guard.engine import resolve_layers
+from saliency_guard.engine import target_layers
 from saliency_guard.errors import ModelError
 from saliency_guard.lvlm import EMBEDDED, EMBEDDED_PATH
 from saliency_guard.saliency import SaliencyConfig
@@ -46,7 +46,7 @@ def describe_model(model: str) -> dict[str, Any]:
         "parameters": sum(parameter.numel() for parameter in empty.parameters()),
         "dtype": str(config.dtype).removeprefix("torch."),
         "layers": depth,
-        "target_layers": list(resolve_layers(SaliencyConfig().layers, depth)),
+        "target_layers": list(target_layers(empty, SaliencyConfig().layers)),
         "attention_kinds": dict(kinds),
         "attention_heads": text.num_attention_heads,
         "key_value_heads": kv_heads,
@@ -54,7 +54,7 @@ def describe_model(model: str) -> dict[str, Any]:
         "image_tokens": _image_tokens(source, config),
         "saliency": readable,
         "locore": readable,
-        "sgrs": readable and softmax,
+        "sgrs": readable,
         "drafting": readable and softmax,
     }
 

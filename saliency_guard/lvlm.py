@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,20 +13,22 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from saliency_guard import text as text_module
-from saliency_guard.decoding import DecodedToken, Decoder, eos_ids, plain_shares
-from saliency_guard.engine import Session
+from saliency_guard.assembly import scored_tokens, with_signals, written_token
+from saliency_guard.decoding import Decoder, eos_ids
 from saliency_guard.errors import ContextLengthError, InputError, ModelError
-from saliency_guard.grounding import GroundedAnswer, RejectedCandidate, Step, TokenGrounding, Usage
+from saliency_guard.grounding import GroundedAnswer, Step, TokenGrounding, Usage
 from saliency_guard.layout import PromptLayout, find_texts, prompt_layout
 from saliency_guard.loading import load_pretrained
 from saliency_guard.locore import LocoREConfig
 from saliency_guard.messages import MAX_IMAGE_PIXELS, Conversation, parse_messages
-from saliency_guard.saliency import SaliencyConfig, score_answer
+from saliency_guard.prompts import PromptCache
+from saliency_guard.saliency import SaliencyConfig
 from saliency_guard.sampling import sampling_rules
+from saliency_guard.scoring import score_answer, score_continuation
 from saliency_guard.sgrs import SGRSConfig
 from saliency_guard.signals import compute, known
 from saliency_guard.stopping import cut, may_have_begun, stop_strings, with_rest
-from saliency_guard.trace import trace_answer
+from saliency_guard.trace import trace_continuation
 
 Messages = Sequence[Mapping[str, Any]]
 
@@ -46,6 +47,8 @@ class LVLM:
         model_id: what to call it in results.
         require_image: whether messages without an image are refused.
         max_image_pixels: images with more pixels are refused.
+        prompt_cache: how many of the prompts read last are kept with their keys and values, so that a retry
+            of one, or scoring an answer to it, need not read it again; never changes a result. 0 keeps none.
     """
 
     def __init__(
@@ -56,12 +59,14 @@ class LVLM:
         model_id: str | None = None,
         require_image: bool = True,
         max_image_pixels: int = MAX_IMAGE_PIXELS,
+        prompt_cache: int = 1,
     ) -> None:
         self.model = model
         self.processor = processor
         self.model_id = model_id or str(model.config.name_or_path or type(model).__name__)
         self._require_image = require_image
         self._max_image_pixels = max_image_pixels
+        self._prompts = PromptCache(prompt_cache)
 
     @classmethod
     def load(
@@ -73,6 +78,7 @@ class LVLM:
         revision: str | None = None,
         require_image: bool = True,
         max_image_pixels: int = MAX_IMAGE_PIXELS,
+        prompt_cache: int = 1,
         **from_pretrained: Any,
     ) -> LVLM:
         """Load a model and its processor.
@@ -84,6 +90,7 @@ class LVLM:
             revision: a hub branch, tag or commit.
             require_image: as for `LVLM`.
             max_image_pixels: as for `LVLM`.
+            prompt_cache: as for `LVLM`.
             **from_pretrained: for transformers' ``from_pretrained``: ``quantization_config``,
                 ``device_map`` (then ``device`` must be None), ``token``, ...
 
@@ -93,7 +100,14 @@ class LVLM:
         source = EMBEDDED_PATH if model == EMBEDDED else model
         loaded, processor = load_pretrained(source, device, dtype, {"revision": revision}, from_pretrained)
         name = f"saliency-guard/{EMBEDDED}" if model == EMBEDDED else str(model)
-        return cls(loaded, processor, model_id=name, require_image=require_image, max_image_pixels=max_image_pixels)
+        return cls(
+            loaded,
+            processor,
+            model_id=name,
+            require_image=require_image,
+            max_image_pixels=max_image_pixels,
+            prompt_cache=prompt_cache,
+        )
 
     @property
     def context_length(self) -> int | None:
@@ -250,7 +264,7 @@ class LVLM:
         inputs, layout = self._prompt(messages)
         room = self._room(layout.length, max_new_tokens)
         decoder = Decoder(
-            session=Session(self.model, inputs, locore=locore, layout=layout),
+            session=self._prompts.session(self.model, inputs, locore=locore, layout=layout),
             sgrs=sgrs,
             saliency=saliency,
             processor=processor,
@@ -262,8 +276,8 @@ class LVLM:
             if not names or not tokens:
                 return tokens
             ids = [token.token_id for token in tokens]
-            trace = trace_answer(self.model, inputs, ids, config=saliency, locore=locore, layout=layout)
-            return _with_signals(tokens, compute(trace, names))
+            trace = trace_continuation(decoder.session, ids, saliency or SaliencyConfig())
+            return with_signals(tokens, compute(trace, names))
 
         return self._steps(decoder, room, stops, signalled)
 
@@ -283,7 +297,8 @@ class LVLM:
             if token.token_id in decoder.eos:
                 reason = "stop"
                 break
-            held.append(self._token(token, detokenizer.push(token.token_id), len(done) + len(held)))
+            text = detokenizer.push(token.token_id)
+            held.append(written_token(token, text, len(done) + len(held), self.tokenizer))
             held, complete = cut(held, stops)
             if complete:
                 reason = "stop"
@@ -298,27 +313,9 @@ class LVLM:
         for ready in held:
             done.append(ready)
             yield Step(token=ready)
-        yield Step(answer=self._answer(finished(done), reason, decoder.session.prompt_length))
-
-    def _token(self, token: DecodedToken, text: str, position: int) -> TokenGrounding:
-        return TokenGrounding(
-            text=text,
-            token_id=token.token_id,
-            position=position,
-            logprob=token.logprob,
-            saliency=token.saliency,
-            threshold=token.threshold,
-            shares=token.shares,
-            rejected=tuple(
-                RejectedCandidate(
-                    text=self.tokenizer.decode([one.token_id]),
-                    token_id=one.token_id,
-                    logprob=one.logprob,
-                    saliency=one.saliency,
-                )
-                for one in token.rejected
-            ),
-        )
+        answer = self._answer(finished(done), reason, decoder.session.prompt_length)
+        self._prompts.keep(decoder.session)
+        yield Step(answer=answer)
 
     def _answer(
         self, tokens: Sequence[TokenGrounding], reason: Literal["stop", "length"], prompt: int
@@ -363,36 +360,17 @@ class LVLM:
             msg = f"prompt ({layout.length} positions) and answer ({len(ids)}) do not fit the context of {limit}"
             raise ContextLengthError(msg, needed=layout.length + len(ids), limit=limit)
         trace = None
-        if names:
-            trace = trace_answer(self.model, inputs, ids, config=saliency, locore=locore, layout=layout)
-            scores = trace.scores
-        else:
+        if saliency.normalization == "matrix":
             scores = score_answer(self.model, inputs, ids, config=saliency, locore=locore, layout=layout)
-        saliencies = scores.saliency.tolist()
-        logprobs = scores.logprobs.tolist()
-        shares = {name: values.tolist() for name, values in scores.shares.items()}
-        tokens = [
-            TokenGrounding(
-                text=piece,
-                token_id=token_id,
-                position=index,
-                logprob=logprobs[index],
-                saliency=None if index == 0 else saliencies[index],
-                shares=plain_shares({name: values[index] for name, values in shares.items()}),
-            )
-            for index, (token_id, piece) in enumerate(zip(ids, pieces, strict=True))
-        ]
+        else:
+            session = self._prompts.session(self.model, inputs, locore=locore, layout=layout)
+            if names:
+                trace = trace_continuation(session, ids, saliency)
+                scores = trace.scores
+            else:
+                scores = score_continuation(session, ids, saliency)
+            self._prompts.keep(session)
+        tokens = scored_tokens(scores, ids, pieces)
         if trace is not None:
-            tokens = _with_signals(tokens, compute(trace, names))
+            tokens = with_signals(tokens, compute(trace, names))
         return self._answer(tokens, "stop", layout.length)
-
-
-def _with_signals(tokens: Sequence[TokenGrounding], signals: Mapping[str, Tensor]) -> list[TokenGrounding]:
-    """The tokens with what each signal says of them; one that says nothing (NaN) is left out."""
-    values = {name: column.tolist() for name, column in signals.items()}
-    return [
-        token.model_copy(
-            update={"signals": {name: row[index] for name, row in values.items() if not math.isnan(row[index])}}
-        )
-        for index, token in enumerate(tokens)
-    ]

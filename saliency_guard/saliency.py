@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from saliency_guard.attention import LayerRecord, Tape
-from saliency_guard.engine import Chunk, Session, resolve_layers, run_whole, unpadded
 from saliency_guard.errors import ConfigError, InputError, NonFiniteError
-from saliency_guard.layout import PromptLayout, prompt_layout
-from saliency_guard.locore import LayerChoice, LocoREConfig
-from saliency_guard.settings import Settings, require
+from saliency_guard.layout import PromptLayout
+from saliency_guard.locore import LayerChoice
+from saliency_guard.session import Chunk
+from saliency_guard.settings import Settings
 
 _FLOAT16_SCALES = (256.0, 1.0, 1 / 256)
 """Gradients are linear in the loss: in float16 a larger loss keeps small ones from rounding to zero.
@@ -57,25 +57,6 @@ class SaliencyScores:
     saliency: Tensor
     logprobs: Tensor
     shares: Mapping[str, Tensor]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SaliencyMap:
-    """Eq. 3 to 5 in full for one token, over the sequence that predicts it.
-
-    Attributes:
-        layers: the layer index of each entry along the first dimension below.
-        gradient: ``[layers, H, T, T]`` Eq. 3.
-        saliency: ``[layers, H, T, T]`` Eq. 4: ``tril(abs(A * gradient))``.
-        normalized: ``[layers, T, T]`` Eq. 5: mean over heads, divided by the configured L2 norm.
-        layout: which position belongs to which source.
-    """
-
-    layers: tuple[int, ...]
-    gradient: Tensor
-    saliency: Tensor
-    normalized: Tensor
-    layout: PromptLayout
 
 
 def cotangents(logits: Tensor, tokens: Tensor) -> Tensor:
@@ -188,14 +169,14 @@ def weight_gradient(record: LayerRecord, gradient: Tensor) -> Tensor:
     return (rows @ record.values.to(dtype).transpose(2, 3)).view(batch, heads, n, length)
 
 
-def _unit(values: Tensor, norm: Tensor) -> Tensor:
+def unit(values: Tensor, norm: Tensor) -> Tensor:
     """Divided by its norm; zero stays zero."""
     return values / torch.where(norm > 0, norm, torch.ones_like(norm))
 
 
 def row_unit(rows: Tensor) -> Tensor:
     """Eq. 5 with the norm of the row: each row of ``[n, T]`` divided by its L2 norm."""
-    return _unit(rows, rows.norm(dim=-1, keepdim=True))
+    return unit(rows, rows.norm(dim=-1, keepdim=True))
 
 
 def history_start(config: SaliencyConfig, layout: PromptLayout) -> int:
@@ -230,44 +211,6 @@ def row_shares(rows: Tensor, layout: PromptLayout) -> dict[str, Tensor]:
     parts = rows @ masks.T
     shares = parts / parts.sum(dim=-1, keepdim=True)
     return {name: shares[:, index] for index, name in enumerate(layout.sources)}
-
-
-def score_answer(
-    model: PreTrainedModel,
-    inputs: Mapping[str, Any],
-    answer_ids: Tensor | Sequence[int],
-    *,
-    config: SaliencyConfig | None = None,
-    locore: LocoREConfig | None = None,
-    layout: PromptLayout | None = None,
-) -> SaliencyScores:
-    """Score every token of an answer, whoever wrote it: one prefill, one pass, one backward (Eq. 3 to 6).
-
-    Args:
-        model: a transformers model with images and a causal decoder; left as it was.
-        inputs: what its processor returns for one prompt (batch 1), ending where the answer begins.
-        answer_ids: ``[N]`` or ``[1, N]`` token ids of the answer.
-        config: target layers, norm and history; the default is ``SaliencyConfig()``.
-        locore: the gains the answer was (or is thought to have been) written under.
-        layout: sources of the prompt, where finer than images and text.
-
-    Raises:
-        InputError: if the inputs are no single prompt, or the answer is empty.
-        ConfigError: if the layers are not there.
-        NonFiniteError: if the model returns NaN.
-        UnsupportedModelError: if its attention cannot be read.
-    """
-    require(SaliencyConfig, config)
-    config = config or SaliencyConfig()
-    answer = answer_tensor(answer_ids, model)
-    if config.normalization == "matrix":
-        return _score_by_matrix(model, inputs, answer, config=config, locore=locore, layout=layout)
-    session = Session(model, inputs, locore=locore, layout=layout)
-    layers = resolve_layers(config.layers, session.depth)
-    chunk = session.run_answer(answer, layers=layers)
-    tokens = answer.to(chunk.logits.device)
-    rows = token_rows(chunk, tokens)
-    return scores_of_rows(rows, chunk.logits, tokens, config, session.layout)
 
 
 def scores_of_rows(
@@ -307,90 +250,7 @@ def answer_tensor(answer_ids: Tensor | Sequence[int], model: PreTrainedModel) ->
     return answer.long()
 
 
-def _whole_gradients(tape: Tape, logits: Tensor, row: int, token: Tensor) -> tuple[Sequence[Tensor], float]:
+def whole_gradients(tape: Tape, logits: Tensor, row: int, token: Tensor) -> tuple[Sequence[Tensor], float]:
     """Gradients of one token's loss, up to ``1 - p``, at every target layer's output; and their scale."""
     cotangent = row_cotangent(logits, token, row)
     return layer_gradients(logits, [tape.records[layer] for layer in tape.layers], cotangent, retain_graph=True)
-
-
-def _score_by_matrix(
-    model: PreTrainedModel,
-    inputs: Mapping[str, Any],
-    answer: Tensor,
-    *,
-    config: SaliencyConfig,
-    locore: LocoREConfig | None,
-    layout: PromptLayout | None,
-) -> SaliencyScores:
-    """Eq. 5 with the norm of the whole matrix: one backward pass over the sequence per token."""
-    inputs = unpadded(inputs)
-    layout = layout or prompt_layout(model.config, inputs)
-    tape = Tape(resolve_layers(config.layers, model.config.get_text_config().num_hidden_layers), whole=True)
-    logits = run_whole(model, inputs, answer.tolist(), tape, prompt_length=layout.length, locore=locore)
-    answer = answer.to(logits.device)
-    dtype = torch.promote_types(logits.dtype, torch.float32)
-    rows = torch.zeros(len(answer), layout.length + len(answer) - 1, dtype=dtype, device=logits.device)
-    for index, token in enumerate(answer):
-        query = layout.length - 1 + index
-        gradients, _ = _whole_gradients(tape, logits, index, token)
-        for layer, gradient in zip(tape.layers, gradients, strict=True):
-            record = tape.records[layer]
-            matrix = (record.weights * weight_gradient(record, gradient)).abs().mean(dim=1)[0].tril()
-            rows[index] += _unit(matrix[query], matrix.norm()).to(rows)
-    return scores_of_rows(rows / len(tape.layers), logits, answer, config, layout)
-
-
-def saliency_map(
-    model: PreTrainedModel,
-    inputs: Mapping[str, Any],
-    answer_ids: Tensor | Sequence[int],
-    target: int,
-    *,
-    config: SaliencyConfig | None = None,
-    locore: LocoREConfig | None = None,
-) -> SaliencyMap:
-    """The full matrices of Eq. 3 to 5 for one token of an answer.
-
-    Args:
-        model: as for `score_answer`.
-        inputs: as for `score_answer`.
-        answer_ids: the answer, up to the target at least.
-        target: index of the token in the answer whose loss is taken; negative counts from the end.
-        config: target layers and norm.
-        locore: the gains in force.
-
-    Raises:
-        InputError: if the answer has no such token; otherwise as `score_answer`.
-    """
-    require(SaliencyConfig, config)
-    config = config or SaliencyConfig()
-    answer = answer_tensor(answer_ids, model)
-    if not isinstance(target, int) or not -len(answer) <= target < len(answer):
-        msg = f"target {target} is not a token of an answer of {len(answer)} tokens"
-        raise InputError(msg)
-    answer = answer[: target % len(answer) + 1]
-    inputs = unpadded(inputs)
-    layout = prompt_layout(model.config, inputs)
-    tape = Tape(resolve_layers(config.layers, model.config.get_text_config().num_hidden_layers), whole=True)
-    logits = run_whole(model, inputs, answer.tolist(), tape, prompt_length=layout.length, locore=locore)
-    gradients, scale = _whole_gradients(tape, logits, len(answer) - 1, answer[-1].to(logits.device))
-    sure = -torch.expm1(token_logprobs(logits[-1:], answer[-1:].to(logits.device)))  # 1 - p, left out above
-    maps: list[Tensor] = []
-    saliencies: list[Tensor] = []
-    normalized: list[Tensor] = []
-    for layer, gradient in zip(tape.layers, gradients, strict=True):
-        record = tape.records[layer]
-        direction = weight_gradient(record, gradient)[0] / scale
-        maps.append(direction * sure)
-        unscaled = (record.weights[0] * direction).abs().tril()
-        saliencies.append(unscaled * sure)
-        mean = unscaled.mean(dim=0)
-        norm = mean.norm() if config.normalization == "matrix" else mean.norm(dim=-1, keepdim=True)
-        normalized.append(_unit(mean, norm))
-    return SaliencyMap(
-        layers=tape.layers,
-        gradient=torch.stack(maps),
-        saliency=torch.stack(saliencies),
-        normalized=torch.stack(normalized),
-        layout=layout,
-    )

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from saliency_guard.engine import Session, hidden_states, resolve_layers
-from saliency_guard.errors import ConfigError
+from saliency_guard.engine import attention_layers, hidden_states, target_layers
+from saliency_guard.errors import ConfigError, UnsupportedModelError
 from saliency_guard.layout import OUTPUT, PromptLayout
 from saliency_guard.locore import LocoREConfig
 from saliency_guard.saliency import (
@@ -30,6 +30,7 @@ from saliency_guard.saliency import (
     token_logprobs,
     weight_gradient,
 )
+from saliency_guard.session import Session
 from saliency_guard.settings import require
 
 SOURCES = ("image", "text", "output")
@@ -38,7 +39,7 @@ SOURCES = ("image", "text", "output")
 
 @dataclass(frozen=True, eq=False)
 class AnswerTrace:
-    """An answer of N tokens, seen from the predictor row of each, in L layers of H heads.
+    """An answer of N tokens, seen from the predictor row of each, in L layers with attention of H heads.
 
     Attributes:
         tokens: ``[N]`` ids.
@@ -106,7 +107,7 @@ class AnswerTrace:
             for name, value in self.inputs.items()
         }
         session = Session(self.model, blank, locore=self.locore, layout=self.layout)
-        logits = session.run_answer(self.tokens).logits
+        logits = session.run([session.last_prompt_token, *self.tokens[:-1].tolist()]).logits
         return token_logprobs(logits, self.tokens.to(logits.device))
 
 
@@ -126,23 +127,36 @@ def trace_answer(
     """
     require(SaliencyConfig, config)
     config = config or SaliencyConfig()
+    return trace_continuation(Session(model, inputs, locore=locore, layout=layout), answer_ids, config)
+
+
+def trace_continuation(session: Session, answer_ids: Tensor | Sequence[int], config: SaliencyConfig) -> AnswerTrace:
+    """`trace_answer` for a prompt that has been read.
+
+    Raises:
+        UnsupportedModelError: if the model is recurrent: rows of one pass mix.
+    """
     if config.normalization == "matrix":
         msg = 'a trace is made of rows: use normalization="row"'
         raise ConfigError(msg)
+    model = session.model
+    if not session.croppable:
+        msg = f"{type(model).__name__} has recurrent layers: its answers can be scored, not traced"
+        raise UnsupportedModelError(msg)
     answer = answer_tensor(answer_ids, model)
-    session = Session(model, inputs, locore=locore, layout=layout)
-    targets = frozenset(resolve_layers(config.layers, session.depth))
-    chunk = session.run_answer(answer, layers=tuple(range(session.depth)))
+    targets = frozenset(target_layers(model, config.layers))
+    every = attention_layers(model)
+    chunk = session.run_answer(answer, layers=every)
     assert chunk.tape is not None  # noqa: S101 - layers were asked for
     tokens = answer.to(chunk.logits.device)
-    records = [chunk.tape.records[layer] for layer in range(session.depth)]
+    records = [chunk.tape.records[layer] for layer in every]
     gradients, scale = layer_gradients(chunk.logits, records, cotangents(chunk.logits, tokens), retain_graph=False)
     masks = _source_masks(session.layout, session.layout.length - 1 + len(answer))
     rows = torch.zeros((), dtype=torch.float32)
     attention: list[Tensor] = []
     saliency: list[Tensor] = []
     signed: list[Tensor] = []
-    for layer, (record, gradient) in enumerate(zip(records, gradients, strict=True)):
+    for layer, record, gradient in zip(every, records, gradients, strict=True):
         product = record.weights[0] * weight_gradient(record, gradient)[0] / scale
         sums = masks.to(product)
         attention.append((record.weights[0] @ sums).transpose(0, 1))
@@ -163,7 +177,7 @@ def trace_answer(
         layout=session.layout,
         model=model,
         inputs=session.inputs,
-        locore=locore,
+        locore=session.locore,
     )
 
 

@@ -19,7 +19,7 @@ from transformers.generation.streamers import BaseStreamer
 
 from saliency_guard import ConfigError, LocoREConfig, SaliencyConfig, SGRSConfig, score_answer, sgrs_generate
 from saliency_guard.decoding import DecodedToken, Decoder
-from saliency_guard.engine import Session
+from saliency_guard.session import Session
 
 LENGTH = 14
 

@@ -24,7 +24,8 @@ from saliency_guard import (
     sgrs_generate,
 )
 from saliency_guard.decoding import Decoder
-from saliency_guard.engine import Session, resolve_layers
+from saliency_guard.engine import resolve_layers
+from saliency_guard.session import Session
 
 
 def state(model: torch.nn.Module) -> dict[str, Any]:
@@ -101,7 +102,7 @@ def test_left_as_found_after_an_error(case: tiny.Case) -> None:
     handle.remove()
     assert_same(before, state(case.model))
     assert session.length == length
-    assert {layer.keys.shape[2] for layer in session._cache.layers} == {length}
+    assert {layer.keys.shape[2] for layer in session.cache.layers} == {length}
     session.run([session.last_prompt_token, 5, 6], layers=(1, 2))
 
 
@@ -120,7 +121,7 @@ def test_left_as_found_between_tokens_and_after_an_abandoned_stream(case: tiny.C
 def test_the_cache_holds_no_graph(case: tiny.Case) -> None:
     session = Session(case.model, case.inputs)
     session.run([session.last_prompt_token, 4, 5], layers=(0, 1))
-    assert not any(layer.keys.requires_grad or layer.values.requires_grad for layer in session._cache.layers)
+    assert not any(layer.keys.requires_grad or layer.values.requires_grad for layer in session.cache.layers)
 
 
 @pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode, torch.enable_grad])

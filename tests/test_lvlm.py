@@ -26,8 +26,8 @@ from saliency_guard import (
     score_answer,
 )
 from saliency_guard.decoding import DecodedToken, Decoder
-from saliency_guard.engine import Session
 from saliency_guard.lvlm import EMBEDDED_PATH
+from saliency_guard.session import Session
 
 Messages = list[dict[str, Any]]
 DESCRIBE = "Describe the image in detail."

@@ -1,0 +1,115 @@
+"""Passes over a cache of keys and values, and what a pass leaves in it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import Cache, CacheLayerMixin, LinearAttentionCacheLayerMixin
+
+from saliency_guard.attention import Gains, Tape, attending
+from saliency_guard.engine import check_finite, last_logits, undisturbed
+
+_RECURRENT = ("conv_states", "recurrent_states")
+_RECURRENT_FLAGS = ("is_conv_states_initialized", "is_recurrent_states_initialized", "has_previous_state")
+
+
+def empty_cache(model: PreTrainedModel) -> tuple[Cache, bool]:
+    """A cache for a model, and whether it can forget its newest positions."""
+    typed = DynamicCache(config=model.config.get_text_config())
+    if any(isinstance(layer, LinearAttentionCacheLayerMixin) for layer in typed.layers):
+        return typed, False
+    # Without a config it keeps whole sequences, of sliding windows too, so that it can be cropped.
+    return DynamicCache(), True
+
+
+def copied(cache: Cache) -> Cache:
+    """Another cache with the same content; neither changes the other.
+
+    Keys and values are shared: a pass replaces them. Recurrent states are copied: a pass may write into them.
+    """
+    twin = copy.copy(cache)
+    twin.layers = [copy.copy(layer) for layer in cache.layers]
+    for layer in twin.layers:
+        if isinstance(layer, LinearAttentionCacheLayerMixin):
+            for name in _RECURRENT:
+                states = getattr(layer, name)
+                setattr(layer, name, {key: value if value is None else value.clone() for key, value in states.items()})
+            for name in _RECURRENT_FLAGS:
+                setattr(layer, name, dict(getattr(layer, name)))
+    return twin
+
+
+def cached_layers(cache: Cache) -> list[CacheLayerMixin]:
+    """The layers of a cache that hold keys and values."""
+    return [layer for layer in cache.layers if isinstance(layer, CacheLayerMixin) and layer.keys is not None]
+
+
+def truncate(cache: Cache, length: int) -> None:
+    """Keep ``length`` positions of every layer, without graph; also where a pass broke off between two layers.
+
+    Recurrent states have no positions: they only lose their graph.
+    """
+    for layer in cache.layers:
+        if isinstance(layer, LinearAttentionCacheLayerMixin):
+            for name in _RECURRENT:
+                states = getattr(layer, name)
+                states.update({key: value.detach() for key, value in states.items() if value is not None})
+    for layer in cached_layers(cache):
+        assert layer.keys is not None and layer.values is not None  # noqa: S101, PT018 - for the type checker
+        layer.keys = layer.keys[:, :, :length].detach()
+        layer.values = layer.values[:, :, :length].detach()
+
+
+@contextmanager
+def set_back(cache: Cache, length: int) -> Iterator[None]:
+    """As if the cache held ``length`` positions; afterwards it is what it was."""
+    kept = [(layer, layer.keys, layer.values) for layer in cached_layers(cache)]
+    try:
+        truncate(cache, length)
+        yield
+    finally:
+        for layer, keys, values in kept:
+            layer.keys, layer.values = keys, values
+
+
+def cached_pass(
+    model: PreTrainedModel,
+    cache: Cache,
+    inputs: Mapping[str, Any],
+    *,
+    tape: Tape | None = None,
+    gains: Gains | None = None,
+    entry: int = 0,
+) -> Tensor:
+    """Run the model over its cache for new tokens, which are added to it.
+
+    Args:
+        model: left as it was.
+        cache: of keys and values, which are unchanged if the pass fails.
+        inputs: ``input_ids`` ``[B, n]`` and what else the tokens need.
+        tape: keeps the target layers.
+        gains: of LocoRE.
+        entry: the layer at which the pass begins.
+
+    Returns:
+        ``[n, V]`` logits, ``[B, n, V]`` for several sequences.
+    """
+    before = int(cache.get_seq_length())
+    count = inputs["input_ids"].shape[1]
+    try:
+        with undisturbed(model), attending(model, tape=tape, gains=gains, entry=entry):
+            logits = last_logits(model, {**inputs, "past_key_values": cache, "use_cache": True}, count)
+            # In here, since outside the caller's grad mode is in force.
+            logits = logits[0] if len(logits) == 1 else logits
+    except BaseException:
+        truncate(cache, before)
+        raise
+    # The newest keys and values carry the graph of this pass; what stays in the cache must not.
+    truncate(cache, int(cache.get_seq_length()))
+    check_finite(logits, model)
+    return logits

@@ -1,0 +1,220 @@
+"""A prompt being continued by a model: prefill, steps, scored chunks, and the cache between them.
+
+Every call leaves the model as it found it, so that a caller may stop between any two of them.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from saliency_guard.attention import Tape
+from saliency_guard.caching import cached_pass, copied, empty_cache, set_back
+from saliency_guard.engine import (
+    check_supported,
+    forget_rope,
+    kept_offset,
+    last_logits,
+    row_gains,
+    shortened,
+    undisturbed,
+    unpadded,
+)
+from saliency_guard.errors import InputError, UnsupportedModelError
+from saliency_guard.layout import PromptLayout, prompt_layout
+from saliency_guard.locore import LocoREConfig
+from saliency_guard.resuming import decoder_layers, recording, resuming
+
+
+@dataclass(slots=True, eq=False)
+class Chunk:
+    """Several known tokens of one session run at once.
+
+    Attributes:
+        logits: ``[n, V]``, row t predicts what follows token t; in the graph where there is a tape.
+        first_query: position of row 0.
+        tape: the target layers' records, or None.
+    """
+
+    logits: Tensor
+    first_query: int
+    tape: Tape | None
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return self.logits.shape[0]
+
+
+class Session:
+    """One prompt of one model, and how far it has been continued.
+
+    After construction the cache holds the prompt without its last token: that token is the first row
+    of the first chunk, since it is the one that predicts the first output token.
+
+    Attributes:
+        model: the model.
+        inputs: the prompt's, without padding.
+        layout: sources of the prompt.
+        locore: the gains the continuation runs under.
+        last_prompt_token: where a continuation begins.
+        cache: keys and values.
+        tokens: what was run after the prompt, beginning with its last token.
+        croppable: whether the cache can forget its newest positions; a recurrent layer's cannot.
+        states: ``[1, 1, D]`` what entered the layer of `keep_states`, one for each of ``tokens`` or for none.
+        rope_delta: the offset of multimodal rotary positions after the prompt.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        inputs: Mapping[str, Any],
+        *,
+        locore: LocoREConfig | None = None,
+        layout: PromptLayout | None = None,
+    ) -> None:
+        check_supported(model, locore)
+        self.model = model
+        self.inputs = unpadded(inputs)
+        self.layout = layout or prompt_layout(model.config, self.inputs)
+        self.locore = locore
+        last = self.layout.spans[-1] if self.layout.spans else None
+        if last is not None and last.is_visual and last.stop == self.layout.length:
+            msg = "the prompt ends with an image: the token that predicts the answer must be text"
+            raise InputError(msg)
+        self.last_prompt_token = int(self.inputs["input_ids"][0, -1])
+        self.cache, self.croppable = empty_cache(model)
+        self.tokens: list[int] = []
+        self.states: list[Tensor] = []
+        self.rope_delta: Tensor | None = None
+        self._entry: int | None = None
+        self._prefill()
+
+    @property
+    def length(self) -> int:
+        """Positions in the cache."""
+        return int(self.cache.get_seq_length())
+
+    @property
+    def prompt_length(self) -> int:
+        """Positions of the prompt; the first output token has this position."""
+        return self.layout.length
+
+    @property
+    def entry(self) -> int | None:
+        """The layer whose incoming states are kept."""
+        return self._entry
+
+    def keep_states(self, layer: int) -> None:
+        """Keep what enters a layer from now on, so that `rescore` with it as the lowest need not run those below."""
+        if layer != self._entry:
+            self._entry = layer
+            self.states.clear()
+
+    def fork(self, *, locore: LocoREConfig | None, layout: PromptLayout) -> Session:
+        """Another session of the same prompt that shares what is cached; neither changes the other.
+
+        Args:
+            locore: its gains; what was run under others is forgotten.
+            layout: its sources.
+        """
+        check_supported(self.model, locore)
+        twin = copy.copy(self)
+        twin.cache = copied(self.cache)
+        twin.tokens, twin.states = list(self.tokens), list(self.states)
+        twin.layout = layout
+        if locore != self.locore:
+            twin.locore = locore
+            twin.crop(twin.prompt_length - 1)
+        return twin
+
+    def _prefill(self) -> None:
+        # Where the last token cannot be taken back, it is not read; its position knows no image.
+        read = self.inputs if self.croppable else shortened(self.inputs)
+        with undisturbed(self.model):
+            forget_rope(self.model)
+            last_logits(self.model, {**read, "past_key_values": self.cache, "use_cache": True}, 1)
+            self.rope_delta = kept_offset(self.model)
+        if self.length != read["input_ids"].shape[1]:
+            msg = f"{type(self.model).__name__} does not fill a key-value cache"
+            raise UnsupportedModelError(msg)
+        self.crop(self.prompt_length - 1)
+
+    def run(self, tokens: Sequence[int], *, layers: tuple[int, ...] | None = None) -> Chunk:
+        """Feed tokens after what is cached.
+
+        Args:
+            tokens: known token ids; row t of the result is the query at ``self.length + t``.
+            layers: target layers to keep on tape; None runs without gradient.
+
+        Raises:
+            NonFiniteError: if the logits are NaN or infinite.
+            UnsupportedModelError: if a target layer's attention did not come past.
+        """
+        known = decoder_layers(self.model)
+        if self._entry is None or known is None:
+            chunk = self._pass(tokens, layers)
+        else:
+            with recording(known[self._entry]) as entered:
+                chunk = self._pass(tokens, layers)
+            if len(self.states) == len(self.tokens):
+                self.states += [one for states in entered for one in states.split(1, dim=1)]
+        self.tokens += tokens
+        return chunk
+
+    def rescore(self, first: int, count: int, *, layers: tuple[int, ...]) -> Chunk:
+        """Run tokens that are in the cache once more, on tape; the cache stays as it is.
+
+        Args:
+            first: position of the first of them, none of the prompt's but its last.
+            count: how many.
+            layers: target layers; where `keep_states` knows what entered the lowest, those below do not run.
+        """
+        start = first - (self.prompt_length - 1)
+        tokens = self.tokens[start : start + count]
+        states = self.states[start : start + count] if self._entry == min(layers) else []
+        known = decoder_layers(self.model)
+        with set_back(self.cache, first):
+            if known is None or len(states) < count:
+                return self._pass(tokens, layers)
+            with resuming(known, min(layers), torch.cat(states, dim=1)):
+                return self._pass(tokens, layers, entry=min(layers))
+
+    def _pass(self, tokens: Sequence[int], layers: tuple[int, ...] | None, *, entry: int = 0) -> Chunk:
+        first, count = self.length, len(tokens)
+        ids = torch.tensor([list(tokens)], device=self.inputs["input_ids"].device)
+        tape = Tape(layers) if layers is not None else None
+        gained = row_gains(self.model, self.locore, first, count, self.prompt_length)
+        inputs = {"input_ids": ids, "position_ids": self.positions(first, count)}
+        logits = cached_pass(self.model, self.cache, inputs, tape=tape, gains=gained, entry=entry)
+        return Chunk(logits, first, tape)
+
+    def positions(self, first: int, count: int) -> Tensor:
+        """``[1, count]`` rotary positions from a position on (``[3, 1, count]`` where the model has three kinds)."""
+        positions = torch.arange(first, first + count, device=self.inputs["input_ids"].device)[None]
+        if self.rope_delta is None:
+            return positions
+        return (positions + self.rope_delta.to(positions.device)).expand(3, 1, count)
+
+    def run_answer(self, answer: Tensor, *, layers: tuple[int, ...]) -> Chunk:
+        """The rows that predict an answer ``[N]`` right after the prompt, on tape; what is known of it is reused."""
+        tokens = [self.last_prompt_token, *answer[:-1].tolist()]
+        first = self.prompt_length - 1
+        if self.tokens[: len(tokens)] == tokens:
+            return self.rescore(first, len(tokens), layers=layers)
+        self.crop(first)
+        self.keep_states(min(layers))
+        return self.run(tokens, layers=layers)
+
+    def crop(self, length: int) -> None:
+        """Forget everything from position ``length`` on."""
+        kept = max(length - (self.prompt_length - 1), 0)
+        del self.tokens[kept:], self.states[kept:]
+        if length < self.length:
+            self.cache.crop(length - self.length)
