@@ -18,10 +18,31 @@ _RECURRENT = ("conv_states", "recurrent_states")
 _RECURRENT_FLAGS = ("is_conv_states_initialized", "is_recurrent_states_initialized", "has_previous_state")
 
 
+class _Replacing(LinearAttentionCacheLayerMixin):
+    """A recurrent layer's cache that writes into a copy: the graph of a pass may still need the state before."""
+
+    def update_conv_state(self, conv_states: Tensor, state_idx: int = 0, **kwargs: Any) -> Tensor:
+        self._copy(self.conv_states, state_idx)
+        return super().update_conv_state(conv_states, state_idx, **kwargs)  # type: ignore[safe-super]
+
+    def update_recurrent_state(self, recurrent_states: Tensor, state_idx: int = 0, **kwargs: Any) -> Tensor:
+        self._copy(self.recurrent_states, state_idx)
+        return super().update_recurrent_state(recurrent_states, state_idx, **kwargs)  # type: ignore[safe-super]
+
+    @staticmethod
+    def _copy(states: dict[int, Tensor | None], index: int) -> None:
+        before = states.get(index)
+        if before is not None:
+            states[index] = before.clone()
+
+
 def empty_cache(model: PreTrainedModel) -> tuple[Cache, bool]:
     """A cache for a model, and whether it can forget its newest positions."""
     typed = DynamicCache(config=model.config.get_text_config())
-    if any(isinstance(layer, LinearAttentionCacheLayerMixin) for layer in typed.layers):
+    recurrent = [layer for layer in typed.layers if isinstance(layer, LinearAttentionCacheLayerMixin)]
+    for layer in recurrent:
+        layer.__class__ = type(type(layer).__name__, (_Replacing, type(layer)), {})
+    if recurrent:
         return typed, False
     # Without a config it keeps whole sequences, of sliding windows too, so that it can be cropped.
     return DynamicCache(), True

@@ -16,6 +16,8 @@ from transformers import (
     InternVLConfig,
     InternVLForConditionalGeneration,
     InternVLVisionConfig,
+    Lfm2VlConfig,
+    Lfm2VlForConditionalGeneration,
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
@@ -23,6 +25,8 @@ from transformers import (
     Qwen2Config,
     Qwen2VLConfig,
     Qwen2VLForConditionalGeneration,
+    Qwen3_5Config,
+    Qwen3_5ForConditionalGeneration,
     SiglipVisionConfig,
 )
 
@@ -211,6 +215,102 @@ def _internvl() -> Case:
     )
 
 
+def _lfm2_vl() -> Case:
+    """Convolutions between the layers with attention."""
+    config = Lfm2VlConfig(
+        text_config={
+            "model_type": "lfm2",
+            "vocab_size": VOCABULARY,
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_hidden_layers": 5,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "layer_types": ["conv", "full_attention", "conv", "full_attention", "full_attention"],
+            "eos_token_id": EOS,
+            "bos_token_id": 1,
+            "pad_token_id": 0,
+        },
+        vision_config={
+            "model_type": "siglip2_vision_model",
+            "hidden_size": 16,
+            "intermediate_size": 24,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "patch_size": 4,
+            "num_patches": 16,
+        },
+        image_token_id=IMAGE,
+    )
+    model = _awake(Lfm2VlForConditionalGeneration(config), 6)
+    ids = _ids(1, 5, [IMAGE] * 4, 7, 9, 10)
+    return Case(
+        model,
+        {
+            "input_ids": ids,
+            "attention_mask": torch.ones_like(ids),
+            "pixel_values": _pixels(1, 16, 48),
+            "pixel_attention_mask": torch.ones(1, 16, dtype=torch.long),
+            "spatial_shapes": torch.tensor([[4, 4]]),
+        },
+    )
+
+
+def _qwen3_5() -> Case:
+    """Gated delta rules between the layers with attention, multimodal rotary positions."""
+    config = Qwen3_5Config(
+        text_config={
+            "vocab_size": VOCABULARY,
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_hidden_layers": 5,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "head_dim": 8,
+            "linear_num_key_heads": 2,
+            "linear_num_value_heads": 2,
+            "linear_key_head_dim": 8,
+            "linear_value_head_dim": 8,
+            "layer_types": [
+                "linear_attention",
+                "full_attention",
+                "linear_attention",
+                "full_attention",
+                "full_attention",
+            ],
+            "eos_token_id": EOS,
+            "bos_token_id": 1,
+            "pad_token_id": 0,
+        },
+        vision_config={
+            "depth": 2,
+            "hidden_size": 16,
+            "num_heads": 2,
+            "intermediate_size": 24,
+            "patch_size": 4,
+            "spatial_merge_size": 2,
+            "temporal_patch_size": 2,
+            "out_hidden_size": 32,
+        },
+        image_token_id=IMAGE,
+        video_token_id=91,
+        vision_start_token_id=92,
+        vision_end_token_id=93,
+    )
+    model = _awake(Qwen3_5ForConditionalGeneration(config), 7)
+    ids = _ids(1, 5, 92, [IMAGE] * 4, 93, 7, 9, 10)
+    return Case(
+        model,
+        {
+            "input_ids": ids,
+            "attention_mask": torch.ones_like(ids),
+            "mm_token_type_ids": (ids == IMAGE).long(),
+            "pixel_values": _pixels(16, 3 * 2 * 4 * 4),
+            "image_grid_thw": torch.tensor([[1, 4, 4]]),
+        },
+    )
+
+
 BUILDERS: dict[str, Callable[[], Case]] = {
     "llava-mha": lambda: _llava(4),
     "llava-gqa": lambda: _llava(2),
@@ -219,12 +319,15 @@ BUILDERS: dict[str, Callable[[], Case]] = {
     "internvl": _internvl,
 }
 
+RECURRENT: dict[str, Callable[[], Case]] = {"lfm2-vl": _lfm2_vl, "qwen3.5": _qwen3_5}
+"""Models whose memory cannot be taken back."""
+
 ANSWER = [12, 33, 7, 51, 33, 64, 20, 71]
 
 
 def build(name: str) -> Case:
     """A fresh tiny model; the same name gives the same weights."""
-    return BUILDERS[name]()
+    return {**BUILDERS, **RECURRENT}[name]()
 
 
 def to(case: Case, dtype: torch.dtype) -> Case:
