@@ -67,7 +67,7 @@ class DecodedToken:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Draft:
+class Draft:
     """A drawn token, the logits it was drawn from (the model's, and as processed), and its rivals under SGRS."""
 
     token: int
@@ -89,6 +89,7 @@ class Decoder:
         eos: ids after which nothing follows.
         prefix: ``[1, P]`` prompt as the logits processors know it; the session's where None.
         draft_length: overrides that of ``sgrs``.
+        pending: the token that is to be fed next.
     """
 
     session: Session
@@ -99,6 +100,7 @@ class Decoder:
     eos: frozenset[int] = frozenset()
     prefix: Tensor | None = None
     draft_length: int | None = None
+    pending: int = -1
     _output: list[int] = field(default_factory=list)
     _history: list[float] = field(default_factory=list)
     _rejections: int = 0
@@ -116,27 +118,42 @@ class Decoder:
             )
             raise ConfigError(msg)
 
+    def begin(self) -> None:
+        """Go back to the end of the prompt; what a later scoring of the answer would ask for is kept."""
+        self.session.crop(self.session.prompt_length - 1)
+        self.session.keep_states(min(self._targets()))
+        self.pending = self.session.last_prompt_token
+
+    def _targets(self) -> tuple[int, ...]:
+        return target_layers(self.session.model, (self.saliency or SaliencyConfig()).layers)
+
+    @property
+    def layers(self) -> tuple[int, ...] | None:
+        """The target layers; None where nothing is scored."""
+        return self._targets() if self.saliency is not None else None
+
     def tokens(self, max_new_tokens: int) -> Iterator[DecodedToken]:
         """Accepted tokens, one by one, up to ``max_new_tokens`` or the end of the answer.
 
         The model is untouched whenever a token is given out, so the iteration may be abandoned.
         """
-        session = self.session
-        # What a later scoring of the answer would ask for is kept in any case.
-        lowest = target_layers(session.model, (self.saliency or SaliencyConfig()).layers)
-        session.crop(session.prompt_length - 1)
-        session.keep_states(lowest[0])
-        layers = lowest if self.saliency is not None else None
-        pending = session.last_prompt_token
-        while len(self._output) < max_new_tokens:
-            with undisturbed(session.model):
-                accepted = self._round(pending, min(self._length(), max_new_tokens - len(self._output)), layers)
-            pending = accepted[-1].token_id
+        self.begin()
+        while (room := max_new_tokens - self.written) > 0 and not self.ended:
+            with undisturbed(self.session.model):
+                accepted = self.round(room)
             yield from accepted
-            if pending in self.eos:
-                return
 
-    def _length(self) -> int:
+    @property
+    def written(self) -> int:
+        """Tokens so far."""
+        return len(self._output)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the answer has come to its end."""
+        return bool(self._output) and self._output[-1] in self.eos
+
+    def length(self) -> int:
         """How many tokens to draft next; changes the cost, never the tokens."""
         if self.saliency is None or not self.session.croppable:
             return 1
@@ -146,19 +163,50 @@ class Decoder:
             return UNGUARDED_DRAFT
         return draft_length(self.sgrs, self._rejections, len(self._history))
 
-    def _round(self, pending: int, count: int, layers: tuple[int, ...] | None) -> list[DecodedToken]:
-        """Draft up to ``count`` tokens, score them together, and keep those up to the first that changes."""
-        session, base = self.session, self.session.length
+    def round(self, room: int) -> list[DecodedToken]:
+        """Draft up to ``room`` tokens, score them together, and keep those up to the first that changes."""
+        session, layers = self.session, self.layers
+        count = min(self.length(), room)
         if count == 1 or layers is None:
-            chunk = session.run([pending], layers=layers)
-            drafts = [self._draft(chunk.logits[-1], [])]
-        else:
-            drafts = self._drafts(pending, count)
-            chunk = session.rescore(base, len(drafts), layers=layers)
+            chunk = session.run([self.pending], layers=layers)
+            drafts = [self.draft(chunk.logits[-1], ())]
+            # A lone row may be asked about other candidates.
+            rows = self._rows(chunk, drafts, retain_graph=self.sgrs is not None)
+            return self.accept(drafts, rows, chunk)
+        base = session.length
+        drafts = []
+        token = self.pending
+        while len(drafts) < count and token not in self.eos:
+            drafts.append(self.draft(session.run([token]).logits[-1], drafts))
+            token = drafts[-1].token
+        return self.accept(drafts, self._rows(session.rescore(base, len(drafts), layers=layers), drafts))
+
+    def _rows(self, chunk: Chunk, drafts: Sequence[Draft], *, retain_graph: bool = False) -> Tensor | None:
+        """Eq. 5 for one token per row, in one backward pass."""
+        if chunk.tape is None:
+            return None
+        return token_rows(chunk, torch.tensor([draft.token for draft in drafts]), retain_graph=retain_graph)
+
+    def draft(self, logits: Tensor, ahead: Sequence[Draft]) -> Draft:
+        """What is drawn from ``[V]`` logits after the output so far and some drafts."""
+        scores = self._processed([one.token for one in ahead], logits)
+        token, among = self._first(scores, len(self._output) + len(ahead))
+        return Draft(token, logits.detach(), scores, among)
+
+    def accept(self, drafts: Sequence[Draft], rows: Tensor | None, chunk: Chunk | None = None) -> list[DecodedToken]:
+        """Walk the drafts in order, up to the first that Algorithm 1 changes, and forget what follows it.
+
+        Args:
+            drafts: what led to each is in the session's cache.
+            rows: ``[n, T]`` the normalised predictor row of each; None where nothing is scored.
+            chunk: of a single draft, on tape, if there is one.
+        """
+        session = self.session
+        first = session.prompt_length - 1 + len(self._output)
         drawn = torch.tensor([draft.token for draft in drafts])
         logits = torch.stack([draft.logits for draft in drafts])
         logprobs = token_logprobs(logits, drawn.to(logits.device)).tolist()
-        saliencies, shares = self._score(chunk, drawn)
+        saliencies, shares = self._read(rows, first) if rows is not None else ([None] * len(drafts), [{}] * len(drafts))
         accepted: list[DecodedToken] = []
         for row, draft in enumerate(drafts):
             tau = threshold(self.sgrs, self._history) if self.sgrs is not None else None
@@ -167,16 +215,16 @@ class Decoder:
             )
             if tau is not None and found.saliency is not None and found.saliency < tau:
                 self._rejections += 1
-                if layers is not None and len(drafts) > 1:
-                    chunk = session.rescore(base + row, 1, layers=layers)
-                found = self._resample(chunk, found, draft.among)
+                alone = chunk or session.rescore(first + row, 1, layers=self._targets())
+                found = self._resample(alone, found, draft.among)
             accepted.append(found)
             self._output.append(found.token_id)
             if found.saliency is not None:
                 self._history.append(found.saliency)
             if found.token_id != draft.token:
                 break
-        session.crop(base + len(accepted))
+        session.crop(first + len(accepted))
+        self.pending = accepted[-1].token_id
         return accepted
 
     def _number(self, position: int, round_: int) -> float | None:
@@ -202,29 +250,6 @@ class Decoder:
         if not among:
             raise ConfigError(_NOTHING_LEFT)
         return draw(scores, among, number), among
-
-    def _draft(self, logits: Tensor, ahead: Sequence[int]) -> _Draft:
-        """What is drawn after the output so far and some drafts."""
-        scores = self._processed(ahead, logits)
-        token, among = self._first(scores, len(self._output) + len(ahead))
-        return _Draft(token, logits.detach(), scores, among)
-
-    def _drafts(self, pending: int, count: int) -> list[_Draft]:
-        """Up to ``count`` tokens, without gradient and without looking at saliency."""
-        drafts: list[_Draft] = []
-        token = pending
-        while len(drafts) < count and token not in self.eos:
-            drafts.append(self._draft(self.session.run([token]).logits[-1], [draft.token for draft in drafts]))
-            token = drafts[-1].token
-        return drafts
-
-    def _score(self, chunk: Chunk, tokens: Tensor) -> tuple[list[float | None], list[dict[str, float]]]:
-        """Eq. 6 and the shares for one token per row, in one backward pass."""
-        if self.saliency is None:
-            return [None] * len(tokens), [{} for _ in tokens]
-        # A lone row may be asked about other candidates.
-        rows = token_rows(chunk, tokens, retain_graph=self.sgrs is not None and chunk.rows == 1)
-        return self._read(rows, chunk.first_query)
 
     def _read(
         self, rows: Tensor, first_query: int, *, same_query: bool = False

@@ -91,11 +91,11 @@ def token_rows(chunk: Chunk, tokens: Tensor, *, retain_graph: bool = False) -> T
 
     Args:
         chunk: a chunk with a tape.
-        tokens: ``[n]`` what each row is asked about; rows do not mix.
+        tokens: ``[n]`` (of a batch ``[B, n]``) what each row is asked about; rows do not mix.
         retain_graph: whether more will be asked of this chunk.
 
     Returns:
-        ``[n, T]``; row t is that of the query at ``chunk.first_query + t``, 0 where it cannot look.
+        ``[n, T]`` (``[B, n, T]``); row t is that of the query at ``chunk.first_query + t``, 0 where it cannot look.
     """
     if chunk.tape is None:
         msg = "this chunk was run without target layers"
@@ -105,9 +105,10 @@ def token_rows(chunk: Chunk, tokens: Tensor, *, retain_graph: bool = False) -> T
     gradients, _ = layer_gradients(chunk.logits, records, wanted, retain_graph=retain_graph)
     total = torch.zeros((), dtype=torch.float32)
     for record, gradient in zip(records, gradients, strict=True):
-        row = (record.weights * weight_gradient(record, gradient)).abs().mean(dim=1)[0]
-        total = total + row_unit(row).to(chunk.logits.device)
-    return total / len(records)
+        rows = (record.weights * weight_gradient(record, gradient)).abs().mean(dim=1)
+        total = total + row_unit(rows).to(chunk.logits.device)
+    mean = total / len(records)
+    return mean if chunk.logits.ndim > 2 else mean[0]
 
 
 def candidate_rows(chunk: Chunk, tokens: Sequence[int]) -> Tensor:

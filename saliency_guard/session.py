@@ -34,11 +34,12 @@ from saliency_guard.resuming import decoder_layers, recording, resuming
 
 @dataclass(slots=True, eq=False)
 class Chunk:
-    """Several known tokens of one session run at once.
+    """Several known tokens run at once.
 
     Attributes:
-        logits: ``[n, V]``, row t predicts what follows token t; in the graph where there is a tape.
-        first_query: position of row 0.
+        logits: ``[n, V]``, or ``[B, n, V]`` of a batch: row t predicts what follows token t; in the graph
+            where there is a tape.
+        first_query: position of row 0; in a batch, its place in the cache.
         tape: the target layers' records, or None.
     """
 
@@ -49,7 +50,7 @@ class Chunk:
     @property
     def rows(self) -> int:
         """How many rows there are."""
-        return self.logits.shape[0]
+        return self.logits.shape[-2]
 
 
 class Session:
