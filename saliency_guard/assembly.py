@@ -10,7 +10,12 @@ from torch import Tensor
 
 from saliency_guard.decoding import DecodedToken, plain_shares
 from saliency_guard.grounding import RejectedCandidate, TokenGrounding
-from saliency_guard.saliency import SaliencyScores
+from saliency_guard.saliency import SaliencyConfig, SaliencyScores
+from saliency_guard.session import Session
+from saliency_guard.signals import compute
+from saliency_guard.text import EncodedText
+from saliency_guard.together import score_together
+from saliency_guard.trace import trace_continuation
 
 
 def written_token(token: DecodedToken, text: str, position: int, tokenizer: Any) -> TokenGrounding:
@@ -57,6 +62,29 @@ def scored_tokens(scores: SaliencyScores, ids: Sequence[int], pieces: Sequence[s
             shares=plain_shares({name: values[index] for name, values in shares.items()}),
         )
         for index, (token_id, piece) in enumerate(zip(ids, pieces, strict=True))
+    ]
+
+
+def score_texts(
+    sessions: Sequence[Session], answers: Sequence[EncodedText], config: SaliencyConfig, names: tuple[str, ...]
+) -> list[list[TokenGrounding]]:
+    """Score answers, each after its own prompt.
+
+    Args:
+        sessions: one per answer, none of them shared.
+        answers: the answers.
+        config: what to score.
+        names: of the signals that every token is to have.
+    """
+    if not names:
+        found = score_together(sessions, [answer.ids for answer in answers], config)
+        return [scored_tokens(scores, answer.ids, answer.pieces) for scores, answer in zip(found, answers, strict=True)]
+    traces = (
+        trace_continuation(session, answer.ids, config) for session, answer in zip(sessions, answers, strict=True)
+    )
+    return [
+        with_signals(scored_tokens(trace.scores, answer.ids, answer.pieces), compute(trace, names))
+        for trace, answer in zip(traces, answers, strict=True)
     ]
 
 

@@ -3,34 +3,36 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
-from jinja2 import TemplateError
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from saliency_guard import text as text_module
-from saliency_guard.assembly import scored_tokens, with_signals, written_token
+from saliency_guard.assembly import score_texts, scored_tokens, with_signals
 from saliency_guard.decoding import Decoder, eos_ids
-from saliency_guard.errors import ContextLengthError, InputError, ModelError
+from saliency_guard.errors import ConfigError, ContextLengthError, InputError
 from saliency_guard.grounding import GroundedAnswer, Step, TokenGrounding, Usage
-from saliency_guard.layout import PromptLayout, find_texts, prompt_layout
 from saliency_guard.loading import load_pretrained
 from saliency_guard.locore import LocoREConfig
-from saliency_guard.messages import MAX_IMAGE_PIXELS, Conversation, parse_messages
+from saliency_guard.messages import MAX_IMAGE_PIXELS
+from saliency_guard.planning import Plan
 from saliency_guard.prompts import PromptCache
+from saliency_guard.reading import Messages, Prompt, PromptReader
 from saliency_guard.saliency import SaliencyConfig
-from saliency_guard.sampling import sampling_rules
-from saliency_guard.scoring import score_answer, score_continuation
+from saliency_guard.sampling import at_least_one, one_for_each, sampling_rules
+from saliency_guard.scoring import score_answer
+from saliency_guard.session import Session
 from saliency_guard.sgrs import SGRSConfig
 from saliency_guard.signals import compute, known
-from saliency_guard.stopping import cut, may_have_begun, stop_strings, with_rest
+from saliency_guard.stopping import stop_strings
+from saliency_guard.text import EncodedText
+from saliency_guard.together import Row, decode_together
 from saliency_guard.trace import trace_continuation
-
-Messages = Sequence[Mapping[str, Any]]
+from saliency_guard.writing import Writer
 
 EMBEDDED = "embedded"
 """The name of the default model, which is part of the package."""
@@ -64,8 +66,9 @@ class LVLM:
         self.model = model
         self.processor = processor
         self.model_id = model_id or str(model.config.name_or_path or type(model).__name__)
-        self._require_image = require_image
-        self._max_image_pixels = max_image_pixels
+        self._reader = PromptReader(
+            model, processor, self.model_id, require_image=require_image, max_image_pixels=max_image_pixels
+        )
         self._prompts = PromptCache(prompt_cache)
 
     @classmethod
@@ -112,13 +115,12 @@ class LVLM:
     @property
     def context_length(self) -> int | None:
         """Positions that prompt and answer may take together; None where the config does not say."""
-        limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-        return int(limit) if limit else None
+        return self._reader.context_length
 
     @property
     def tokenizer(self) -> Any:
         """The processor's tokenizer."""
-        return getattr(self.processor, "tokenizer", self.processor)
+        return self._reader.tokenizer
 
     @property
     def end_tokens(self) -> frozenset[int]:
@@ -135,57 +137,7 @@ class LVLM:
             ImageError: if there is no image, or one cannot be used.
             ModelError: if the processor has no chat template.
         """
-        return self._inputs(self._parse(messages))
-
-    def _parse(self, messages: Messages) -> Conversation:
-        return parse_messages(messages, max_pixels=self._max_image_pixels, require_image=self._require_image)
-
-    def _inputs(self, conversation: Conversation) -> dict[str, Tensor]:
-        if not getattr(self.processor, "chat_template", None):
-            msg = f"the processor of {self.model_id} has no chat template: set processor.chat_template"
-            raise ModelError(msg)
-        try:
-            encoded = self.processor.apply_chat_template(
-                [list(conversation.messages)],
-                add_generation_prompt=True,
-                tokenize=True,
-                return_dict=True,
-                return_tensors="pt",
-            )
-        except (ValueError, TypeError, IndexError, TemplateError) as error:
-            msg = f"the processor of {self.model_id} does not take these messages: {error}"
-            raise InputError(msg) from error
-        dtype = self.model.dtype
-        return {
-            name: (value.to(self.model.device, dtype) if value.is_floating_point() else value.to(self.model.device))
-            for name, value in encoded.items()
-            if isinstance(value, Tensor)
-        }
-
-    def _prompt(self, messages: Messages) -> tuple[dict[str, Tensor], PromptLayout]:
-        conversation = self._parse(messages)
-        inputs = self._inputs(conversation)
-        layout = prompt_layout(self.model.config, inputs).for_images(len(conversation.images))
-        if conversation.images and not any(name.startswith("pixel_values") for name in inputs):
-            msg = f"the processor of {self.model_id} returned no pixel values: is it a tokenizer alone?"
-            raise ModelError(msg)
-        if all(one.source is None for one in conversation.texts):
-            return inputs, layout
-        pieces = text_module.pieces(self.tokenizer, inputs["input_ids"][0].tolist(), skip_special_tokens=False)
-        return inputs, layout.named(find_texts(layout, pieces, [(one.source, one.text) for one in conversation.texts]))
-
-    def _room(self, prompt: int, wanted: int) -> int:
-        """How many tokens may follow a prompt."""
-        limit = self.context_length
-        if limit is None:
-            return wanted
-        if prompt >= limit:
-            msg = (
-                f"the prompt takes {prompt} positions and {self.model_id} holds {limit}: shorten the text, send "
-                "fewer or smaller images, or use a model with a longer context"
-            )
-            raise ContextLengthError(msg, needed=prompt + 1, limit=limit)
-        return min(wanted, limit - prompt)
+        return self._reader.inputs(messages)
 
     def generate(
         self,
@@ -233,11 +185,7 @@ class LVLM:
             saliency=saliency,
             signals=signals,
         )
-        answer = None
-        for step in steps:
-            answer = step.answer
-        assert answer is not None  # noqa: S101 - a stream that ends without error ends with the answer
-        return answer
+        return cast("GroundedAnswer", list(steps)[-1].answer)  # A stream that ends without error ends with it.
 
     def stream(
         self,
@@ -258,64 +206,93 @@ class LVLM:
         Arguments are checked and the prompt is read before this returns; the model is untouched between
         steps, so the stream may be abandoned.
         """
-        processor, seed = sampling_rules(max_new_tokens, temperature, top_p, seed)
-        stops = stop_strings(stop)
-        names = known(signals)
-        inputs, layout = self._prompt(messages)
-        room = self._room(layout.length, max_new_tokens)
-        decoder = Decoder(
-            session=self._prompts.session(self.model, inputs, locore=locore, layout=layout),
-            sgrs=sgrs,
-            saliency=saliency,
-            processor=processor,
-            seed=seed,
-            eos=self.end_tokens,
-        )
+        rules = sampling_rules(max_new_tokens, temperature, top_p, seed)
+        plan = Plan(*rules, stop_strings(stop), sgrs, saliency, known(signals))
+        inputs, layout = self._reader.prompt(messages)
+        room = self._reader.room(layout.length, max_new_tokens)
+        session = self._prompts.session(self.model, inputs, locore=locore, layout=layout)
+        return self._steps(plan, plan.decoder(session, self.end_tokens), room)
 
-        def signalled(tokens: list[TokenGrounding]) -> list[TokenGrounding]:
-            if not names or not tokens:
-                return tokens
-            ids = [token.token_id for token in tokens]
-            trace = trace_continuation(decoder.session, ids, saliency or SaliencyConfig())
-            return with_signals(tokens, compute(trace, names))
-
-        return self._steps(decoder, room, stops, signalled)
-
-    def _steps(
-        self,
-        decoder: Decoder,
-        room: int,
-        stops: tuple[str, ...],
-        finished: Callable[[list[TokenGrounding]], list[TokenGrounding]] = list,
-    ) -> Iterator[Step]:
-        detokenizer = text_module.Detokenizer(self.tokenizer)
-        done: list[TokenGrounding] = []
-        held: list[TokenGrounding] = []  # Given out once no stop string can begin in them.
-        reason: Literal["stop", "length"] = "length"
-        complete = False
+    def _steps(self, plan: Plan, decoder: Decoder, room: int) -> Iterator[Step]:
+        writer = Writer(self.tokenizer, decoder.eos, plan.stops)
         for token in decoder.tokens(room):
-            if token.token_id in decoder.eos:
-                reason = "stop"
-                break
-            text = detokenizer.push(token.token_id)
-            held.append(written_token(token, text, len(done) + len(held), self.tokenizer))
-            held, complete = cut(held, stops)
-            if complete:
-                reason = "stop"
-                break
-            free = 0 if detokenizer.pending else len(held) - may_have_begun(held, stops)
-            for ready in held[:free]:
-                done.append(ready)
+            for ready in writer.push(token):
                 yield Step(token=ready)
-            held = held[free:]
-        if not complete:
-            held = with_rest(held, detokenizer.flush())
-        for ready in held:
-            done.append(ready)
+            if writer.complete:
+                break
+        for ready in writer.finish():
             yield Step(token=ready)
-        answer = self._answer(finished(done), reason, decoder.session.prompt_length)
-        self._prompts.keep(decoder.session)
-        yield Step(answer=answer)
+        yield Step(answer=self._written(plan, writer, decoder.session))
+
+    def _written(self, plan: Plan, writer: Writer, session: Session) -> GroundedAnswer:
+        """The finished answer; its session is kept for what may be asked next."""
+        tokens = writer.done
+        if plan.signals and tokens:
+            ids = [token.token_id for token in tokens]
+            trace = trace_continuation(session, ids, plan.saliency or SaliencyConfig())
+            tokens = with_signals(tokens, compute(trace, plan.signals))
+        self._prompts.keep(session)
+        return self._answer(tokens, writer.reason, session.prompt_length)
+
+    def generate_batch(
+        self,
+        batch: Sequence[Messages],
+        *,
+        max_new_tokens: int = 128,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int | Sequence[int] | None = None,
+        stop: str | Sequence[str] | None = (),
+        sgrs: SGRSConfig | None = SGRSConfig(),
+        locore: LocoREConfig | None = LocoREConfig(),
+        saliency: SaliencyConfig | None = SaliencyConfig(),
+        signals: Sequence[str] = (),
+        batch_size: int = 8,
+    ) -> list[GroundedAnswer]:
+        """Answer several messages side by side; each answer is the one that `generate` gives.
+
+        Args:
+            batch: messages of each.
+            max_new_tokens: as for `generate`, with what follows.
+            temperature: as for `generate`.
+            top_p: as for `generate`.
+            seed: one for all (equal messages then get equal answers), or one for each.
+            stop: as for `generate`.
+            sgrs: as for `generate`.
+            locore: as for `generate`.
+            saliency: as for `generate`.
+            signals: as for `generate`.
+            batch_size: how many at a time; memory for keys and values grows with it.
+
+        Raises:
+            ConfigError: also if there are not as many seeds as messages. Otherwise as `generate`; nothing is
+                answered if one of the messages is no good.
+        """
+        seeds = one_for_each(seed, len(batch))
+        size = at_least_one("batch_size", batch_size)
+        stops, names = stop_strings(stop), known(signals)
+        rules = [sampling_rules(max_new_tokens, temperature, top_p, one) for one in seeds]
+        plans = [Plan(*rule, stops, sgrs, saliency, names) for rule in rules]
+        prompts = [self._reader.prompt(messages) for messages in batch]
+        rooms = [self._reader.room(layout.length, max_new_tokens) for _, layout in prompts]
+        answers: list[GroundedAnswer] = []
+        for start in range(0, len(prompts), size):
+            part = slice(start, start + size)
+            sessions = self._prompts.sessions(self.model, prompts[part], locore=locore)
+            rows = [
+                Row(plan.decoder(session, self.end_tokens), room)
+                for plan, session, room in zip(plans[part], sessions, rooms[part], strict=True)
+            ]
+            writers = [Writer(self.tokenizer, row.decoder.eos, stops) for row in rows]
+            for index, tokens in decode_together(rows):
+                for token in tokens:
+                    if not writers[index].complete:
+                        writers[index].push(token)
+                rows[index].done = writers[index].complete
+            for plan, writer, session in zip(plans[part], writers, sessions, strict=True):
+                writer.finish()
+                answers.append(self._written(plan, writer, session))
+        return answers
 
     def _answer(
         self, tokens: Sequence[TokenGrounding], reason: Literal["stop", "length"], prompt: int
@@ -349,28 +326,75 @@ class LVLM:
         Raises:
             InputError: if the text is empty, or as for `generate`.
         """
+        names = known(signals)
+        prompt, answer = self._to_score(messages, text)
+        if saliency.normalization == "matrix" and not names:
+            inputs, layout = prompt
+            scores = score_answer(self.model, inputs, answer.ids, config=saliency, locore=locore, layout=layout)
+            return self._answer(scored_tokens(scores, answer.ids, answer.pieces), "stop", layout.length)
+        session = self._prompts.sessions(self.model, [prompt], locore=locore)[0]
+        return self._scored([session], [answer], saliency, names)[0]
+
+    def score_batch(
+        self,
+        batch: Sequence[tuple[Messages, str]],
+        *,
+        locore: LocoREConfig | None = None,
+        saliency: SaliencyConfig = SaliencyConfig(),
+        signals: Sequence[str] = (),
+        batch_size: int = 8,
+    ) -> list[GroundedAnswer]:
+        """Score several answers side by side; each comes out as from `score`.
+
+        A prompt that several of them answer is read once.
+
+        Args:
+            batch: messages and answer of each.
+            locore: as for `score`.
+            saliency: as for `score`, with the norm of the row.
+            signals: as for `score`.
+            batch_size: as for `generate_batch`.
+
+        Raises:
+            ConfigError: for ``normalization="matrix"``.
+            InputError: as `score`; nothing is scored if one of the pairs is no good.
+        """
+        names = known(signals)
+        size = at_least_one("batch_size", batch_size)
+        if saliency.normalization == "matrix":
+            msg = 'normalization="matrix" takes a backward pass per token: use score, one answer at a time'
+            raise ConfigError(msg)
+        pairs = [self._to_score(messages, text) for messages, text in batch]
+        answers: list[GroundedAnswer] = []
+        for start in range(0, len(pairs), size):
+            part = pairs[start : start + size]
+            sessions = self._prompts.sessions(self.model, [prompt for prompt, _ in part], locore=locore)
+            answers += self._scored(sessions, [answer for _, answer in part], saliency, names)
+        return answers
+
+    def _to_score(self, messages: Messages, text: str) -> tuple[Prompt, EncodedText]:
         if not isinstance(text, str) or not text.strip():
             msg = "there is no answer to score: the text is empty"
             raise InputError(msg)
-        names = known(signals)
-        inputs, layout = self._prompt(messages)
-        ids, pieces = text_module.encode(self.tokenizer, text)
-        if self._room(layout.length, len(ids)) < len(ids):
+        inputs, layout = self._reader.prompt(messages)
+        answer = text_module.encode(self.tokenizer, text)
+        if self._reader.room(layout.length, len(answer.ids)) < len(answer.ids):
             limit = self.context_length or 0
-            msg = f"prompt ({layout.length} positions) and answer ({len(ids)}) do not fit the context of {limit}"
-            raise ContextLengthError(msg, needed=layout.length + len(ids), limit=limit)
-        trace = None
-        if saliency.normalization == "matrix":
-            scores = score_answer(self.model, inputs, ids, config=saliency, locore=locore, layout=layout)
-        else:
-            session = self._prompts.session(self.model, inputs, locore=locore, layout=layout)
-            if names:
-                trace = trace_continuation(session, ids, saliency)
-                scores = trace.scores
-            else:
-                scores = score_continuation(session, ids, saliency)
+            msg = f"prompt ({layout.length} positions) and answer ({len(answer.ids)}) do not fit the context of {limit}"
+            raise ContextLengthError(msg, needed=layout.length + len(answer.ids), limit=limit)
+        return (inputs, layout), answer
+
+    def _scored(
+        self,
+        sessions: Sequence[Session],
+        answers: Sequence[EncodedText],
+        saliency: SaliencyConfig,
+        names: tuple[str, ...],
+    ) -> list[GroundedAnswer]:
+        results = score_texts(sessions, answers, saliency, names)
+        for session in sessions:
             self._prompts.keep(session)
-        tokens = scored_tokens(scores, ids, pieces)
-        if trace is not None:
-            tokens = with_signals(tokens, compute(trace, names))
-        return self._answer(tokens, "stop", layout.length)
+        return [
+            self._answer(tokens, "stop", session.prompt_length)
+            for tokens, session in zip(results, sessions, strict=True)
+        ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -59,6 +59,25 @@ class PromptCache:
         if not session.croppable:  # What it is continued with cannot be taken back: keep it as it is now.
             self._keep(key, session.fork(locore=locore, layout=layout))
         return session
+
+    def sessions(
+        self,
+        model: PreTrainedModel,
+        prompts: Sequence[tuple[Mapping[str, Tensor], PromptLayout]],
+        *,
+        locore: LocoREConfig | None,
+    ) -> list[Session]:
+        """A session for each of several prompts; what is the same in two of them is read once."""
+        first: dict[str, Session] = {}
+        found: list[Session] = []
+        for inputs, layout in prompts:
+            name = _digest(inputs)
+            if name in first:
+                found.append(first[name].fork(locore=locore, layout=layout))
+            else:
+                first[name] = self.session(model, inputs, locore=locore, layout=layout)
+                found.append(first[name])
+        return found
 
     def keep(self, session: Session) -> None:
         """Keep a session and what it was continued with; it must not be used any further."""

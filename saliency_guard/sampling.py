@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 
 from torch import Tensor
@@ -29,9 +29,7 @@ def sampling_rules(
         if not isinstance(value, kind) or isinstance(value, bool):
             msg = f"{name} must be {'a whole number' if kind is Integral else 'a number'}, not {value!r}"
             raise ConfigError(msg)
-    if max_new_tokens < 1:
-        msg = f"max_new_tokens must be at least 1, not {max_new_tokens!r}"
-        raise ConfigError(msg)
+    at_least_one("max_new_tokens", max_new_tokens)
     if not 0.0 <= temperature < float("inf"):
         msg = f"temperature must be 0 (greedy) or more, not {temperature!r}"
         raise ConfigError(msg)
@@ -44,3 +42,30 @@ def sampling_rules(
     if top_p < 1.0:
         warpers.append(TopPLogitsWarper(top_p))
     return warpers, int.from_bytes(os.urandom(7)) if seed is None else seed  # type: ignore[return-value]
+
+
+def one_for_each(seed: int | Sequence[int] | None, count: int) -> list[int | None]:
+    """A seed for each of several answers: the same for all, or as given.
+
+    Raises:
+        ConfigError: if as many seeds as answers were not given.
+    """
+    if seed is None or isinstance(seed, Integral):
+        return [seed] * count  # type: ignore[list-item]
+    seeds = list(seed) if isinstance(seed, Sequence) and not isinstance(seed, str) else []
+    if len(seeds) != count:
+        msg = f"seed must be one number, or one for each of the {count} answers, not {seed!r}"
+        raise ConfigError(msg)
+    return list(seeds)
+
+
+def at_least_one(name: str, value: int) -> int:
+    """A whole number above 0.
+
+    Raises:
+        ConfigError: if it is anything else.
+    """
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+        msg = f"{name} must be a whole number of at least 1, not {value!r}"
+        raise ConfigError(msg)
+    return int(value)

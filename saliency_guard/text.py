@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
@@ -66,7 +67,15 @@ def pieces(tokenizer: Any, ids: Sequence[int], *, skip_special_tokens: bool = Tr
     return result
 
 
-def encode(tokenizer: Any, text: str) -> tuple[list[int], list[str]]:
+@dataclass(frozen=True, slots=True)
+class EncodedText:
+    """A text's token ids, and the piece of it that each stands for."""
+
+    ids: list[int]
+    pieces: list[str]
+
+
+def encode(tokenizer: Any, text: str) -> EncodedText:
     """Token ids of a text without special tokens, and the piece of the text each stands for.
 
     The pieces are slices of ``text`` where the tokenizer knows offsets, so they concatenate to it even
@@ -82,7 +91,7 @@ def encode(tokenizer: Any, text: str) -> tuple[list[int], list[str]]:
         raise InputError(msg) from error
     if not getattr(tokenizer, "is_fast", False):
         ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids, pieces(tokenizer, ids)
+        return EncodedText(ids, pieces(tokenizer, ids))
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     ids = encoded["input_ids"]
     result: list[str] = []
@@ -95,4 +104,4 @@ def encode(tokenizer: Any, text: str) -> tuple[list[int], list[str]]:
         at = end
     if result:
         result[-1] += text[at:]
-    return ids, result
+    return EncodedText(ids, result)

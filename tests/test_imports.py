@@ -32,6 +32,7 @@ ORDER = (
     ("together",),
     ("generate", "grounding"),
     ("assembly", "stopping"),
+    ("reading", "writing", "planning"),
     ("lvlm",),
     ("scenes", "inspection", "report"),
     ("evaluation",),

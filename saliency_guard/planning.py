@@ -1,0 +1,42 @@
+"""What a caller asks of an answer, checked before anything runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from saliency_guard.decoding import Decoder, LogitsProcessor
+from saliency_guard.saliency import SaliencyConfig
+from saliency_guard.session import Session
+from saliency_guard.sgrs import SGRSConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How one answer is to be written.
+
+    Attributes:
+        processor: logits processors; None changes nothing.
+        seed: of the random numbers; None is greedy.
+        stops: strings at which it ends.
+        sgrs: rejection.
+        saliency: scoring.
+        signals: names of the signals its tokens are to have.
+    """
+
+    processor: LogitsProcessor | None
+    seed: int | None
+    stops: tuple[str, ...]
+    sgrs: SGRSConfig | None
+    saliency: SaliencyConfig | None
+    signals: tuple[str, ...]
+
+    def decoder(self, session: Session, eos: frozenset[int]) -> Decoder:
+        """The rules for one session."""
+        return Decoder(
+            session=session,
+            sgrs=self.sgrs,
+            saliency=self.saliency,
+            processor=self.processor,
+            seed=self.seed,
+            eos=eos,
+        )
