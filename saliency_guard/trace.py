@@ -80,24 +80,37 @@ class AnswerTrace:
         spans = [torch.arange(span.start, span.stop) for span in self.layout.spans if span.is_visual]
         return torch.cat(spans) if spans else torch.empty(0, dtype=torch.long)
 
-    @cached_property
+    @property
     def lens(self) -> Tensor:
         """``[L + 1, I, N]`` log-probability of each token under the logit lens at each image position.
 
         NaN where the decoder keeps no final norm under the usual name (``norm``).
         """
+        return self._through_lens[0]
+
+    @property
+    def lens_entropy(self) -> Tensor:
+        """``[L + 1, I]`` entropy (nats) of the logit lens at each image position: how sure it is of anything."""
+        return self._through_lens[1]
+
+    @cached_property
+    def _through_lens(self) -> tuple[Tensor, Tensor]:
         norm = getattr(self.model.get_decoder(), "norm", None)
         head = self.model.get_output_embeddings()
         if norm is None or head is None:
-            return torch.full((len(self.states), len(self.image_positions), len(self.tokens)), torch.nan)
+            unknown = torch.full((len(self.states), len(self.image_positions)), torch.nan)
+            return unknown[..., None].expand(-1, -1, len(self.tokens)), unknown
         layers: list[Tensor] = []
+        entropies: list[Tensor] = []
         with torch.no_grad():
             for depth, states in enumerate(self.states):
                 there = states[self.image_positions.to(states.device)]
                 # The last layer's states come normalised.
                 logits = head(there if depth == len(self.states) - 1 else norm(there))
-                layers.append(logits.float().log_softmax(-1)[:, self.tokens.to(logits.device)])
-        return torch.stack(layers)
+                logprobs = logits.float().log_softmax(-1)
+                layers.append(logprobs[:, self.tokens.to(logits.device)])
+                entropies.append(-(logprobs.exp() * logprobs).sum(-1))
+        return torch.stack(layers), torch.stack(entropies)
 
     @cached_property
     def blank_logprobs(self) -> Tensor:

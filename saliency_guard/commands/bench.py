@@ -47,7 +47,7 @@ def detection(
     model: Model = EMBEDDED,
     out: Annotated[Path, typer.Option(help="Where mentions, results and plots go.")] = Path("runs/detection"),
     count: Annotated[
-        int | None, typer.Option("--pictures", min=1, help="Pictures of each split.", show_default="1200")
+        int | None, typer.Option("--pictures", min=1, help="Pictures of each split.", show_default="1500")
     ] = None,
     max_new_tokens: _MaxNewTokens = _MAX_NEW_TOKENS,
     split: Annotated[list[str] | None, typer.Option(help="Only these splits.", show_default="all installed")] = None,
@@ -56,7 +56,7 @@ def detection(
 ) -> None:
     """How well each signal tells hallucinated object mentions from true ones."""
     asked = {"model": model, "split": split, "pictures": count, "max-new-tokens": max_new_tokens, "page": page}
-    count = count or (50 if quick else 1200)
+    count = count or (50 if quick else 1500)
     samples = 200 if quick else 1000
     with reported():
         names = split or [_TRAINING, "openmoji", *(["tuxpaint"] if tuxpaint.installed() else [])]
@@ -119,7 +119,7 @@ def mitigation(
     model: Model = EMBEDDED,
     out: Annotated[Path, typer.Option(help="Where the results go.")] = Path("runs/mitigation"),
     count: Annotated[
-        int | None, typer.Option("--pictures", min=1, help="Pictures of the comparison.", show_default="200")
+        int | None, typer.Option("--pictures", min=1, help="Pictures of the comparison.", show_default="300")
     ] = None,
     max_new_tokens: _MaxNewTokens = _MAX_NEW_TOKENS,
     split: Annotated[str, typer.Option(help="Which split.")] = _TRAINING,
@@ -128,7 +128,7 @@ def mitigation(
 ) -> None:
     """What LocoRE and SGRS change about captions and yes/no answers."""
     asked = {"model": model, "split": split, "pictures": count, "max-new-tokens": max_new_tokens, "page": page}
-    count = count or (8 if quick else 200)
+    count = count or (8 if quick else 300)
     swept, questioned = -(-count // 3), -(-count // 2)
     with reported():
         _check(page, "mitigation", quick=quick)

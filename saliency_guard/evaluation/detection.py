@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -9,6 +10,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
 
 from saliency_guard import text as text_module
 from saliency_guard.evaluation.mentions import ObjectVocabulary, first_token
@@ -17,11 +21,16 @@ from saliency_guard.evaluation.world import WorldPicture, batches, write_answers
 from saliency_guard.lvlm import LVLM
 from saliency_guard.messages import chat
 from saliency_guard.scenes.language import DESCRIBE
+from saliency_guard.scenes.vocabulary import CLASSES, NEVER_DRAWN
 from saliency_guard.signals import SIGNALS, compute
-from saliency_guard.trace import trace_answer
+from saliency_guard.trace import AnswerTrace, trace_answer
 
 MODES = ("greedy", "sampled")
 BATCH = 48
+WORDS = (*CLASSES, *NEVER_DRAWN)
+_TOP = 4
+_LEVELS = (0.1, 0.3, 0.6, 0.9)
+_NOWHERE = -30.0
 SCALARS = tuple(SIGNALS)
 
 
@@ -38,7 +47,9 @@ class MentionTable:
         saliency: ``[n, L * H * 3]`` attention x gradient per layer, head and source.
         signed: ``[n, L * H * 3]`` the same with its sign: above 0 where looking there speaks for the token.
         attention: ``[n, L * H * 3]`` plain attention.
-        lens: ``[n, L + 1]`` best logit-lens log-probability over the image positions of each layer.
+        evidence: ``[n, (L + 1) * 10]`` what the logit lens finds of the word in the picture, layer by layer.
+        state: ``[n, D]`` hidden state of the mention's first token in the middle layer.
+        word: ``[n]`` index of the class among `WORDS`.
     """
 
     picture: npt.NDArray[np.int64]
@@ -49,7 +60,9 @@ class MentionTable:
     saliency: Floats
     signed: Floats
     attention: Floats
-    lens: Floats
+    evidence: Floats
+    state: Floats
+    word: npt.NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.picture)
@@ -98,9 +111,27 @@ def collect(
     for caption in _captions(lvlm, pictures, max_new_tokens, temperature):
         rows += _mentions(lvlm, caption, vocabulary)
         on_caption()
-    columns = list(zip(*rows, strict=True)) or [()] * 9
-    dtypes: Sequence[Any] = (np.int64, np.bool_, np.bool_, *[np.float64] * 6)
+    columns = list(zip(*rows, strict=True)) or [()] * len(fields(MentionTable))
+    dtypes: Sequence[Any] = (np.int64, np.bool_, np.bool_, *[np.float64] * 7, np.int64)
     return MentionTable(*(np.array(column, dtype=dtype) for column, dtype in zip(columns, dtypes, strict=True)))
+
+
+def lens_evidence(trace: AnswerTrace) -> Tensor:
+    """What the logit lens finds of each token in the picture: ``[N, (L + 1) * 10]``.
+
+    Per layer: the four largest log-probabilities at image positions, how many positions see it with more than
+    each of four probabilities, the entropy where it is seen best, and the log of its probability averaged by
+    where the token looks (Eq. 5). The logit lens over the picture: arXiv 2410.02762.
+    """
+    lens = trace.lens  # [L + 1, I, N]
+    best = lens.topk(min(_TOP, lens.shape[1]), dim=1)
+    largest = functional.pad(best.values, (0, 0, 0, _TOP - best.values.shape[1]), value=_NOWHERE)
+    seen = torch.stack([(lens.exp() > level).sum(dim=1) for level in _LEVELS], dim=1)
+    entropy = trace.lens_entropy.gather(1, best.indices[:, 0])[:, None]
+    looks = trace.rows[:, trace.image_positions.to(trace.rows.device)].to(lens)
+    looks = looks / looks.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(looks.dtype).tiny)
+    focused = torch.einsum("ni,lin->ln", looks, lens.exp()).clamp_min(math.exp(_NOWHERE)).log()[:, None]
+    return torch.cat([largest, seen, entropy, focused], dim=1).permute(2, 0, 1).flatten(1)
 
 
 def _captions(
@@ -130,7 +161,8 @@ def _mentions(lvlm: LVLM, caption: _Caption, vocabulary: ObjectVocabulary) -> It
     saliency, signed, attention = (
         part.flatten(1).cpu().numpy() for part in (trace.saliency, trace.signed, trace.attention)
     )
-    lens = trace.lens.amax(dim=1).cpu().numpy()
+    evidence = lens_evidence(trace).cpu().numpy()
+    middle = trace.states[len(trace.states) // 2][trace.layout.length :].float().cpu().numpy()
     named: list[str] = []
     for ordinal, mention in enumerate(found):
         at = first_token(pieces, mention)
@@ -143,6 +175,8 @@ def _mentions(lvlm: LVLM, caption: _Caption, vocabulary: ObjectVocabulary) -> It
             saliency[at],
             signed[at],
             attention[at],
-            lens[:, at],
+            evidence[at],
+            middle[at],
+            WORDS.index(mention.name),
         )
         named.append(mention.name)

@@ -81,9 +81,16 @@ def _mode_parts(result: SplitResult, mode: ModeResult) -> Iterator[str]:
         return
     ranked = [one for one in mode.ranks if one.kind != "without"]
     yield table(
-        ["", "high means", "AUROC", "AUPR", "AUROC in position bins"],
+        ["", "high means", "AUROC", "AUPR", "in position bins", "within words"],
         [
-            [f"{_KINDS[one.kind]}{one.name}", one.high_means, str(one.auroc), str(one.aupr), str(one.within_bins)]
+            [
+                f"{_KINDS[one.kind]}{one.name}",
+                one.high_means,
+                str(one.auroc),
+                str(one.aupr),
+                str(one.within_bins),
+                str(one.within_words),
+            ]
             for one in ranked
         ],
     )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from saliency_guard.errors import require_extra
-from saliency_guard.evaluation.detection import SCALARS, MentionTable
+from saliency_guard.evaluation.detection import SCALARS, WORDS, MentionTable
 from saliency_guard.evaluation.statistics import Floats
 
 _FLOOR = 1e-3
@@ -41,24 +41,35 @@ FEATURES: MappingProxyType[str, Callable[[MentionTable], Floats]] = MappingProxy
         "attention scores": _signals("svar", "pas"),
         "evidence": _signals("logit_lens", "focused_lens", "glsim"),
         "contrast": _signals("contrast"),
-        "lens by layer": lambda table: table.lens,
+        "evidence by layer": lambda table: table.evidence,
         "saliency by head": _logs("saliency"),
         "signed saliency by head": lambda table: np.arcsinh(_scaled(table.signed)),
         "attention by head": _logs("attention"),
+        "hidden state": lambda table: table.state,
+        "word": lambda table: np.eye(len(WORDS))[table.word],
     }
 )
 """Groups of features by name."""
 
 SINGLE_SIGNALS = ("uncertainty", "saliency scores", "attention scores", "evidence", "contrast")
+_LOOKING = tuple(name for name in FEATURES if name not in {"priors", "word", "hidden state"})
+"""How a mention was written. The word itself, which a hidden state holds too, is left out: some words are wrong
+more often than others, and to know which takes no look at the picture."""
+
 COMBINATIONS: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
     {
         "position only": ("priors",),
+        "word only": ("word",),
         "signals": SINGLE_SIGNALS,
         "signals + position": (*SINGLE_SIGNALS, "priors"),
         "attention probe": ("attention by head",),
         "saliency probe": ("saliency by head", "signed saliency by head"),
-        "all": tuple(name for name in FEATURES if name != "priors"),
-        "all + position": tuple(FEATURES),
+        "evidence probe": ("evidence by layer",),
+        "state probe": ("hidden state",),
+        "all": _LOOKING,
+        "all + position": (*_LOOKING, "priors"),
+        "all + word": (*_LOOKING, "word"),
+        "everything": tuple(FEATURES),
     }
 )
 """What is put together, by the name it has in the table."""

@@ -32,6 +32,7 @@ class Rank:
         auroc: of finding hallucinated mentions in the testing half.
         aupr: the same.
         within_bins: AUROC among mentions at like positions only.
+        within_words: AUROC among mentions of the same class only.
         lost: for an ablation, how much AUROC ``all`` loses without it (paired over pictures); else None.
     """
 
@@ -41,6 +42,7 @@ class Rank:
     auroc: Interval
     aupr: Interval
     within_bins: Interval
+    within_words: Interval
     lost: Interval | None = None
 
 
@@ -223,6 +225,7 @@ class _Ranker:
             measured(lambda weights: auroc(scores, wrong, weights)),
             measured(lambda weights: aupr(scores, wrong, weights)),
             measured(lambda weights: binned_auroc(scores, wrong, bins, weights)),
+            measured(lambda weights: binned_auroc(scores, wrong, testing.word, weights)),
             None
             if whole is None
             else measured(lambda weights: auroc(whole[known], wrong, weights) - auroc(scores, wrong, weights)),

@@ -100,7 +100,7 @@ def interval(statistic: Callable[[Floats], Floats], groups: npt.NDArray[Any], *,
 def binned_auroc(
     scores: Floats, positive: npt.NDArray[np.bool_], bins: npt.NDArray[Any], weights: Floats | None = None
 ) -> Floats:
-    """AUROC among mentions of the same bin only, the bins weighted by their pairs: what position cannot explain.
+    """AUROC among mentions of the same bin only, the bins weighted by their pairs: what the bin cannot explain.
 
     Args:
         scores: ``[n]``.

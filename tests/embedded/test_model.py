@@ -91,6 +91,11 @@ def test_it_counts_what_it_sees(lvlm: LVLM) -> None:
     assert evaluate.counts(lvlm, list(pictures("development", 100))) >= 0.8
 
 
+def test_it_knows_where_things_are(lvlm: LVLM) -> None:
+    """Of nine places chance finds a ninth."""
+    assert evaluate.places(lvlm, list(pictures("development", 100))) >= 0.7
+
+
 def test_what_it_reads_is_what_it_was_trained_on(lvlm: LVLM) -> None:
     """The processor and the chat template make of a picture what the training batches hold."""
     from saliency_guard.embedded.data import IMAGE_SIZE, SceneBatches, picture_tensor

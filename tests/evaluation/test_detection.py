@@ -7,16 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from saliency_guard import LVLM
 from saliency_guard.evaluation import probe
-from saliency_guard.evaluation.detection import SCALARS, MentionTable, collect
+from saliency_guard.evaluation.detection import SCALARS, MentionTable, collect, lens_evidence
 from saliency_guard.evaluation.evidence import detection_section
 from saliency_guard.evaluation.mentions import ObjectVocabulary
 from saliency_guard.evaluation.ranking import quartile_rates, rank
 from saliency_guard.evaluation.world import pictures, write_answers
 from saliency_guard.messages import chat
 from saliency_guard.scenes.language import DESCRIBE
+from saliency_guard.trace import trace_answer
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +46,24 @@ def test_every_mention_of_every_caption_is_a_row(lvlm: LVLM, collected: MentionT
     assert collected.sampled.any()
 
 
+def test_the_evidence_of_a_word_is_what_the_lens_shows_of_it(lvlm: LVLM) -> None:
+    picture = next(pictures("development", 1))
+    ids = lvlm.tokenizer(" a dog", add_special_tokens=False)["input_ids"]
+    trace = trace_answer(lvlm.model, lvlm.inputs(chat(picture.image, DESCRIBE)), ids)
+    found = lens_evidence(trace)
+    assert found.shape == (len(ids), len(trace.states) * 10)
+    layers = found.unflatten(1, (len(trace.states), 10))
+    for layer, values in enumerate(trace.lens):
+        for token in range(len(ids)):
+            column = values[:, token]
+            torch.testing.assert_close(layers[token, layer, :4], column.sort(descending=True).values[:4])
+            counts = [float((column.exp() > level).sum()) for level in (0.1, 0.3, 0.6, 0.9)]
+            assert layers[token, layer, 4:8].tolist() == counts
+            assert layers[token, layer, 8] == trace.lens_entropy[layer, column.argmax()]
+            looks = trace.rows[token, trace.image_positions]
+            torch.testing.assert_close(layers[token, layer, 9].exp(), (looks / looks.sum()) @ column.exp())
+
+
 def test_a_table_comes_back_from_disk(collected: MentionTable, tmp_path: Path) -> None:
     collected.save(tmp_path / "mentions.npz")
     again = MentionTable.load(tmp_path / "mentions.npz")
@@ -66,7 +86,8 @@ def synthetic(pictures_: int, seed: int) -> MentionTable:
     """NLL tells a little, S the opposite way; one head of the saliency vector tells nearly all."""
     rng = np.random.default_rng(seed)
     n = pictures_ * 8
-    wrong = rng.random(n) < 0.3
+    words = rng.integers(0, 6, n)
+    wrong = rng.random(n) < np.where(words == 0, 0.7, 0.2)
     signals = rng.normal(size=(n, len(SCALARS)))
     signals[:, SCALARS.index("nll")] += wrong
     signals[:, SCALARS.index("saliency")] -= wrong
@@ -82,7 +103,9 @@ def synthetic(pictures_: int, seed: int) -> MentionTable:
         saliency=heads,
         signed=rng.normal(size=(n, 12)),
         attention=np.exp(rng.normal(size=(n, 12))),
-        lens=rng.normal(size=(n, 5)),
+        evidence=rng.normal(size=(n, 5)),
+        state=rng.normal(size=(n, 4)),
+        word=words,
     )
 
 
@@ -99,6 +122,10 @@ def test_the_ranking_finds_what_is_there() -> None:
         assert by_name["combination", "position only"].auroc.low < 0.55
         assert by_name["combination", "saliency probe"].auroc.value > 0.9
         assert by_name["combination", "attention probe"].auroc.value < 0.65
+        # One word is wrong more often than the others; among mentions of one word that says nothing.
+        assert by_name["combination", "word only"].auroc.low > 0.55
+        assert by_name["combination", "word only"].within_words.value == pytest.approx(0.5)
+        assert by_name["combination", "saliency probe"].within_words.value > 0.9
         everything = by_name["combination", "all"].auroc
         assert everything.low < everything.value < everything.high
         assert everything.value > by_name["combination", "signals"].auroc.value
@@ -107,7 +134,7 @@ def test_the_ranking_finds_what_is_there() -> None:
         assert lost.value == pytest.approx(
             everything.value - by_name["without", "saliency by head"].auroc.value, abs=1e-9
         )
-        assert by_name["without", "lens by layer"].lost.low < 0.01
+        assert by_name["without", "evidence by layer"].lost.low < 0.01
         assert by_name["transferred", "all"].auroc.value > 0.85
         assert (found.mentions, found.tested) == (960, 480)
         assert found.quartiles[0].value > found.quartiles[3].value
