@@ -84,6 +84,9 @@ class PromptCache:
         if session.croppable:
             self._keep((_state(session.model), _digest(session.inputs)), session)
 
+    def __len__(self) -> int:
+        return len(self._kept)
+
     def clear(self) -> None:
         """Forget all prompts."""
         with self._lock:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -25,11 +24,9 @@ from saliency_guard import (
     SGRSConfig,
     score_answer,
 )
-from saliency_guard.decoding import DecodedToken, Decoder
 from saliency_guard.lvlm import EMBEDDED_PATH
-from saliency_guard.session import Session
+from saliency_guard.reading import Messages, Prompt, PromptReader
 
-Messages = list[dict[str, Any]]
 DESCRIBE = "Describe the image in detail."
 
 
@@ -43,6 +40,11 @@ def ask(picture: Image.Image, question: str = DESCRIBE, *before: Any) -> Message
 @pytest.fixture(scope="module")
 def answer(lvlm: LVLM, picture: Image.Image) -> GroundedAnswer:
     return lvlm.generate(ask(picture), sgrs=SGRSConfig(alpha=0.8))
+
+
+def read(lvlm: LVLM, messages: Messages) -> Prompt:
+    reader = PromptReader(lvlm.model, lvlm.processor, "it", require_image=True, max_image_pixels=10**6)
+    return reader.prompt(messages)
 
 
 def test_an_answer_is_whole(lvlm: LVLM, answer: GroundedAnswer) -> None:
@@ -136,21 +138,6 @@ def test_a_stop_string_ends_the_answer_before_it(lvlm: LVLM, picture: Image.Imag
     assert "".join(step.token.text for step in steps[:-1] if step.token) == answer.text
 
 
-def test_an_answer_cut_inside_a_character_keeps_its_bytes(lvlm: LVLM, picture: Image.Image) -> None:
-    ids = lvlm.processor.tokenizer("a 🐘", add_special_tokens=False)["input_ids"][:-1]
-
-    class Scripted(Decoder):
-        def tokens(self, max_new_tokens: int) -> Iterator[DecodedToken]:
-            empty = torch.zeros(0)
-            yield from (DecodedToken(i, -1.0, None, None, {}, (), empty, empty) for i in ids[:max_new_tokens])
-
-    decoder = Scripted(Session(lvlm.model, lvlm.inputs(ask(picture))))
-    answer = list(lvlm._steps(decoder, 99, ()))[-1].answer
-    assert answer is not None
-    assert answer.text == lvlm.processor.tokenizer.decode(ids)
-    assert [token.token_id for token in answer.tokens] == ids
-
-
 def test_several_images_each_have_a_share(lvlm: LVLM, picture: Image.Image) -> None:
     content = [
         {"type": "image", "image": picture},
@@ -179,7 +166,7 @@ def test_turns_system_and_documents_have_shares_of_their_own(lvlm: LVLM, picture
     answer = lvlm.generate(messages, max_new_tokens=8)
     assert set(answer.shares) == {"system", "image_0", "document_1", "text", "output"}
     assert all(share > 0 for share in answer.shares.values())
-    inputs, layout = lvlm._prompt(messages)
+    inputs, layout = read(lvlm, messages)
     ids = inputs["input_ids"][0].tolist()
     spans = {span.source: lvlm.processor.tokenizer.decode(ids[span.start : span.stop]) for span in layout.spans}
     assert spans["system"].strip() == "Answer in one sentence."
@@ -284,7 +271,7 @@ def test_a_named_text_is_found_where_it_stands(lvlm: LVLM, picture: Image.Image)
         {"type": "text", "text": "Is the cat on the mat? "},
         {"type": "text", "text": "cat", "source": "document_1"},
     ]
-    inputs, layout = lvlm._prompt([{"role": "user", "content": content}])
+    inputs, layout = read(lvlm, [{"role": "user", "content": content}])
     (span,) = [span for span in layout.spans if span.source == "document_1"]
     before = lvlm.processor.tokenizer.decode(inputs["input_ids"][0, : span.start])
     assert before.rstrip().endswith("on the mat?")

@@ -20,7 +20,8 @@ def test_pieces_of_ids_concatenate_to_what_they_decode_to(lvlm: LVLM, text: str)
 @settings(max_examples=150, deadline=None)
 @given(text=st.text(max_size=60))
 def test_encoded_pieces_are_the_text(lvlm: LVLM, text: str) -> None:
-    ids, found = encode(lvlm.processor.tokenizer, text)
+    encoded = encode(lvlm.processor.tokenizer, text)
+    ids, found = encoded.ids, encoded.pieces
     assert len(ids) == len(found)
     assert "".join(found) == (text if ids else "")
 
@@ -35,7 +36,8 @@ def test_a_character_of_several_tokens_comes_with_its_last_one(lvlm: LVLM) -> No
 
 
 def test_both_ways_give_a_character_to_its_last_token(lvlm: LVLM) -> None:
-    ids, found = encode(lvlm.processor.tokenizer, "a 🐘 日")
+    encoded = encode(lvlm.processor.tokenizer, "a 🐘 日")
+    ids, found = encoded.ids, encoded.pieces
     assert found == pieces(lvlm.processor.tokenizer, ids)
 
 
