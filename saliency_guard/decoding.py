@@ -213,7 +213,7 @@ class Decoder:
             found = DecodedToken(
                 draft.token, logprobs[row], saliencies[row], tau, shares[row], (), draft.logits, draft.scores
             )
-            if tau is not None and found.saliency is not None and found.saliency < tau:
+            if self.refuses(found):
                 self._rejections += 1
                 alone = chunk or session.rescore(first + row, 1, layers=self._targets())
                 found = self._resample(alone, found, draft.among)
@@ -226,6 +226,10 @@ class Decoder:
         session.crop(first + len(accepted))
         self.pending = accepted[-1].token_id
         return accepted
+
+    def refuses(self, found: DecodedToken) -> bool:
+        """Whether Algorithm 1 strikes out what was drawn first."""
+        return found.threshold is not None and found.saliency is not None and found.saliency < found.threshold
 
     def _number(self, position: int, round_: int) -> float | None:
         return None if self.seed is None else uniform(self.seed, position, round_)

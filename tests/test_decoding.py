@@ -17,8 +17,13 @@ from transformers import (
 )
 from transformers.generation.streamers import BaseStreamer
 
-from saliency_guard import ConfigError, LocoREConfig, SaliencyConfig, SGRSConfig, score_answer, sgrs_generate
+from saliency_guard import LVLM, ConfigError, LocoREConfig, SaliencyConfig, SGRSConfig, score_answer, sgrs_generate
 from saliency_guard.decoding import DecodedToken, Decoder
+from saliency_guard.evaluation.world import pictures
+from saliency_guard.layout import prompt_layout
+from saliency_guard.messages import chat
+from saliency_guard.saliency import candidate_rows, token_rows
+from saliency_guard.scenes.language import DESCRIBE
 from saliency_guard.session import Session
 
 LENGTH = 14
@@ -127,7 +132,7 @@ def test_draft_length_changes_nothing(case: tiny.Case, seed: int | None) -> None
     exact = tiny.to(case, torch.float64)
     runs = [
         decode(exact, 30, sgrs=SGRSConfig(alpha=0.9, draft_length=length), locore=LocoREConfig(), seed=seed)
-        for length in (1, 4, 16)
+        for length in (1, 4, 16, "auto")
     ]
     for run in runs[1:]:
         assert summary(run) == summary(runs[0])
@@ -337,3 +342,55 @@ def test_a_wrapped_callable_still_finds_the_streamer(llava: tiny.Case) -> None:
     )
     assert len(streamer.ids) == llava.inputs["input_ids"].shape[1] + 3
     assert streamer.ended
+
+
+def test_draft_length_changes_nothing_on_200_pictures_in_float32(lvlm: LVLM) -> None:
+    """Rounding differs between one row and many; what is written does not."""
+    kinds = (DESCRIBE, "Where is the dog?", "How many cups are there in the image?")
+    rejected = 0
+    for number, picture in enumerate(pictures("development", 200)):
+        inputs = lvlm.inputs(chat(picture.image, kinds[number % 3]))
+        layout = prompt_layout(lvlm.model.config, inputs)
+        session = Session(lvlm.model, inputs, locore=LocoREConfig())
+        runs = []
+        for length in (1, 5, "auto"):
+            sgrs = SGRSConfig(alpha=0.8, draft_length=length)
+            own = session.fork(locore=LocoREConfig(), layout=layout)
+            runs.append(list(Decoder(own, sgrs=sgrs, seed=number, eos=lvlm.end_tokens).tokens(12)))
+        for run in runs[1:]:
+            assert summary(run) == summary(runs[0])
+            for one, other in zip(run[1:], runs[0][1:], strict=True):
+                assert one.saliency == pytest.approx(other.saliency, abs=1e-5)
+        rejected += sum(len(token.rejected) for token in runs[0])
+    assert rejected > 100
+
+
+def test_candidates_at_one_position_are_one_batched_product(case: tiny.Case) -> None:
+    session = Session(case.model, case.inputs)
+    session.run([session.last_prompt_token, 12, 33])
+    chunk = session.run([7], layers=(2, 3, 4))
+    among = [5, 20, 33, 64]
+    together = candidate_rows(chunk, among)
+    for row, token in zip(together, among, strict=True):
+        alone = token_rows(chunk, torch.tensor([token]), retain_graph=True)[0]
+        torch.testing.assert_close(row, alone, rtol=1e-5, atol=1e-7)
+
+
+def test_the_layers_below_do_not_run_twice(case: tiny.Case) -> None:
+    calls = [0] * 3
+    layers = case.model.get_decoder().layers
+    for index in range(3):
+        layers[index].mlp.register_forward_pre_hook(functools.partial(_count, calls, index))
+    session = Session(case.model, case.inputs)
+    session.keep_states(2)
+    for token in (session.last_prompt_token, 12, 33):
+        session.run([token])
+    before = list(calls)
+    known = session.rescore(session.prompt_length - 1, 3, layers=(2, 3))
+    assert [after - earlier for after, earlier in zip(calls, before, strict=True)] == [0, 0, 1]
+    whole = Session(case.model, case.inputs).run([session.last_prompt_token, 12, 33], layers=(2, 3))
+    torch.testing.assert_close(known.logits, whole.logits, rtol=1e-4, atol=1e-5)
+
+
+def _count(calls: list[int], index: int, *_: Any) -> None:
+    calls[index] += 1

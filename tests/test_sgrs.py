@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saliency_guard import ConfigError, SGRSConfig
-from saliency_guard.sgrs import candidates, draw, sample, threshold, uniform
+from saliency_guard.sgrs import candidates, draft_length, draw, sample, threshold, uniform
 
 SCORES = st.lists(st.floats(-20, 20), min_size=2, max_size=12).map(torch.tensor)
 
@@ -94,3 +94,18 @@ def test_wrong_settings_are_refused_by_name(wrong: dict) -> None:
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         SGRSConfig().alpha = 0.5
+
+
+@given(st.integers(0, 200), st.integers(0, 200))
+def test_more_rejections_never_make_drafts_longer(fewer: int, added: int) -> None:
+    config = SGRSConfig()
+    before = draft_length(config, fewer, 400)
+    after = draft_length(config, fewer + added, 400)
+    assert 1 <= after <= before <= 32
+
+
+def test_drafts_follow_the_rejection_rate() -> None:
+    config = SGRSConfig()
+    assert draft_length(config, 0, 500) > draft_length(config, 25, 500) > draft_length(config, 100, 500)
+    assert draft_length(config, 400, 500) == 1
+    assert draft_length(SGRSConfig(draft_length=7), 400, 500) == 7

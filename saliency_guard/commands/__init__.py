@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from saliency_guard.commands import answers, bench, evaluate
+from saliency_guard.commands import answers, bench, evaluate, speed
 
 app = typer.Typer(
     help="Ask a local vision-language model about a picture and see what every token rests on.",
@@ -15,4 +15,5 @@ app.command()(answers.ask)
 app.command()(answers.score)
 app.command()(answers.info)
 app.add_typer(evaluate.app, name="eval")
+bench.app.command("speed")(speed.speed_command)
 app.add_typer(bench.app, name="bench")

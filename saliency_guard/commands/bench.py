@@ -34,8 +34,8 @@ from saliency_guard.sgrs import SGRSConfig
 
 app = typer.Typer(help="Measure on the picture world, whose truth is known.", no_args_is_help=True)
 
-_Quick = Annotated[bool, typer.Option("--quick", help="A small sample, under two minutes.")]
-_Page = Annotated[Path | None, typer.Option(help="A Markdown page whose section of this command's name is rewritten.")]
+Quick = Annotated[bool, typer.Option("--quick", help="A small sample, under two minutes.")]
+Page = Annotated[Path | None, typer.Option(help="A Markdown page whose section of this command's name is rewritten.")]
 _MaxNewTokens = Annotated[int, typer.Option(min=1, help="Fixed length limit of all captions.")]
 _TRAINING = "training styles"
 _MAX_NEW_TOKENS = 96
@@ -51,8 +51,8 @@ def detection(
     ] = None,
     max_new_tokens: _MaxNewTokens = _MAX_NEW_TOKENS,
     split: Annotated[list[str] | None, typer.Option(help="Only these splits.", show_default="all installed")] = None,
-    page: _Page = None,
-    quick: _Quick = False,
+    page: Page = None,
+    quick: Quick = False,
 ) -> None:
     """How well each signal tells hallucinated object mentions from true ones."""
     asked = {"model": model, "split": split, "pictures": count, "max-new-tokens": max_new_tokens, "page": page}
@@ -64,7 +64,7 @@ def detection(
             next(pictures(name, 1))
         require_scikit_learn()
         require_matplotlib()
-        _check(page, "detection", quick=quick)
+        check_page(page, "detection", quick=quick)
         lvlm = load(model)
         out.mkdir(parents=True, exist_ok=True)
         settings = {
@@ -84,9 +84,9 @@ def detection(
                 results.append(rank(name, count, mentions, source=source, samples=samples))
             if name == _TRAINING:
                 source = mentions
-            _write(out / "result.json", {"settings": settings, "splits": [asdict(result) for result in results]})
+            write_result(out / "result.json", {"settings": settings, "splits": [asdict(result) for result in results]})
         section = detection_section(
-            results, _command("detection", asked, quick=quick), model=lvlm.model_id, samples=samples
+            results, command_line("detection", asked, quick=quick), model=lvlm.model_id, samples=samples
         )
         folder = page.parent / page.stem if page is not None else out
         folder.mkdir(parents=True, exist_ok=True)
@@ -123,15 +123,15 @@ def mitigation(
     ] = None,
     max_new_tokens: _MaxNewTokens = _MAX_NEW_TOKENS,
     split: Annotated[str, typer.Option(help="Which split.")] = _TRAINING,
-    page: _Page = None,
-    quick: _Quick = False,
+    page: Page = None,
+    quick: Quick = False,
 ) -> None:
     """What LocoRE and SGRS change about captions and yes/no answers."""
     asked = {"model": model, "split": split, "pictures": count, "max-new-tokens": max_new_tokens, "page": page}
     count = count or (8 if quick else 300)
     swept, questioned = -(-count // 3), -(-count // 2)
     with reported():
-        _check(page, "mitigation", quick=quick)
+        check_page(page, "mitigation", quick=quick)
         shown = list(pictures(split, count))
         lvlm = load(model)
         sweep: dict[str, Guard] = {f"SGRS, alpha {alpha}": (SGRSConfig(alpha=alpha), None) for alpha in ALPHAS}
@@ -164,7 +164,7 @@ def mitigation(
             "pictures": count,
             "max_new_tokens": max_new_tokens,
         }
-        _write(
+        write_result(
             out / "result.json",
             {
                 "settings": settings,
@@ -177,7 +177,7 @@ def mitigation(
             results,
             sweeps,
             answers,
-            _command("mitigation", asked, quick=quick),
+            command_line("mitigation", asked, quick=quick),
             model=lvlm.model_id,
             split=split,
             pictures=(count, swept, questioned),
@@ -187,7 +187,8 @@ def mitigation(
     print(section)
 
 
-def _check(page: Path | None, section: str, *, quick: bool) -> None:
+def check_page(page: Path | None, section: str, *, quick: bool) -> None:
+    """Refuse a page that cannot be written before the work, not after it."""
     if page is None:
         return
     if quick:
@@ -199,7 +200,7 @@ def _check(page: Path | None, section: str, *, quick: bool) -> None:
 _DEFAULTS: Mapping[str, Any] = {"model": EMBEDDED, "max-new-tokens": _MAX_NEW_TOKENS, "split": _TRAINING}
 
 
-def _command(name: str, asked: Mapping[str, Any], *, quick: bool) -> str:
+def command_line(name: str, asked: Mapping[str, Any], *, quick: bool) -> str:
     """The command line that was given, without what is the default anyway."""
     words = ["saliency-guard", "bench", name]
     for option, value in asked.items():
@@ -209,6 +210,7 @@ def _command(name: str, asked: Mapping[str, Any], *, quick: bool) -> str:
     return shlex.join([*words, *(["--quick"] if quick else [])])
 
 
-def _write(path: Path, result: Mapping[str, Any]) -> None:
+def write_result(path: Path, result: Mapping[str, Any]) -> None:
+    """Write a result as JSON, with its date."""
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, f"{as_json({'written': time.strftime('%Y-%m-%d'), **result})}\n".encode())

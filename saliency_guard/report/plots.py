@@ -70,3 +70,24 @@ def plot_quartiles(rates: Mapping[str, Sequence[float]], path: Path) -> None:
     axis.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axis.legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=150)
+
+
+def plot_costs(panels: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]], path: Path) -> None:
+    """Ratio to plain ``generate`` against length.
+
+    Args:
+        panels: what the length is of -> way -> (length, ratio), in order.
+        path: a file name with the picture's type.
+    """
+    figure, axes = _axes(9.0, 3.4, len(panels))
+    for axis, (name, ways) in zip(axes, panels.items(), strict=True):
+        for way, points in ways.items():
+            lengths, ratios = zip(*points, strict=True)
+            axis.plot(lengths, ratios, "o-", label=way, linewidth=1.4, markersize=4)
+        axis.axhline(1.0, color=_INK, linewidth=0.8, linestyle=":")
+        axis.set_xscale("log", base=2)
+        axis.xaxis.set_major_formatter(lambda value, _: f"{value:.0f}")
+        axis.set_xlabel(f"positions of the {name}")
+    axes[0].set_ylabel("time, ratio to plain generate")
+    axes[0].legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=150)

@@ -1,0 +1,293 @@
+"""What grounding costs: every way of writing an answer timed beside plain ``generate``, in turns, on one machine.
+
+All of them write the same number of tokens after the same prompt, and read the prompt themselves.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import math
+import random
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.util import find_spec
+from types import MappingProxyType, SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration, PreTrainedModel
+
+from saliency_guard.decoding import DecodedToken, Decoder
+from saliency_guard.locore import LocoREConfig
+from saliency_guard.saliency import SaliencyConfig
+from saliency_guard.scoring import score_continuation
+from saliency_guard.session import Session
+from saliency_guard.sgrs import SGRSConfig
+
+Inputs = Mapping[str, Tensor]
+Way = Callable[[PreTrainedModel, Inputs, int], object]
+
+_IMAGE_TOKEN = 31_999
+_NEVER = 1e-6
+PLAIN = "plain generate (sdpa)"
+RATES = (0.0, 0.02, 0.05, 0.1, 0.2)
+
+
+def random_llava(device: str = "cpu", dtype: torch.dtype = torch.float32, *, large: bool = False) -> PreTrainedModel:
+    """A LLaVA of about 300 million parameters (1.2 billion if ``large``) with random weights and 576 image tokens."""
+    width, layers = (2048, 22) if large else (1024, 18)
+    config = LlavaConfig(
+        vision_config=CLIPVisionConfig(
+            hidden_size=256,
+            intermediate_size=1024,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            image_size=336,
+            patch_size=14,
+        ),
+        text_config=LlamaConfig(
+            vocab_size=_IMAGE_TOKEN + 1,
+            hidden_size=width,
+            intermediate_size=11 * width // 4,
+            num_hidden_layers=layers,
+            num_attention_heads=width // 64,
+            max_position_embeddings=8192,
+        ),
+        image_token_index=_IMAGE_TOKEN,
+        vision_feature_select_strategy="default",
+        vision_feature_layer=-2,
+    )
+    torch.manual_seed(0)
+    model: Any = LlavaForConditionalGeneration(config)
+    built: PreTrainedModel = model.to(device=device, dtype=dtype).eval()
+    return built
+
+
+def llava_prompt(model: PreTrainedModel, length: int) -> dict[str, Tensor]:
+    """A picture and random words, ``length`` positions together."""
+    generator = torch.Generator().manual_seed(length)
+    words = torch.randint(10, _IMAGE_TOKEN, (length - 577,), generator=generator)
+    ids = torch.cat([torch.tensor([1]), torch.full((576,), _IMAGE_TOKEN), words])[None]
+    pixels = torch.randn(1, 3, 336, 336, generator=generator)
+    return {
+        "input_ids": ids.to(model.device),
+        "attention_mask": torch.ones_like(ids).to(model.device),
+        "pixel_values": pixels.to(model.device, model.dtype),
+    }
+
+
+@dataclass(slots=True, eq=False)
+class ForcedDecoder(Decoder):
+    """Refuses a fixed part of its positions, whatever their scores: to time a rate of rejections."""
+
+    rate: float = field(default=0.0, kw_only=True)
+
+    def refuses(self, found: DecodedToken) -> bool:
+        """A refusal drawn by position alone."""
+        drawn = random.Random(f"refused {self.written}").random()
+        return found.saliency is not None and drawn < self.rate
+
+
+def _generate(model: PreTrainedModel, inputs: Inputs, tokens: int, **settings: Any) -> Tensor:
+    written: Tensor = model.generate(  # type: ignore[operator]
+        **inputs, max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False, pad_token_id=0, **settings
+    )
+    return written
+
+
+def _with_attentions(model: PreTrainedModel, inputs: Inputs, tokens: int) -> None:
+    before = model.config._attn_implementation
+    model.set_attn_implementation("eager")
+    try:
+        _generate(model, inputs, tokens, output_attentions=True, return_dict_in_generate=True)
+    finally:
+        model.set_attn_implementation(before)
+
+
+def _decoded(
+    model: PreTrainedModel, inputs: Inputs, tokens: int, *, locore: LocoREConfig | None = None, **rules: Any
+) -> None:
+    session = Session(model, inputs, locore=locore)
+    for _ in ForcedDecoder(session, **rules).tokens(tokens):
+        pass
+
+
+def _scored_afterwards(model: PreTrainedModel, inputs: Inputs, tokens: int) -> None:
+    session = Session(model, inputs)
+    answer = [token.token_id for token in Decoder(session).tokens(tokens)]
+    score_continuation(session, answer, SaliencyConfig())
+
+
+def _guarded(rate: float, draft_length: Any = "auto") -> Way:
+    sgrs = SGRSConfig(alpha=_NEVER, draft_length=draft_length)
+    return partial(_decoded, sgrs=sgrs, locore=LocoREConfig(), rate=rate)
+
+
+def published(model: PreTrainedModel, inputs: Inputs, tokens: int) -> None:
+    """The published algorithm with its row corrected: the whole sequence forward and backward per candidate.
+
+    One candidate a token, as if none were rejected; eager attention, every matrix in the graph, no cache.
+    """
+    before = model.config._attn_implementation
+    model.set_attn_implementation("eager")
+    ids = inputs["input_ids"]
+    upper = slice(math.floor(0.5 * model.config.get_text_config().num_hidden_layers), None)
+    try:
+        for _ in range(tokens):
+            with torch.enable_grad():
+                whole = {**inputs, "input_ids": ids, "attention_mask": torch.ones_like(ids)}
+                output = model(**whole, output_attentions=True, use_cache=False)
+                token = output.logits[0, -1].argmax()
+                loss = torch.nn.functional.cross_entropy(output.logits[0, -1:].float(), token[None])
+                attentions = output.attentions[upper]
+                gradients = torch.autograd.grad(loss, attentions)
+            start = inputs["input_ids"].shape[1]
+            rows = [(a * g)[0, :, -1].abs().mean(0) for a, g in zip(attentions, gradients, strict=True)]
+            torch.stack([(row / row.norm())[start:].mean() for row in rows]).mean()
+            ids = torch.cat([ids, token[None, None]], dim=1)
+    finally:
+        model.set_attn_implementation(before)
+
+
+def _vl_saliency(model: PreTrainedModel, inputs: Inputs, tokens: int) -> None:
+    """vl-saliency (PyPI) after plain ``generate``: one pass over everything, gradients of the summed loss."""
+    extractor = importlib.import_module("vl_saliency").SaliencyExtractor  # Compared with where it is installed.
+    written = _generate(model, inputs, tokens)
+    before = model.config._attn_implementation
+    model.set_attn_implementation("eager")
+    processor = SimpleNamespace(tokenizer=SimpleNamespace(pad_token_id=0))
+    try:
+        extractor(model, processor).capture(written, **inputs)
+    finally:
+        model.set_attn_implementation(before)
+        model.zero_grad(set_to_none=True)
+
+
+WAYS: MappingProxyType[str, Way] = MappingProxyType(
+    {
+        PLAIN: _generate,
+        "generate with output_attentions (eager)": _with_attentions,
+        "LocoRE only": partial(_decoded, locore=LocoREConfig()),
+        "generated, then scored": _scored_afterwards,
+        "scored while generating": partial(_decoded, saliency=SaliencyConfig()),
+        **{f"SGRS and LocoRE, {rate:.0%} rejected": _guarded(rate) for rate in RATES},
+        "SGRS and LocoRE stepwise, 2% rejected": _guarded(0.02, 1),
+        "vl-saliency after generate": _vl_saliency,
+    }
+)
+"""Ways of writing an answer, by the name they have in the table."""
+
+PUBLISHED = "published algorithm, row corrected, per candidate"
+
+
+def installed(names: Sequence[str]) -> list[str]:
+    """Those of the ways that can be taken here."""
+    return [name for name in names if not name.startswith("vl-saliency") or find_spec("vl_saliency")]
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """One way of writing one answer.
+
+    Attributes:
+        name: of the way.
+        prompt: positions of the prompt.
+        tokens: of the answer.
+        seconds: of every round.
+        ratio: median over the rounds of its time to plain ``generate``'s in the same round.
+        memory: peak memory to plain ``generate``'s; None where it was not measured.
+    """
+
+    name: str
+    prompt: int
+    tokens: int
+    seconds: tuple[float, ...]
+    ratio: float
+    memory: float | None = None
+
+    @property
+    def median(self) -> float:
+        """Seconds."""
+        return statistics.median(self.seconds)
+
+
+def compare(
+    model: PreTrainedModel,
+    inputs: Inputs,
+    tokens: int,
+    names: Sequence[str],
+    *,
+    rounds: int,
+    on_round: Callable[[], None] = lambda: None,
+) -> list[Timing]:
+    """Time several ways in turns, plain ``generate`` first in every round.
+
+    Args:
+        model: what writes.
+        inputs: one prompt.
+        tokens: how many each writes.
+        names: of `WAYS`.
+        rounds: how often.
+        on_round: called after each.
+    """
+    names = [PLAIN, *(name for name in installed(names) if name != PLAIN)]
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for name in names:  # Warm-up: kernels are chosen, buffers made.
+        WAYS[name](model, inputs, min(tokens, 8))
+    for _ in range(rounds):
+        for name in names:
+            seconds[name].append(timed(WAYS[name], model, inputs, tokens))
+        on_round()
+    prompt = inputs["input_ids"].shape[1]
+    return [
+        Timing(
+            name,
+            prompt,
+            tokens,
+            tuple(seconds[name]),
+            statistics.median(own / plain for own, plain in zip(seconds[name], seconds[PLAIN], strict=True)),
+        )
+        for name in names
+    ]
+
+
+def timed(way: Way, model: PreTrainedModel, inputs: Inputs, tokens: int) -> float:
+    """Seconds of one answer, the device's queue included."""
+    gc.collect()
+    _wait(model)
+    begun = time.perf_counter()
+    way(model, inputs, tokens)
+    _wait(model)
+    return time.perf_counter() - begun
+
+
+def _wait(model: PreTrainedModel) -> None:
+    if model.device.type == "cuda":
+        torch.cuda.synchronize(model.device)
+
+
+def peak_memory(name: str, prompt: int, tokens: int) -> int:
+    """Bytes at the peak of one way on the random LLaVA, in a process of its own."""
+    code = f"from saliency_guard.evaluation import speed; print(speed.measure_memory({name!r}, {prompt}, {tokens}))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)  # noqa: S603 - our own code
+    return int(done.stdout.split()[-1])
+
+
+def measure_memory(name: str, prompt: int, tokens: int) -> int:
+    """What `peak_memory` runs: the peak of this process (of the GPU where there is one)."""
+    if torch.cuda.is_available():
+        model = random_llava("cuda", torch.bfloat16, large=True)
+        torch.cuda.reset_peak_memory_stats()
+        WAYS[name](model, llava_prompt(model, prompt), tokens)
+        return torch.cuda.max_memory_allocated()
+    model = random_llava()
+    WAYS[name](model, llava_prompt(model, prompt), tokens)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
