@@ -22,7 +22,7 @@ from saliency_guard.evaluation.evidence import (
     replace_section,
 )
 from saliency_guard.evaluation.files import replace_file
-from saliency_guard.evaluation.mitigation import ALPHAS, BETAS, GUARDS, Guard, compare, compare_answers
+from saliency_guard.evaluation.mitigation import ALPHAS, BETAS, FLOORS, GUARDS, Guard, compare, compare_answers
 from saliency_guard.evaluation.probe import require_scikit_learn
 from saliency_guard.evaluation.ranking import SplitResult, rank
 from saliency_guard.evaluation.world import pictures
@@ -135,6 +135,7 @@ def mitigation(
         shown = list(pictures(split, count))
         lvlm = load(model)
         sweep: dict[str, Guard] = {f"SGRS, alpha {alpha}": (SGRSConfig(alpha=alpha), None) for alpha in ALPHAS}
+        sweep |= {f"SGRS, min_p {floor}": (SGRSConfig(min_p=floor), None) for floor in FLOORS}
         sweep |= {f"LocoRE, beta {beta}": (None, LocoREConfig(beta=beta)) for beta in BETAS}
         with progress("captions", len(GUARDS) * 2 * count + len(sweep) * swept) as done:
             greedy, baseline = compare(

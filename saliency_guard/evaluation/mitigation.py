@@ -33,6 +33,7 @@ GUARDS: MappingProxyType[str, Guard] = MappingProxyType(
 )
 ALPHAS = (0.1, 0.3, 0.6, 0.9)
 BETAS = (0.05, 0.15, 0.5, 1.0)
+FLOORS = (0.1, 0.5)
 
 _BATCH = 64
 _ANSWER_LENGTH = 4  # The decision and a little more: "There is no dog" counts, too.

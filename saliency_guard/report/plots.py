@@ -9,6 +9,7 @@ from typing import Any
 from saliency_guard.errors import require_extra
 
 _TRUE, _WRONG, _INK = "#2a7f62", "#b3423a", "#333333"
+_FLOORS = frozenset({"position", "repetition", "position only", "word only"})  # They look at no picture.
 
 
 def require_matplotlib() -> None:
@@ -40,7 +41,7 @@ def plot_auroc(rows: Mapping[str, Sequence[tuple[str, float, float, float]]], pa
     for axis, (split, entries) in zip(axes, rows.items(), strict=True):
         heights = range(len(entries), 0, -1)
         for height, (name, value, low, high) in zip(heights, entries, strict=True):
-            colour = _INK if name.startswith("position") else _TRUE
+            colour = _INK if name in _FLOORS else _TRUE
             axis.plot([low, high], [height, height], color=colour, linewidth=1.4)
             axis.plot(value, height, "o", color=colour, markersize=4)
         axis.axvline(0.5, color=_INK, linewidth=0.8, linestyle=":")
@@ -58,7 +59,7 @@ def plot_quartiles(rates: Mapping[str, Sequence[float]], path: Path) -> None:
         rates: name of a split and mode -> the four rates, lowest quartile first.
         path: a file name with the picture's type.
     """
-    figure, (axis,) = _axes(6.4, 3.4)
+    figure, (axis,) = _axes(6.4, 3.8)
     for index, (name, values) in enumerate(rates.items()):
         offset = 0.8 * (index / max(1, len(rates)) - 0.5)
         shade = index / max(1, len(rates) - 1)
@@ -68,7 +69,7 @@ def plot_quartiles(rates: Mapping[str, Sequence[float]], path: Path) -> None:
     axis.set_xlabel("mentions by saliency S (Eq. 6)")
     axis.set_ylabel("hallucinated")
     axis.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-    axis.legend(frameon=False, fontsize=8)
+    figure.legend(frameon=False, fontsize=8, loc="outside upper center", ncols=3)
     figure.savefig(path, dpi=150)
 
 
