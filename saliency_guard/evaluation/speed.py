@@ -14,7 +14,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import find_spec
@@ -103,13 +104,20 @@ def _generate(model: PreTrainedModel, inputs: Inputs, tokens: int, **settings: A
     return written
 
 
-def _with_attentions(model: PreTrainedModel, inputs: Inputs, tokens: int) -> None:
-    before = model.config._attn_implementation
-    model.set_attn_implementation("eager")
+@contextmanager
+def _eager(model: PreTrainedModel) -> Iterator[None]:
+    """The decoder with the one attention that returns its matrices."""
+    before = model.config.get_text_config()._attn_implementation
+    model.set_attn_implementation({"text_config": "eager"})
     try:
-        _generate(model, inputs, tokens, output_attentions=True, return_dict_in_generate=True)
+        yield
     finally:
-        model.set_attn_implementation(before)
+        model.set_attn_implementation({"text_config": before})
+
+
+def _with_attentions(model: PreTrainedModel, inputs: Inputs, tokens: int) -> None:
+    with _eager(model):
+        _generate(model, inputs, tokens, output_attentions=True, return_dict_in_generate=True)
 
 
 def _decoded(
@@ -131,16 +139,18 @@ def _guarded(rate: float, draft_length: Any = "auto") -> Way:
     return partial(_decoded, sgrs=sgrs, locore=LocoREConfig(), rate=rate)
 
 
-def published(model: PreTrainedModel, inputs: Inputs, tokens: int) -> None:
+def published(model: PreTrainedModel, inputs: Inputs, tokens: int) -> list[tuple[int, float]]:
     """The published algorithm with its row corrected: the whole sequence forward and backward per candidate.
 
     One candidate a token, as if none were rejected; eager attention, every matrix in the graph, no cache.
+
+    Returns:
+        Each token and its Eq. 6 (NaN for the first): what the fast way is to give, too.
     """
-    before = model.config._attn_implementation
-    model.set_attn_implementation("eager")
+    written: list[tuple[int, float]] = []
     ids = inputs["input_ids"]
     upper = slice(math.floor(0.5 * model.config.get_text_config().num_hidden_layers), None)
-    try:
+    with _eager(model):
         for _ in range(tokens):
             with torch.enable_grad():
                 whole = {**inputs, "input_ids": ids, "attention_mask": torch.ones_like(ids)}
@@ -150,25 +160,21 @@ def published(model: PreTrainedModel, inputs: Inputs, tokens: int) -> None:
                 attentions = output.attentions[upper]
                 gradients = torch.autograd.grad(loss, attentions)
             start = inputs["input_ids"].shape[1]
-            rows = [(a * g)[0, :, -1].abs().mean(0) for a, g in zip(attentions, gradients, strict=True)]
-            torch.stack([(row / row.norm())[start:].mean() for row in rows]).mean()
+            rows = [(a.detach() * g)[0, :, -1].abs().mean(0) for a, g in zip(attentions, gradients, strict=True)]
+            score = torch.stack([(row / row.norm())[start:].mean() for row in rows]).mean()
+            written.append((int(token), float(score)))
             ids = torch.cat([ids, token[None, None]], dim=1)
-    finally:
-        model.set_attn_implementation(before)
+    return written
 
 
 def _vl_saliency(model: PreTrainedModel, inputs: Inputs, tokens: int) -> None:
     """vl-saliency (PyPI) after plain ``generate``: one pass over everything, gradients of the summed loss."""
     extractor = importlib.import_module("vl_saliency").SaliencyExtractor  # Compared with where it is installed.
     written = _generate(model, inputs, tokens)
-    before = model.config._attn_implementation
-    model.set_attn_implementation("eager")
     processor = SimpleNamespace(tokenizer=SimpleNamespace(pad_token_id=0))
-    try:
+    with _eager(model):
         extractor(model, processor).capture(written, **inputs)
-    finally:
-        model.set_attn_implementation(before)
-        model.zero_grad(set_to_none=True)
+    model.zero_grad(set_to_none=True)
 
 
 WAYS: MappingProxyType[str, Way] = MappingProxyType(

@@ -1,0 +1,55 @@
+"""The benchmark of speed times what it says it times."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from PIL import Image
+
+from saliency_guard import LVLM, SaliencyConfig, SGRSConfig, score_answer
+from saliency_guard.evaluation import speed
+from saliency_guard.messages import chat
+from saliency_guard.scenes.language import DESCRIBE
+from saliency_guard.session import Session
+
+
+@pytest.fixture(scope="module")
+def inputs(lvlm: LVLM, picture: Image.Image) -> dict[str, torch.Tensor]:
+    return lvlm.inputs(chat(picture, DESCRIBE))
+
+
+def test_all_ways_take_their_turn(lvlm: LVLM, inputs: dict[str, torch.Tensor]) -> None:
+    rounds = []
+    timings = speed.compare(lvlm.model, inputs, 6, list(speed.WAYS), rounds=2, on_round=lambda: rounds.append(1))
+    assert [one.name for one in timings] == speed.installed(list(speed.WAYS))
+    assert timings[0].name == speed.PLAIN
+    assert timings[0].ratio == 1.0
+    assert len(rounds) == 2
+    for one in timings:
+        assert len(one.seconds) == 2
+        assert min(one.seconds) > 0
+
+
+def test_a_forced_rate_of_rejections_is_met(lvlm: LVLM, inputs: dict[str, torch.Tensor]) -> None:
+    for rate, low, high in ((0.0, 0, 0), (0.2, 8, 32), (1.0, 99, 99)):
+        sgrs = SGRSConfig(alpha=1e-6)
+        tokens = list(speed.ForcedDecoder(Session(lvlm.model, inputs), sgrs=sgrs, rate=rate).tokens(100))
+        assert low <= sum(bool(token.rejected) for token in tokens) <= high
+
+
+def test_the_published_algorithm_finds_the_same_scores(lvlm: LVLM, inputs: dict[str, torch.Tensor]) -> None:
+    """Its price is measured, so it has to be the same thing that is bought."""
+    written = speed.published(lvlm.model, inputs, 6)
+    scores = score_answer(lvlm.model, inputs, [token for token, _ in written], config=SaliencyConfig())
+    torch.testing.assert_close(
+        scores.saliency[1:], torch.tensor([score for _, score in written])[1:], rtol=1e-4, atol=1e-7
+    )
+
+
+def test_the_random_llava_reads_its_prompt() -> None:
+    model = speed.random_llava()
+    assert 250e6 < sum(parameter.numel() for parameter in model.parameters()) < 350e6
+    prompt = speed.llava_prompt(model, 600)
+    assert prompt["input_ids"].shape == (1, 600)
+    session = Session(model, prompt)
+    assert session.layout.spans[0].stop - session.layout.spans[0].start == 576
