@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export HF_HUB_OFFLINE := 1
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint bench clean
 demo: $(INSTALLED)
 	@$(BIN)/python examples/demo.py
 
@@ -18,6 +18,9 @@ lint: $(INSTALLED)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest tests/test_imports.py
+
+bench: $(INSTALLED)
+	@$(BIN)/saliency-guard bench speed
 
 $(INSTALLED): pyproject.toml constraints.txt $(wildcard integrations/*/pyproject.toml)
 	@echo "Setting up $(VENV) (once; a few minutes)"
