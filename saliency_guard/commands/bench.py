@@ -21,11 +21,11 @@ from saliency_guard.evaluation.evidence import (
     mitigation_section,
     replace_section,
 )
-from saliency_guard.evaluation.files import replace_file
+from saliency_guard.evaluation.files import output_folder, replace_file
 from saliency_guard.evaluation.mitigation import ALPHAS, BETAS, FLOORS, GUARDS, Guard, compare, compare_answers
 from saliency_guard.evaluation.probe import require_scikit_learn
 from saliency_guard.evaluation.ranking import SplitResult, rank
-from saliency_guard.evaluation.world import pictures
+from saliency_guard.evaluation.world import TITLES, pictures
 from saliency_guard.locore import LocoREConfig
 from saliency_guard.lvlm import EMBEDDED
 from saliency_guard.report.plots import plot_auroc, plot_quartiles, require_matplotlib
@@ -50,23 +50,29 @@ def detection(
         int | None, typer.Option("--pictures", min=1, help="Pictures of each split.", show_default="1500")
     ] = None,
     max_new_tokens: _MaxNewTokens = _MAX_NEW_TOKENS,
-    split: Annotated[list[str] | None, typer.Option(help="Only these splits.", show_default="all installed")] = None,
+    split: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only these splits.", show_default="training styles, openmoji, and tuxpaint where it is installed"
+        ),
+    ] = None,
     page: Page = None,
     quick: Quick = False,
 ) -> None:
     """How well each signal tells hallucinated object mentions from true ones."""
     asked = {"model": model, "split": split, "pictures": count, "max-new-tokens": max_new_tokens, "page": page}
-    count = count or (50 if quick else 1500)
+    count = count or (100 if quick else 1500)
     samples = 200 if quick else 1000
     with reported():
-        names = split or [_TRAINING, "openmoji", *(["tuxpaint"] if tuxpaint.installed() else [])]
+        names = split or [_TRAINING, "openmoji", *(["tuxpaint"] if tuxpaint.installed() and not quick else [])]
+        names = sorted(dict.fromkeys(names), key=lambda name: name != _TRAINING)  # The others are compared with it.
         for name in names:  # What is missing is said before the work, not after it.
             next(pictures(name, 1))
         require_scikit_learn()
         require_matplotlib()
         check_page(page, "detection", quick=quick)
+        output_folder(out)
         lvlm = load(model)
-        out.mkdir(parents=True, exist_ok=True)
         settings = {
             "model": lvlm.model_id,
             "weights": weights_of(model, lvlm),
@@ -90,10 +96,12 @@ def detection(
         )
         folder = page.parent / page.stem if page is not None else out
         folder.mkdir(parents=True, exist_ok=True)
-        plot_auroc({result.split: _bars(result) for result in results}, folder / "auroc.png")
+        plot_auroc({TITLES.get(result.split, result.split): _bars(result) for result in results}, folder / "auroc.png")
         plot_quartiles(
             {
-                f"{result.split}, {mode}": [rate.value for rate in result.modes[mode].quartiles]
+                f"{TITLES.get(result.split, result.split)}, {mode}": [
+                    rate.value for rate in result.modes[mode].quartiles
+                ]
                 for result in results
                 for mode in MODES
             },
@@ -132,6 +140,7 @@ def mitigation(
     swept, questioned = -(-count // 3), -(-count // 2)
     with reported():
         check_page(page, "mitigation", quick=quick)
+        output_folder(out)
         shown = list(pictures(split, count))
         lvlm = load(model)
         sweep: dict[str, Guard] = {f"SGRS, alpha {alpha}": (SGRSConfig(alpha=alpha), None) for alpha in ALPHAS}
@@ -213,5 +222,4 @@ def command_line(name: str, asked: Mapping[str, Any], *, quick: bool) -> str:
 
 def write_result(path: Path, result: Mapping[str, Any]) -> None:
     """Write a result as JSON, with its date."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, f"{as_json({'written': time.strftime('%Y-%m-%d'), **result})}\n".encode())

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from saliency_guard.commands.shared import Json, Model, as_json, load, progress, reported, weights_of
 from saliency_guard.evaluation.chair import chair, score_caption
-from saliency_guard.evaluation.files import read_instances, read_pope
+from saliency_guard.evaluation.files import output_folder, read_instances, read_pope, replace_file
 from saliency_guard.evaluation.journal import Journal
 from saliency_guard.evaluation.mentions import ObjectVocabulary
 from saliency_guard.evaluation.mitigation import Guard
@@ -34,6 +34,9 @@ _Out = Annotated[
 ]
 _Sgrs = Annotated[bool, typer.Option("--sgrs", help="Saliency-guided rejection on.")]
 _Locore = Annotated[bool, typer.Option("--locore", help="Local reinforcement on.")]
+_Alpha = Annotated[float, typer.Option(help="SGRS: rejection threshold as a part of the recent mean.")]
+_MinP = Annotated[float, typer.Option(help="SGRS: floor under candidates, as a part of the most probable one's.")]
+_Beta = Annotated[float, typer.Option(help="LocoRE: strength.")]
 _Limit = Annotated[int | None, typer.Option(min=1, help="Only so many, from the top.")]
 _MaxNewTokens = Annotated[int, typer.Option(min=1, help="The most tokens of an answer.")]
 
@@ -46,20 +49,23 @@ def eval_pope(
     out: _Out = Path("runs/pope"),
     model: Model = EMBEDDED,
     sgrs: _Sgrs = False,
+    alpha: _Alpha = SGRSConfig().alpha,
+    min_p: _MinP = SGRSConfig().min_p,
     locore: _Locore = False,
+    beta: _Beta = LocoREConfig().beta,
     max_new_tokens: _MaxNewTokens = 16,
     limit: _Limit = None,
     json_out: Json = False,
 ) -> None:
     """Yes/no questions: accuracy, precision, recall, F1 and the part of yes."""
     with reported():
-        asked = read_pope(questions, images)[:limit]
-        runner = _Runner("POPE", model, max_new_tokens, _guard(sgrs=sgrs, locore=locore))
+        asked = read_pope(questions, images, limit)
+        runner = _Runner("POPE", model, max_new_tokens, _guard(sgrs, locore, alpha, min_p, beta))
         settings, texts = runner.answers(
             [(one.question_id, one.image, one.text) for one in asked], _files(questions, images), out
         )
         result = pope((one.truth, says_yes(text)) for one, text in zip(asked, texts, strict=True))
-        _finish(result, settings, out, json_out=json_out)
+        _finish(result, {**settings, "limit": limit}, out, json_out=json_out)
 
 
 @app.command("chair")
@@ -74,7 +80,10 @@ def eval_chair(
     model: Model = EMBEDDED,
     prompt: Annotated[str, typer.Option(help="What the model is asked.")] = DESCRIBE,
     sgrs: _Sgrs = False,
+    alpha: _Alpha = SGRSConfig().alpha,
+    min_p: _MinP = SGRSConfig().min_p,
     locore: _Locore = False,
+    beta: _Beta = LocoREConfig().beta,
     max_new_tokens: _MaxNewTokens = 128,
     limit: _Limit = None,
     json_out: Json = False,
@@ -84,25 +93,31 @@ def eval_chair(
     True is what is annotated; the published CHAIR also takes what people's captions name.
     """
     with reported():
-        pictures = read_instances(annotations, images)[:limit]
+        pictures = read_instances(annotations, images, limit)
         vocabulary = ObjectVocabulary.coco(synonyms)
-        runner = _Runner("CHAIR", model, max_new_tokens, _guard(sgrs=sgrs, locore=locore))
+        vocabulary.require(frozenset().union(*(one.shown for one in pictures)))
+        runner = _Runner("CHAIR", model, max_new_tokens, _guard(sgrs, locore, alpha, min_p, beta))
         settings, texts = runner.answers(
             [(one.image_id, one.image, prompt) for one in pictures],
             {**_files(annotations, images), "prompt": prompt},
             out,
         )
         scores = [score_caption(text, one.shown, vocabulary) for text, one in zip(texts, pictures, strict=True)]
-        _finish({**chair(scores), "captions": len(scores)}, settings, out, json_out=json_out)
+        scored = {"limit": limit, "synonyms_sha256": digest_of(synonyms) if synonyms is not None else None}
+        _finish({**chair(scores), "captions": len(scores)}, {**settings, **scored}, out, json_out=json_out)
 
 
 def _files(truth: Path, images: Path) -> dict[str, str]:
-    digest = hashlib.sha256(truth.read_bytes()).hexdigest()[:16]
-    return {"file": truth.name, "file_sha256": digest, "images": str(images.resolve())}
+    return {"file": truth.name, "file_sha256": digest_of(truth), "images": str(images.resolve())}
 
 
-def _guard(*, sgrs: bool, locore: bool) -> Guard:
-    return SGRSConfig() if sgrs else None, LocoREConfig() if locore else None
+def digest_of(path: Path) -> str:
+    """What tells one file's content from another's."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def _guard(sgrs: bool, locore: bool, alpha: float, min_p: float, beta: float) -> Guard:  # noqa: FBT001 - one caller's flags
+    return SGRSConfig(alpha=alpha, min_p=min_p) if sgrs else None, LocoREConfig(beta=beta) if locore else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +137,7 @@ class _Runner:
             files: the settings that name the input.
             out: the run's folder.
         """
+        output_folder(out)
         lvlm = load(self.model)
         sgrs, locore = self.guard
         settings = {
@@ -144,14 +160,14 @@ class _Runner:
                         locore=locore,
                         saliency=None,
                     )
-                    journal.add(key, {"text": answer.text})
+                    journal.add(key, answer.text)
                 done()
-        return settings, [journal.results[key]["text"] for key, _, _ in asked]
+        return settings, [journal.results[key] for key, _, _ in asked]
 
 
 def _finish(result: Mapping[str, float], settings: Mapping[str, Any], out: Path, *, json_out: bool) -> None:
     text = as_json({"settings": settings, "result": result})
-    (out / "result.json").write_text(text + "\n", encoding="utf-8")
+    replace_file(out / "result.json", f"{text}\n".encode())
     if json_out:
         print(text)
         return

@@ -69,6 +69,9 @@ def reported() -> Iterator[None]:
         Console(stderr=True).print(f"[bold red]{type(error).__name__}[/]: ", end="")
         Console(stderr=True, highlight=False).print(str(error), markup=False)
         raise typer.Exit(FAILED) from error
+    except OSError as error:
+        Console(stderr=True, highlight=False).print(f"cannot read or write: {error}", markup=False)
+        raise typer.Exit(FAILED) from error
 
 
 @contextmanager

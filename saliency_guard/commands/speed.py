@@ -19,6 +19,7 @@ from saliency_guard.commands.bench import Page, Quick, check_page, command_line,
 from saliency_guard.commands.shared import load, progress, reported
 from saliency_guard.evaluation import speed
 from saliency_guard.evaluation.evidence import replace_section, table
+from saliency_guard.evaluation.files import output_folder
 from saliency_guard.evaluation.speed import PLAIN, PUBLISHED, WAYS, Timing
 from saliency_guard.lvlm import EMBEDDED
 from saliency_guard.messages import chat
@@ -43,6 +44,7 @@ def speed_command(
     with reported():
         require_matplotlib()
         check_page(page, "speed", quick=quick)
+        output_folder(out)
         cuda = torch.cuda.is_available()
         model = speed.random_llava("cuda", torch.bfloat16, large=True) if cuda else speed.random_llava()
         cells = [(_PROMPT, 16 if quick else _TOKENS, tuple(WAYS))]

@@ -111,8 +111,11 @@ def collect(
     for caption in _captions(lvlm, pictures, max_new_tokens, temperature):
         rows += _mentions(lvlm, caption, vocabulary)
         on_caption()
-    columns = list(zip(*rows, strict=True)) or [()] * len(fields(MentionTable))
     dtypes: Sequence[Any] = (np.int64, np.bool_, np.bool_, *[np.float64] * 7, np.int64)
+    if not rows:  # A model may name nothing that is known.
+        shapes = [(0,)] * 3 + [(0, 3), (0, len(SCALARS))] + [(0, 0)] * 5 + [(0,)]
+        return MentionTable(*(np.empty(shape, dtype=dtype) for shape, dtype in zip(shapes, dtypes, strict=True)))
+    columns = zip(*rows, strict=True)
     return MentionTable(*(np.array(column, dtype=dtype) for column, dtype in zip(columns, dtypes, strict=True)))
 
 

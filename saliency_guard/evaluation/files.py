@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from saliency_guard.errors import ImageError, InputError
+
+Listed = TypeVar("Listed", "PopeQuestion", "CocoImage")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +32,13 @@ class CocoImage:
     shown: frozenset[str]
 
 
-def read_pope(questions: Path, images: Path) -> list[PopeQuestion]:
+def read_pope(questions: Path, images: Path, limit: int | None = None) -> list[PopeQuestion]:
     """Read POPE's JSONL (``question_id``, ``image``, ``text``, ``label`` yes or no).
+
+    Args:
+        questions: the file.
+        images: folder of the pictures.
+        limit: only so many questions, from the top; other pictures need not be there.
 
     Raises:
         InputError: if a line is not of that form (its number is named).
@@ -41,26 +49,43 @@ def read_pope(questions: Path, images: Path) -> list[PopeQuestion]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-            label = str(row["label"]).strip().lower()
-            question = PopeQuestion(str(row["question_id"]), images / row["image"], str(row["text"]), label == "yes")
-        except (ValueError, KeyError, TypeError) as error:
-            msg = f"{questions}, line {number}: needs question_id, image, text and label: {error!r}"
+            found.append(_pope_question(json.loads(line), images))
+        except json.JSONDecodeError as error:
+            msg = f"{questions}, line {number}: is no JSON object: {error}"
             raise InputError(msg) from error
-        if label not in {"yes", "no"}:
-            msg = f"{questions}, line {number}: label is {label!r}, not yes or no"
-            raise InputError(msg)
-        found.append(question)
-    twice = len(found) - len({question.question_id for question in found})
-    if not found or twice:
-        msg = f"{questions} holds {len(found)} questions, {twice} of them with an id that is there before"
+        except InputError as error:
+            msg = f"{questions}, line {number}: {error}"
+            raise InputError(msg) from error
+    if not found:
+        msg = f"{questions} holds no questions"
         raise InputError(msg)
-    _check_images([question.image for question in found])
-    return found
+    _check_unique(questions, [question.question_id for question in found], "question_id")
+    return _with_pictures(found[:limit])
 
 
-def read_instances(annotations: Path, images: Path) -> list[CocoImage]:
+def _pope_question(row: Any, images: Path) -> PopeQuestion:
+    if not isinstance(row, dict):
+        msg = f"is no JSON object: {row!r}"
+        raise InputError(msg)
+    for name in ("question_id", "image", "text", "label"):
+        kinds = (str, int) if name == "question_id" else str
+        if not isinstance(row.get(name), kinds) or isinstance(row[name], bool) or not str(row[name]).strip():
+            msg = f"needs question_id, image, text and label; {name} is {row.get(name)!r}"
+            raise InputError(msg)
+    label = row["label"].strip().lower()
+    if label not in {"yes", "no"}:
+        msg = f"label is {row['label']!r}, not yes or no"
+        raise InputError(msg)
+    return PopeQuestion(str(row["question_id"]), _inside(images, row["image"]), row["text"], label == "yes")
+
+
+def read_instances(annotations: Path, images: Path, limit: int | None = None) -> list[CocoImage]:
     """Read a COCO instances file: which classes each of its pictures shows (crowds included).
+
+    Args:
+        annotations: the file.
+        images: folder of the pictures.
+        limit: only so many pictures, from the top; the others need not be there.
 
     Raises:
         InputError: if it is not of that form.
@@ -68,21 +93,24 @@ def read_instances(annotations: Path, images: Path) -> list[CocoImage]:
     """
     try:
         whole: dict[str, Any] = json.loads(read_text(annotations))
-        names = {row["id"]: str(row["name"]) for row in whole["categories"]}
-        shown: dict[Any, set[str]] = {row["id"]: set() for row in whole["images"]}
-        for row in whole["annotations"]:
-            shown[row["image_id"]].add(names[row["category_id"]])
-        found = [
-            CocoImage(str(row["id"]), images / row["file_name"], frozenset(shown[row["id"]])) for row in whole["images"]
-        ]
+        names = {row["id"]: str(row["name"]).strip().lower() for row in whole["categories"]}
+        listed = [(row["id"], str(row["file_name"])) for row in whole["images"]]
+        pairs = [(row["image_id"], row["category_id"]) for row in whole["annotations"]]
     except (ValueError, KeyError, TypeError) as error:
         msg = f"{annotations} is no COCO instances file (images, annotations, categories): {error!r}"
         raise InputError(msg) from error
-    if not found:
+    if not listed:
         msg = f"{annotations} lists no images"
         raise InputError(msg)
-    _check_images([image.image for image in found])
-    return found
+    _check_unique(annotations, [str(one) for one, _ in listed], "image id")
+    shown: dict[Any, set[str]] = {one: set() for one, _ in listed}
+    for image_id, category in pairs:
+        if image_id not in shown or category not in names:
+            msg = f"{annotations}: an annotation of image {image_id}, category {category}: one of them is not listed"
+            raise InputError(msg)
+        shown[image_id].add(names[category])
+    found = [CocoImage(str(one), _inside(images, name), frozenset(shown[one])) for one, name in listed]
+    return _with_pictures(found[:limit])
 
 
 def read_text(path: Path) -> str:
@@ -92,7 +120,7 @@ def read_text(path: Path) -> str:
         InputError: if it cannot be read.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         msg = f"cannot read {path}: {error}"
         raise InputError(msg) from error
@@ -105,8 +133,46 @@ def replace_file(path: Path, content: bytes) -> None:
     partial.replace(path)
 
 
-def _check_images(paths: list[Path]) -> None:
-    missing = [path for path in dict.fromkeys(paths) if not path.is_file()]
+def output_folder(path: Path) -> Path:
+    """A folder to write to, made where it does not exist.
+
+    Raises:
+        InputError: if it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"cannot write to {path}: {error}"
+        raise InputError(msg) from error
+    return path
+
+
+def _inside(folder: Path, name: str) -> Path:
+    path = Path(name)
+    if path.is_absolute() or ".." in path.parts:
+        msg = f"picture {name!r} is outside the folder of the pictures"
+        raise InputError(msg)
+    return folder / path
+
+
+def _check_unique(path: Path, keys: list[str], kind: str) -> None:
+    twice = [key for key, count in Counter(keys).items() if count > 1]
+    if twice:
+        msg = f"{path}: {kind} {twice[0]!r} is there more than once ({len(twice)} are)"
+        raise InputError(msg)
+
+
+def _with_pictures(found: list[Listed]) -> list[Listed]:
+    """The same, if all their pictures are there."""
+    missing = [path for path in dict.fromkeys(one.image for one in found) if not _is_file(path)]
     if missing:
-        msg = f"{len(missing)} pictures are not there, the first is {missing[0]}"
+        msg = f"pictures that are not there: {len(missing)}, the first is {missing[0]}"
         raise ImageError(msg)
+    return found
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # A name no file system takes.
+        return False

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from saliency_guard.errors import InputError
-from saliency_guard.evaluation.files import replace_file
+from saliency_guard.evaluation.files import output_folder, replace_file
 
 
 class Journal:
-    """Results of one run with one set of settings, one JSON object a line, the settings first.
+    """Answers of one run with one set of settings, one JSON object a line, the settings first.
 
     Args:
         path: the file; it is made where it does not exist.
@@ -24,21 +24,22 @@ class Journal:
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
         self._path = path
-        self.results: dict[str, dict[str, Any]] = {}
-        if path.exists():
-            self._read(settings)
+        self.results: dict[str, str] = {}
+        output_folder(path.parent)
+        # A run that stopped before its first line was whole has left nothing to go on from.
+        if not path.exists() or (path.is_file() and b"\n" not in path.read_bytes()):
+            replace_file(path, f"{json.dumps({'settings': settings})}\n".encode())
         else:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps({"settings": settings}) + "\n", encoding="utf-8")
+            self._read(settings)
 
     def _read(self, settings: Mapping[str, Any]) -> None:
-        written = self._path.read_bytes()
+        written = self._path.read_bytes() if self._path.is_file() else b""
         # A line without its end was being written when the run stopped.
         whole = written[: written.rfind(b"\n") + 1]
         try:
             first, *rest = [json.loads(line) for line in whole.split(b"\n") if line]
-            found = first["settings"]
-            self.results = {row["key"]: row for row in rest}
+            found = dict(first["settings"])
+            self.results = {str(row["key"]): _answer(row) for row in rest}
         except (ValueError, KeyError, TypeError) as error:
             msg = f"{self._path} is no journal of an earlier run: choose another --out, or delete it"
             raise InputError(msg) from error
@@ -52,9 +53,14 @@ class Journal:
         if whole != written:
             replace_file(self._path, whole)
 
-    def add(self, key: str, result: Mapping[str, Any]) -> None:
-        """Append one result; it is on disk when this returns."""
-        row = {"key": key, **result}
+    def add(self, key: str, text: str) -> None:
+        """Append one answer; it is on disk when this returns."""
         with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-        self.results[key] = row
+            file.write(json.dumps({"key": key, "text": text}) + "\n")
+        self.results[key] = text
+
+
+def _answer(row: dict[str, Any]) -> str:
+    if not isinstance(row["text"], str):
+        raise TypeError(row)
+    return row["text"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -16,9 +16,26 @@ from saliency_guard.scenes.vocabulary import CLASSES, NEVER_DRAWN, plural
 # What COCO counts as a person, and other everyday names of its classes; a file of synonyms replaces them.
 _EVERYDAY: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "person": ("man", "woman", "boy", "girl", "child", "baby", "lady", "guy", "rider", "player", "skier"),
+        "person": (
+            "man",
+            "woman",
+            "boy",
+            "girl",
+            "child",
+            "kid",
+            "baby",
+            "lady",
+            "guy",
+            "rider",
+            "player",
+            "skier",
+            "surfer",
+            "skateboarder",
+            "snowboarder",
+            "policeman",
+        ),
         "bicycle": ("bike",),
-        "motorcycle": ("motorbike",),
+        "motorcycle": ("motorbike", "motor bike"),
         "airplane": ("plane", "aeroplane", "jet"),
         "car": ("sedan", "taxi"),
         "boat": ("ship", "sailboat"),
@@ -27,13 +44,17 @@ _EVERYDAY: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "handbag": ("purse",),
         "couch": ("sofa",),
         "tv": ("television",),
-        "cell phone": ("phone", "smartphone", "mobile phone"),
+        "cell phone": ("phone", "cellphone", "smartphone", "mobile phone"),
         "donut": ("doughnut",),
         "sports ball": ("ball",),
         "cup": ("mug", "teacup"),
         "dining table": ("table",),
         "refrigerator": ("fridge",),
         "potted plant": ("houseplant", "plant"),
+        "wine glass": ("wineglass",),
+        "teddy bear": ("teddy",),
+        "skis": ("ski",),
+        "tennis racket": ("racket", "racquet", "tennis racquet"),
         "hair drier": ("hair dryer", "hairdryer"),
     }
 )
@@ -62,8 +83,11 @@ class ObjectVocabulary:
         if not forms:
             msg = "a vocabulary needs at least one name"
             raise InputError(msg)
-        self._names = {form.lower(): name for form, name in forms.items()}
-        longest_first = sorted(map(re.escape, self._names), key=len, reverse=True)
+        self._names = {_spelled(form): name for form, name in forms.items()}
+        # "hot-dog" and "hot  dog" are hot dogs.
+        longest_first = [
+            r"[\s-]+".join(map(re.escape, form.split())) for form in sorted(self._names, key=len, reverse=True)
+        ]
         # "a pair of scissors" is decided at "scissors".
         self._pattern = re.compile(rf"\b(?:pairs? of )?(?P<form>{'|'.join(longest_first)})\b", re.IGNORECASE)
 
@@ -86,15 +110,38 @@ class ObjectVocabulary:
         if synonyms is None:
             return cls(_forms([*CLASSES, *NEVER_DRAWN], _EVERYDAY))
         lines = read_text(synonyms).splitlines()
-        rows = [[word.strip() for word in line.split(",") if word.strip()] for line in lines]
-        return cls(_forms([row[0] for row in rows if row], {row[0]: tuple(row[1:]) for row in rows if row}))
+        rows = [[word.strip().lower() for word in line.split(",") if word.strip()] for line in lines]
+        named: dict[str, tuple[str, ...]] = {}
+        for row in filter(None, rows):
+            named[row[0]] = (*named.get(row[0], ()), *row[1:])
+        return cls(_forms(named, named))
+
+    def require(self, classes: Collection[str]) -> None:
+        """Check that every class has a name here: one that has none would count as never mentioned.
+
+        Raises:
+            InputError: if one has none.
+        """
+        unknown = sorted(set(classes) - set(self._names.values()))
+        if unknown:
+            msg = f"no name is known for {', '.join(unknown)}: add a line for each to the file of synonyms"
+            raise InputError(msg)
 
     def find(self, text: str) -> list[Mention]:
         """The mentions in a text, in order."""
         return [
-            Mention(self._names[found["form"].lower()], found.start("form"), found.end("form"))
+            Mention(
+                self._names[" ".join(re.split(r"[\s-]+", found["form"].lower()))],
+                found.start("form"),
+                found.end("form"),
+            )
             for found in self._pattern.finditer(text)
         ]
+
+
+def _spelled(form: str) -> str:
+    """One spelling for hyphens, line breaks and capitals."""
+    return " ".join(re.split(r"[\s-]+", form.lower()))
 
 
 def _forms(names: Iterable[str], synonyms: Mapping[str, Sequence[str]]) -> dict[str, str]:

@@ -64,7 +64,15 @@ def plot_quartiles(rates: Mapping[str, Sequence[float]], path: Path) -> None:
         offset = 0.8 * (index / max(1, len(rates)) - 0.5)
         shade = index / max(1, len(rates) - 1)
         positions = [quartile + offset for quartile in range(1, 5)]
-        axis.bar(positions, values, 0.72 / len(rates), align="edge", label=name, color=_WRONG, alpha=1 - 0.75 * shade)
+        axis.bar(
+            positions[: len(values)],
+            values,
+            0.72 / len(rates),
+            align="edge",
+            label=name,
+            color=_WRONG,
+            alpha=1 - 0.75 * shade,
+        )
     axis.set_xticks(range(1, 5), ["lowest quarter", "second", "third", "highest quarter"])
     axis.set_xlabel("mentions by saliency S (Eq. 6)")
     axis.set_ylabel("hallucinated")

@@ -10,6 +10,7 @@ from command_line import run
 
 from saliency_guard.evaluation.world import pictures
 from saliency_guard.scenes.language import presence
+from saliency_guard.scenes.vocabulary import CLASSES
 
 
 def parsed(output: str) -> dict:
@@ -67,10 +68,17 @@ def test_chair_is_measured(world: Path, tmp_path: Path) -> None:
     assert result["result"]["captions"] == 5
     assert 0 <= result["result"]["chair_i"] <= 1
     assert result["result"]["recall"] > 0
-    # A vocabulary without any of the things finds none of them.
+    # Under other names nothing is found; without a name it is said so.
+    synonyms.write_text("\n".join(f"{name}, x{name.replace(' ', '')}x" for name in CLASSES))
+    run(*arguments, "--out", str(tmp_path / "two"), "--synonyms", str(synonyms), "--locore", "--beta", "0.3")
+    two = json.loads((tmp_path / "two" / "result.json").read_text())
+    assert two["result"]["captions"] == 5
+    assert two["settings"]["locore"]["beta"] == 0.3
+    assert two["settings"]["synonyms_sha256"]
     synonyms.write_text("unicorn, one-horned horse\n")
-    run(*arguments, "--out", str(tmp_path / "two"), "--synonyms", str(synonyms), "--locore")
-    assert json.loads((tmp_path / "two" / "result.json").read_text())["result"]["recall"] == 0
+    refused = run(*arguments, "--out", str(tmp_path / "three"), "--synonyms", str(synonyms), code=2)
+    assert "no name is known for" in refused
+    assert not (tmp_path / "three").exists()
 
 
 def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
@@ -96,7 +104,7 @@ def test_bench_detection_writes_its_page(tmp_path: Path) -> None:
     text = page.read_text()
     assert text.endswith("kept\n")
     for part in (
-        "### Openmoji",
+        "### OpenMoji",
         "| nll |",
         "together: saliency probe",
         "| all, without |",

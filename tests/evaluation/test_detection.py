@@ -18,6 +18,7 @@ from saliency_guard.evaluation.ranking import quartile_rates, rank
 from saliency_guard.evaluation.world import pictures, write_answers
 from saliency_guard.messages import chat
 from saliency_guard.scenes.language import DESCRIBE
+from saliency_guard.signals import PRIORS
 from saliency_guard.trace import trace_answer
 
 
@@ -175,3 +176,18 @@ def test_quartiles_are_those_of_the_score() -> None:
     assert rates[0].value == pytest.approx(table.hallucinated[scores <= edges[0]].mean(), abs=0.02)
     assert rates[3].value == pytest.approx(table.hallucinated[scores >= edges[1]].mean(), abs=0.02)
     assert all(rate.low <= rate.value <= rate.high for rate in rates)
+
+
+def test_every_signal_is_in_one_group_of_features() -> None:
+    table = synthetic(1, 0)
+    table.signals[:] = np.arange(len(SCALARS))
+    found = [int(v) for name in (*probe.SINGLE_SIGNALS,) for v in probe.FEATURES[name](table)[0]]
+    assert sorted(found) == [index for index, name in enumerate(SCALARS) if name not in PRIORS]
+
+
+def test_captions_that_name_nothing_are_an_empty_table(lvlm: LVLM) -> None:
+    table = collect(lvlm, pictures("development", 2), max_new_tokens=1)
+    assert len(table) == 0
+    result = rank("made up", 2, table, samples=20)
+    assert all(mode.ranks == () and mode.quartiles == () for mode in result.modes.values())
+    assert "0 mentions" in detection_section([result], "the command", model="m", samples=20)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from saliency_guard import InputError
 from saliency_guard.errors import ImageError
-from saliency_guard.evaluation.files import read_instances, read_pope
+from saliency_guard.evaluation.files import output_folder, read_instances, read_pope
 from saliency_guard.evaluation.journal import Journal
 
 
@@ -43,16 +43,38 @@ def test_a_bad_pope_file_is_named_with_its_line(tmp_path: Path, images: Path) ->
         ("not json", "line 2"),
         ({"question_id": 2}, "line 2"),
         ({**row, "question_id": 2, "label": "maybe"}, "'maybe', not yes or no"),
-        (row, "1 of them"),
+        (row, "question_id '1' is there more than once"),
+        ([row], "line 2: is no JSON object"),
+        ({**row, "question_id": None}, "line 2: needs .* question_id is None"),
+        ({**row, "question_id": 2, "text": " "}, "line 2: needs .* text is ' '"),
+        ({**row, "question_id": 2, "image": 7}, "line 2: needs .* image is 7"),
+        ({**row, "question_id": 2, "image": "/etc/passwd"}, "line 2: .* outside the folder"),
+        ({**row, "question_id": 2, "image": "../a.png"}, "line 2: .* outside the folder"),
     ):
         with pytest.raises(InputError, match=message):
             read_pope(pope_file(tmp_path, row, bad), images)
     with pytest.raises(InputError, match="cannot read"):
         read_pope(tmp_path / "nowhere.jsonl", images)
-    with pytest.raises(InputError, match="0 questions"):
+    with pytest.raises(InputError, match="holds no questions"):
         read_pope(pope_file(tmp_path, ""), images)
-    with pytest.raises(ImageError, match="1 pictures are not there"):
-        read_pope(pope_file(tmp_path, {**row, "image": "c.png"}), images)
+    for name in ("c.png", "c" * 300):
+        with pytest.raises(ImageError, match="not there: 1, the first"):
+            read_pope(pope_file(tmp_path, {**row, "image": name}), images)
+
+
+def test_pictures_beyond_the_limit_need_not_be_there(tmp_path: Path, images: Path) -> None:
+    row = {"question_id": 1, "image": "a.png", "text": "Is there a dog?", "label": "yes"}
+    path = pope_file(tmp_path, row, {**row, "question_id": 2, "image": "c.png"})
+    assert len(read_pope(path, images, 1)) == 1
+    path.write_text(json.dumps({**INSTANCES, "images": [*INSTANCES["images"], {"id": 3, "file_name": "c.png"}]}))
+    assert len(read_instances(path, images, 2)) == 2
+
+
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path, images: Path) -> None:
+    row = {"question_id": 1, "image": "a.png", "text": "Is there a dog?", "label": "yes"}
+    path = tmp_path / "pope.jsonl"
+    path.write_text(json.dumps(row), encoding="utf-8-sig")
+    assert len(read_pope(path, images)) == 1
 
 
 INSTANCES = {
@@ -72,9 +94,16 @@ def test_instances_are_read(tmp_path: Path, images: Path) -> None:
     one, two = read_instances(path, images)
     assert one.shown == {"dog", "car"}
     assert two.shown == frozenset()
-    for bad in ({}, {**INSTANCES, "images": [{"id": 1}]}, {**INSTANCES, "annotations": [{"image_id": 9}]}, []):
+    for bad, message in (
+        ({}, "no COCO instances file"),
+        ({**INSTANCES, "images": [{"id": 1}]}, "no COCO instances file"),
+        ([], "no COCO instances file"),
+        ({**INSTANCES, "annotations": [{"image_id": 9, "category_id": 3}]}, "image 9, category 3: one of them is not"),
+        ({**INSTANCES, "annotations": [{"image_id": 1, "category_id": 9}]}, "image 1, category 9: one of them is not"),
+        ({**INSTANCES, "images": [*INSTANCES["images"], {"id": 1, "file_name": "b.png"}]}, "'1' is there more than"),
+    ):
         path.write_text(json.dumps(bad))
-        with pytest.raises(InputError, match="no COCO instances file"):
+        with pytest.raises(InputError, match=message):
             read_instances(path, images)
     path.write_text(json.dumps({**INSTANCES, "images": [], "annotations": []}))
     with pytest.raises(InputError, match="no images"):
@@ -86,13 +115,13 @@ def test_a_run_goes_on_where_it_was_cut_off(tmp_path: Path) -> None:
     settings = {"model": "m", "sgrs": None}
     first = Journal(path, settings)
     odd = "a dög\u2028and\x85more"
-    first.add("1", {"text": odd})
-    first.add("2", {"text": "b"})
+    first.add("1", odd)
+    first.add("2", "b")
     whole = path.read_bytes()
     path.write_bytes(whole[:-9] + "ö".encode()[:1])  # Cut off within the last line, within a character.
     second = Journal(path, settings)
-    assert second.results == {"1": {"key": "1", "text": odd}}
-    second.add("2", {"text": "b"})
+    assert second.results == {"1": odd}
+    second.add("2", "b")
     assert path.read_bytes() == whole
 
 
@@ -101,6 +130,26 @@ def test_results_of_other_settings_are_not_mixed(tmp_path: Path) -> None:
     Journal(path, {"model": "m", "sgrs": None})
     with pytest.raises(InputError, match=r"other settings \(model, sgrs\)"):
         Journal(path, {"model": "n", "sgrs": {"alpha": 0.6}})
-    path.write_text("something else\n")
-    with pytest.raises(InputError, match="no journal"):
-        Journal(path, {})
+    for broken in (
+        "something else\n",
+        '{"settings": null}\n',
+        '{"settings": {}}\n{"key": "1"}\n',
+        '{"settings": {}}\n{"key": "1", "text": 5}\n',
+    ):
+        path.write_text(broken)
+        with pytest.raises(InputError, match="no journal"):
+            Journal(path, {})
+
+
+def test_a_run_that_stopped_at_once_begins_again(tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    path.write_text('{"settin')
+    assert Journal(path, {"model": "m"}).results == {}
+    assert Journal(path, {"model": "m"}).results == {}
+
+
+def test_a_folder_that_cannot_be_written_to_is_said_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file", tmp_path / "file" / "sub"):
+        with pytest.raises(InputError, match="cannot write to"):
+            output_folder(path)

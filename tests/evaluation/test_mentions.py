@@ -78,3 +78,28 @@ def test_the_first_token_is_the_one_that_holds_the_first_character(pieces: list[
 def test_a_mention_behind_the_tokens_is_refused() -> None:
     with pytest.raises(InputError, match="before character 9"):
         first_token(["a dog"], Mention("cat", 9, 12))
+
+
+def test_spellings_and_synonyms_of_one_thing() -> None:
+    coco = ObjectVocabulary.coco()
+    for text, name in (
+        ("a hot-dog", "hot dog"),
+        ("a hot  dog", "hot dog"),
+        ("a motor bike", "motorcycle"),
+        ("two kids", "person"),
+        ("surfers", "person"),
+        ("a cellphone", "cell phone"),
+        ("a racquet", "tennis racket"),
+        ("a teddy", "teddy bear"),
+    ):
+        assert [mention.name for mention in coco.find(text)] == [name], text
+
+
+def test_a_class_on_two_lines_has_the_synonyms_of_both(tmp_path: Path) -> None:
+    path = tmp_path / "synonyms.txt"
+    path.write_text("Sports ball, ball\nsports ball, football\n")
+    coco = ObjectVocabulary.coco(path)
+    assert [mention.name for mention in coco.find("a ball and a football")] == ["sports ball"] * 2
+    coco.require({"sports ball"})
+    with pytest.raises(InputError, match="no name is known for cat, dog"):
+        coco.require({"sports ball", "dog", "cat"})
