@@ -39,6 +39,7 @@ Way = Callable[[PreTrainedModel, Inputs, int], object]
 _IMAGE_TOKEN = 31_999
 _NEVER = 1e-6
 PLAIN = "plain generate (sdpa)"
+READING = "reading the prompt"
 RATES = (0.0, 0.02, 0.05, 0.1, 0.2)
 
 
@@ -180,6 +181,7 @@ def _vl_saliency(model: PreTrainedModel, inputs: Inputs, tokens: int) -> None:
 WAYS: MappingProxyType[str, Way] = MappingProxyType(
     {
         PLAIN: _generate,
+        READING: lambda model, inputs, _: Session(model, inputs),
         "generate with output_attentions (eager)": _with_attentions,
         "LocoRE only": partial(_decoded, locore=LocoREConfig()),
         "generated, then scored": _scored_afterwards,
@@ -209,6 +211,7 @@ class Timing:
         tokens: of the answer.
         seconds: of every round.
         ratio: median over the rounds of its time to plain ``generate``'s in the same round.
+        writing: the same of what is left without reading the prompt.
         memory: peak memory to plain ``generate``'s; None where it was not measured.
     """
 
@@ -217,6 +220,7 @@ class Timing:
     tokens: int
     seconds: tuple[float, ...]
     ratio: float
+    writing: float
     memory: float | None = None
 
     @property
@@ -244,7 +248,7 @@ def compare(
         rounds: how often.
         on_round: called after each.
     """
-    names = [PLAIN, *(name for name in installed(names) if name != PLAIN)]
+    names = list(dict.fromkeys([PLAIN, READING, *installed(names)]))
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for name in names:  # Warm-up: kernels are chosen, buffers made.
         WAYS[name](model, inputs, min(tokens, 8))
@@ -260,6 +264,10 @@ def compare(
             tokens,
             tuple(seconds[name]),
             statistics.median(own / plain for own, plain in zip(seconds[name], seconds[PLAIN], strict=True)),
+            statistics.median(
+                (own - read) / (plain - read)
+                for own, plain, read in zip(seconds[name], seconds[PLAIN], seconds[READING], strict=True)
+            ),
         )
         for name in names
     ]

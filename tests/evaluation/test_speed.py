@@ -23,7 +23,8 @@ def test_all_ways_take_their_turn(lvlm: LVLM, inputs: dict[str, torch.Tensor]) -
     timings = speed.compare(lvlm.model, inputs, 6, list(speed.WAYS), rounds=2, on_round=lambda: rounds.append(1))
     assert [one.name for one in timings] == speed.installed(list(speed.WAYS))
     assert timings[0].name == speed.PLAIN
-    assert timings[0].ratio == 1.0
+    assert timings[0].ratio == timings[0].writing == 1.0
+    assert timings[1].name == speed.READING
     assert len(rounds) == 2
     for one in timings:
         assert len(one.seconds) == 2
