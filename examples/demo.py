@@ -40,8 +40,9 @@ def main(picture: Path = PICTURE, question: str = QUESTION, wrong: str = WRONG) 
     own = lvlm.score(messages, answer.text) if answer.text else answer
     console.print(comparison_table({"its own answer": own, "the wrong answer": scored}))
     console.print(
-        "On this model SGRS makes descriptions worse, not better: words that rest on the picture have little "
-        "saliency on earlier words, and get rejected (measure it: saliency-guard bench mitigation).",
+        "SGRS at the paper's settings makes this model's descriptions worse: words that rest on the picture have "
+        "little saliency on earlier words, and get rejected. With the floor used here (min_p=0.5) it changes little "
+        "(docs/evidence.md).",
         style="dim",
     )
     console.print(
