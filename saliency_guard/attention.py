@@ -21,6 +21,7 @@ from torch.nn import functional
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.masking_utils import AttentionMaskInterface, eager_mask
 
+from saliency_guard.anatomy import anatomy
 from saliency_guard.errors import UnsupportedModelError
 
 NAME = "saliency_guard"
@@ -98,13 +99,7 @@ def attending(
     if tape is None and gains is None:
         yield
         return
-    decoder = model.get_decoder()
-    # Attention modules read their own config, the masks are made from the model's: patch each object once.
-    configs = {id(config): config for config in (model.config.get_text_config(), decoder.config)}
-    configs.update(
-        {id(m.config): m.config for m in decoder.modules() if hasattr(m, "layer_idx") and hasattr(m, "config")}
-    )
-    before = [(config, config._attn_implementation_internal) for config in configs.values()]
+    before = [(config, config._attn_implementation_internal) for config in anatomy(model).configs]
     call = _Call(tape, gains)
     token = _CALL.set(call)
     try:

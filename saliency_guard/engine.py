@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from saliency_guard.anatomy import anatomy, look_at
 from saliency_guard.attention import Gains, Tape, attending
 from saliency_guard.errors import ConfigError, InputError, NonFiniteError, UnsupportedModelError
 from saliency_guard.locore import LayerChoice, LocoREConfig, gains
@@ -89,9 +90,9 @@ def undisturbed(model: PreTrainedModel) -> Iterator[None]:
         lock = _LOCKS.setdefault(model, threading.RLock())
     with lock, torch.inference_mode(mode=False), torch.no_grad():
         held = _HELD.set((*_HELD.get(), model))
-        training = [module for module in model.modules() if module.training]
+        training = [module for module in anatomy(model).modules if module.training]
         # Models with multimodal rotary positions keep an offset from the last prompt on themselves.
-        roped = [(module, module.rope_deltas) for module in _roped(model)]
+        roped = [(module, module.rope_deltas) for module in anatomy(model).roped]
         try:
             for module in training:
                 module.training = False
@@ -163,8 +164,9 @@ def hidden_states(
 
 
 def check_supported(model: PreTrainedModel, locore: LocoREConfig | None) -> None:
-    """Refuse what cannot work before anything runs: another kind of model, layers that are not there."""
+    """Look at a model, and refuse what cannot work before anything runs: another kind, layers that are not there."""
     require(LocoREConfig, locore)
+    look_at(model)
     if model.config.is_encoder_decoder:
         msg = f"{type(model).__name__} has an encoder and a decoder: only causal decoders are supported"
         raise UnsupportedModelError(msg)
@@ -256,20 +258,15 @@ def check_finite(logits: Tensor, model: PreTrainedModel) -> None:
         raise NonFiniteError(msg)
 
 
-def _roped(model: PreTrainedModel) -> list[nn.Module]:
-    """The modules that keep an offset of rotary positions from the last prompt."""
-    return [module for module in model.modules() if "rope_deltas" in vars(module)]
-
-
 def forget_rope(model: PreTrainedModel) -> None:
     """Drop the offset of the last prompt, so that the next pass finds its own."""
-    for module in _roped(model):
+    for module in anatomy(model).roped:
         _set_rope(module, None)
 
 
 def kept_offset(model: PreTrainedModel) -> Tensor | None:
     """The offset of rotary positions that the model keeps from the last prompt, if it is of that kind."""
-    modules = _roped(model)
+    modules = anatomy(model).roped
     return vars(modules[0])["rope_deltas"] if modules else None
 
 

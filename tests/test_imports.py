@@ -18,6 +18,7 @@ ORDER = (
     ("vision_tower",),
     ("loading", "messages", "text"),
     ("layout", "locore", "sampling", "sgrs"),
+    ("anatomy",),
     ("attention",),
     ("resuming",),
     ("engine",),

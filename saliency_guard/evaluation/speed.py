@@ -140,10 +140,19 @@ def _guarded(rate: float, draft_length: Any = "auto") -> Way:
     return partial(_decoded, sgrs=sgrs, locore=LocoREConfig(), rate=rate)
 
 
-def published(model: PreTrainedModel, inputs: Inputs, tokens: int) -> list[tuple[int, float]]:
+def published(
+    model: PreTrainedModel, inputs: Inputs, tokens: int, *, everything: bool = False
+) -> list[tuple[int, float]]:
     """The published algorithm with its row corrected: the whole sequence forward and backward per candidate.
 
     One candidate a token, as if none were rejected; eager attention, every matrix in the graph, no cache.
+
+    Args:
+        model: what writes.
+        inputs: one prompt.
+        tokens: how many.
+        everything: ``loss.backward()``, with the gradients of the weights, instead of the gradients of the
+            target layers' attention alone.
 
     Returns:
         Each token and its Eq. 6 (NaN for the first): what the fast way is to give, too.
@@ -159,13 +168,21 @@ def published(model: PreTrainedModel, inputs: Inputs, tokens: int) -> list[tuple
                 token = output.logits[0, -1].argmax()
                 loss = torch.nn.functional.cross_entropy(output.logits[0, -1:].float(), token[None])
                 attentions = output.attentions[upper]
-                gradients = torch.autograd.grad(loss, attentions)
+                gradients = _backward(model, loss, attentions) if everything else torch.autograd.grad(loss, attentions)
             start = inputs["input_ids"].shape[1]
             rows = [(a.detach() * g)[0, :, -1].abs().mean(0) for a, g in zip(attentions, gradients, strict=True)]
             score = torch.stack([(row / row.norm())[start:].mean() for row in rows]).mean()
             written.append((int(token), float(score)))
             ids = torch.cat([ids, token[None, None]], dim=1)
     return written
+
+
+def _backward(model: PreTrainedModel, loss: Tensor, attentions: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    for attention in attentions:
+        attention.retain_grad()
+    loss.backward()
+    model.zero_grad(set_to_none=True)
+    return tuple(attention.grad for attention in attentions if attention.grad is not None)
 
 
 def _vl_saliency(model: PreTrainedModel, inputs: Inputs, tokens: int) -> None:
@@ -193,7 +210,13 @@ WAYS: MappingProxyType[str, Way] = MappingProxyType(
 )
 """Ways of writing an answer, by the name they have in the table."""
 
-PUBLISHED = "published algorithm, row corrected, per candidate"
+PUBLISHED: MappingProxyType[str, Way] = MappingProxyType(
+    {
+        "published algorithm, row corrected, gradients of the target layers alone": published,
+        "published algorithm, row corrected, loss.backward()": partial(published, everything=True),
+    }
+)
+"""Ways that are timed for one candidate alone: a whole answer would take too long."""
 
 
 def installed(names: Sequence[str]) -> list[str]:
