@@ -214,14 +214,12 @@ def row_shares(rows: Tensor, layout: PromptLayout) -> dict[str, Tensor]:
     return {name: shares[:, index] for index, name in enumerate(layout.sources)}
 
 
-def scores_of_rows(
-    rows: Tensor, logits: Tensor, tokens: Tensor, config: SaliencyConfig, layout: PromptLayout
-) -> SaliencyScores:
-    """Scores, log-probabilities and shares of a whole answer from its normalised predictor rows ``[N, T]``."""
+def scores_of_rows(rows: Tensor, logprobs: Tensor, config: SaliencyConfig, layout: PromptLayout) -> SaliencyScores:
+    """Scores and shares of a whole answer from its normalised predictor rows ``[N, T]``, and its logprobs ``[N]``."""
     first = layout.length - 1
     return SaliencyScores(
         saliency=row_scores(rows, first, history_start(config, layout), layout),
-        logprobs=token_logprobs(logits, tokens),
+        logprobs=logprobs,
         shares=row_shares(rows, layout),
     )
 

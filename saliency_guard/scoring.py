@@ -19,6 +19,7 @@ from saliency_guard.saliency import (
     SaliencyScores,
     answer_tensor,
     scores_of_rows,
+    token_logprobs,
     token_rows,
     unit,
     weight_gradient,
@@ -26,6 +27,9 @@ from saliency_guard.saliency import (
 )
 from saliency_guard.session import Session
 from saliency_guard.settings import require
+
+SCORED_TOGETHER = 64
+"""Tokens of one scored pass: what it keeps for its gradients grows with them, their price hardly falls further."""
 
 
 def score_answer(
@@ -65,25 +69,18 @@ def score_continuation(session: Session, answer_ids: Tensor | Sequence[int], con
     """`score_answer` for a prompt that has been read; what the session knows of the answer is not run again."""
     answer = answer_tensor(answer_ids, session.model)
     layers = target_layers(session.model, config.layers)
-    if session.croppable:
-        chunk = session.run_answer(answer, layers=layers)
-        rows, logits = token_rows(chunk, answer), chunk.logits
-    else:
-        rows, logits = _rows_one_by_one(session, answer, layers)
-    return scores_of_rows(rows, logits, answer.to(logits.device), config, session.layout)
-
-
-def _rows_one_by_one(session: Session, answer: Tensor, layers: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """``[N, T]`` rows and ``[N, V]`` logits where rows of one pass would mix: one step a token."""
     length = session.prompt_length - 1 + len(answer)
     rows: list[Tensor] = []
-    logits: list[Tensor] = []
-    for before, token in zip([session.last_prompt_token, *answer[:-1].tolist()], answer, strict=True):
-        chunk = session.run([before], layers=layers)
-        row = token_rows(chunk, token[None])
-        rows.append(functional.pad(row, (0, length - row.shape[1])))
-        logits.append(chunk.logits.detach())
-    return torch.cat(rows), torch.cat(logits)
+    logprobs: list[Tensor] = []
+    done = 0
+    for chunk in session.run_pieces(answer, SCORED_TOGETHER, layers=layers):
+        tokens = answer[done : done + chunk.rows].to(chunk.logits.device)
+        found = token_rows(chunk, tokens)
+        rows.append(functional.pad(found, (0, length - found.shape[1])))
+        logprobs.append(token_logprobs(chunk.logits, tokens))
+        done += chunk.rows
+        del chunk  # The next pass needs the room.
+    return scores_of_rows(torch.cat(rows), torch.cat(logprobs), config, session.layout)
 
 
 def _score_by_matrix(
@@ -110,4 +107,4 @@ def _score_by_matrix(
             record = tape.records[layer]
             matrix = (record.weights * weight_gradient(record, gradient)).abs().mean(dim=1)[0].tril()
             rows[index] += unit(matrix[query], matrix.norm()).to(rows)
-    return scores_of_rows(rows / len(tape.layers), logits, answer, config, layout)
+    return scores_of_rows(rows / len(tape.layers), token_logprobs(logits, answer), config, layout)

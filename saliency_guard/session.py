@@ -6,7 +6,7 @@ Every call leaves the model as it found it, so that a caller may stop between an
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -205,13 +205,23 @@ class Session:
 
     def run_answer(self, answer: Tensor, *, layers: tuple[int, ...]) -> Chunk:
         """The rows that predict an answer ``[N]`` right after the prompt, on tape; what is known of it is reused."""
+        return next(self.run_pieces(answer, len(answer), layers=layers))
+
+    def run_pieces(self, answer: Tensor, size: int, *, layers: tuple[int, ...]) -> Iterator[Chunk]:
+        """`run_answer` in pieces of at most ``size`` rows; where rows of one pass would mix, one at a time."""
         tokens = [self.last_prompt_token, *answer[:-1].tolist()]
         first = self.prompt_length - 1
-        if self.tokens[: len(tokens)] == tokens:
-            return self.rescore(first, len(tokens), layers=layers)
-        self.crop(first)
-        self.keep_states(min(layers))
-        return self.run(tokens, layers=layers)
+        known = self.croppable and self.tokens[: len(tokens)] == tokens
+        if not known:
+            self.crop(first)
+            self.keep_states(min(layers))
+        step = size if self.croppable else 1
+        for start in range(0, len(tokens), step):
+            piece = tokens[start : start + step]
+            if known:
+                yield self.rescore(first + start, len(piece), layers=layers)
+            else:
+                yield self.run(piece, layers=layers)
 
     def crop(self, length: int) -> None:
         """Forget everything from position ``length`` on."""

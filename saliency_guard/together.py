@@ -11,8 +11,15 @@ from torch.nn import functional
 from saliency_guard.batching import Batch
 from saliency_guard.decoding import DecodedToken, Decoder, Draft
 from saliency_guard.engine import target_layers, undisturbed
-from saliency_guard.saliency import SaliencyConfig, SaliencyScores, answer_tensor, scores_of_rows, token_rows
-from saliency_guard.scoring import score_continuation
+from saliency_guard.saliency import (
+    SaliencyConfig,
+    SaliencyScores,
+    answer_tensor,
+    scores_of_rows,
+    token_logprobs,
+    token_rows,
+)
+from saliency_guard.scoring import SCORED_TOGETHER, score_continuation
 from saliency_guard.session import Session
 from saliency_guard.sgrs import UNGUARDED_DRAFT
 
@@ -104,14 +111,21 @@ def score_together(
         # What stands after the end of a shorter answer is seen by nothing before it.
         padded = torch.stack([functional.pad(answer, (0, length - len(answer))) for answer in checked])
         fed = [[session.last_prompt_token, *row[:-1]] for session, row in zip(sessions, padded.tolist(), strict=True)]
-        chunk = batch.run(fed, layers=layers)
-        rows = token_rows(chunk, padded)
-    logits = chunk.logits.detach()
+        whole = max(session.prompt_length for session in sessions) - 1 + length
+        parts: list[Tensor] = []
+        likelihoods: list[Tensor] = []
+        for start in range(0, length, SCORED_TOGETHER):
+            piece = slice(start, start + SCORED_TOGETHER)
+            chunk = batch.run([row[piece] for row in fed], layers=layers)
+            found = token_rows(chunk, padded[:, piece])
+            parts.append(functional.pad(found, (0, whole - found.shape[-1])))
+            wanted = padded[:, piece].to(chunk.logits.device)
+            likelihoods.append(torch.stack([token_logprobs(*one) for one in zip(chunk.logits, wanted, strict=True)]))
+    rows, logprobs = torch.cat(parts, dim=1), torch.cat(likelihoods, dim=1)
     return [
         scores_of_rows(
             rows[index, : len(answer), before : before + session.prompt_length - 1 + len(answer)],
-            logits[index, : len(answer)],
-            answer.to(logits.device),
+            logprobs[index, : len(answer)],
             config,
             session.layout,
         )

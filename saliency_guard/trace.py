@@ -183,7 +183,7 @@ def trace_continuation(session: Session, answer_ids: Tensor | Sequence[int], con
         tokens=tokens,
         logits=chunk.logits.detach().float(),
         rows=rows,
-        scores=scores_of_rows(rows, chunk.logits, tokens, config, session.layout),
+        scores=scores_of_rows(rows, token_logprobs(chunk.logits, tokens), config, session.layout),
         attention=torch.stack([one.to(device) for one in attention], dim=1),
         saliency=torch.stack([one.to(device) for one in saliency], dim=1),
         signed=torch.stack([one.to(device) for one in signed], dim=1),

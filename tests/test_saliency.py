@@ -12,7 +12,9 @@ from torch.nn import functional
 
 from saliency_guard import ConfigError, InputError, LocoREConfig, SaliencyConfig, saliency_map, score_answer
 from saliency_guard.layout import PromptLayout, Span
-from saliency_guard.saliency import cotangents, row_shares
+from saliency_guard.saliency import cotangents, row_shares, scores_of_rows, token_logprobs, token_rows
+from saliency_guard.scoring import score_continuation
+from saliency_guard.session import Session
 
 LAYERS = {"default": (0.5, 1.0), "single": [1], "all": (0.0, 1.0)}
 
@@ -206,3 +208,21 @@ def test_shares_sum_to_one(images: int, rows: int, seed: int) -> None:
     shares = row_shares(values, layout)
     torch.testing.assert_close(sum(shares.values()), torch.ones(rows))
     assert set(shares) == {*(f"image_{k}" for k in range(images)), "text", "output"}
+
+
+def test_a_long_answer_is_scored_in_pieces(case: tiny.Case) -> None:
+    """What one pass keeps for its gradients is bounded; the scores are those of a single pass."""
+    exact = tiny.to(case, torch.float64)
+    answer = (tiny.ANSWER * 10)[:70]
+    scores = score_answer(exact.model, exact.inputs, answer, locore=LocoREConfig())
+    session = Session(exact.model, exact.inputs, locore=LocoREConfig())
+    whole = session.run_answer(torch.tensor(answer), layers=(3, 4))
+    config = SaliencyConfig(layers=[3, 4])
+    rows = token_rows(whole, torch.tensor(answer))
+    ours = score_answer(exact.model, exact.inputs, answer, config=config, locore=LocoREConfig())
+    single = scores_of_rows(rows, token_logprobs(whole.logits, torch.tensor(answer)), config, session.layout)
+    torch.testing.assert_close(ours.saliency, single.saliency, rtol=1e-9, atol=1e-12, equal_nan=True)
+    torch.testing.assert_close(ours.logprobs, single.logprobs, rtol=1e-9, atol=1e-9)
+    assert len(scores.saliency) == 70
+    again = score_continuation(session, answer, config)  # from what the session knows
+    torch.testing.assert_close(again.saliency, single.saliency, rtol=1e-9, atol=1e-12, equal_nan=True)
