@@ -57,3 +57,11 @@ def test_the_random_llava_reads_its_prompt() -> None:
     assert prompt["input_ids"].shape == (1, 600)
     session = Session(model, prompt)
     assert session.layout.spans[0].stop - session.layout.spans[0].start == 576
+
+
+def test_peak_memory_is_that_of_the_way_alone() -> None:
+    """Twice the tokens of a way that keeps every matrix take more room, and building the model is not counted."""
+    weights = 4 * 302e6
+    plain = speed.peak_memory(speed.PLAIN, 640, 4)
+    assert weights < plain < 2.5 * weights
+    assert speed.peak_memory("generate with output_attentions (eager)", 640, 4) > plain
