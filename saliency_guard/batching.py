@@ -16,7 +16,7 @@ from transformers.cache_utils import Cache
 from saliency_guard.attention import Gains, Tape
 from saliency_guard.caching import cached_layers, cached_pass, copied, set_back
 from saliency_guard.engine import row_gains
-from saliency_guard.resuming import decoder_layers, recording, resuming
+from saliency_guard.resuming import recording, resuming
 from saliency_guard.session import Chunk, Session
 
 
@@ -61,28 +61,20 @@ class Batch:
             The chunk, with logits ``[B, n, V]``.
         """
         ids = torch.tensor([list(row) for row in tokens], device=self.sessions[0].inputs["input_ids"].device)
-        entry, known = self.sessions[0].entry, decoder_layers(self._model)
-        if entry is None or known is None:
+        with recording(self._model, self.sessions[0].entry) as entered:
             chunk = self._pass(ids, layers)
-        else:
-            with recording(known[entry]) as entered:
-                chunk = self._pass(ids, layers)
-            if sum(states.shape[1] for states in self._states) == sum(one.shape[1] for one in self._tokens):
-                self._states += entered
+        if _positions(self._states) == _positions(self._tokens):
+            self._states += entered
         self._tokens.append(ids)
         return chunk
 
     def rescore(self, *, layers: tuple[int, ...]) -> Chunk:
         """Run everything that was fed once more, on tape; see `Session.rescore`."""
         ids = torch.cat(self._tokens, dim=1)
-        known = decoder_layers(self._model)
-        entry = min(layers)
-        reused = self.sessions[0].entry == entry and sum(one.shape[1] for one in self._states) == ids.shape[1]
-        with set_back(self._cache, self._width):
-            if known is None or not reused:
-                return self._pass(ids, layers)
-            with resuming(known, entry, torch.cat(self._states, dim=1)):
-                return self._pass(ids, layers, entry=entry)
+        whole = self.sessions[0].entry == min(layers) and _positions(self._states) == ids.shape[1]
+        known = self._states if whole else []
+        with set_back(self._cache, self._width), resuming(self._model, min(layers), known) as entry:
+            return self._pass(ids, layers, entry=entry)
 
     def _pass(self, ids: Tensor, layers: tuple[int, ...] | None, *, entry: int = 0) -> Chunk:
         done = int(self._cache.get_seq_length()) - self._width
@@ -118,7 +110,7 @@ class Batch:
     def hand_back(self) -> None:
         """Give every session what it was fed, as if it had run alone."""
         fed = torch.cat(self._tokens, dim=1).tolist()
-        kept = sum(states.shape[1] for states in self._states) == len(fed[0])
+        kept = _positions(self._states) == len(fed[0])
         for row, (session, before) in enumerate(zip(self.sessions, self.padding, strict=True)):
             for own, layer in zip(cached_layers(session.cache), cached_layers(self._cache), strict=True):
                 assert layer.keys is not None and layer.values is not None  # noqa: S101, PT018 - for the type checker
@@ -127,3 +119,8 @@ class Batch:
             if kept and len(session.states) == len(session.tokens):
                 session.states += [one for states in self._states for one in states[row : row + 1].split(1, dim=1)]
             session.tokens += fed[row]
+
+
+def _positions(pieces: Sequence[Tensor]) -> int:
+    """How many positions several pieces ``[B, n, ...]`` cover."""
+    return sum(piece.shape[1] for piece in pieces)

@@ -89,7 +89,6 @@ class Decoder:
         eos: ids after which nothing follows.
         prefix: ``[1, P]`` prompt as the logits processors know it; the session's where None.
         draft_length: overrides that of ``sgrs``.
-        pending: the token that is to be fed next.
     """
 
     session: Session
@@ -100,10 +99,10 @@ class Decoder:
     eos: frozenset[int] = frozenset()
     prefix: Tensor | None = None
     draft_length: int | None = None
-    pending: int = -1
     _output: list[int] = field(default_factory=list)
     _history: list[float] = field(default_factory=list)
     _rejections: int = 0
+    _targets: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         """Check that the settings go together."""
@@ -117,20 +116,22 @@ class Decoder:
                 '"row" while generating, and score the finished answer with "matrix"'
             )
             raise ConfigError(msg)
+        self._targets = target_layers(self.session.model, (self.saliency or SaliencyConfig()).layers)
 
     def begin(self) -> None:
         """Go back to the end of the prompt; what a later scoring of the answer would ask for is kept."""
         self.session.crop(self.session.prompt_length - 1)
-        self.session.keep_states(min(self._targets()))
-        self.pending = self.session.last_prompt_token
+        self.session.keep_states(min(self._targets))
 
-    def _targets(self) -> tuple[int, ...]:
-        return target_layers(self.session.model, (self.saliency or SaliencyConfig()).layers)
+    @property
+    def pending(self) -> int:
+        """The token that is to be fed next."""
+        return self._output[-1] if self._output else self.session.last_prompt_token
 
     @property
     def layers(self) -> tuple[int, ...] | None:
         """The target layers; None where nothing is scored."""
-        return self._targets() if self.saliency is not None else None
+        return self._targets if self.saliency is not None else None
 
     def tokens(self, max_new_tokens: int) -> Iterator[DecodedToken]:
         """Accepted tokens, one by one, up to ``max_new_tokens`` or the end of the answer.
@@ -215,7 +216,7 @@ class Decoder:
             )
             if self.refuses(found):
                 self._rejections += 1
-                alone = chunk or session.rescore(first + row, 1, layers=self._targets())
+                alone = chunk or session.rescore(first + row, 1, layers=self._targets)
                 found = self._resample(alone, found, draft.among)
             accepted.append(found)
             self._output.append(found.token_id)
@@ -224,7 +225,6 @@ class Decoder:
             if found.token_id != draft.token:
                 break
         session.crop(first + len(accepted))
-        self.pending = accepted[-1].token_id
         return accepted
 
     def refuses(self, found: DecodedToken) -> bool:

@@ -45,20 +45,7 @@ class PromptCache:
             locore: the gains the continuation is to run under.
             layout: the prompt's sources.
         """
-        key = (_state(model), _digest(inputs))
-        with self._lock:
-            known = self._kept.get(key)
-            if known is not None:
-                self._kept.move_to_end(key)
-            else:  # Room is made before the new prompt takes its own.
-                while self._kept and len(self._kept) >= self._size:
-                    self._kept.popitem(last=False)
-        if known is not None:
-            return known.fork(locore=locore, layout=layout)
-        session = Session(model, inputs, locore=locore, layout=layout)
-        if not session.croppable:  # What it is continued with cannot be taken back: keep it as it is now.
-            self._keep(key, session.fork(locore=locore, layout=layout))
-        return session
+        return self.sessions(model, [(inputs, layout)], locore=locore)[0]
 
     def sessions(
         self,
@@ -68,16 +55,31 @@ class PromptCache:
         locore: LocoREConfig | None,
     ) -> list[Session]:
         """A session for each of several prompts; what is the same in two of them is read once."""
+        state = _state(model)
         first: dict[str, Session] = {}
         found: list[Session] = []
         for inputs, layout in prompts:
             name = _digest(inputs)
-            if name in first:
-                found.append(first[name].fork(locore=locore, layout=layout))
+            known = first.get(name) or self._known((state, name))
+            if known is not None:
+                session = known.fork(locore=locore, layout=layout)
             else:
-                first[name] = self.session(model, inputs, locore=locore, layout=layout)
-                found.append(first[name])
+                session = Session(model, inputs, locore=locore, layout=layout)
+                if not session.croppable:  # What it is continued with cannot be taken back: keep it as it is now.
+                    self._keep((state, name), session.fork(locore=locore, layout=layout))
+            first.setdefault(name, session)
+            found.append(session)
         return found
+
+    def _known(self, key: tuple[object, ...]) -> Session | None:
+        """The kept session of a prompt; where there is none, room is made before the new one takes its own."""
+        with self._lock:
+            known = self._kept.get(key)
+            if known is not None:
+                self._kept.move_to_end(key)
+            while known is None and self._kept and len(self._kept) >= self._size:
+                self._kept.popitem(last=False)
+        return known
 
     def keep(self, session: Session) -> None:
         """Keep a session and what it was continued with; it must not be used any further."""

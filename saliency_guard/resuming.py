@@ -6,11 +6,12 @@ layers below hand through what comes, and the kept states take the place of what
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -26,9 +27,13 @@ def decoder_layers(model: PreTrainedModel) -> nn.ModuleList | None:
 
 
 @contextmanager
-def recording(layer: nn.Module) -> Iterator[list[Tensor]]:
-    """Collect the ``[1, n, D]`` states that enter a layer, and nothing where it is not called as layers are."""
+def recording(model: PreTrainedModel, entry: int | None) -> Iterator[list[Tensor]]:
+    """Collect the ``[B, n, D]`` states that enter a layer; nothing where none is named, or it is not called as one."""
     found: list[Tensor] = []
+    layers = decoder_layers(model)
+    if entry is None or layers is None:
+        yield found
+        return
 
     def keep(_: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any], output: object) -> None:
         states = arguments[0] if arguments else named.get("hidden_states")
@@ -36,7 +41,7 @@ def recording(layer: nn.Module) -> Iterator[list[Tensor]]:
         if isinstance(states, Tensor) and isinstance(output, Tensor):
             found.append(states.detach())
 
-    handle = layer.register_forward_hook(keep, with_kwargs=True)
+    handle = layers[entry].register_forward_hook(keep, with_kwargs=True)
     try:
         yield found
     finally:
@@ -44,8 +49,21 @@ def recording(layer: nn.Module) -> Iterator[list[Tensor]]:
 
 
 @contextmanager
-def resuming(layers: nn.ModuleList, first: int, states: Tensor) -> Iterator[None]:
-    """Run the model for tokens whose states ``[1, n, D]`` at layer ``first`` are known: from that layer on."""
+def resuming(model: PreTrainedModel, first: int, states: Sequence[Tensor]) -> Iterator[int]:
+    """Run the model from layer ``first`` on, for tokens whose states there are known.
+
+    Args:
+        model: what runs.
+        first: the layer.
+        states: ``[B, n, D]`` pieces, one after the other; none where they are not known.
+
+    Yields:
+        The layer at which the model begins: 0 where everything has to run.
+    """
+    layers = decoder_layers(model)
+    if layers is None or not states:
+        yield 0
+        return
 
     def replace(_: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
         known = _RESUMED.get()
@@ -53,14 +71,14 @@ def resuming(layers: nn.ModuleList, first: int, states: Tensor) -> Iterator[None
             return None
         return ((known, *arguments[1:]), named) if arguments else (arguments, {**named, "hidden_states": known})
 
-    token = _RESUMED.set(states)
+    token = _RESUMED.set(torch.cat(list(states), dim=1))
     handle = layers[first].register_forward_pre_hook(replace, with_kwargs=True)
     below = list(layers[:first])
     before = [vars(layer).get("forward") for layer in below]
     for layer in below:
         layer.forward = _passed_over(layer.forward)
     try:
-        yield
+        yield first
     finally:
         for layer, forward in zip(below, before, strict=True):
             if forward is None:

@@ -103,11 +103,7 @@ def token_rows(chunk: Chunk, tokens: Tensor, *, retain_graph: bool = False) -> T
     records = [chunk.tape.records[layer] for layer in chunk.tape.layers]
     wanted = cotangents(chunk.logits, tokens.to(chunk.logits.device))
     gradients, _ = layer_gradients(chunk.logits, records, wanted, retain_graph=retain_graph)
-    total = torch.zeros((), dtype=torch.float32)
-    for record, gradient in zip(records, gradients, strict=True):
-        rows = (record.weights * weight_gradient(record, gradient)).abs().mean(dim=1)
-        total = total + row_unit(rows).to(chunk.logits.device)
-    mean = total / len(records)
+    mean = _mean_rows(records, gradients, chunk.logits.device)
     return mean if chunk.logits.ndim > 2 else mean[0]
 
 
@@ -128,11 +124,16 @@ def candidate_rows(chunk: Chunk, tokens: Sequence[int]) -> Tensor:
     cotangent = cotangents(chunk.logits.expand(len(tokens), -1), known)[:, None]
     records = [chunk.tape.records[layer] for layer in chunk.tape.layers]
     gradients, _ = layer_gradients(chunk.logits, records, cotangent, retain_graph=True, batched=True)
+    # Candidates take the place of query rows: [K, 1, 1, H, D] -> [1, K, H, D].
+    return _mean_rows(records, [gradient[:, 0, 0][None] for gradient in gradients], chunk.logits.device)[0]
+
+
+def _mean_rows(records: Sequence[LayerRecord], gradients: Sequence[Tensor], device: torch.device) -> Tensor:
+    """Eq. 4 and 5 of each layer, averaged over the layers: ``[B, n, T]``."""
     total = torch.zeros((), dtype=torch.float32)
     for record, gradient in zip(records, gradients, strict=True):
-        # Candidates take the place of query rows: [K, 1, 1, H, D] -> [1, K, H, D].
-        rows = (record.weights * weight_gradient(record, gradient[:, 0, 0][None])).abs().mean(dim=1)[0]
-        total = total + row_unit(rows).to(chunk.logits.device)
+        rows = (record.weights * weight_gradient(record, gradient)).abs().mean(dim=1)
+        total = total + row_unit(rows).to(device)
     return total / len(records)
 
 

@@ -1,4 +1,4 @@
-"""Scoring an answer, whoever wrote it: one prefill, one pass, one backward."""
+"""Scoring an answer, whoever wrote it: one prefill, then a pass and a backward pass per piece."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def score_answer(
     locore: LocoREConfig | None = None,
     layout: PromptLayout | None = None,
 ) -> SaliencyScores:
-    """Score every token of an answer, whoever wrote it: one prefill, one pass, one backward (Eq. 3 to 6).
+    """Score every token of an answer: one prefill, then a pass and a backward pass per 64 tokens (Eq. 3 to 6).
 
     Args:
         model: a transformers model with images and a causal decoder; left as it was.

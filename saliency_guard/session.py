@@ -29,7 +29,7 @@ from saliency_guard.engine import (
 from saliency_guard.errors import InputError, UnsupportedModelError
 from saliency_guard.layout import PromptLayout, prompt_layout
 from saliency_guard.locore import LocoREConfig
-from saliency_guard.resuming import decoder_layers, recording, resuming
+from saliency_guard.resuming import recording, resuming
 
 
 @dataclass(slots=True, eq=False)
@@ -68,7 +68,8 @@ class Session:
         cache: keys and values.
         tokens: what was run after the prompt, beginning with its last token.
         croppable: whether the cache can forget its newest positions; a recurrent layer's cannot.
-        states: ``[1, 1, D]`` what entered the layer of `keep_states`, one for each of ``tokens`` or for none.
+        entry: the layer whose incoming states are kept (`keep_states`).
+        states: ``[1, 1, D]`` what entered it, one for each of ``tokens`` or for none.
         rope_delta: the offset of multimodal rotary positions after the prompt.
     """
 
@@ -94,7 +95,7 @@ class Session:
         self.tokens: list[int] = []
         self.states: list[Tensor] = []
         self.rope_delta: Tensor | None = None
-        self._entry: int | None = None
+        self.entry: int | None = None
         self._prefill()
 
     @property
@@ -107,15 +108,10 @@ class Session:
         """Positions of the prompt; the first output token has this position."""
         return self.layout.length
 
-    @property
-    def entry(self) -> int | None:
-        """The layer whose incoming states are kept."""
-        return self._entry
-
     def keep_states(self, layer: int) -> None:
         """Keep what enters a layer from now on, so that `rescore` with it as the lowest need not run those below."""
-        if layer != self._entry:
-            self._entry = layer
+        if layer != self.entry:
+            self.entry = layer
             self.states.clear()
 
     def fork(self, *, locore: LocoREConfig | None, layout: PromptLayout) -> Session:
@@ -158,14 +154,10 @@ class Session:
             NonFiniteError: if the logits are NaN or infinite.
             UnsupportedModelError: if a target layer's attention did not come past.
         """
-        known = decoder_layers(self.model)
-        if self._entry is None or known is None:
+        with recording(self.model, self.entry) as entered:
             chunk = self._pass(tokens, layers)
-        else:
-            with recording(known[self._entry]) as entered:
-                chunk = self._pass(tokens, layers)
-            if len(self.states) == len(self.tokens):
-                self.states += [one for states in entered for one in states.split(1, dim=1)]
+        if len(self.states) == len(self.tokens):
+            self.states += [one for states in entered for one in states.split(1, dim=1)]
         self.tokens += tokens
         return chunk
 
@@ -179,13 +171,10 @@ class Session:
         """
         start = first - (self.prompt_length - 1)
         tokens = self.tokens[start : start + count]
-        states = self.states[start : start + count] if self._entry == min(layers) else []
-        known = decoder_layers(self.model)
-        with set_back(self.cache, first):
-            if known is None or len(states) < count:
-                return self._pass(tokens, layers)
-            with resuming(known, min(layers), torch.cat(states, dim=1)):
-                return self._pass(tokens, layers, entry=min(layers))
+        states = self.states[start : start + count] if self.entry == min(layers) else []
+        known = states if len(states) == count else []
+        with set_back(self.cache, first), resuming(self.model, min(layers), known) as entry:
+            return self._pass(tokens, layers, entry=entry)
 
     def _pass(self, tokens: Sequence[int], layers: tuple[int, ...] | None, *, entry: int = 0) -> Chunk:
         first, count = self.length, len(tokens)

@@ -36,6 +36,20 @@ EOS = 2
 GAIN = 1.0
 
 
+_TEXT: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 5,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "eos_token_id": EOS,
+    "bos_token_id": 1,
+    "pad_token_id": 0,
+}
+"""What the tiny decoders have in common."""
+
+
 @dataclass(frozen=True)
 class Case:
     """A model and one prompt for it with two images."""
@@ -77,15 +91,7 @@ def _llava(kv_heads: int) -> Case:
             hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2, image_size=8, patch_size=4
         ),
         text_config=LlamaConfig(
-            vocab_size=VOCABULARY,
-            hidden_size=32,
-            intermediate_size=48,
-            num_hidden_layers=5,
-            num_attention_heads=4,
-            num_key_value_heads=kv_heads,
-            eos_token_id=EOS,
-            bos_token_id=1,
-            pad_token_id=0,
+            **{**_TEXT, "num_key_value_heads": kv_heads},
         ),
         image_token_id=IMAGE,
         vision_feature_select_strategy="default",
@@ -99,16 +105,8 @@ def _llava(kv_heads: int) -> Case:
 def _qwen2_vl() -> Case:
     config = Qwen2VLConfig(
         text_config={
-            "vocab_size": VOCABULARY,
-            "hidden_size": 32,
-            "intermediate_size": 48,
-            "num_hidden_layers": 5,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
+            **_TEXT,
             "rope_parameters": {"rope_type": "default", "mrope_section": [2, 1, 1], "rope_theta": 10000.0},
-            "eos_token_id": EOS,
-            "bos_token_id": 1,
-            "pad_token_id": 0,
         },
         vision_config={
             "depth": 2,
@@ -143,19 +141,11 @@ def _qwen2_vl() -> Case:
 def _gemma3() -> Case:
     config = Gemma3Config(
         text_config=Gemma3TextConfig(
-            vocab_size=VOCABULARY,
-            hidden_size=32,
-            intermediate_size=48,
-            num_hidden_layers=6,
-            num_attention_heads=4,
-            num_key_value_heads=2,
+            **{**_TEXT, "num_hidden_layers": 6},
             head_dim=8,
             sliding_window=6,
             layer_types=["sliding_attention", "sliding_attention", "full_attention"] * 2,
             query_pre_attn_scalar=8,
-            eos_token_id=EOS,
-            bos_token_id=1,
-            pad_token_id=0,
         ),
         vision_config=SiglipVisionConfig(
             hidden_size=16,
@@ -186,15 +176,7 @@ def _gemma3() -> Case:
 def _internvl() -> Case:
     config = InternVLConfig(
         text_config=Qwen2Config(
-            vocab_size=VOCABULARY,
-            hidden_size=32,
-            intermediate_size=48,
-            num_hidden_layers=5,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            eos_token_id=EOS,
-            bos_token_id=1,
-            pad_token_id=0,
+            **_TEXT,
         ),
         vision_config=InternVLVisionConfig(
             hidden_size=16,
@@ -219,17 +201,9 @@ def _lfm2_vl() -> Case:
     """Convolutions between the layers with attention."""
     config = Lfm2VlConfig(
         text_config={
+            **_TEXT,
             "model_type": "lfm2",
-            "vocab_size": VOCABULARY,
-            "hidden_size": 32,
-            "intermediate_size": 48,
-            "num_hidden_layers": 5,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
             "layer_types": ["conv", "full_attention", "conv", "full_attention", "full_attention"],
-            "eos_token_id": EOS,
-            "bos_token_id": 1,
-            "pad_token_id": 0,
         },
         vision_config={
             "model_type": "siglip2_vision_model",
@@ -260,12 +234,7 @@ def _qwen3_5() -> Case:
     """Gated delta rules between the layers with attention, multimodal rotary positions."""
     config = Qwen3_5Config(
         text_config={
-            "vocab_size": VOCABULARY,
-            "hidden_size": 32,
-            "intermediate_size": 48,
-            "num_hidden_layers": 5,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
+            **_TEXT,
             "head_dim": 8,
             "linear_num_key_heads": 2,
             "linear_num_value_heads": 2,
@@ -278,9 +247,6 @@ def _qwen3_5() -> Case:
                 "full_attention",
                 "full_attention",
             ],
-            "eos_token_id": EOS,
-            "bos_token_id": 1,
-            "pad_token_id": 0,
         },
         vision_config={
             "depth": 2,

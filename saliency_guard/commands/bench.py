@@ -25,7 +25,7 @@ from saliency_guard.evaluation.files import output_folder, replace_file
 from saliency_guard.evaluation.mitigation import ALPHAS, BETAS, FLOORS, GUARDS, Guard, compare, compare_answers
 from saliency_guard.evaluation.probe import require_scikit_learn
 from saliency_guard.evaluation.ranking import SplitResult, rank
-from saliency_guard.evaluation.world import TITLES, pictures
+from saliency_guard.evaluation.world import pictures, title
 from saliency_guard.locore import LocoREConfig
 from saliency_guard.lvlm import EMBEDDED
 from saliency_guard.report.plots import plot_auroc, plot_quartiles, require_matplotlib
@@ -94,14 +94,11 @@ def detection(
         section = detection_section(
             results, command_line("detection", asked, quick=quick), model=lvlm.model_id, samples=samples
         )
-        folder = page.parent / page.stem if page is not None else out
-        folder.mkdir(parents=True, exist_ok=True)
-        plot_auroc({TITLES.get(result.split, result.split): _bars(result) for result in results}, folder / "auroc.png")
+        folder = output_folder(page.parent / page.stem if page is not None else out)
+        plot_auroc({title(result.split): _bars(result) for result in results}, folder / "auroc.png")
         plot_quartiles(
             {
-                f"{TITLES.get(result.split, result.split)}, {mode}": [
-                    rate.value for rate in result.modes[mode].quartiles
-                ]
+                f"{title(result.split)}, {mode}": [rate.value for rate in result.modes[mode].quartiles]
                 for result in results
                 for mode in MODES
             },

@@ -76,8 +76,7 @@ def speed_command(
         command = command_line("speed", {"rounds": rounds, "page": page}, quick=quick)
         section = _section(timings, embedded, slow, command, machine)
         if page is not None:
-            folder = page.parent / page.stem
-            folder.mkdir(parents=True, exist_ok=True)
+            folder = output_folder(page.parent / page.stem)
             plot_costs(_curves(timings), folder / "cost.png")
             section += f"\n\n![Cost against plain generate, by length]({page.stem}/cost.png)"
             replace_section(page, "speed", section)

@@ -10,7 +10,7 @@ from saliency_guard.evaluation.files import read_text, replace_file
 from saliency_guard.evaluation.mitigation import AnswersResult, GuardResult
 from saliency_guard.evaluation.ranking import ModeResult, SplitResult
 from saliency_guard.evaluation.statistics import Interval
-from saliency_guard.evaluation.world import TITLES
+from saliency_guard.evaluation.world import title
 
 _KINDS = {"signal": "", "combination": "together: ", "transferred": "fitted on the training styles: "}
 
@@ -49,15 +49,15 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def detection_section(results: Sequence[SplitResult], command: str, *, model: str, samples: int) -> str:
     """Two tables a split and way of writing (what each finds; what each part adds), and what S itself shows."""
-    splits = ", ".join(TITLES.get(result.split, result.split) for result in results)
+    splits = ", ".join(title(result.split) for result in results)
     parts = [f"```\n{command}\n```", f"Model {model}; splits {splits}; {samples} resamples."]
     for result in results:
-        parts.append(f"### {TITLES.get(result.split, result.split)}")
+        parts.append(f"### {title(result.split)}")
         parts += [part for mode in result.modes.values() for part in _mode_parts(result, mode)]
     header = ["", "mean S, true", "mean S, hallucinated", "lowest quarter", "second", "third", "highest quarter"]
     rows = [
         [
-            f"{TITLES.get(result.split, result.split)}, {mode.mode}",
+            f"{title(result.split)}, {mode.mode}",
             *(f"{one.value:.4f} [{one.low:.4f}, {one.high:.4f}]" for one in mode.saliency_means),
             *(str(rate) for rate in mode.quartiles),
         ]

@@ -38,10 +38,14 @@ SPLITS: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
 )
 """Split -> styles: those the embedded model was trained on, one it never saw, photo cut-outs; and for trying out."""
 
-TITLES: MappingProxyType[str, str] = MappingProxyType(
+_TITLES: MappingProxyType[str, str] = MappingProxyType(
     {"training styles": "Training styles", "openmoji": "OpenMoji", "tuxpaint": "Tux Paint"}
 )
-"""Split -> what it is called in tables and plots."""
+
+
+def title(split: str) -> str:
+    """What a split is called in tables and plots."""
+    return _TITLES.get(split, split)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
