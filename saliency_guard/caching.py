@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
-from transformers.cache_utils import Cache, CacheLayerMixin, LinearAttentionCacheLayerMixin
+from transformers.cache_utils import Cache, CacheLayerMixin, DynamicLayer, LinearAttentionCacheLayerMixin
 
 from saliency_guard.attention import Gains, Tape, attending
 from saliency_guard.engine import check_finite, last_logits, undisturbed
@@ -36,6 +37,42 @@ class _Replacing(LinearAttentionCacheLayerMixin):
             states[index] = before.clone()
 
 
+class _Roomy(DynamicLayer):
+    """Keys and values with room behind them, where new ones are written: the old need not be copied for each token."""
+
+    _ROOM = 128
+    _rooms: tuple[Tensor, Tensor] | None = None
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        if self.keys is None or self.values is None or torch.is_grad_enabled():  # A graph may not be written into.
+            return super().update(key_states, value_states, *args, **kwargs)
+        length = self.keys.shape[-2]
+        stop = length + key_states.shape[-2]
+        if self._rooms is None or self._rooms[0].data_ptr() != self.keys.data_ptr() or self._rooms[0].shape[-2] < stop:
+            self._rooms = (_with_room(self.keys, stop + self._ROOM), _with_room(self.values, stop + self._ROOM))
+        keys, values = self._rooms
+        keys[:, :, length:stop] = key_states
+        values[:, :, length:stop] = value_states
+        self.keys, self.values = keys[:, :, :stop], values[:, :, :stop]
+        return self.keys, self.values
+
+    def leave(self) -> None:
+        """Write nowhere that another layer may read."""
+        self._rooms = None
+
+
+def _leave(layers: Sequence[Any]) -> None:
+    for layer in layers:
+        if isinstance(layer, _Roomy):
+            layer.leave()
+
+
+def _with_room(states: Tensor, capacity: int) -> Tensor:
+    room = states.new_empty(*states.shape[:2], capacity, states.shape[-1])
+    room[:, :, : states.shape[-2]] = states
+    return room
+
+
 def empty_cache(model: PreTrainedModel) -> tuple[Cache, bool]:
     """A cache for a model, and whether it can forget its newest positions."""
     typed = DynamicCache(config=model.config.get_text_config())
@@ -45,7 +82,9 @@ def empty_cache(model: PreTrainedModel) -> tuple[Cache, bool]:
     if recurrent:
         return typed, False
     # Without a config it keeps whole sequences, of sliding windows too, so that it can be cropped.
-    return DynamicCache(), True
+    cache = DynamicCache()
+    cache.layer_class_to_replicate = _Roomy
+    return cache, True
 
 
 def copied(cache: Cache) -> Cache:
@@ -53,6 +92,7 @@ def copied(cache: Cache) -> Cache:
 
     Keys and values are shared: a pass replaces them. Recurrent states are copied: a pass may write into them.
     """
+    _leave(cache.layers)
     twin = copy.copy(cache)
     twin.layers = [copy.copy(layer) for layer in cache.layers]
     for layer in twin.layers:
@@ -89,13 +129,14 @@ def truncate(cache: Cache, length: int) -> None:
 @contextmanager
 def set_back(cache: Cache, length: int) -> Iterator[None]:
     """As if the cache held ``length`` positions; afterwards it is what it was."""
-    kept = [(layer, layer.keys, layer.values) for layer in cached_layers(cache)]
+    kept = cache.layers
+    cache.layers = [copy.copy(layer) for layer in kept]
+    _leave(cache.layers)
     try:
         truncate(cache, length)
         yield
     finally:
-        for layer, keys, values in kept:
-            layer.keys, layer.values = keys, values
+        cache.layers = kept
 
 
 def cached_pass(

@@ -43,7 +43,9 @@ def recording(model: PreTrainedModel, entry: int | None) -> Iterator[list[Tensor
 
     handle = layers[entry].register_forward_hook(keep, with_kwargs=True)
     try:
-        yield found
+        # A compiled model would not notice the hook.
+        with torch.compiler.set_stance("force_eager"):
+            yield found
     finally:
         handle.remove()
 

@@ -80,6 +80,20 @@ def test_left_as_found_after_success(case: tiny.Case, use: str, implementation: 
     assert_same(before, after)
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_model_its_owner_has_compiled_gives_the_same(llava: tiny.Case, *, whole: bool) -> None:
+    def tokens() -> list[tuple[int, float | None]]:
+        decoder = Decoder(Session(llava.model, llava.inputs, locore=LocoREConfig()), sgrs=SGRSConfig(draft_length=4))
+        return [(token.token_id, token.saliency) for token in decoder.tokens(8)]
+
+    plain = tokens()
+    for module in [llava.model] if whole else llava.model.get_decoder().layers:
+        module.compile(backend="eager", dynamic=True)
+    with torch.no_grad():
+        llava.model(**llava.inputs)
+    assert tokens() == plain
+
+
 def test_dropout_is_off_while_scoring_a_model_in_training(llava: tiny.Case) -> None:
     for module in llava.model.modules():
         if hasattr(module, "attention_dropout"):

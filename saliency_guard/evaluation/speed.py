@@ -107,6 +107,44 @@ def _generate(model: PreTrainedModel, inputs: Inputs, tokens: int, **settings: A
     return written
 
 
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """What the machine can do at best for one model.
+
+    Attributes:
+        weight_bytes: that every token has to read, of the decoder and its output head.
+        token_seconds: of multiplying each of those weights with one vector, and nothing else.
+        flops: operations of one pass over the prompt's products with the weights.
+        prompt_seconds: of just these.
+    """
+
+    weight_bytes: int
+    token_seconds: float
+    flops: int
+    prompt_seconds: float
+
+
+def floor(model: PreTrainedModel, prompt: int) -> Floor:
+    """Count bytes and operations, and time the machine at just these."""
+    modules = [model.get_decoder(), model.get_output_embeddings()]
+    linear = [layer.weight for module in modules for layer in module.modules() if isinstance(layer, torch.nn.Linear)]
+    one = {weight.shape[1]: weight.new_ones(1, weight.shape[1]) for weight in linear}
+    all_ = {width: vector.expand(prompt, -1).contiguous() for width, vector in one.items()}
+
+    def best(vectors: Mapping[int, Tensor]) -> float:
+        def work(*_: object) -> None:
+            for weight in linear[:-1] if vectors is all_ else linear:  # The head sees the last position alone.
+                torch.nn.functional.linear(vectors[weight.shape[1]], weight)
+
+        return min(timed(work, model, {}, 0) for _ in range(10))
+
+    parameters = [weight.numel() for weight in linear]
+    with torch.no_grad():
+        return Floor(
+            sum(parameters) * linear[0].element_size(), best(one), 2 * prompt * sum(parameters[:-1]), best(all_)
+        )
+
+
 @contextmanager
 def _eager(model: PreTrainedModel) -> Iterator[None]:
     """The decoder with the one attention that returns its matrices."""

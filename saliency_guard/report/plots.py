@@ -95,6 +95,7 @@ def plot_costs(panels: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]], 
             axis.plot(lengths, ratios, "o-", label=way, linewidth=1.4, markersize=4)
         axis.axhline(1.0, color=_INK, linewidth=0.8, linestyle=":")
         axis.set_xscale("log", base=2)
+        axis.set_xticks(sorted({length for points in ways.values() for length, _ in points}))
         axis.xaxis.set_major_formatter(lambda value, _: f"{value:.0f}")
         axis.set_xlabel(f"positions of the {name}")
     axes[0].set_ylabel("time, ratio to plain generate")
