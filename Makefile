@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export HF_HUB_OFFLINE := 1
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench validity clean
 demo: $(INSTALLED)
 	@$(BIN)/python examples/demo.py
 
@@ -21,6 +21,9 @@ lint: $(INSTALLED)
 
 bench: $(INSTALLED)
 	@$(BIN)/saliency-guard bench speed
+
+validity: $(INSTALLED)
+	@$(BIN)/python -m pytest validity
 
 $(INSTALLED): pyproject.toml constraints.txt $(wildcard integrations/*/pyproject.toml)
 	@echo "Setting up $(VENV) (once; a few minutes)"

@@ -89,11 +89,16 @@ def score_texts(
 
 
 def with_signals(tokens: Sequence[TokenGrounding], signals: Mapping[str, Tensor]) -> list[TokenGrounding]:
-    """The tokens with what each signal says of them; one that says nothing (NaN) is left out."""
+    """The tokens with what each signal says of them; one that says nothing (NaN, infinite) is left out."""
     values = {name: column.tolist() for name, column in signals.items()}
     return [
         token.model_copy(
-            update={"signals": {name: row[index] for name, row in values.items() if not math.isnan(row[index])}}
+            update={"signals": {name: row[index] for name, row in values.items() if math.isfinite(row[index])}}
         )
         for index, token in enumerate(tokens)
     ]
+
+
+def with_groundings(tokens: Sequence[TokenGrounding], probabilities: Mapping[int, float]) -> list[TokenGrounding]:
+    """The tokens, those that count with the probability that they are grounded."""
+    return [token.model_copy(update={"grounding": probabilities.get(index)}) for index, token in enumerate(tokens)]

@@ -139,30 +139,6 @@ def _check_no_image_token(model: PreTrainedModel, tokens: Sequence[int]) -> None
         raise InputError(msg)
 
 
-def hidden_states(
-    model: PreTrainedModel,
-    inputs: Mapping[str, Any],
-    tokens: Sequence[int],
-    *,
-    prompt_length: int,
-    locore: LocoREConfig | None,
-) -> tuple[Tensor, ...]:
-    """The decoder's states for prompt and answer, one plain pass without gradient.
-
-    Returns:
-        For the embeddings and after every layer ``[T, D]``; the last one is normalised, as transformers has it.
-    """
-    check_supported(model, locore)
-    _check_no_image_token(model, tokens)
-    gained = row_gains(model, locore, 0, prompt_length + len(tokens), prompt_length)
-    with undisturbed(model), attending(model, gains=gained):
-        forget_rope(model)
-        output = model(
-            **extended(unpadded(inputs), tokens), use_cache=False, return_dict=True, output_hidden_states=True
-        )
-    return tuple(states[0] for states in output.hidden_states)
-
-
 def check_supported(model: PreTrainedModel, locore: LocoREConfig | None) -> None:
     """Look at a model, and refuse what cannot work before anything runs: another kind, layers that are not there."""
     require(LocoREConfig, locore)

@@ -8,14 +8,19 @@
     │   ├── ImageError                   an image is missing, unreadable or too large
     │   └── ContextLengthError           prompt and answer do not fit the model's context
     ├── ConfigError (ValueError)         a setting is out of range, or settings contradict each other
+    │   └── CalibrationMismatchError     a calibration belongs to another model, or to other settings
     ├── ModelError (RuntimeError)        the model cannot do what is asked of it
     │   ├── UnsupportedModelError        its attention or its cache cannot be read
     │   └── NonFiniteError               its logits are NaN or infinite
-    └── MissingExtraError (ImportError)  an optional dependency is not installed
+    ├── MissingExtraError (ImportError)  an optional dependency is not installed
+    ├── LowGroundingError                no answer was grounded well enough (in `outcome`)
+    ├── DeadlineError (TimeoutError)     a policy's deadline passed before there was any answer
+    └── CancelledError                   a run under a policy was cancelled
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.util import find_spec
 
 
@@ -53,6 +58,22 @@ class ConfigError(SaliencyGuardError, ValueError):
     """A setting is out of range, or two settings contradict each other."""
 
 
+class CalibrationMismatchError(ConfigError):
+    """A calibration belongs to another model, or to other settings.
+
+    Attributes:
+        differing: field -> (what the calibration was fitted for, what was found).
+    """
+
+    def __init__(self, differing: Mapping[str, tuple[object, object]]) -> None:
+        fields = "; ".join(f"{name}: fitted for {own}, found {found}" for name, (own, found) in differing.items())
+        super().__init__(
+            f"the calibration does not fit ({fields}): fit one with `saliency-guard calibrate`, or pass "
+            "allow_mismatch=True and have every result marked as uncalibrated"
+        )
+        self.differing = dict(differing)
+
+
 class ModelError(SaliencyGuardError, RuntimeError):
     """The model cannot do what is asked of it."""
 
@@ -63,6 +84,14 @@ class UnsupportedModelError(ModelError):
 
 class NonFiniteError(ModelError):
     """The model's logits are NaN or infinite, so nothing that follows would mean anything."""
+
+
+class DeadlineError(SaliencyGuardError, TimeoutError):
+    """A policy's deadline passed before there was any answer."""
+
+
+class CancelledError(SaliencyGuardError):
+    """A run under a policy was cancelled."""
 
 
 class MissingExtraError(SaliencyGuardError, ImportError):

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
+
+from saliency_guard.settings import Frozen
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class RejectedCandidate(_Frozen):
+class RejectedCandidate(Frozen):
     """A token that SGRS struck out.
 
     Attributes:
@@ -27,7 +25,7 @@ class RejectedCandidate(_Frozen):
     saliency: float
 
 
-class TokenGrounding(_Frozen):
+class TokenGrounding(Frozen):
     """One token of an answer.
 
     Attributes:
@@ -40,6 +38,8 @@ class TokenGrounding(_Frozen):
         shares: what part of its predictor row's saliency lies on each source; they sum to 1.
         rejected: the candidates struck out before it was taken.
         signals: further detection signals by name.
+        grounding: calibrated probability that it is grounded; None for a token that does not count (see
+            `TokenFilter`), and where no calibration fits.
     """
 
     text: str
@@ -48,12 +48,13 @@ class TokenGrounding(_Frozen):
     logprob: float
     saliency: float | None
     threshold: float | None = None
-    shares: dict[str, float] = {}
+    shares: dict[str, float] = Field(default_factory=dict)
     rejected: tuple[RejectedCandidate, ...] = ()
-    signals: dict[str, float] = {}
+    signals: dict[str, float] = Field(default_factory=dict)
+    grounding: float | None = None
 
 
-class Usage(_Frozen):
+class Usage(Frozen):
     """Tokens counted.
 
     Attributes:
@@ -67,7 +68,7 @@ class Usage(_Frozen):
     total_tokens: int
 
 
-class GroundedAnswer(_Frozen):
+class GroundedAnswer(Frozen):
     """An answer and what it rests on.
 
     Attributes:
@@ -76,7 +77,10 @@ class GroundedAnswer(_Frozen):
         finish_reason: ``"stop"`` at the model's end token or a stop string, ``"length"`` at the limit.
         usage: token counts.
         model_id: which model wrote or scored it.
-        grounding: a calibrated score of the whole answer; None until a calibrator fits.
+        grounding: calibrated probability that all of it is grounded; None where no calibration fits, or no token
+            counts.
+        calibrated: whether a calibration that fits stands behind ``grounding``; False with one that was let in by
+            ``allow_mismatch``.
     """
 
     text: str
@@ -85,6 +89,7 @@ class GroundedAnswer(_Frozen):
     usage: Usage
     model_id: str
     grounding: float | None = None
+    calibrated: bool = False
 
     @property
     def saliency(self) -> float | None:
@@ -104,7 +109,7 @@ class GroundedAnswer(_Frozen):
         return self.model_dump(mode="json")
 
 
-class Step(_Frozen):
+class Step(Frozen):
     """One step of a stream.
 
     Attributes:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from saliency_guard import text as text_module
-from saliency_guard.assembly import score_texts, scored_tokens, with_signals
+from saliency_guard.answering import AnswerMaker
+from saliency_guard.assembly import scored_tokens
+from saliency_guard.calibration import CALIBRATOR_FILE, Calibrator
 from saliency_guard.decoding import Decoder, eos_ids
-from saliency_guard.errors import ConfigError, ContextLengthError, InputError
-from saliency_guard.grounding import GroundedAnswer, Step, TokenGrounding, Usage
+from saliency_guard.errors import CalibrationMismatchError, ConfigError, ContextLengthError, InputError
+from saliency_guard.fingerprint import fingerprint
+from saliency_guard.grounding import GroundedAnswer, Step
 from saliency_guard.loading import load_pretrained
 from saliency_guard.locore import LocoREConfig
 from saliency_guard.messages import MAX_IMAGE_PIXELS
@@ -25,13 +30,11 @@ from saliency_guard.reading import Messages, Prompt, PromptReader
 from saliency_guard.saliency import SaliencyConfig
 from saliency_guard.sampling import at_least_one, one_for_each, sampling_rules
 from saliency_guard.scoring import score_answer
-from saliency_guard.session import Session
 from saliency_guard.sgrs import SGRSConfig
-from saliency_guard.signals import compute, known
+from saliency_guard.signals import known
 from saliency_guard.stopping import stop_strings
 from saliency_guard.text import EncodedText
 from saliency_guard.together import Row, decode_together
-from saliency_guard.trace import trace_continuation
 from saliency_guard.writing import Writer
 
 EMBEDDED = "embedded"
@@ -70,6 +73,32 @@ class LVLM:
             model, processor, self.model_id, require_image=require_image, max_image_pixels=max_image_pixels
         )
         self._prompts = PromptCache(prompt_cache)
+        self._answers = AnswerMaker(self.model_id, self._prompts)
+
+    def with_calibrator(self, calibrator: Calibrator | None, *, allow_mismatch: bool = False) -> LVLM:
+        """The same model, whose answers have a ``grounding`` where they are looked at as the calibration was fitted.
+
+        Args:
+            calibrator: fitted for this model; None leaves grounding open.
+            allow_mismatch: take one that was fitted for another model, and mark every result as not calibrated.
+
+        Raises:
+            CalibrationMismatchError: if it was fitted for another model, other weights or another prompt template.
+        """
+        fits = False
+        if calibrator is not None:
+            own = fingerprint(self.model, self.processor, self.model_id, calibrator.fingerprint.saliency)
+            fits = not calibrator.fingerprint.differing(own)
+            if not allow_mismatch:
+                calibrator.require(own)
+        other = copy.copy(self)
+        other._answers = AnswerMaker(self.model_id, self._prompts, calibrator, fits)
+        return other
+
+    @property
+    def calibrator(self) -> Calibrator | None:
+        """What judges the answers; the embedded model has its own."""
+        return self._answers.calibrator
 
     @classmethod
     def load(
@@ -103,7 +132,7 @@ class LVLM:
         source = EMBEDDED_PATH if model == EMBEDDED else model
         loaded, processor = load_pretrained(source, device, dtype, {"revision": revision}, from_pretrained)
         name = f"saliency-guard/{EMBEDDED}" if model == EMBEDDED else str(model)
-        return cls(
+        lvlm = cls(
             loaded,
             processor,
             model_id=name,
@@ -111,6 +140,12 @@ class LVLM:
             max_image_pixels=max_image_pixels,
             prompt_cache=prompt_cache,
         )
+        own = Path(source, CALIBRATOR_FILE)
+        try:
+            return lvlm.with_calibrator(Calibrator.load(own)) if own.is_file() else lvlm
+        except CalibrationMismatchError as error:  # Another precision, weights trained on: grounding stays open.
+            warnings.warn(f"{own} is left out: {error}", stacklevel=2)
+            return lvlm
 
     @property
     def context_length(self) -> int | None:
@@ -222,17 +257,7 @@ class LVLM:
                 break
         for ready in writer.finish():
             yield Step(token=ready)
-        yield Step(answer=self._written(plan, writer, decoder.session))
-
-    def _written(self, plan: Plan, writer: Writer, session: Session) -> GroundedAnswer:
-        """The finished answer; its session is kept for what may be asked next."""
-        tokens = writer.done
-        if plan.signals and tokens:
-            ids = [token.token_id for token in tokens]
-            trace = trace_continuation(session, ids, plan.saliency or SaliencyConfig())
-            tokens = with_signals(tokens, compute(trace, plan.signals))
-        self._prompts.keep(session)
-        return self._answer(tokens, writer.reason, session.prompt_length)
+        yield Step(answer=self._answers.written(plan, writer, decoder.session))
 
     def generate_batch(
         self,
@@ -291,19 +316,8 @@ class LVLM:
                 rows[index].done = writers[index].complete
             for plan, writer, session in zip(plans[part], writers, sessions, strict=True):
                 writer.finish()
-                answers.append(self._written(plan, writer, session))
+                answers.append(self._answers.written(plan, writer, session))
         return answers
-
-    def _answer(
-        self, tokens: Sequence[TokenGrounding], reason: Literal["stop", "length"], prompt: int
-    ) -> GroundedAnswer:
-        return GroundedAnswer(
-            text="".join(token.text for token in tokens),
-            tokens=tuple(tokens),
-            finish_reason=reason,
-            usage=Usage(prompt_tokens=prompt, completion_tokens=len(tokens), total_tokens=prompt + len(tokens)),
-            model_id=self.model_id,
-        )
 
     def score(
         self,
@@ -331,9 +345,9 @@ class LVLM:
         if saliency.normalization == "matrix" and not names:
             inputs, layout = prompt
             scores = score_answer(self.model, inputs, answer.ids, config=saliency, locore=locore, layout=layout)
-            return self._answer(scored_tokens(scores, answer.ids, answer.pieces), "stop", layout.length)
+            return self._answers.plain(scored_tokens(scores, answer.ids, answer.pieces), "stop", layout.length)
         session = self._prompts.sessions(self.model, [prompt], locore=locore)[0]
-        return self._scored([session], [answer], saliency, names)[0]
+        return self._answers.scored([session], [answer], saliency, names)[0]
 
     def score_batch(
         self,
@@ -369,7 +383,7 @@ class LVLM:
         for start in range(0, len(pairs), size):
             part = pairs[start : start + size]
             sessions = self._prompts.sessions(self.model, [prompt for prompt, _ in part], locore=locore)
-            answers += self._scored(sessions, [answer for _, answer in part], saliency, names)
+            answers += self._answers.scored(sessions, [answer for _, answer in part], saliency, names)
         return answers
 
     def _to_score(self, messages: Messages, text: str) -> tuple[Prompt, EncodedText]:
@@ -383,18 +397,3 @@ class LVLM:
             msg = f"prompt ({layout.length} positions) and answer ({len(answer.ids)}) do not fit the context of {limit}"
             raise ContextLengthError(msg, needed=layout.length + len(answer.ids), limit=limit)
         return (inputs, layout), answer
-
-    def _scored(
-        self,
-        sessions: Sequence[Session],
-        answers: Sequence[EncodedText],
-        saliency: SaliencyConfig,
-        names: tuple[str, ...],
-    ) -> list[GroundedAnswer]:
-        results = score_texts(sessions, answers, saliency, names)
-        for session in sessions:
-            self._prompts.keep(session)
-        return [
-            self._answer(tokens, "stop", session.prompt_length)
-            for tokens, session in zip(results, sessions, strict=True)
-        ]

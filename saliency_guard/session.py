@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from saliency_guard.attention import Tape
+from saliency_guard.attention import Tape, attending
 from saliency_guard.caching import cached_pass, copied, empty_cache, set_back
 from saliency_guard.engine import (
     check_supported,
@@ -187,10 +187,7 @@ class Session:
 
     def positions(self, first: int, count: int) -> Tensor:
         """``[1, count]`` rotary positions from a position on (``[3, 1, count]`` where the model has three kinds)."""
-        positions = torch.arange(first, first + count, device=self.inputs["input_ids"].device)[None]
-        if self.rope_delta is None:
-            return positions
-        return (positions + self.rope_delta.to(positions.device)).expand(3, 1, count)
+        return _positions(first, count, self.rope_delta, self.inputs["input_ids"].device)
 
     def run_answer(self, answer: Tensor, *, layers: tuple[int, ...]) -> Chunk:
         """The rows that predict an answer ``[N]`` right after the prompt, on tape; what is known of it is reused."""
@@ -218,3 +215,35 @@ class Session:
         del self.tokens[kept:], self.states[kept:]
         if length < self.length:
             self.cache.crop(length - self.length)
+
+
+def hidden_states(
+    model: PreTrainedModel,
+    inputs: Mapping[str, Any],
+    tokens: Sequence[int],
+    *,
+    prompt_length: int,
+    locore: LocoREConfig | None,
+) -> tuple[Tensor, ...]:
+    """The decoder's states for prompt and answer: a plain pass over each, without gradient.
+
+    Returns:
+        For the embeddings and after every layer ``[T, D]``; the last one is normalised, as transformers has it.
+    """
+    check_supported(model, locore)
+    prompt = unpadded(inputs)
+    cache, _ = empty_cache(model)
+    ids = torch.tensor([list(tokens)], device=prompt["input_ids"].device)
+    asked: dict[str, Any] = {"past_key_values": cache, "use_cache": True, "return_dict": True}
+    with undisturbed(model):
+        forget_rope(model)
+        before = model(**prompt, **asked, output_hidden_states=True).hidden_states
+        positions = _positions(prompt_length, len(tokens), kept_offset(model), ids.device)
+        with attending(model, gains=row_gains(model, locore, prompt_length, len(tokens), prompt_length)):
+            after = model(input_ids=ids, position_ids=positions, **asked, output_hidden_states=True).hidden_states
+    return tuple(torch.cat([one[0], other[0]]) for one, other in zip(before, after, strict=True))
+
+
+def _positions(first: int, count: int, rope_delta: Tensor | None, device: torch.device) -> Tensor:
+    positions = torch.arange(first, first + count, device=device)[None]
+    return positions if rope_delta is None else (positions + rope_delta.to(device)).expand(3, 1, count)

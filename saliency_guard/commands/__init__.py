@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from saliency_guard.commands import answers, bench, evaluate, speed
+from saliency_guard.commands import answers, bench, calibration, evaluate, guard, speed
 
 app = typer.Typer(
     help="Ask a local vision-language model about a picture and see what every token rests on.",
@@ -14,6 +14,10 @@ app = typer.Typer(
 app.command()(answers.ask)
 app.command()(answers.score)
 app.command()(answers.info)
+app.command()(guard.records)
+app.command()(guard.calibrate)
+app.command()(guard.check)
 app.add_typer(evaluate.app, name="eval")
+bench.app.command("calibration")(calibration.calibration_command)
 bench.app.command("speed")(speed.speed_command)
 app.add_typer(bench.app, name="bench")

@@ -21,7 +21,7 @@ from saliency_guard.evaluation.evidence import (
     mitigation_section,
     replace_section,
 )
-from saliency_guard.evaluation.files import output_folder, replace_file
+from saliency_guard.evaluation.files import output_folder
 from saliency_guard.evaluation.mitigation import ALPHAS, BETAS, FLOORS, GUARDS, Guard, compare, compare_answers
 from saliency_guard.evaluation.probe import require_scikit_learn
 from saliency_guard.evaluation.ranking import SplitResult, rank
@@ -31,6 +31,7 @@ from saliency_guard.lvlm import EMBEDDED
 from saliency_guard.report.plots import plot_auroc, plot_quartiles, require_matplotlib
 from saliency_guard.scenes import tuxpaint
 from saliency_guard.sgrs import SGRSConfig
+from saliency_guard.storing import replace_file
 
 app = typer.Typer(help="Measure on the picture world, whose truth is known.", no_args_is_help=True)
 

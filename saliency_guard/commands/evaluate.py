@@ -14,7 +14,7 @@ from rich.table import Table
 
 from saliency_guard.commands.shared import Json, Model, as_json, load, progress, reported, weights_of
 from saliency_guard.evaluation.chair import chair, score_caption
-from saliency_guard.evaluation.files import output_folder, read_instances, read_pope, replace_file
+from saliency_guard.evaluation.files import output_folder, read_instances, read_pope
 from saliency_guard.evaluation.journal import Journal
 from saliency_guard.evaluation.mentions import ObjectVocabulary
 from saliency_guard.evaluation.mitigation import Guard
@@ -24,6 +24,7 @@ from saliency_guard.lvlm import EMBEDDED
 from saliency_guard.messages import chat
 from saliency_guard.scenes.language import DESCRIBE
 from saliency_guard.sgrs import SGRSConfig
+from saliency_guard.storing import replace_file
 
 app = typer.Typer(help="POPE and CHAIR on the standard files.", no_args_is_help=True)
 

@@ -184,10 +184,11 @@ def _section(results: _Results, command: str) -> str:
         table(["", "seconds", "in plain tokens", "in guarded tokens"], candidates),
         (
             f"The floor of this machine: a token reads {floor.weight_bytes / 1e6:.0f} MB of weights, "
-            f"{1000 * floor.token_seconds:.0f} ms by themselves (a token of plain generate takes "
-            f"{1000 * step:.0f} ms, a guarded one {1000 * own:.0f} ms). Reading {main[0].prompt} positions "
-            f"takes {floor.flops / 1e9:.0f} GFLOP of products with weights, {floor.prompt_seconds:.2f} s by themselves; `loss.backward()` makes three "
-            f"times as many, as much as {3 * floor.prompt_seconds / floor.token_seconds:.0f} tokens at the floor."
+            f"{1000 * floor.token_seconds:.0f} ms by themselves (a token of plain generate "
+            f"takes {1000 * step:.0f} ms, a guarded one {1000 * own:.0f} ms). Reading {main[0].prompt} positions "
+            f"takes {floor.flops / 1e9:.0f} GFLOP of products with weights, "
+            f"{floor.prompt_seconds:.2f} s by themselves; `loss.backward()` makes three times as many, as much "
+            f"as {3 * floor.prompt_seconds / floor.token_seconds:.0f} tokens at the floor."
         ),
     ]
     if others:

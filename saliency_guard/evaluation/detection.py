@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -10,27 +9,22 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
-from torch.nn import functional
 
 from saliency_guard import text as text_module
 from saliency_guard.evaluation.mentions import ObjectVocabulary, first_token
 from saliency_guard.evaluation.statistics import Floats
 from saliency_guard.evaluation.world import WorldPicture, batches, write_answers
+from saliency_guard.features import lens_evidence
 from saliency_guard.lvlm import LVLM
 from saliency_guard.messages import chat
 from saliency_guard.scenes.language import DESCRIBE
 from saliency_guard.scenes.vocabulary import CLASSES, NEVER_DRAWN
 from saliency_guard.signals import SIGNALS, compute
-from saliency_guard.trace import AnswerTrace, trace_answer
+from saliency_guard.trace import trace_answer
 
 MODES = ("greedy", "sampled")
 BATCH = 48
 WORDS = (*CLASSES, *NEVER_DRAWN)
-_TOP = 4
-_LEVELS = (0.1, 0.3, 0.6, 0.9)
-_NOWHERE = -30.0
 SCALARS = tuple(SIGNALS)
 
 
@@ -117,24 +111,6 @@ def collect(
         return MentionTable(*(np.empty(shape, dtype=dtype) for shape, dtype in zip(shapes, dtypes, strict=True)))
     columns = zip(*rows, strict=True)
     return MentionTable(*(np.array(column, dtype=dtype) for column, dtype in zip(columns, dtypes, strict=True)))
-
-
-def lens_evidence(trace: AnswerTrace) -> Tensor:
-    """What the logit lens finds of each token in the picture: ``[N, (L + 1) * 10]``.
-
-    Per layer: the four largest log-probabilities at image positions, how many positions see it with more than
-    each of four probabilities, the entropy where it is seen best, and the log of its probability averaged by
-    where the token looks (Eq. 5). The logit lens over the picture: arXiv 2410.02762.
-    """
-    lens = trace.lens  # [L + 1, I, N]
-    best = lens.topk(min(_TOP, lens.shape[1]), dim=1)
-    largest = functional.pad(best.values, (0, 0, 0, _TOP - best.values.shape[1]), value=_NOWHERE)
-    seen = torch.stack([(lens.exp() > level).sum(dim=1) for level in _LEVELS], dim=1)
-    entropy = trace.lens_entropy.gather(1, best.indices[:, 0])[:, None]
-    looks = trace.rows[:, trace.image_positions.to(trace.rows.device)].to(lens)
-    looks = looks / looks.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(looks.dtype).tiny)
-    focused = torch.einsum("ni,lin->ln", looks, lens.exp()).clamp_min(math.exp(_NOWHERE)).log()[:, None]
-    return torch.cat([largest, seen, entropy, focused], dim=1).permute(2, 0, 1).flatten(1)
 
 
 def _captions(

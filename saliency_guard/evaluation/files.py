@@ -126,13 +126,6 @@ def read_text(path: Path) -> str:
         raise InputError(msg) from error
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_suffix(".part")
-    partial.write_bytes(content)
-    partial.replace(path)
-
-
 def output_folder(path: Path) -> Path:
     """A folder to write to, made where it does not exist.
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from saliency_guard.errors import InputError
-from saliency_guard.evaluation.files import output_folder, replace_file
+from saliency_guard.evaluation.files import output_folder
+from saliency_guard.storing import replace_file
 
 
 class Journal:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 from types import MappingProxyType
 
 from saliency_guard.errors import InputError
 from saliency_guard.evaluation.files import read_text
+from saliency_guard.filtering import token_at
 from saliency_guard.scenes.vocabulary import CLASSES, NEVER_DRAWN, plural
 
 # What COCO counts as a person, and other everyday names of its classes; a file of synonyms replaces them.
@@ -177,8 +177,8 @@ def first_token(pieces: Sequence[str], mention: Mention) -> int:
     Raises:
         InputError: if the text ends before the mention.
     """
-    for index, stop in enumerate(accumulate(map(len, pieces))):
-        if stop > mention.start:
-            return index
-    msg = f"the tokens end before character {mention.start}, where {mention.name!r} begins"
-    raise InputError(msg)
+    try:
+        return token_at(pieces, mention.start)
+    except IndexError as error:
+        msg = f"the tokens end before character {mention.start}, where {mention.name!r} begins"
+        raise InputError(msg) from error

@@ -11,26 +11,13 @@ import numpy as np
 from saliency_guard.errors import require_extra
 from saliency_guard.evaluation.detection import SCALARS, WORDS, MentionTable
 from saliency_guard.evaluation.statistics import Floats
-
-_FLOOR = 1e-3
-_FOLDS = 4
-_STRENGTHS = (0.003, 0.01, 0.03, 0.1, 1.0)
+from saliency_guard.features import logs, signed_logs
+from saliency_guard.fitting import FOLDS, STRENGTHS, logistic
 
 
 def _signals(*names: str) -> Callable[[MentionTable], Floats]:
     columns = [SCALARS.index(name) for name in names]
     return lambda table: table.signals[:, columns]
-
-
-def _scaled(values: Floats) -> Floats:
-    # Gradients have no scale of their own: the floor is a part of the mention's mean.
-    scaled: Floats = values / np.maximum(_FLOOR * np.abs(values).mean(axis=1, keepdims=True), np.finfo(np.float64).tiny)
-    return scaled
-
-
-def _logs(column: str) -> Callable[[MentionTable], Floats]:
-    # Masses of attention span orders of magnitude: their logarithms are what adds up.
-    return lambda table: np.log1p(_scaled(getattr(table, column)))
 
 
 FEATURES: MappingProxyType[str, Callable[[MentionTable], Floats]] = MappingProxyType(
@@ -42,9 +29,9 @@ FEATURES: MappingProxyType[str, Callable[[MentionTable], Floats]] = MappingProxy
         "evidence": _signals("logit_lens", "focused_lens", "glsim"),
         "contrast": _signals("contrast"),
         "evidence by layer": lambda table: table.evidence,
-        "saliency by head": _logs("saliency"),
-        "signed saliency by head": lambda table: np.arcsinh(_scaled(table.signed)),
-        "attention by head": _logs("attention"),
+        "saliency by head": lambda table: logs(table.saliency),
+        "signed saliency by head": lambda table: signed_logs(table.signed),
+        "attention by head": lambda table: logs(table.attention),
         "hidden state": lambda table: table.state,
         "word": lambda table: np.eye(len(WORDS))[table.word],
     }
@@ -92,23 +79,14 @@ def fit(table: MentionTable, groups: tuple[str, ...]) -> Any:
         MissingExtraError: if scikit-learn is not installed.
     """
     require_scikit_learn()
-    from sklearn.impute import SimpleImputer  # noqa: PLC0415 - an extra
-    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415 - an extra
     from sklearn.metrics import log_loss, make_scorer  # noqa: PLC0415 - an extra
     from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold  # noqa: PLC0415 - an extra
-    from sklearn.pipeline import make_pipeline  # noqa: PLC0415 - an extra
-    from sklearn.preprocessing import StandardScaler  # noqa: PLC0415 - an extra
 
-    model = make_pipeline(
-        SimpleImputer(strategy="median", keep_empty_features=True),
-        StandardScaler(),
-        LogisticRegression(max_iter=2000),
-    )
     search = GridSearchCV(
-        model,
-        {"logisticregression__C": list(_STRENGTHS)},
+        logistic(1.0),
+        {"logisticregression__C": list(STRENGTHS)},
         scoring=make_scorer(log_loss, greater_is_better=False, response_method="predict_proba", labels=[False, True]),
-        cv=StratifiedGroupKFold(n_splits=_FOLDS),
+        cv=StratifiedGroupKFold(n_splits=FOLDS),
     )
     return search.fit(features(table, groups), table.hallucinated, groups=table.picture)
 

@@ -19,7 +19,13 @@ from saliency_guard.scenes.scene import Scene, render, sample_scene
 from saliency_guard.scenes.sprites import STYLES
 
 FIRST_SEEDS: MappingProxyType[str, int] = MappingProxyType(
-    {"development": 500_000, "training styles": 600_000, "openmoji": 700_000, "tuxpaint": 800_000}
+    {
+        "development": 500_000,
+        "training styles": 600_000,
+        "openmoji": 700_000,
+        "tuxpaint": 800_000,
+        "calibration": 900_000,
+    }
 )
 """Where the seeds of each split's scenes begin; training's begin at a thousand million. No two splits share a scene,
 and what is tried out or tested while the package is written has scenes of its own."""
@@ -34,9 +40,11 @@ SPLITS: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
         "openmoji": (openmoji.NAME,),
         "tuxpaint": (tuxpaint.NAME,),
         "development": STYLES,
+        "calibration": STYLES,
     }
 )
-"""Split -> styles: those the embedded model was trained on, one it never saw, photo cut-outs; and for trying out."""
+"""Split -> styles: those the embedded model was trained on, one it never saw, photo cut-outs; and for trying out
+and for fitting calibrations."""
 
 _TITLES: MappingProxyType[str, str] = MappingProxyType(
     {"training styles": "Training styles", "openmoji": "OpenMoji", "tuxpaint": "Tux Paint"}

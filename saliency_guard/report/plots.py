@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from saliency_guard.calibration import CalibrationReport
 from saliency_guard.errors import require_extra
 
 _TRUE, _WRONG, _INK = "#2a7f62", "#b3423a", "#333333"
@@ -99,5 +100,45 @@ def plot_costs(panels: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]], 
         axis.xaxis.set_major_formatter(lambda value, _: f"{value:.0f}")
         axis.set_xlabel(f"positions of the {name}")
     axes[0].set_ylabel("time, ratio to plain generate")
+    axes[0].legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=150)
+
+
+def plot_reliability(report: CalibrationReport, path: Path) -> None:
+    """How often what was said to be grounded is, against how likely it was said to be.
+
+    Args:
+        report: of a calibration, on pictures it never saw.
+        path: a file name with the picture's type.
+    """
+    panels = {name: found for name in ("tokens", "answers") if (found := getattr(report, name)) is not None}
+    figure, axes = _axes(4.2 * len(panels), 3.8, len(panels))
+    for axis, (name, found) in zip(axes, panels.items(), strict=True):
+        axis.plot([0, 1], [0, 1], color=_INK, linewidth=0.8, linestyle=":")
+        axis.plot([one.predicted for one in found.bins], [one.observed for one in found.bins], "o-", color=_TRUE)
+        axis.set_title(f"{name}: ECE {found.ece:.3f}, {found.count} of them", fontsize=9)
+        axis.set_xlabel("calibrated grounding")
+        axis.set_xlim(-0.02, 1.02)
+        axis.set_ylim(-0.02, 1.02)
+    axes[0].set_ylabel("grounded")
+    figure.savefig(path, dpi=150)
+
+
+def plot_coverage(curves: Mapping[str, Mapping[str, Sequence[tuple[float, float, float]]]], path: Path) -> None:
+    """Risk among the answered questions against how many are answered, one panel a split.
+
+    Args:
+        curves: split -> policy -> (threshold, part answered, part of those ungrounded).
+        path: a file name with the picture's type.
+    """
+    figure, axes = _axes(4.6 * len(curves), 3.8, len(curves))
+    for axis, (name, policies) in zip(axes, curves.items(), strict=True):
+        for policy, points in policies.items():
+            axis.plot([taken for _, taken, _ in points], [risk for _, _, risk in points], label=policy, linewidth=1.4)
+        axis.set_title(name, fontsize=9)
+        axis.set_xlabel("questions answered")
+        axis.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+        axis.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axes[0].set_ylabel("ungrounded among the answered")
     axes[0].legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=150)

@@ -11,11 +11,12 @@ import torch
 
 from saliency_guard import LVLM
 from saliency_guard.evaluation import probe
-from saliency_guard.evaluation.detection import SCALARS, MentionTable, collect, lens_evidence
+from saliency_guard.evaluation.detection import SCALARS, MentionTable, collect
 from saliency_guard.evaluation.evidence import detection_section
 from saliency_guard.evaluation.mentions import ObjectVocabulary
 from saliency_guard.evaluation.ranking import quartile_rates, rank
 from saliency_guard.evaluation.world import pictures, write_answers
+from saliency_guard.features import lens_evidence
 from saliency_guard.messages import chat
 from saliency_guard.scenes.language import DESCRIBE
 from saliency_guard.signals import PRIORS

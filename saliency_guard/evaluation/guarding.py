@@ -1,0 +1,192 @@
+"""What a calibration and the policies on it are worth: against single signals, by coverage, and over many splits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from saliency_guard.calibration import Calibrator
+from saliency_guard.evaluation.statistics import Floats, Interval, auroc, interval
+from saliency_guard.features import SUMMARIES
+from saliency_guard.promises import Keep, Metric, NoPromise, choose_threshold, observed_risk, policy_outcomes
+from saliency_guard.records import Records
+from saliency_guard.reliability import Bools, Reliability, reliability
+
+POSITION = "position only"
+CALIBRATED = "calibrated grounding"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How well one score tells grounded from ungrounded.
+
+    Attributes:
+        name: of the score.
+        tokens: AUROC over labelled claims, in the better of the two directions.
+        answers: AUROC over answers, of the mean over the tokens that count, in the better direction.
+    """
+
+    name: str
+    tokens: Interval
+    answers: Interval
+
+
+def compare_scores(records: Records, calibrator: Calibrator, *, samples: int) -> list[Comparison]:
+    """The calibrated grounding beside every summary signal and beside position; best of answers first.
+
+    Single signals get the better direction in hindsight, which favours them.
+    """
+    names = [CALIBRATED, POSITION, *SUMMARIES]
+    token_rows: list[list[float]] = []
+    token_truth: list[bool] = []
+    token_pictures: list[str] = []
+    answer_rows: list[list[float]] = []
+    answer_truth: list[bool] = []
+    answer_pictures: list[str] = []
+    for record in records:
+        judged = calibrator.judge_record(record)
+        if judged.answer is None:
+            continue
+        pieces = [token.text for token in record.answer.tokens]
+        counted = calibrator.token_filter.counted(pieces)
+        signals = [record.answer.tokens[index].signals for index in counted]
+        means = [_mean([one[name] for one in signals if name in one]) for name in SUMMARIES]
+        answer_rows.append([judged.answer, float(len(pieces)), *means])
+        answer_truth.append(record.grounded)
+        answer_pictures.append(record.picture)
+        for mention in record.mentions:
+            if mention.token in judged.tokens:
+                own = record.answer.tokens[mention.token].signals
+                row = [judged.tokens[mention.token], float(mention.token)]
+                token_rows.append(row + [own.get(name, np.nan) for name in SUMMARIES])
+                token_truth.append(mention.grounded)
+                token_pictures.append(record.picture)
+    tokens = _areas(np.array(token_rows), np.array(token_truth), np.array(token_pictures), samples)
+    answers = _areas(np.array(answer_rows), np.array(answer_truth), np.array(answer_pictures), samples)
+    found = [Comparison(*row) for row in zip(names, tokens, answers, strict=True)]
+    return sorted(found, key=lambda one: -one.answers.value)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else float("nan")
+
+
+def _areas(columns: Floats, truth: Bools, pictures: np.ndarray, samples: int) -> list[Interval]:
+    return [_area(column, truth, pictures, samples) for column in columns.T]
+
+
+def _area(scores: Floats, truth: Bools, pictures: np.ndarray, samples: int) -> Interval:
+    known = np.isfinite(scores)
+    scores, truth = scores[known], truth[known]
+    turned = scores if float(auroc(scores, truth)[0]) >= 0.5 else -scores
+    return interval(lambda weights: auroc(turned, truth, weights), pictures[known], count=samples)
+
+
+def reliabilities(records: Records, calibrator: Calibrator) -> dict[str, Reliability]:
+    """Of all labelled claims, of all answers, and of the answers to each kind of question."""
+    report = calibrator.evaluate(records)
+    found = {"claims": report.tokens, "answers": report.answers}
+    kinds: dict[str, list[tuple[float, bool]]] = {}
+    for record in records:
+        judged = calibrator.judge_record(record).answer
+        if judged is not None:
+            kinds.setdefault(_kind(record.question), []).append((judged, record.grounded))
+    for name, pairs in kinds.items():
+        probability, truth = zip(*pairs, strict=True)
+        found[f"answers: {name}"] = reliability(np.array(probability), np.array(truth, dtype=bool))
+    return {name: one for name, one in found.items() if one is not None}
+
+
+def _kind(question: str) -> str:
+    return {"Is": "yes or no", "How": "how many"}.get(question.split(" ", 1)[0], "descriptions")
+
+
+def risk_coverage(scores: Floats, grounded: Bools, keep: Keep) -> list[tuple[float, float, float]]:
+    """(threshold, part of the questions that are answered, part of those that is ungrounded), all thresholds."""
+    found: list[tuple[float, float, float]] = []
+    for threshold in np.unique(scores[np.isfinite(scores)]):
+        risk, taken = observed_risk(policy_outcomes(scores, grounded, keep, threshold), "accepted")
+        found.append((float(threshold), taken, risk))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Validity:
+    """How a promise does on pictures it was not made from, over many random splits.
+
+    Attributes:
+        name: of the policy.
+        risk: promised.
+        confidence: promised.
+        splits: how many.
+        promised: part of the splits in which a threshold was found.
+        broken: part of all splits in which the fresh pictures' risk exceeds the promised one.
+        accepted: mean part of fresh questions answered, where a threshold was found.
+        observed: mean risk on fresh pictures, there.
+    """
+
+    name: str
+    risk: float
+    confidence: float
+    splits: int
+    promised: float
+    broken: float
+    accepted: float
+    observed: float
+
+
+def validity(
+    name: str,
+    scores: Floats,
+    grounded: Bools,
+    *,
+    risk: float,
+    confidence: float = 0.95,
+    metric: Metric = "accepted",
+    keep: Keep = "first",
+    splits: int = 500,
+    fresh: float = 0.5,
+    seed: int = 0,
+) -> Validity:
+    """Make the promise on a random part of the units and test it on the rest, many times.
+
+    The fresh part is finite, so its risk scatters about the true one: what exceeds the promise there is counted even
+    where the true risk keeps it.
+
+    Args:
+        name: of the policy.
+        scores: ``[units, draws]``.
+        grounded: ``[units, draws]``.
+        risk: to promise.
+        confidence: to promise it with.
+        metric: as for `choose_threshold`.
+        keep: the same.
+        splits: how many.
+        fresh: part of the units that test.
+        seed: of the splits.
+    """
+    rng = np.random.default_rng(seed)
+    outcomes: list[tuple[float, float]] = []
+    for _ in range(splits):
+        order = rng.permutation(len(scores))
+        cut = round(fresh * len(scores))
+        test, made = order[:cut], order[cut:]
+        promise = choose_threshold(
+            scores[made], grounded[made], risk=risk, confidence=confidence, metric=metric, keep=keep
+        )
+        if not isinstance(promise, NoPromise):
+            outcome = policy_outcomes(scores[test], grounded[test], keep, promise.threshold)
+            outcomes.append(observed_risk(outcome, metric))
+    risks = np.array([one for one, _ in outcomes])
+    return Validity(
+        name=name,
+        risk=risk,
+        confidence=confidence,
+        splits=splits,
+        promised=len(outcomes) / splits,
+        broken=float((risks > risk).sum()) / splits,
+        accepted=float(np.mean([one for _, one in outcomes])) if outcomes else 0.0,
+        observed=float(risks.mean()) if outcomes else 0.0,
+    )

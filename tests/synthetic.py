@@ -1,0 +1,94 @@
+"""Labelled records without a model: signals whose relation to the truth is known."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from saliency_guard import (
+    GroundedAnswer,
+    GroundingRecord,
+    LabelledMention,
+    Records,
+    SaliencyConfig,
+    TokenGrounding,
+    Usage,
+)
+from saliency_guard.features import SUMMARIES
+from saliency_guard.fingerprint import Fingerprint
+from saliency_guard.records import encoded
+
+FINGERPRINT = Fingerprint(
+    model_id="made up", weights="0" * 16, dtype="float32", template="1" * 16, saliency=SaliencyConfig()
+)
+
+
+def record(
+    picture: int,
+    truths: list[bool],
+    rng: np.random.Generator,
+    *,
+    draw: int = 0,
+    question: str = "What is there?",
+    strength: float = 2.0,
+    labelled: bool = True,
+) -> GroundingRecord:
+    """An answer of one word a claim, between articles; its entropy rises where it is wrong."""
+    tokens: list[TokenGrounding] = []
+    counted: list[int] = []
+    for truth in truths:
+        tokens.append(TokenGrounding(text=" the", token_id=1, position=len(tokens), logprob=-0.1, saliency=0.1))
+        signals = dict.fromkeys(SUMMARIES, 0.0) | {"nll": float(rng.normal())}
+        signals["entropy"] = float(rng.normal() + strength * (0.5 - truth))
+        counted.append(len(tokens))
+        tokens.append(
+            TokenGrounding(text=" cat", token_id=2, position=len(tokens), logprob=-1.0, saliency=0.1, signals=signals)
+        )
+    return GroundingRecord(
+        picture=f"picture {picture}",
+        question=question,
+        draw=draw,
+        answer=GroundedAnswer(
+            text="".join(token.text for token in tokens),
+            tokens=tuple(tokens),
+            finish_reason="stop",
+            usage=Usage(prompt_tokens=1, completion_tokens=len(tokens), total_tokens=1 + len(tokens)),
+            model_id="made up",
+        ),
+        mentions=tuple(
+            LabelledMention(token=at, grounded=truth, name="cat") for at, truth in zip(counted, truths, strict=True)
+        )
+        if labelled
+        else (),
+        grounded=all(truths),
+        counted=tuple(counted),
+        vectors={name: encoded(rng.normal(size=(len(counted), 3))) for name in ("saliency", "attention", "evidence")},
+    )
+
+
+def records(
+    count: int,
+    *,
+    seed: int = 0,
+    draws: int = 1,
+    rate: float = 0.3,
+    first: int = 0,
+    strength: float = 2.0,
+    labelled: bool = True,
+) -> Records:
+    """Answers about ``count`` pictures; a claim is wrong at ``rate``."""
+    rng = np.random.default_rng(seed)
+    return Records(
+        FINGERPRINT,
+        [
+            record(
+                first + picture,
+                [bool(rng.random() > rate) for _ in range(rng.integers(1, 4))],
+                rng,
+                draw=draw,
+                strength=strength,
+                labelled=labelled,
+            )
+            for picture in range(count)
+            for draw in range(draws)
+        ],
+    )
