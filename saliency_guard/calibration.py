@@ -17,7 +17,7 @@ import numpy as np
 
 from saliency_guard import fitting
 from saliency_guard.errors import CalibrationMismatchError, ConfigError, InputError
-from saliency_guard.features import FEATURE_SETS, Floats
+from saliency_guard.features import FEATURE_SETS, SUMMARIES, Floats
 from saliency_guard.filtering import TokenFilter
 from saliency_guard.fingerprint import Fingerprint
 from saliency_guard.fitting import Method
@@ -180,11 +180,12 @@ class Calibrator(Frozen):
         rows = _rows(self.token_filter, pieces, range(len(pieces)) if known is None else known)
         if not rows:
             return Judgement(tokens={}, answer=None)
-        odds = self.token_model.log_odds(features[list(rows.values())])
+        counted = features[list(rows.values())]
+        odds = self.token_model.log_odds(counted)
         tokens = (
             {} if self.token_map is None else dict(zip(rows, self.token_map.probability(odds).tolist(), strict=True))
         )
-        answer = self.answer_map.probability(self.answer_model.log_odds(_summary(odds)[None]))
+        answer = self.answer_map.probability(self.answer_model.log_odds(_summary(odds, counted)[None]))
         return Judgement(tokens=tokens, answer=float(answer[0]))
 
     def judge_record(self, record: GroundingRecord) -> Judgement:
@@ -329,8 +330,8 @@ def _fit_answers(
         kept.append(bool(rows))
         if rows:
             # A picture without a labelled token was seen by none of them.
-            odds = models[fold.get(record.picture, 0)].log_odds(record.features(token.groups)[list(rows.values())])
-            summaries.append(_summary(odds))
+            counted = record.features(token.groups)[list(rows.values())]
+            summaries.append(_summary(models[fold.get(record.picture, 0)].log_odds(counted), counted))
     labelled = list(compress(records, kept))
     grounded = np.array([record.grounded for record in labelled], dtype=bool)
     pictures = np.array([record.picture for record in labelled], dtype=str)
@@ -353,19 +354,20 @@ def _rows(counts: TokenFilter, pieces: Sequence[str], known: Sequence[int]) -> M
     return {token: at[token] for token in counted}
 
 
-def _summary(odds: Floats) -> Floats:
+def _summary(odds: Floats, counted: Floats) -> Floats:
     """What a model of answers sees of the tokens that count.
 
     The first and the last (a yes or no, the last thing that is named), the mean, the two least, the log of the product
     of their probabilities, and how many there are. A claim weighs otherwise in a short answer than in a long one, so
-    these are there for each kind of length, too.
+    these are there for each kind of length, too. And the means of the summary signals: what all tokens together say.
     """
     least = np.sort(odds)[:2]
     together = -np.logaddexp(0.0, -odds).sum()
     seen = np.array([odds[0], odds[-1], odds.mean(), least[0], least[-1], together])
     count = len(odds)
     length = np.array([np.log(count), count <= _SHORT, _SHORT < count <= _MIDDLING], dtype=np.float64)
-    return np.concatenate([seen, length, np.outer(length, seen).ravel()])
+    means = np.ma.masked_invalid(counted[:, : len(SUMMARIES)]).mean(axis=0).filled(np.nan)
+    return np.concatenate([seen, length, np.outer(length, seen).ravel(), means])
 
 
 def _pieces(record: GroundingRecord) -> list[str]:

@@ -93,7 +93,7 @@ head and source; and what the logit lens finds of the word in the picture, layer
 FEATURE_SETS: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
     {"signals": ("signals",), "saliency probe": ("signals", "saliency"), "all": tuple(GROUPS)}
 )
-"""What a calibration may choose from, the cheapest first."""
+"""What a calibration may choose from, the cheapest first; all begin with the summary signals."""
 
 
 def features(trace: AnswerTrace, groups: Iterable[str]) -> dict[str, Floats]:

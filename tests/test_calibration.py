@@ -28,7 +28,7 @@ def test_probabilities_come_true_on_pictures_never_seen(method: str) -> None:
     # Two normals two standard deviations apart: the best AUROC there can be is Phi(sqrt 2) = 0.92.
     assert 0.90 < report.tokens.auroc < 0.94
     assert report.tokens.ece < 0.04
-    assert report.answers.ece < 0.06
+    assert report.answers.ece < 0.09
     assert report.answers.auroc > 0.8
 
 

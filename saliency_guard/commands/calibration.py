@@ -34,7 +34,8 @@ from saliency_guard.reliability import Bools, Reliability
 from saliency_guard.report.plots import plot_coverage, plot_reliability, require_matplotlib
 
 _SPLITS = ("training styles", "openmoji")
-_RISKS = (0.02, 0.05, 0.1, 0.2)
+_RISKS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4)
+_ABOUT = (0.5, 2.5)
 _DRAWS = 3
 _SHOWN = (0.01, 0.02, 0.05, 0.1, 0.2)
 _POLICIES: Mapping[str, tuple[int, Keep]] = {
@@ -120,7 +121,8 @@ def _records(lvlm: LVLM, split: str, count: int, out: Path) -> Records:
 
 def _validities(scores: Floats, grounded: Bools, splits: int) -> list[Validity]:
     wrong = 1 - float(np.mean(grounded[:, 0]))
-    risks = [risk for risk in _RISKS if risk < wrong] or [_RISKS[0]]  # A promise that holds anyway shows nothing.
+    low, high = (part * wrong for part in _ABOUT)  # Far below nothing is promised, far above all is.
+    risks = [risk for risk in _RISKS if low <= risk <= high] or [_RISKS[0]]
     return [
         validity(policy, scores[:, :draws], grounded[:, :draws], risk=risk, keep=keep, splits=splits)
         for risk in risks
