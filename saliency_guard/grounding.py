@@ -113,7 +113,7 @@ class Step(Frozen):
     """One step of a stream.
 
     Attributes:
-        token: the token that was just accepted; None on the last step.
+        token: the token that was just accepted, its grounding still open; None on the last step.
         answer: the whole answer, on the last step only.
     """
 

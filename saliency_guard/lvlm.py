@@ -238,8 +238,8 @@ class LVLM:
     ) -> Iterator[Step]:
         """As `generate`, token by token: every step has a ``token``, the last one the ``answer`` instead.
 
-        Arguments are checked and the prompt is read before this returns; the model is untouched between
-        steps, so the stream may be abandoned.
+        Groundings come with the answer. Arguments are checked and the prompt is read before this returns; the
+        model is untouched between steps, so the stream may be abandoned.
         """
         rules = sampling_rules(max_new_tokens, temperature, top_p, seed)
         plan = Plan(*rules, stop_strings(stop), sgrs, saliency, known(signals))

@@ -16,7 +16,7 @@ import numpy as np
 
 from saliency_guard.errors import InputError, require_extra
 from saliency_guard.features import Floats
-from saliency_guard.records import GroundingRecord, Records
+from saliency_guard.records import TOLD, GroundingRecord, Records
 from saliency_guard.reliability import Bools
 from saliency_guard.settings import Frozen
 
@@ -232,6 +232,8 @@ def units(
     """
     by_unit: dict[str, dict[str, dict[int, tuple[GroundingRecord, float]]]] = defaultdict(lambda: defaultdict(dict))
     for record, score in zip(records, scores, strict=True):
+        if record.draw == TOLD:  # Not one of the policy's answers.
+            continue
         draws_there = by_unit[record.picture][record.question]
         if record.draw in draws_there:
             msg = f"picture {record.picture!r} has two answers number {record.draw} to {record.question!r}"

@@ -114,3 +114,8 @@ def test_one_question_a_picture_is_a_unit() -> None:
     with pytest.raises(InputError, match="--draws 3"):
         units(records, [0.5] * 20, 3)
     assert units(records, [None] * 20, 1)[0].max() == -np.inf
+    told = synthetic.record(9, [True], rng, draw=-1)
+    whole = records.__class__(synthetic.FINGERPRINT, [*pairs, told])
+    assert len(units(whole, [0.5] * 21, 2)[2]) == 5
+    with pytest.raises(InputError, match="two answers number 0"):
+        units(records.__class__(synthetic.FINGERPRINT, [pairs[0], pairs[0]]), [0.5] * 2, 1)
