@@ -46,7 +46,8 @@ def main(picture: Path = PICTURE, question: str = QUESTION, wrong: str = WRONG) 
         style="dim",
     )
     console.print(
-        "These are raw scores. None of them is a probability that the answer is right: that takes calibration.",
+        "Of these numbers only the grounding is a probability (that all of the answer is grounded in the picture); the "
+        "others are raw scores.",
         style="dim",
     )
 

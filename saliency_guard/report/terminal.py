@@ -123,6 +123,9 @@ def comparison_table(answers: Mapping[str, GroundedAnswer]) -> Table:
     for name in answers:
         table.add_column(name, justify="right")
     rows: dict[str, list[str]] = {
+        "grounding (calibrated)": [
+            f"{one.grounding:.3f}" if one.grounding is not None and one.calibrated else "" for one in answers.values()
+        ],
         "saliency (Eq. 6)": ["" if one.saliency is None else f"{one.saliency:.3f}" for one in answers.values()],
         "log-probability": [
             f"{sum(token.logprob for token in one.tokens) / max(1, len(one.tokens)):.2f}" for one in answers.values()
