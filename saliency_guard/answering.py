@@ -8,10 +8,10 @@ from typing import Literal
 
 import numpy as np
 
-from saliency_guard.assembly import score_texts, with_groundings, with_signals
+from saliency_guard.assembly import score_texts, whole_answer, with_groundings, with_signals
 from saliency_guard.calibration import Calibrator, Judgement
 from saliency_guard.features import features
-from saliency_guard.grounding import GroundedAnswer, TokenGrounding, Usage
+from saliency_guard.grounding import GroundedAnswer, TokenGrounding
 from saliency_guard.planning import Plan
 from saliency_guard.prompts import PromptCache
 from saliency_guard.saliency import SaliencyConfig
@@ -74,20 +74,10 @@ class AnswerMaker:
     ) -> GroundedAnswer:
         judged = self._judged(tokens, session, saliency)
         grounded = with_groundings(tokens, judged.tokens) if judged is not None else tokens
-        plain = self.plain(grounded, reason, session.prompt_length)
+        plain = whole_answer(grounded, reason, session.prompt_length, self.model_id)
         if judged is None:
             return plain
         return plain.model_copy(update={"grounding": judged.answer, "calibrated": self.fits})
-
-    def plain(self, tokens: Sequence[TokenGrounding], reason: Literal["stop", "length"], prompt: int) -> GroundedAnswer:
-        """An answer whose grounding nobody asked for."""
-        return GroundedAnswer(
-            text="".join(token.text for token in tokens),
-            tokens=tuple(tokens),
-            finish_reason=reason,
-            usage=Usage(prompt_tokens=prompt, completion_tokens=len(tokens), total_tokens=prompt + len(tokens)),
-            model_id=self.model_id,
-        )
 
     def _judged(
         self, tokens: Sequence[TokenGrounding], session: Session, saliency: SaliencyConfig | None

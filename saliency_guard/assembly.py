@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
 from saliency_guard.decoding import DecodedToken, plain_shares
-from saliency_guard.grounding import RejectedCandidate, TokenGrounding
+from saliency_guard.grounding import GroundedAnswer, RejectedCandidate, TokenGrounding, Usage
 from saliency_guard.saliency import SaliencyConfig, SaliencyScores
 from saliency_guard.session import Session
 from saliency_guard.signals import compute
@@ -97,6 +97,26 @@ def with_signals(tokens: Sequence[TokenGrounding], signals: Mapping[str, Tensor]
         )
         for index, token in enumerate(tokens)
     ]
+
+
+def whole_answer(
+    tokens: Sequence[TokenGrounding], reason: Literal["stop", "length"], prompt: int, model_id: str
+) -> GroundedAnswer:
+    """An answer of its tokens, whose grounding nobody has asked for.
+
+    Args:
+        tokens: in order.
+        reason: why there are no more.
+        prompt: positions of the prompt.
+        model_id: who wrote or scored it.
+    """
+    return GroundedAnswer(
+        text="".join(token.text for token in tokens),
+        tokens=tuple(tokens),
+        finish_reason=reason,
+        usage=Usage(prompt_tokens=prompt, completion_tokens=len(tokens), total_tokens=prompt + len(tokens)),
+        model_id=model_id,
+    )
 
 
 def with_groundings(tokens: Sequence[TokenGrounding], probabilities: Mapping[int, float]) -> list[TokenGrounding]:

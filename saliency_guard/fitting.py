@@ -56,7 +56,6 @@ def folds(positive: Bools, groups: Strings) -> npt.NDArray[np.int64]:
 
 def out_of_fold(features: Floats, positive: Bools, groups: Strings) -> tuple[float, Floats]:
     """The best strength of regularisation, and ``[n]`` log-odds each given by a model that never saw the picture."""
-    from sklearn.metrics import log_loss  # noqa: PLC0415 - an extra
     from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict  # noqa: PLC0415 - an extra
 
     found: list[tuple[float, float, Floats]] = []
@@ -69,7 +68,7 @@ def out_of_fold(features: Floats, positive: Bools, groups: Strings) -> tuple[flo
             cv=StratifiedGroupKFold(n_splits=FOLDS),
             method="decision_function",
         )
-        found.append((float(log_loss(positive, ProbabilityMap().probability(odds))), strength, odds))
+        found.append((loss(odds, positive), strength, odds))
     _, strength, odds = min(found, key=lambda one: one[0])
     return strength, odds
 

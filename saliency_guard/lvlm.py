@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from saliency_guard import text as text_module
 from saliency_guard.answering import AnswerMaker
-from saliency_guard.assembly import scored_tokens
+from saliency_guard.assembly import scored_tokens, whole_answer
 from saliency_guard.calibration import CALIBRATOR_FILE, Calibrator
 from saliency_guard.decoding import Decoder, eos_ids
 from saliency_guard.errors import CalibrationMismatchError, ConfigError, ContextLengthError, InputError
@@ -345,7 +345,7 @@ class LVLM:
         if saliency.normalization == "matrix" and not names:
             inputs, layout = prompt
             scores = score_answer(self.model, inputs, answer.ids, config=saliency, locore=locore, layout=layout)
-            return self._answers.plain(scored_tokens(scores, answer.ids, answer.pieces), "stop", layout.length)
+            return whole_answer(scored_tokens(scores, answer.ids, answer.pieces), "stop", layout.length, self.model_id)
         session = self._prompts.sessions(self.model, [prompt], locore=locore)[0]
         return self._answers.scored([session], [answer], saliency, names)[0]
 

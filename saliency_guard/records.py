@@ -1,6 +1,7 @@
 """Labelled answers: what a calibration is fitted on and a promise is made from. A JSONL file, one record a line.
 
-The first line is ``{"fingerprint": {...}}``, whose answers the others hold. Each other line is a `GroundingRecord`::
+The first line is ``{"fingerprint": {...}, "generation": {...}}``: whose answers the others hold, and how they were
+written (null where that is not known). Each other line is a `GroundingRecord`::
 
     {"picture": "600001", "draw": 0, "answer": {"text": ..., "tokens": [{"text": ..., "signals": {...}}, ...], ...},
      "mentions": [{"token": 5, "grounded": true}], "grounded": true,
@@ -67,11 +68,6 @@ class GroundingRecord(Frozen):
     grounded: bool
     counted: tuple[int, ...] = ()
     vectors: dict[str, str] = Field(default_factory=dict)
-
-    @property
-    def unit(self) -> str:
-        """Picture and question."""
-        return f"{self.picture}\n{self.question}"
 
     @property
     def groups(self) -> frozenset[str]:

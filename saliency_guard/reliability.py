@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
@@ -50,6 +48,7 @@ class Reliability(Frozen):
 
 def reliability(probability: Floats, grounded: Bools) -> Reliability:
     """Measure probabilities ``[n]`` against labels ``[n]``; n must not be 0."""
+    area = float(auroc(probability, grounded)[0])
     order = np.argsort(probability, kind="stable")
     parts = [part for part in np.array_split(order, BINS) if len(part)]
     bins = tuple(
@@ -59,19 +58,36 @@ def reliability(probability: Floats, grounded: Bools) -> Reliability:
     return Reliability(
         count=len(probability),
         grounded=float(grounded.mean()),
-        auroc=area(probability, grounded),
+        auroc=area if np.isfinite(area) else None,
         ece=sum(abs(one.predicted - one.observed) * one.count for one in bins) / len(probability),
         brier=float(np.square(probability - grounded).mean()),
         bins=bins,
     )
 
 
-def area(scores: npt.NDArray[Any], positive: Bools) -> float | None:
-    """Area under the ROC curve, ties counted half; None with one class alone."""
-    pairs = int(positive.sum()) * int((~positive).sum())
-    if not pairs:
-        return None
-    _, rank, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    middle = np.cumsum(counts) - (counts - 1) / 2
-    above = float(middle[rank][positive].sum()) - positive.sum() * (positive.sum() + 1) / 2
-    return float(above / pairs)
+def auroc(scores: Floats, positive: Bools, weights: Floats | None = None) -> Floats:
+    """Area under the ROC curve, ties counted half.
+
+    Args:
+        scores: ``[n]``, larger for positive.
+        positive: ``[n]``.
+        weights: ``[B, n]`` one row per resample; None is one row of ones.
+
+    Returns:
+        ``[B]``; NaN for a resample with one class alone.
+    """
+    hit, miss = by_score(scores, positive, weights)
+    below = np.cumsum(miss, axis=1) - miss
+    pairs = hit.sum(axis=1) * miss.sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        result: Floats = (hit * (below + miss / 2)).sum(axis=1) / pairs
+    return result
+
+
+def by_score(scores: Floats, positive: Bools, weights: Floats | None) -> tuple[Floats, Floats]:
+    """Weight of positives and of negatives at every distinct score, lowest first: ``[B, distinct]`` each."""
+    order = np.argsort(scores, kind="stable")
+    ordered, labels = scores[order], positive[order]
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+    rows = np.ones((1, len(scores))) if weights is None else weights[:, order]
+    return np.add.reduceat(rows * labels, starts, axis=1), np.add.reduceat(rows * ~labels, starts, axis=1)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from saliency_guard.errors import ConfigError, InputError
-
-_UMASK = os.umask(0)
-os.umask(_UMASK)  # It can only be read by setting it.
 
 Stored = TypeVar("Stored", bound=BaseModel)
 
@@ -24,16 +21,15 @@ def replace_file(path: str | os.PathLike[str], content: bytes) -> None:
         InputError: if it cannot be written.
     """
     target = Path(path)
+    # A name of its own for every writer; tempfile would make the file private to its owner.
+    partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}") if target.name else target
     try:
-        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as partial:
-            Path(partial.name).chmod(0o666 & ~_UMASK)
-            try:
-                partial.write(content)
-                partial.flush()
-                Path(partial.name).replace(target)
-            except BaseException:
-                Path(partial.name).unlink(missing_ok=True)
-                raise
+        try:
+            partial.write_bytes(content)
+            partial.replace(target)
+        finally:
+            if partial != target:
+                partial.unlink(missing_ok=True)
     except OSError as error:
         msg = f"cannot write {path or 'to an empty path'}: {error}"
         raise InputError(msg) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -190,11 +191,11 @@ def calibrate(
         require_scikit_learn()
         require_matplotlib()
         output_folder(out.parent)
+        how = _one_of(method, "logistic", "platt", "isotonic")
         found, source = _source(records_file or own, model, scenes, draws=max_retries + 1)
+        fit = partial(Calibrator.fit, method=how, features=features, source=source)
         if risk is None:
-            fitted = Calibrator.fit(
-                found, method=_one_of(method, "logistic", "platt", "isotonic"), features=features, source=source
-            )
+            fitted = fit(found)
             fitted.save(out)
             if fitted.report is not None:
                 plot_reliability(fitted.report, out.with_suffix(".png"))
@@ -203,14 +204,9 @@ def calibrate(
         if calibrator is not None:
             judge, rest = Calibrator.load(calibrator), found
         else:
-            half = sorted({record.picture for record in found})[::2]
-            judge = Calibrator.fit(
-                found.where(record.picture in set(half) for record in found),
-                method=_one_of(method, "logistic", "platt", "isotonic"),
-                features=features,
-                source=source,
-            )
-            rest = found.where(record.picture not in set(half) for record in found)
+            half = set(sorted({record.picture for record in found})[::2])
+            judge = fit(found.where(record.picture in half for record in found))
+            rest = found.where(record.picture not in half for record in found)
         made = GuardPolicy.calibrated(
             rest,
             risk=risk,
@@ -282,7 +278,7 @@ def _show_promise(promise: Promise | NoPromise, out: Path, *, as_json: bool) -> 
     if as_json:
         print(json.dumps(promise.model_dump(mode="json"), indent=2))
         return
-    what = "of the accepted answers" if promise.metric == "accepted" else "of all questions get an answer that"
+    what = "of the accepted answers are" if promise.metric == "accepted" else "of all questions get an answer that is"
     asked = f"at most {promise.risk:.1%} {what} ungrounded, with confidence {promise.confidence:.0%}"
     if isinstance(promise, Promise):
         Console().print(
@@ -293,7 +289,7 @@ def _show_promise(promise: Promise | NoPromise, out: Path, *, as_json: bool) -> 
     more = (
         f"about {promise.more_records} more questions of the same kind might do"
         if promise.more_records is not None
-        else "no number of records would do: at every threshold more than that is ungrounded"
+        else "no reasonable number of them would do: at no threshold is clearly less than that ungrounded"
     )
     Console().print(
         f"No threshold keeps the promise ({asked}) with {promise.units} questions: {more}. Nothing is written."

@@ -12,9 +12,8 @@ import numpy.typing as npt
 
 from saliency_guard import text as text_module
 from saliency_guard.evaluation.mentions import ObjectVocabulary, first_token
-from saliency_guard.evaluation.statistics import Floats
 from saliency_guard.evaluation.world import WorldPicture, batches, write_answers
-from saliency_guard.features import lens_evidence
+from saliency_guard.features import Floats, lens_evidence
 from saliency_guard.lvlm import LVLM
 from saliency_guard.messages import chat
 from saliency_guard.scenes.language import DESCRIBE

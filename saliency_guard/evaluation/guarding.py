@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from saliency_guard.calibration import Calibrator
-from saliency_guard.evaluation.statistics import Floats, Interval, auroc, interval
-from saliency_guard.features import SUMMARIES
+from saliency_guard.evaluation.statistics import Interval, interval
+from saliency_guard.features import SUMMARIES, Floats
 from saliency_guard.promises import Keep, Metric, NoPromise, choose_threshold, observed_risk, policy_outcomes
 from saliency_guard.records import Records
-from saliency_guard.reliability import Bools, Reliability, reliability
+from saliency_guard.reliability import Bools, Reliability, auroc
 
 POSITION = "position only"
 CALIBRATED = "calibrated grounding"
@@ -88,14 +88,9 @@ def reliabilities(records: Records, calibrator: Calibrator) -> dict[str, Reliabi
     """Of all labelled claims, of all answers, and of the answers to each kind of question."""
     report = calibrator.evaluate(records)
     found = {"claims": report.tokens, "answers": report.answers}
-    kinds: dict[str, list[tuple[float, bool]]] = {}
-    for record in records:
-        judged = calibrator.judge_record(record).answer
-        if judged is not None:
-            kinds.setdefault(_kind(record.question), []).append((judged, record.grounded))
-    for name, pairs in kinds.items():
-        probability, truth = zip(*pairs, strict=True)
-        found[f"answers: {name}"] = reliability(np.array(probability), np.array(truth, dtype=bool))
+    for kind in dict.fromkeys(_kind(record.question) for record in records):
+        asked = records.where(_kind(record.question) == kind for record in records)
+        found[f"answers: {kind}"] = calibrator.evaluate(asked).answers
     return {name: one for name, one in found.items() if one is not None}
 
 

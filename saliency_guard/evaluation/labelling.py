@@ -17,7 +17,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from saliency_guard import text as text_module
-from saliency_guard.assembly import scored_tokens, with_signals
+from saliency_guard.assembly import scored_tokens, whole_answer, with_signals
 from saliency_guard.errors import InputError
 from saliency_guard.evaluation.files import CocoImage, PopeQuestion, read_text
 from saliency_guard.evaluation.mentions import ObjectVocabulary
@@ -25,7 +25,7 @@ from saliency_guard.evaluation.pope import says_yes
 from saliency_guard.evaluation.world import WorldPicture, batches, write_answers
 from saliency_guard.features import FEATURE_SETS, SUMMARIES, features
 from saliency_guard.filtering import TokenFilter, token_at
-from saliency_guard.grounding import GroundedAnswer, TokenGrounding, Usage
+from saliency_guard.grounding import TokenGrounding
 from saliency_guard.lvlm import LVLM
 from saliency_guard.messages import chat
 from saliency_guard.records import TOLD, GroundingRecord, LabelledMention, encoded
@@ -194,10 +194,7 @@ def label(
 ) -> GroundingRecord:
     """Look at one answer and check what it claims; arguments as for `write_records`."""
     claims = asked.check("".join(answer.pieces))
-    mentions = tuple(
-        LabelledMention(token=token_at(answer.pieces, one.start), grounded=one.grounded, name=one.name)
-        for one in claims
-    )
+    mentions = _mentions(answer.pieces, claims)
     return look(
         lvlm,
         chat(image, asked.question),
@@ -205,6 +202,12 @@ def label(
         GroundingRecordLabels(asked.picture, asked.question, draw, mentions, _all_true(claims)),
         saliency=saliency,
         vectors=vectors,
+    )
+
+
+def _mentions(pieces: Sequence[str], claims: Iterable[Claim]) -> tuple[LabelledMention, ...]:
+    return tuple(
+        LabelledMention(token=token_at(pieces, one.start), grounded=one.grounded, name=one.name) for one in claims
     )
 
 
@@ -231,37 +234,29 @@ def look(
     """The record of an answer: its tokens' signals and vectors, and the labels."""
     inputs = lvlm.inputs(messages)
     if not answer.ids:
-        return _record(lvlm, inputs, answer, labels)
+        return _record(lvlm, inputs, labels)
     trace = trace_answer(lvlm.model, inputs, answer.ids, config=saliency)
     tokens = with_signals(scored_tokens(trace.scores, answer.ids, answer.pieces), compute(trace, SUMMARIES))
     counted = tuple(sorted({*TokenFilter().counted(answer.pieces), *(one.token for one in labels.mentions)}))
     groups = [name for name in FEATURE_SETS["all"] if name != "signals"] if vectors else []
     found = {name: encoded(rows[list(counted)]) for name, rows in features(trace, groups).items()}
-    return _record(lvlm, inputs, answer, labels, tokens=tokens, counted=counted, vectors=found)
+    return _record(lvlm, inputs, labels, tokens=tokens, counted=counted, vectors=found)
 
 
 def _record(
     lvlm: LVLM,
     inputs: Mapping[str, Any],
-    answer: EncodedText,
     labels: GroundingRecordLabels,
     *,
     tokens: Sequence[TokenGrounding] = (),
     counted: tuple[int, ...] = (),
     vectors: Mapping[str, str] | None = None,
 ) -> GroundingRecord:
-    prompt = inputs["input_ids"].shape[1]
     return GroundingRecord(
         picture=labels.picture,
         question=labels.question,
         draw=labels.draw,
-        answer=GroundedAnswer(
-            text="".join(answer.pieces),
-            tokens=tuple(tokens),
-            finish_reason="stop",
-            usage=Usage(prompt_tokens=prompt, completion_tokens=len(answer.ids), total_tokens=prompt + len(answer.ids)),
-            model_id=lvlm.model_id,
-        ),
+        answer=whole_answer(tokens, "stop", inputs["input_ids"].shape[1], lvlm.model_id),
         mentions=labels.mentions,
         grounded=labels.grounded,
         counted=counted,
@@ -383,12 +378,7 @@ def labelled_records(
     seen: Counter[tuple[str, str]] = Counter()
     for one in answers:
         encoded_answer = text_module.encode(lvlm.tokenizer, one.answer)
-        mentions = tuple(
-            LabelledMention(
-                token=token_at(encoded_answer.pieces, claim.start), grounded=claim.grounded, name=claim.name
-            )
-            for claim in _claims(one)
-        )
+        mentions = _mentions(encoded_answer.pieces, _claims(one))
         asked = (picture_name(folder / one.image), one.question)
         seen[asked] += 1
         # Another answer to the same question is no retry of the first.

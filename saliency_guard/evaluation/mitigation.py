@@ -13,8 +13,9 @@ import numpy as np
 from saliency_guard.evaluation import chair
 from saliency_guard.evaluation.mentions import ObjectVocabulary
 from saliency_guard.evaluation.pope import pope, says_yes
-from saliency_guard.evaluation.statistics import Floats, Interval, paired_difference
+from saliency_guard.evaluation.statistics import Interval, paired_difference
 from saliency_guard.evaluation.world import WorldPicture, batches, write_answers
+from saliency_guard.features import Floats
 from saliency_guard.locore import LocoREConfig
 from saliency_guard.lvlm import LVLM
 from saliency_guard.messages import chat

@@ -10,8 +10,7 @@ import numpy as np
 
 from saliency_guard.errors import require_extra
 from saliency_guard.evaluation.detection import SCALARS, WORDS, MentionTable
-from saliency_guard.evaluation.statistics import Floats
-from saliency_guard.features import logs, signed_logs
+from saliency_guard.features import Floats, logs, signed_logs
 from saliency_guard.fitting import FOLDS, STRENGTHS, logistic
 
 

@@ -13,7 +13,9 @@ import numpy as np
 
 from saliency_guard.evaluation import probe
 from saliency_guard.evaluation.detection import MODES, SCALARS, MentionTable
-from saliency_guard.evaluation.statistics import Floats, Interval, aupr, auroc, binned_auroc, interval
+from saliency_guard.evaluation.statistics import Interval, aupr, binned_auroc, interval
+from saliency_guard.features import Floats
+from saliency_guard.reliability import auroc
 
 _BINS = 5
 _FEWEST = 10

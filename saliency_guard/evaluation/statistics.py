@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from saliency_guard.features import Floats
+from saliency_guard.reliability import auroc, by_score
+
 _AT_ONCE = 100
 
 
@@ -35,43 +37,15 @@ def ratio(part: float, whole: float) -> float:
     return part / whole if whole else float("nan")
 
 
-def auroc(scores: Floats, positive: npt.NDArray[np.bool_], weights: Floats | None = None) -> Floats:
-    """Area under the ROC curve, ties counted half.
-
-    Args:
-        scores: ``[n]``, larger for positive.
-        positive: ``[n]``.
-        weights: ``[B, n]`` one row per resample; None is one row of ones.
-
-    Returns:
-        ``[B]``; NaN for a resample with one class alone.
-    """
-    hit, miss = _by_score(scores, positive, weights)
-    below = np.cumsum(miss, axis=1) - miss
-    pairs = hit.sum(axis=1) * miss.sum(axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        result: Floats = (hit * (below + miss / 2)).sum(axis=1) / pairs
-    return result
-
-
 def aupr(scores: Floats, positive: npt.NDArray[np.bool_], weights: Floats | None = None) -> Floats:
     """Average precision, the area under the precision-recall curve as a sum of steps; arguments as `auroc`."""
-    hit, miss = _by_score(scores, positive, weights)
+    hit, miss = by_score(scores, positive, weights)
     hits = np.cumsum(hit[:, ::-1], axis=1)
     taken = hits + np.cumsum(miss[:, ::-1], axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         precision = np.where(taken > 0, hits / taken, 0.0)
         result: Floats = (hit[:, ::-1] * precision).sum(axis=1) / hit.sum(axis=1)
     return result
-
-
-def _by_score(scores: Floats, positive: npt.NDArray[np.bool_], weights: Floats | None) -> tuple[Floats, Floats]:
-    """Weight of positives and of negatives at every distinct score, lowest first: ``[B, distinct]`` each."""
-    order = np.argsort(scores, kind="stable")
-    ordered, labels = scores[order], positive[order]
-    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-    rows = np.ones((1, len(scores))) if weights is None else weights[:, order]
-    return np.add.reduceat(rows * labels, starts, axis=1), np.add.reduceat(rows * ~labels, starts, axis=1)
 
 
 def resamples(groups: npt.NDArray[Any], count: int, seed: int) -> Floats:

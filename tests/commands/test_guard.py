@@ -34,7 +34,7 @@ def test_records_of_scenes(tmp_path: Path) -> None:
     found = Records.load(out)
     assert len(found) == 16
     assert {record.draw for record in found} == {0, 1}
-    assert len({record.unit for record in found}) == 8
+    assert len({(record.picture, record.question) for record in found}) == 8
     assert all(record.mentions for record in found if record.question.startswith("Is"))
 
 

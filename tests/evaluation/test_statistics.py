@@ -13,12 +13,12 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from saliency_guard.evaluation.statistics import (
     Interval,
     aupr,
-    auroc,
     binned_auroc,
     interval,
     paired_difference,
     resamples,
 )
+from saliency_guard.reliability import auroc
 
 CASES = st.lists(st.tuples(st.integers(0, 6), st.booleans(), st.integers(0, 3)), min_size=4, max_size=40).filter(
     lambda rows: {True, False} <= {label for _, label, weight in rows if weight}
