@@ -32,6 +32,7 @@ from saliency_guard.rules import SignalRule
 from saliency_guard.saliency import SaliencyConfig, SaliencyScores
 from saliency_guard.scoring import score_answer
 from saliency_guard.sgrs import SGRSConfig
+from saliency_guard.sharing import forget_shared, shared_lvlm
 
 __version__ = "0.1.0"
 
@@ -78,7 +79,9 @@ __all__ = [
     "UnsupportedModelError",
     "Usage",
     "__version__",
+    "forget_shared",
     "saliency_map",
     "score_answer",
     "sgrs_generate",
+    "shared_lvlm",
 ]

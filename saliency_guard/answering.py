@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from saliency_guard.assembly import score_texts, whole_answer, with_groundings, with_signals
 from saliency_guard.calibration import Calibrator, Judgement
 from saliency_guard.features import features
-from saliency_guard.grounding import GroundedAnswer, TokenGrounding
+from saliency_guard.grounding import GroundedAnswer, Step, TokenGrounding
 from saliency_guard.planning import Plan
 from saliency_guard.prompts import PromptCache
 from saliency_guard.saliency import SaliencyConfig
 from saliency_guard.session import Session
 from saliency_guard.signals import compute
 from saliency_guard.text import EncodedText
+from saliency_guard.together import Row, decode_together
 from saliency_guard.trace import trace_continuation
 from saliency_guard.writing import Writer
 
@@ -38,7 +39,51 @@ class AnswerMaker:
     calibrator: Calibrator | None = None
     fits: bool = False
 
-    def written(self, plan: Plan, writer: Writer, session: Session) -> GroundedAnswer:
+    def write(self, plan: Plan, session: Session, room: int, *, tokenizer: Any, eos: frozenset[int]) -> Iterator[Step]:
+        """One answer, token by token, and the whole of it at last.
+
+        Args:
+            plan: how it is to be written.
+            session: the prompt; nobody else's.
+            room: the most tokens.
+            tokenizer: reads them.
+            eos: ids that end it.
+        """
+        decoder, writer = plan.decoder(session, eos), Writer(tokenizer, eos, plan.stops)
+        for token in decoder.tokens(room):
+            for ready in writer.push(token):
+                yield Step(token=ready)
+            if writer.complete:
+                break
+        for ready in writer.finish():
+            yield Step(token=ready)
+        yield Step(answer=self._written(plan, writer, session))
+
+    def write_together(
+        self,
+        plans: Sequence[Plan],
+        sessions: Sequence[Session],
+        rooms: Sequence[int],
+        *,
+        tokenizer: Any,
+        eos: frozenset[int],
+    ) -> list[GroundedAnswer]:
+        """Several answers side by side, each as `write` writes it; arguments as there."""
+        given = list(zip(plans, sessions, rooms, strict=True))
+        rows = [Row(plan.decoder(session, eos), room) for plan, session, room in given]
+        writers = [Writer(tokenizer, eos, plan.stops) for plan in plans]
+        for index, tokens in decode_together(rows):
+            for token in tokens:
+                if not writers[index].complete:
+                    writers[index].push(token)
+            rows[index].done = writers[index].complete
+        answers: list[GroundedAnswer] = []
+        for (plan, session, _), writer in zip(given, writers, strict=True):
+            writer.finish()
+            answers.append(self._written(plan, writer, session))
+        return answers
+
+    def _written(self, plan: Plan, writer: Writer, session: Session) -> GroundedAnswer:
         """The answer that was just written; its session is kept."""
         tokens = writer.done
         if plan.signals and tokens:

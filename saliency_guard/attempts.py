@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,37 +48,37 @@ class Run:
     made: list[Attempt] = field(default_factory=list)
     _until: float | None = None
     _seed: int = 0
+    _done: set[tuple[object, ...]] = field(default_factory=set)
 
-    def attempts(self) -> tuple[Attempt, ...]:
-        """Attempts until one is good enough, nothing is left to change, or the deadline passes."""
+    def attempts(self) -> Iterator[Attempt]:
+        """Attempts as they are made, until one is good enough, nothing is left to change, or the deadline passes."""
         self._until = time.monotonic() + self.deadline if self.deadline is not None else None
         asked = self.generation.get("seed")
         self._seed = random.randrange(2**31) if asked is None else asked  # noqa: S311 - no secret
-        done: set[tuple[object, ...]] = set()
 
-        def attempt() -> bool:
-            """Make one more, if it would be another one; whether to go on."""
-            last = self.made[-1].answer if self.made else None
-            number = len(done)
-            planned = retry(
-                self.plan, number, messages=self.messages, generation=self.generation, seed=self._seed, last=last
-            )
-            if planned.repeats in done:
-                return False
-            done.add(planned.repeats)
-            answer = self._answer(planned)
-            if answer is None:
-                return False
-            self.made.append(self.considered(answer, planned.change))
-            return self.plan.keep == "best" or self.made[-1].refused is not None
+        def give_up(_: RetryCallState) -> None: ...
 
-        def give_up(_: RetryCallState) -> bool:
-            return False
+        for trial in Retrying(
+            stop=stop_after_attempt(self.retries + 1), retry=retry_if_result(bool), retry_error_callback=give_up
+        ):
+            attempt = self._next()
+            if attempt is not None:
+                self.made.append(attempt)
+                yield attempt
+            go_on = attempt is not None and (self.plan.keep == "best" or attempt.refused is not None)
+            trial.retry_state.set_result(go_on)
 
-        Retrying(stop=stop_after_attempt(self.retries + 1), retry=retry_if_result(bool), retry_error_callback=give_up)(
-            attempt
+    def _next(self) -> Attempt | None:
+        """One more attempt, if it would be another one and there is time."""
+        last = self.made[-1].answer if self.made else None
+        planned = retry(
+            self.plan, len(self.made), messages=self.messages, generation=self.generation, seed=self._seed, last=last
         )
-        return tuple(self.made)
+        if planned.repeats in self._done:
+            return None
+        self._done.add(planned.repeats)
+        answer = self._answer(planned)
+        return None if answer is None else self.considered(answer, planned.change)
 
     def _answer(self, planned: Try) -> GroundedAnswer | None:
         """One answer, token by token; None if the deadline passes and there is another answer already."""

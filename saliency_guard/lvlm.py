@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,8 +17,8 @@ from saliency_guard import text as text_module
 from saliency_guard.answering import AnswerMaker
 from saliency_guard.assembly import scored_tokens, whole_answer
 from saliency_guard.calibration import CALIBRATOR_FILE, Calibrator
-from saliency_guard.decoding import Decoder, eos_ids
-from saliency_guard.errors import CalibrationMismatchError, ConfigError, ContextLengthError, InputError
+from saliency_guard.decoding import eos_ids
+from saliency_guard.errors import CalibrationMismatchError, ConfigError, InputError
 from saliency_guard.fingerprint import fingerprint
 from saliency_guard.grounding import GroundedAnswer, Step
 from saliency_guard.loading import load_pretrained
@@ -29,13 +29,12 @@ from saliency_guard.prompts import PromptCache
 from saliency_guard.reading import Messages, Prompt, PromptReader
 from saliency_guard.saliency import SaliencyConfig
 from saliency_guard.sampling import at_least_one, one_for_each, sampling_rules
+from saliency_guard.schema import SchemaMask
 from saliency_guard.scoring import score_answer
 from saliency_guard.sgrs import SGRSConfig
 from saliency_guard.signals import known
 from saliency_guard.stopping import stop_strings
 from saliency_guard.text import EncodedText
-from saliency_guard.together import Row, decode_together
-from saliency_guard.writing import Writer
 
 EMBEDDED = "embedded"
 """The name of the default model, which is part of the package."""
@@ -95,6 +94,19 @@ class LVLM:
         other._answers = AnswerMaker(self.model_id, self._prompts, calibrator, fits)
         return other
 
+    def with_tools(self, tools: Sequence[Mapping[str, Any]]) -> LVLM:
+        """The same model, whose prompts tell of tools.
+
+        Args:
+            tools: as JSON schemas of functions, the form that transformers' chat templates take; none forgets them.
+
+        Raises:
+            ModelError: if the model's chat template says nothing of tools.
+        """
+        other = copy.copy(self)
+        other._reader = self._reader.with_tools(tools)
+        return other
+
     @property
     def calibrator(self) -> Calibrator | None:
         """What judges the answers; the embedded model has its own."""
@@ -132,14 +144,12 @@ class LVLM:
         source = EMBEDDED_PATH if model == EMBEDDED else model
         loaded, processor = load_pretrained(source, device, dtype, {"revision": revision}, from_pretrained)
         name = f"saliency-guard/{EMBEDDED}" if model == EMBEDDED else str(model)
-        lvlm = cls(
-            loaded,
-            processor,
-            model_id=name,
-            require_image=require_image,
-            max_image_pixels=max_image_pixels,
-            prompt_cache=prompt_cache,
-        )
+        limits: dict[str, Any] = {
+            "require_image": require_image,
+            "max_image_pixels": max_image_pixels,
+            "prompt_cache": prompt_cache,
+        }
+        lvlm = cls(loaded, processor, model_id=name, **limits)
         own = Path(source, CALIBRATOR_FILE)
         try:
             return lvlm.with_calibrator(Calibrator.load(own)) if own.is_file() else lvlm
@@ -187,6 +197,7 @@ class LVLM:
         locore: LocoREConfig | None = LocoREConfig(),
         saliency: SaliencyConfig | None = SaliencyConfig(),
         signals: Sequence[str] = (),
+        json_schema: Mapping[str, Any] | None = None,
     ) -> GroundedAnswer:
         """Answer messages.
 
@@ -202,10 +213,12 @@ class LVLM:
             saliency: what to score; None (only without SGRS) scores nothing.
             signals: names of detection signals (see `saliency_guard.signals`) to give every token of the
                 finished answer; they cost one more look at it.
+            json_schema: the answer is JSON of this schema (unless ``max_new_tokens`` cuts it short).
 
         Raises:
             InputError: of the kinds `inputs` names, and `ContextLengthError`.
-            ConfigError: if a setting is out of range.
+            ConfigError: if a setting is out of range, or the schema cannot be used.
+            MissingExtraError: if ``json_schema`` needs the extra ``structured``.
             NonFiniteError: if the model returns NaN.
         """
         steps = self.stream(
@@ -219,6 +232,7 @@ class LVLM:
             locore=locore,
             saliency=saliency,
             signals=signals,
+            json_schema=json_schema,
         )
         return cast("GroundedAnswer", list(steps)[-1].answer)  # A stream that ends without error ends with it.
 
@@ -235,6 +249,7 @@ class LVLM:
         locore: LocoREConfig | None = LocoREConfig(),
         saliency: SaliencyConfig | None = SaliencyConfig(),
         signals: Sequence[str] = (),
+        json_schema: Mapping[str, Any] | None = None,
     ) -> Iterator[Step]:
         """As `generate`, token by token: every step has a ``token``, the last one the ``answer`` instead.
 
@@ -245,19 +260,10 @@ class LVLM:
         plan = Plan(*rules, stop_strings(stop), sgrs, saliency, known(signals))
         inputs, layout = self._reader.prompt(messages)
         room = self._reader.room(layout.length, max_new_tokens)
+        if json_schema is not None:
+            plan = plan.held_to(SchemaMask(json_schema, self.tokenizer, self.end_tokens, layout.length))
         session = self._prompts.session(self.model, inputs, locore=locore, layout=layout)
-        return self._steps(plan, plan.decoder(session, self.end_tokens), room)
-
-    def _steps(self, plan: Plan, decoder: Decoder, room: int) -> Iterator[Step]:
-        writer = Writer(self.tokenizer, decoder.eos, plan.stops)
-        for token in decoder.tokens(room):
-            for ready in writer.push(token):
-                yield Step(token=ready)
-            if writer.complete:
-                break
-        for ready in writer.finish():
-            yield Step(token=ready)
-        yield Step(answer=self._answers.written(plan, writer, decoder.session))
+        return self._answers.write(plan, session, room, tokenizer=self.tokenizer, eos=self.end_tokens)
 
     def generate_batch(
         self,
@@ -272,6 +278,7 @@ class LVLM:
         locore: LocoREConfig | None = LocoREConfig(),
         saliency: SaliencyConfig | None = SaliencyConfig(),
         signals: Sequence[str] = (),
+        json_schema: Mapping[str, Any] | None = None,
         batch_size: int = 8,
     ) -> list[GroundedAnswer]:
         """Answer several messages side by side; each answer is the one that `generate` gives.
@@ -287,6 +294,7 @@ class LVLM:
             locore: as for `generate`.
             saliency: as for `generate`.
             signals: as for `generate`.
+            json_schema: as for `generate`, of every answer.
             batch_size: how many at a time; memory for keys and values grows with it.
 
         Raises:
@@ -297,26 +305,19 @@ class LVLM:
         size = at_least_one("batch_size", batch_size)
         stops, names = stop_strings(stop), known(signals)
         rules = [sampling_rules(max_new_tokens, temperature, top_p, one) for one in seeds]
-        plans = [Plan(*rule, stops, sgrs, saliency, names) for rule in rules]
         prompts = [self._reader.prompt(messages) for messages in batch]
+        plans = [Plan(*rule, stops, sgrs, saliency, names) for rule in rules]
+        if json_schema is not None:
+            masks = [SchemaMask(json_schema, self.tokenizer, self.end_tokens, one.length) for _, one in prompts]
+            plans = [plan.held_to(mask) for plan, mask in zip(plans, masks, strict=True)]
         rooms = [self._reader.room(layout.length, max_new_tokens) for _, layout in prompts]
         answers: list[GroundedAnswer] = []
         for start in range(0, len(prompts), size):
             part = slice(start, start + size)
             sessions = self._prompts.sessions(self.model, prompts[part], locore=locore)
-            rows = [
-                Row(plan.decoder(session, self.end_tokens), room)
-                for plan, session, room in zip(plans[part], sessions, rooms[part], strict=True)
-            ]
-            writers = [Writer(self.tokenizer, row.decoder.eos, stops) for row in rows]
-            for index, tokens in decode_together(rows):
-                for token in tokens:
-                    if not writers[index].complete:
-                        writers[index].push(token)
-                rows[index].done = writers[index].complete
-            for plan, writer, session in zip(plans[part], writers, sessions, strict=True):
-                writer.finish()
-                answers.append(self._answers.written(plan, writer, session))
+            answers += self._answers.write_together(
+                plans[part], sessions, rooms[part], tokenizer=self.tokenizer, eos=self.end_tokens
+            )
         return answers
 
     def score(
@@ -392,8 +393,5 @@ class LVLM:
             raise InputError(msg)
         inputs, layout = self._reader.prompt(messages)
         answer = text_module.encode(self.tokenizer, text)
-        if self._reader.room(layout.length, len(answer.ids)) < len(answer.ids):
-            limit = self.context_length or 0
-            msg = f"prompt ({layout.length} positions) and answer ({len(answer.ids)}) do not fit the context of {limit}"
-            raise ContextLengthError(msg, needed=layout.length + len(answer.ids), limit=limit)
+        self._reader.require_room(layout.length, len(answer.ids))
         return (inputs, layout), answer

@@ -3,6 +3,7 @@
 Messages have the shape that transformers' chat templates take: a list of dicts with ``role`` and
 ``content``, the content a string or a list of parts. A part is text, or an image as a PIL picture, an array, a
 path, bytes, a base64 string (under ``"base64"``) or a data URL. Nothing is ever fetched from the network.
+A message of the assistant may have ``tool_calls``, and one of the role ``tool`` is the result of one.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from saliency_guard.errors import ImageError, MessageError
 MAX_IMAGE_PIXELS = 50_000_000
 """Images with more pixels are refused before they are decoded."""
 
-_ROLES = ("system", "user", "assistant")
+_ROLES = ("system", "user", "assistant", "tool")
+_KEPT = ("tool_calls", "tool_call_id", "name")
 _IMAGE_KEYS = ("image", "path", "url", "base64", "data")
 _DATA_URL = re.compile(r"data:image/[\w.+-]+(;[^;,]+)*;base64,(?P<data>.+)", re.DOTALL)
 _SPAN_NAME = re.compile(r"[A-Za-z][\w.-]*")
@@ -89,14 +91,18 @@ def parse_messages(
         if role not in _ROLES:
             msg = f"message {number} has role {role!r}; roles are {', '.join(_ROLES)}"
             raise MessageError(msg)
-        parts = [_part(part, number, max_pixels) for part in _parts(message.get("content"), number)]
+        kept = {key: message[key] for key in _KEPT if message.get(key)}
+        only_calls = "tool_calls" in kept and not message.get("content")
+        parts = (
+            [] if only_calls else [_part(part, number, max_pixels) for part in _parts(message.get("content"), number)]
+        )
         for part in parts:
             if part["type"] == "image":
                 images.append(part["image"])
             else:
                 source = part.pop("source", "system" if role == "system" else None)
                 texts.append(TextPart(source, part["text"]))
-        checked.append({"role": role, "content": parts})
+        checked.append({"role": role, "content": parts, **kept})
     if require_image and not images:
         msg = (
             "there is no image in the messages: add {'type': 'image', 'image': <picture or path>} to a user "

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from torch import Tensor
 
 from saliency_guard.decoding import Decoder, LogitsProcessor
 from saliency_guard.saliency import SaliencyConfig
@@ -29,6 +31,17 @@ class Plan:
     sgrs: SGRSConfig | None
     saliency: SaliencyConfig | None
     signals: tuple[str, ...]
+
+    def held_to(self, mask: LogitsProcessor) -> Plan:
+        """The same with a rule that comes before the sampling rules."""
+        rules = self.processor
+        if rules is None:
+            return replace(self, processor=mask)
+
+        def both(input_ids: Tensor, scores: Tensor) -> Tensor:
+            return rules(input_ids, mask(input_ids, scores))
+
+        return replace(self, processor=both)
 
     def decoder(self, session: Session, eos: frozenset[int]) -> Decoder:
         """The rules for one session."""

