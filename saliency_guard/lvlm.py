@@ -95,13 +95,10 @@ class LVLM:
         return other
 
     def with_tools(self, tools: Sequence[Mapping[str, Any]]) -> LVLM:
-        """The same model, whose prompts tell of tools.
+        """The same model, whose prompts tell of tools: by the chat template, or in words where that knows none.
 
         Args:
             tools: as JSON schemas of functions, the form that transformers' chat templates take; none forgets them.
-
-        Raises:
-            ModelError: if the model's chat template says nothing of tools.
         """
         other = copy.copy(self)
         other._reader = self._reader.with_tools(tools)

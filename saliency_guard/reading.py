@@ -14,7 +14,7 @@ from saliency_guard import text as text_module
 from saliency_guard.errors import ContextLengthError, InputError, ModelError
 from saliency_guard.layout import PromptLayout, find_texts, prompt_layout
 from saliency_guard.messages import Conversation, parse_messages
-from saliency_guard.tooling import merge_runs, takes_tools, without_tools
+from saliency_guard.tooling import in_words, merge_runs, takes_tools
 
 Messages = Sequence[Mapping[str, Any]]
 Prompt = tuple[dict[str, Tensor], PromptLayout]
@@ -43,13 +43,7 @@ class PromptReader:
         self._tools: tuple[Mapping[str, Any], ...] = ()
 
     def with_tools(self, tools: Sequence[Mapping[str, Any]]) -> PromptReader:
-        """The same, whose prompts tell of tools; errors as for `LVLM.with_tools`."""
-        if tools and not takes_tools(self._processor):
-            msg = (
-                f"the chat template of {self._name} says nothing of tools: use a model whose template does, or ask "
-                "for an answer of a JSON schema (json_schema=...)"
-            )
-            raise ModelError(msg)
+        """The same, whose prompts tell of tools."""
         other = copy.copy(self)
         other._tools = tuple(tools)
         return other
@@ -78,7 +72,7 @@ class PromptReader:
             raise ModelError(msg)
         messages = list(conversation.messages)
         if not takes_tools(self._processor):
-            messages = without_tools(messages)
+            messages = in_words(messages, self._tools)
         try:
             try:
                 encoded = self._applied(messages)
@@ -98,7 +92,8 @@ class PromptReader:
         }
 
     def _applied(self, messages: list[dict[str, Any]]) -> Any:
-        tools = {"tools": [dict(one) for one in self._tools]} if self._tools else {}
+        told = self._tools and takes_tools(self._processor)
+        tools = {"tools": [dict(one) for one in self._tools]} if told else {}
         return self._processor.apply_chat_template(
             [messages], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt", **tools
         )

@@ -14,6 +14,11 @@ _TAGGED = re.compile(r"<tool_call>\s*(.*?)\s*(?:</tool_call>|\Z)", re.DOTALL)
 _MISTRAL = re.compile(r"\[TOOL_CALLS\]\s*(.*)\Z", re.DOTALL)
 _LLAMA = re.compile(r"(?:<\|python_tag\|>)?\s*(\{.*\})\s*(?:<\|eom_id\|>|<\|eot_id\|>)?\s*\Z", re.DOTALL)
 
+_TOLD = (
+    "You may call these tools:\n{tools}\nTo call one, write "
+    '<tool_call>{{"name": "...", "arguments": {{...}}}}</tool_call> and nothing else.'
+)
+
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
@@ -50,18 +55,28 @@ def takes_tools(processor: Any) -> bool:
     return any(isinstance(one, str) and _TOOLS_IN_TEMPLATE.search(one) for one in templates)
 
 
-def without_tools(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Checked messages for a template that knows no tools: calls are said, results come from the user."""
+def in_words(messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Checked messages for a template that knows no tools.
+
+    The system message tells of them, calls are said by the assistant, and results come from the user.
+    """
     changed: list[dict[str, Any]] = []
     for message in messages:
         parts = list(message["content"])
         if message["role"] == "tool":
             parts.insert(0, _text(f"Result of {message.get('name') or 'the tool'}: "))
-        for call in message.get("tool_calls", ()):
-            function = call.get("function", call)
-            parts.append(_text(f"{function.get('name')}({json.dumps(function.get('arguments', {}))})"))
+        for made in message.get("tool_calls", ()):
+            function = made.get("function", made)
+            call = {"name": function.get("name"), "arguments": function.get("arguments", {})}
+            parts.append(_text(f"<tool_call>{json.dumps(call)}</tool_call>"))
         role = "user" if message["role"] == "tool" else message["role"]
         changed.append({"role": role, "content": parts})
+    if tools:
+        told = _text(_TOLD.format(tools="\n".join(json.dumps(dict(tool.get("function", tool))) for tool in tools)))
+        if changed[0]["role"] == "system":
+            changed[0]["content"] += [_text("\n"), told]
+        else:
+            changed.insert(0, {"role": "system", "content": [told]})
     return changed
 
 

@@ -40,7 +40,7 @@ ORDER = (
     ("reading", "writing", "planning"),
     ("answering",),
     ("lvlm",),
-    ("retries", "outcome", "sharing"),
+    ("retries", "outcome", "sharing", "threads"),
     ("attempts",),
     ("policy",),
     ("scenes", "inspection", "report"),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from saliency_guard import LVLM, InputError, ModelError
+from saliency_guard import LVLM, InputError
 from saliency_guard.tooling import ParsedAnswer, ToolCall, merge_runs, parse_tool_calls, takes_tools
 
 CALL = {"name": "look", "arguments": {"where": "left", "times": 2}}
@@ -72,10 +72,12 @@ def prompt(lvlm: LVLM, messages: Any) -> str:
 def test_a_template_without_tools_is_told_in_words(lvlm: LVLM, picture: Image.Image) -> None:
     assert not takes_tools(lvlm.processor)
     told = prompt(lvlm, history(picture))
-    assert 'look({"where": "left", "times": 2})' in told
+    assert f"<tool_call>{json.dumps(CALL)}</tool_call>" in told
     assert "USER: Result of look: Here:" in told
-    with pytest.raises(ModelError, match="nothing of tools"):
-        lvlm.with_tools([TOOL])
+    for messages in (history(picture), history(picture)[1:]):
+        prompted = prompt(lvlm.with_tools([TOOL]), messages)
+        assert prompted.index("Look somewhere.") < prompted.index("What is on the picture?")
+        assert prompted.count("<tool_call>") == 2
 
 
 def with_template(lvlm: LVLM, template: str) -> LVLM:

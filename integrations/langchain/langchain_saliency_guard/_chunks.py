@@ -1,0 +1,76 @@
+"""Messages and chunks of what an answer came to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+
+from langchain_saliency_guard._guarded import Finished
+from langchain_saliency_guard._report import GROUNDING, GROUNDING_TOKENS, token_report, usage
+from langchain_saliency_guard._requests import Request
+from langchain_saliency_guard._tools import as_chunks, read_calls
+from saliency_guard import LVLM, TokenGrounding
+
+PROVIDER = "saliency-guard"
+
+
+def token_chunk(token: TokenGrounding) -> ChatGenerationChunk:
+    """A token's text, and the token."""
+    return _chunk(token.text, [token_report(token)])
+
+
+def _chunk(text: str, tokens: list[dict[str, Any]]) -> ChatGenerationChunk:
+    return ChatGenerationChunk(message=AIMessageChunk(content=text, additional_kwargs={GROUNDING_TOKENS: tokens}))
+
+
+def last_chunks(lvlm: LVLM, end: Finished, request: Request) -> Iterator[ChatGenerationChunk]:
+    """What is still to be given out when an answer is finished: held tokens, calls of tools, the report."""
+    info: dict[str, Any] = {
+        "finish_reason": end.answer.finish_reason if end.answer is not None else "stop",
+        "model_name": lvlm.model_id,
+        "model_provider": PROVIDER,
+        GROUNDING: end.report,
+    }
+    tokens = end.answer.tokens if end.answer is not None and end.answer.text == end.text else ()
+    tools = request.tools or request.forced
+    if tools and end.answer is not None and tokens:
+        text, calls, invalid = read_calls(lvlm, end.answer, tools, was_forced=bool(request.forced))
+        chunk = AIMessageChunk(
+            content=text,
+            tool_call_chunks=as_chunks(calls),
+            invalid_tool_calls=invalid,
+            additional_kwargs={GROUNDING_TOKENS: [token_report(token) for token in tokens]},
+        )
+        info["finish_reason"] = "tool_calls" if calls else info["finish_reason"]
+        yield ChatGenerationChunk(message=chunk)
+    elif request.policy is not None and tokens:
+        yield from map(token_chunk, tokens)
+    elif request.policy is not None:
+        yield _chunk(end.text, [])
+    last = AIMessageChunk(content="", usage_metadata=usage(list(end.considered)), chunk_position="last")
+    yield ChatGenerationChunk(message=last, generation_info=info)
+
+
+def live(request: Request) -> bool:
+    """Whether tokens are given out as they are written: not where a policy decides or a call may be in them."""
+    return request.policy is None and not request.tools and not request.forced
+
+
+def result_of(chunks: list[ChatGenerationChunk]) -> ChatResult:
+    """All chunks as one message, as LangChain itself puts a stream together."""
+    whole = chunks[0]
+    for chunk in chunks[1:]:
+        whole += chunk
+    merged = whole.message
+    assert isinstance(merged, AIMessageChunk)  # noqa: S101 - chunks of ours
+    message = AIMessage(
+        content=merged.content,
+        tool_calls=merged.tool_calls,
+        invalid_tool_calls=merged.invalid_tool_calls,
+        usage_metadata=merged.usage_metadata,
+        additional_kwargs=merged.additional_kwargs,
+    )
+    return ChatResult(generations=[ChatGeneration(message=message, generation_info=whole.generation_info)])

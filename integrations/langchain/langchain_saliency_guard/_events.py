@@ -1,0 +1,131 @@
+"""Grounding as custom events: to every handler of a run, tracers included."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+from uuid import UUID
+
+from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler, CallbackManager
+from langchain_core.callbacks.manager import BaseRunManager, ahandle_event, handle_event
+from langchain_core.runnables import RunnableConfig, ensure_config
+from langchain_core.utils.uuid import uuid7
+
+TOKEN = "grounding_token"  # noqa: S105 - an event's name
+REPORT = "grounding_report"
+REJECTION = "grounding_rejection"
+RETRY = "grounding_retry"
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Emitter:
+    """Sends custom events of one run.
+
+    Attributes:
+        handlers: who gets them.
+        run_id: of the run.
+        tags: of the run.
+        metadata: of the run.
+    """
+
+    handlers: list[BaseCallbackHandler] = field(default_factory=list)
+    run_id: UUID | None = None
+    tags: list[str] = field(default_factory=list)
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of_run(cls, manager: BaseRunManager) -> Emitter:
+        """For a run that has a manager."""
+        return cls(list(manager.handlers), manager.run_id, list(manager.tags), dict(manager.metadata))
+
+    @classmethod
+    def of_config(cls, config: RunnableConfig, local: Any, *, asynchronous: bool) -> Emitter:
+        """For a run that has only its configuration, ``run_id`` included.
+
+        `BaseChatModel.stream` keeps its run manager to itself.
+        """
+        kind: type[CallbackManager | AsyncCallbackManager] = AsyncCallbackManager if asynchronous else CallbackManager
+        manager = kind.configure(
+            config.get("callbacks"),
+            local,
+            inheritable_tags=config.get("tags"),
+            inheritable_metadata=config.get("metadata"),
+        )
+        return cls(list(manager.handlers), config.get("run_id"), list(manager.tags), dict(manager.metadata))
+
+    def __call__(self, name: str, data: dict[str, Any]) -> None:
+        """Send an event."""
+        if self.handlers:
+            handle_event(self.handlers, "on_custom_event", "ignore_custom_event", name, data, **self._of_run())
+
+    async def send(self, name: str, data: dict[str, Any]) -> None:
+        """Send an event from a coroutine."""
+        if self.handlers:
+            await ahandle_event(self.handlers, "on_custom_event", "ignore_custom_event", name, data, **self._of_run())
+
+    def _of_run(self) -> dict[str, Any]:
+        return {"run_id": self.run_id, "tags": self.tags, "metadata": self.metadata}
+
+
+_CURRENT: ContextVar[Emitter | None] = ContextVar("saliency_guard_emitter", default=None)
+
+
+def current(manager: BaseRunManager | None) -> Emitter:
+    """The emitter of the run that is on: of its manager where it has one, else of who called."""
+    if manager is not None:
+        return Emitter.of_run(manager)
+    return _CURRENT.get() or Emitter()
+
+
+def during(emitter: Emitter, call: Callable[[], Item]) -> Item:
+    """Call something with an emitter as the current one."""
+    token = _CURRENT.set(emitter)
+    try:
+        return call()
+    finally:
+        _CURRENT.reset(token)
+
+
+async def aduring(emitter: Emitter, call: Awaitable[Item]) -> Item:
+    """Await something with an emitter as the current one."""
+    token = _CURRENT.set(emitter)
+    try:
+        return await call
+    finally:
+        _CURRENT.reset(token)
+
+
+def with_run_id(config: RunnableConfig | None) -> RunnableConfig:
+    """The configuration of a run whose id is known before it begins."""
+    known = ensure_config(config)
+    return known if known.get("run_id") else {**known, "run_id": uuid7()}
+
+
+def iterate(emitter: Emitter, items: Iterator[Item]) -> Iterator[Item]:
+    """Items made with an emitter as the current one; it is not current for who takes them."""
+    end: Any = object()
+    try:
+        while (item := during(emitter, lambda: next(items, end))) is not end:
+            yield item
+    finally:
+        items.close()  # type: ignore[attr-defined] - a generator
+
+
+async def aiterate(emitter: Emitter, items: AsyncIterator[Item]) -> AsyncIterator[Item]:
+    """As `iterate`, for a coroutine."""
+    try:
+        while True:
+            token = _CURRENT.set(emitter)
+            try:
+                item = await anext(items)
+            except StopAsyncIteration:
+                return
+            finally:
+                _CURRENT.reset(token)
+            yield item
+    finally:
+        await items.aclose()  # type: ignore[attr-defined] - a generator

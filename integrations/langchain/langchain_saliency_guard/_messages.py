@@ -1,0 +1,136 @@
+"""LangChain messages to the core's: every form of an image block, tool calls and their results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from langchain_core.messages import (
+    AIMessage,
+    BaseMessage,
+    ChatMessage,
+    FunctionMessage,
+    HumanMessage,
+    SystemMessage,
+    ToolMessage,
+)
+
+from saliency_guard import ImageError, MessageError
+
+FetchImage = Callable[[str], bytes]
+
+_ROLES = {"human": "user", "user": "user", "ai": "assistant", "assistant": "assistant", "system": "system"}
+_IMAGE_KEYS = ("image", "path", "url", "base64", "data")
+_SILENT = {
+    "tool_call",
+    "tool_call_chunk",
+    "tool_use",
+    "invalid_tool_call",
+    "function_call",
+    "reasoning",
+    "reasoning_content",
+    "thinking",
+    "redacted_thinking",
+}
+"""Blocks of an earlier answer that are not said again: calls stand in `AIMessage.tool_calls`."""
+
+
+def to_core(messages: Sequence[BaseMessage], *, fetch_image: FetchImage | None = None) -> list[dict[str, Any]]:
+    """Messages as `saliency_guard.LVLM` takes them.
+
+    Args:
+        messages: of a chat.
+        fetch_image: gets the bytes behind an http(s) URL; None refuses such URLs.
+
+    Raises:
+        MessageError: for a message or block of a kind that a vision-language model does not take.
+        ImageError: for an image that is named by an id of a provider.
+    """
+    return [_message(message, number, fetch_image) for number, message in enumerate(messages)]
+
+
+def _message(message: BaseMessage, number: int, fetch_image: FetchImage | None) -> dict[str, Any]:
+    found: dict[str, Any] = {"role": _role(message, number), "content": _parts(message.content, number, fetch_image)}
+    if isinstance(message, AIMessage) and message.tool_calls:
+        found["tool_calls"] = [
+            {"type": "function", "id": call["id"], "function": {"name": call["name"], "arguments": call["args"]}}
+            for call in message.tool_calls
+        ]
+    if isinstance(message, ToolMessage):
+        found["tool_call_id"] = message.tool_call_id
+    if isinstance(message, (ToolMessage, FunctionMessage)) and message.name:
+        found["name"] = message.name
+    if not found["content"] and "tool_calls" not in found:
+        found["content"] = ""
+    return found
+
+
+def _role(message: BaseMessage, number: int) -> str:
+    if isinstance(message, (ToolMessage, FunctionMessage)):
+        return "tool"
+    if isinstance(message, SystemMessage):
+        return "system"
+    if isinstance(message, HumanMessage):
+        return "user"
+    if isinstance(message, AIMessage):
+        return "assistant"
+    role = _ROLES.get(message.role) if isinstance(message, ChatMessage) else None
+    if role is None:
+        msg = f"message {number} is a {type(message).__name__}: give system, human, AI or tool messages"
+        raise MessageError(msg)
+    return role
+
+
+def _parts(content: Any, number: int, fetch_image: FetchImage | None) -> list[dict[str, Any]]:
+    blocks = [content] if isinstance(content, (str, Mapping)) else content
+    parts = [_part(block, number, fetch_image) for block in blocks]
+    return [part for part in parts if part is not None]
+
+
+def _part(block: Any, number: int, fetch_image: FetchImage | None) -> dict[str, Any] | None:
+    if isinstance(block, str):
+        return {"type": "text", "text": block}
+    kind = block.get("type")
+    if kind == "non_standard":
+        return _part(block.get("value", {}), number, fetch_image)
+    if kind in _SILENT:
+        return None
+    if kind in {"text", "input_text", "output_text", "text-plain"}:
+        return _text(block)
+    if kind in {"image", "image_url", "input_image"} or str(block.get("mime_type", "")).startswith("image/"):
+        return {"type": "image", "image": _image(block, number, fetch_image)}
+    msg = f"message {number} has a block of type {kind!r}: this model takes text and images"
+    raise MessageError(msg)
+
+
+def _text(block: Mapping[str, Any]) -> dict[str, Any]:
+    part = {"type": "text", "text": str(block.get("text", ""))}
+    source = block.get("source", (block.get("extras") or {}).get("source"))
+    return {**part, "source": source} if isinstance(source, str) else part
+
+
+def _image(block: Mapping[str, Any], number: int, fetch_image: FetchImage | None) -> Any:
+    """The picture of a block, in a form that the core loads."""
+    source = block.get("source")
+    if isinstance(source, Mapping):  # Anthropic
+        block = {**source, "base64": source.get("data")}
+    target = block.get("image_url")
+    if target is not None:
+        block = {"url": target.get("url") if isinstance(target, Mapping) else target}
+    key = next((key for key in _IMAGE_KEYS if block.get(key) is not None), None)
+    if key is None:
+        known = "a provider's file id" if block.get("file_id") or block.get("id") else "nothing that can be read"
+        msg = f"message {number} has an image block with {known}: give base64, a data URI, a path or a picture"
+        raise ImageError(msg)
+    image = block[key]
+    if isinstance(image, str) and image.startswith(("http://", "https://")):
+        if fetch_image is None:
+            msg = (
+                f"message {number}: {image[:80]!r} is not fetched: pass the image itself, or "
+                "SaliencyGuardedLVLM(fetch_image=...), a function from a URL to bytes"
+            )
+            raise ImageError(msg)
+        return fetch_image(image)
+    if key in {"base64", "data"} and isinstance(image, str) and not image.startswith("data:"):
+        return f"data:image/unknown;base64,{image}"
+    return image

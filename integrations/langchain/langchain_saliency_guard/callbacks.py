@@ -1,0 +1,63 @@
+"""Callback handlers with a method for each grounding event."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
+
+from langchain_saliency_guard._events import REJECTION, REPORT, RETRY, TOKEN
+
+_METHODS = {
+    TOKEN: "on_grounding_token",
+    REPORT: "on_grounding_report",
+    REJECTION: "on_rejection",
+    RETRY: "on_retry",
+}
+
+
+class GroundingCallbackHandler(BaseCallbackHandler):
+    """Override what you want to know of; the others do nothing.
+
+    The same events reach every handler's ``on_custom_event`` under the names ``grounding_token``,
+    ``grounding_report``, ``grounding_rejection`` and ``grounding_retry``.
+    """
+
+    def on_grounding_token(self, token: dict[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
+        """A token was written: the fields of `saliency_guard.TokenGrounding`, its ``grounding`` still open."""
+
+    def on_grounding_report(self, report: dict[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
+        """An answer is finished: what its ``response_metadata["grounding"]`` holds."""
+
+    def on_rejection(self, rejection: dict[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
+        """SGRS struck out: ``text, token_id, logprob, saliency``, ``position, threshold``, what was ``taken``."""
+
+    def on_retry(self, retry: dict[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
+        """A policy draws anew: number of the ``attempt`` refused, its ``score``, ``refused`` (why) and ``text``."""
+
+    def on_custom_event(self, name: str, data: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        """Pass a grounding event on to its method."""
+        if name in _METHODS:
+            getattr(self, _METHODS[name])(data, run_id=run_id, **kwargs)
+
+
+class AsyncGroundingCallbackHandler(AsyncCallbackHandler):
+    """`GroundingCallbackHandler` with coroutines."""
+
+    async def on_grounding_token(self, token: dict[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
+        """As `GroundingCallbackHandler.on_grounding_token`."""
+
+    async def on_grounding_report(self, report: dict[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
+        """As `GroundingCallbackHandler.on_grounding_report`."""
+
+    async def on_rejection(self, rejection: dict[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
+        """As `GroundingCallbackHandler.on_rejection`."""
+
+    async def on_retry(self, retry: dict[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
+        """As `GroundingCallbackHandler.on_retry`."""
+
+    async def on_custom_event(self, name: str, data: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        """Pass a grounding event on to its method."""
+        if name in _METHODS:
+            await getattr(self, _METHODS[name])(data, run_id=run_id, **kwargs)

@@ -1,0 +1,409 @@
+"""SaliencyGuardedLVLM: a local vision-language model whose answers come with what they rest on."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
+from functools import partial
+from typing import Any, Literal
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models import BaseChatModel, LanguageModelInput, ModelProfile
+from langchain_core.language_models.base import LangSmithParams
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.runnables.config import get_config_list
+from langchain_core.tools import BaseTool
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr
+
+from langchain_saliency_guard._batches import Batch, Place, at, place
+from langchain_saliency_guard._chunks import PROVIDER, last_chunks, live, result_of, token_chunk
+from langchain_saliency_guard._events import Emitter, aduring, aiterate, current, during, iterate, with_run_id
+from langchain_saliency_guard._guarded import Event, Events, Finished, happenings
+from langchain_saliency_guard._identity import digest, plain
+from langchain_saliency_guard._messages import to_core
+from langchain_saliency_guard._requests import Request, request
+from langchain_saliency_guard._structured import structured
+from langchain_saliency_guard._tools import as_functions
+from saliency_guard import (
+    LVLM,
+    GuardPolicy,
+    LocoREConfig,
+    SaliencyConfig,
+    SGRSConfig,
+    TokenGrounding,
+    shared_lvlm,
+)
+from saliency_guard.lvlm import EMBEDDED
+from saliency_guard.threads import in_threads
+
+_OF_A_CALL = (
+    *("model", "max_tokens", "temperature", "top_p", "seed", "stop", "timeout"),
+    *("sgrs", "locore", "saliency", "signals", "policy"),
+)
+
+
+class SaliencyGuardedLVLM(BaseChatModel):
+    """A local vision-language model as a LangChain chat model.
+
+    Every answer has ``response_metadata["grounding"]``: the calibrated probability that it is grounded (None where no
+    calibration fits), its tokens with what each rests on, and what a `policy` decided. Every chunk of a stream has its
+    tokens under ``additional_kwargs["grounding_tokens"]``.
+
+    The model is loaded when it is first used, once per process and configuration.
+
+    Attributes:
+        model: ``"embedded"`` (no network), a local folder, or a hub id.
+        lvlm: a loaded model to use instead.
+        device: where to put it; None is a GPU if there is one.
+        dtype: a torch dtype's name, or ``"auto"``.
+        revision: of a hub model.
+        model_kwargs: for transformers' ``from_pretrained``.
+        require_image: refuse messages without an image.
+        max_tokens: the most tokens of an answer (alias ``max_new_tokens``).
+        temperature: 0 is greedy.
+        top_p: nucleus to sample from.
+        seed: of the random numbers; None draws one.
+        stop: strings at which an answer ends (alias ``stop_sequences``).
+        sgrs: saliency-guided rejection. None (off) is the default: on the models that were measured here it does harm
+            as published (docs/evidence.md).
+        locore: local reinforcement of recent output; None (off) is the default.
+        saliency: how tokens are scored; None scores nothing.
+        signals: names of detection signals for every token.
+        policy: what to do with a badly grounded answer. Streams are then held back until the policy has decided.
+        timeout: seconds for one call.
+        fetch_image: gets the bytes behind an http(s) URL; None refuses such images.
+        batch_size: answers written side by side by ``batch``.
+        api_key: taken and not used: the model is local.
+        max_retries: the same; see `policy`.
+        streaming: whether ``invoke`` streams to handlers; None lets LangChain decide.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, populate_by_name=True)
+
+    model: str = Field(default=EMBEDDED, validation_alias=AliasChoices("model", "model_name"))
+    lvlm: LVLM | None = Field(default=None, exclude=True)
+    device: str | None = None
+    dtype: str = "auto"
+    revision: str | None = None
+    model_kwargs: dict[str, Any] = Field(default_factory=dict)
+    require_image: bool = False
+    max_tokens: int = Field(default=128, validation_alias=AliasChoices("max_tokens", "max_new_tokens"))
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = None
+    stop: str | list[str] | None = Field(default=None, validation_alias=AliasChoices("stop", "stop_sequences"))
+    sgrs: SGRSConfig | None = None
+    locore: LocoREConfig | None = None
+    saliency: SaliencyConfig | None = SaliencyConfig()
+    signals: tuple[str, ...] = ()
+    policy: GuardPolicy | None = None
+    timeout: float | None = None
+    fetch_image: Callable[[str], bytes] | None = Field(default=None, exclude=True)
+    batch_size: int = 8
+    api_key: SecretStr | None = Field(default=None, exclude=True)
+    max_retries: int | None = Field(default=None, exclude=True)
+    streaming: bool | None = None
+
+    @property
+    def _llm_type(self) -> str:
+        return "saliency-guard"
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        """All that changes an answer: the cache must not give one setting's answer to another."""
+        own = self._settings
+        return {
+            **{name: plain(value) for name, value in own.items()},
+            "model": self._name,
+            "device": self.device,
+            "dtype": self.dtype,
+            "revision": self.revision,
+            "model_kwargs": repr(sorted(self.model_kwargs.items())),
+            "calibrator": digest(self.lvlm.calibrator) if self.lvlm is not None else None,
+        }
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        """What a call may set otherwise."""
+        return {name: getattr(self, name) for name in _OF_A_CALL}
+
+    @property
+    def _name(self) -> str:
+        return self.lvlm.model_id if self.lvlm is not None else self.model
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        params = LangSmithParams(
+            ls_provider=PROVIDER,
+            ls_model_name=kwargs.get("model", self._name),
+            ls_model_type="chat",
+            ls_temperature=kwargs.get("temperature", self.temperature),
+            ls_max_tokens=kwargs.get("max_tokens", self.max_tokens),
+        )
+        stops = stop or ([self.stop] if isinstance(self.stop, str) else self.stop)
+        return LangSmithParams(**params, ls_stop=stops) if stops else params
+
+    def _resolve_model_profile(self) -> ModelProfile | None:
+        # Known without loading. Without `structured_output`, agents ask for it as a call of a tool, which is forced.
+        return ModelProfile(
+            text_inputs=True,
+            image_inputs=True,
+            image_url_inputs=self.fetch_image is not None,
+            image_tool_message=True,
+            pdf_inputs=False,
+            audio_inputs=False,
+            video_inputs=False,
+            text_outputs=True,
+            image_outputs=False,
+            audio_outputs=False,
+            video_outputs=False,
+            structured_output=False,
+        )
+
+    def engine(self, model: str | None = None) -> LVLM:
+        """The loaded model; the process has one of each configuration.
+
+        Args:
+            model: another one than the chat model's own.
+        """
+        if self.lvlm is not None and model in (None, self.model):
+            return self.lvlm
+        return shared_lvlm(
+            model or self.model,
+            device=self.device,
+            dtype=self.dtype,
+            revision=self.revision,
+            require_image=self.require_image,
+            **self.model_kwargs,
+        )
+
+    def _request(self, stop: list[str] | None, kwargs: dict[str, Any]) -> Request:
+        return request(self._settings, kwargs, stop)
+
+    def _core_messages(self, messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:
+        return to_core(messages, fetch_image=self.fetch_image)
+
+    def _played(
+        self, messages: list[BaseMessage], asked: Request, cancel: threading.Event
+    ) -> Generator[tuple[list[Event], ChatGenerationChunk | None], None, None]:
+        """Events and chunks in turn: what all ways of calling are made of."""
+        lvlm = self.engine(asked.model)
+        here = place()
+        run = happenings if here is None else here.happenings
+        items = run(lvlm, self._core_messages(messages), asked, cancel)
+        events = Events()
+        try:
+            for item in items:
+                shown = token_chunk(item) if isinstance(item, TokenGrounding) and live(asked) else None
+                yield events.of(item), shown
+                for chunk in last_chunks(lvlm, item, asked) if isinstance(item, Finished) else ():
+                    yield [], chunk
+        finally:
+            items.close()
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        emit = current(run_manager)
+        played = self._played(messages, self._request(stop, kwargs), threading.Event())
+        try:
+            for events, chunk in played:
+                for event in events:
+                    emit(*event)
+                if chunk is not None:
+                    yield chunk
+        finally:
+            played.close()
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        emit = current(run_manager)
+        cancel = threading.Event()
+        played = in_threads(self._played(messages, self._request(stop, kwargs), cancel), cancel)
+        try:
+            async for events, chunk in played:
+                for event in events:
+                    await emit.send(*event)
+                if chunk is not None:
+                    yield chunk
+        finally:
+            await played.aclose()
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        return result_of(list(self._stream(messages, stop, run_manager, **kwargs)))
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        return result_of([chunk async for chunk in self._astream(messages, stop, run_manager, **kwargs)])
+
+    # A run manager is not handed to `_stream` on every way there: the events find their run through a context variable.
+
+    def _generate_with_cache(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        call = partial(super()._generate_with_cache, messages, stop, run_manager, **kwargs)
+        return during(current(run_manager), call)
+
+    async def _agenerate_with_cache(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        return await aduring(current(run_manager), super()._agenerate_with_cache(messages, stop, run_manager, **kwargs))
+
+    def stream(
+        self,
+        input: LanguageModelInput,  # noqa: A002 - LangChain's name
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> Iterator[AIMessageChunk]:
+        """Token by token; arguments as for `BaseChatModel.stream`. Closing the iterator stops the work."""
+        config = with_run_id(config)
+        emitter = Emitter.of_config(config, self.callbacks, asynchronous=False)
+        return iterate(emitter, super().stream(input, config, stop=stop, **kwargs))
+
+    def astream(
+        self,
+        input: LanguageModelInput,  # noqa: A002 - LangChain's name
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[AIMessageChunk]:
+        """Token by token; arguments as for `BaseChatModel.astream`. Leaving it stops the work."""
+        config = with_run_id(config)
+        emitter = Emitter.of_config(config, self.callbacks, asynchronous=True)
+        return aiterate(emitter, super().astream(input, config, stop=stop, **kwargs))
+
+    def batch(
+        self,
+        inputs: list[LanguageModelInput],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[AIMessage]:
+        """Answers written side by side, `batch_size` at a time; each is the one that ``invoke`` gives.
+
+        Args:
+            inputs: chats.
+            config: one for all, or one for each; ``max_concurrency`` bounds the size.
+            return_exceptions: an error in the place of an answer instead of raising the first.
+            **kwargs: as for ``invoke``.
+        """
+        configs = get_config_list(config, len(inputs))
+        places = self._places(inputs, configs, kwargs)
+        found: list[Any] = []
+        for own, chat, how in zip(places, inputs, configs, strict=True):
+            try:
+                found.append(at(own, partial(self.invoke, chat, how, **kwargs)))
+            except Exception as error:
+                if not return_exceptions:
+                    raise
+                found.append(error)
+        return found
+
+    async def abatch(
+        self,
+        inputs: list[LanguageModelInput],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[AIMessage]:
+        """As `batch`."""
+        configs = get_config_list(config, len(inputs))
+        places = self._places(inputs, configs, kwargs)
+        tasks = [
+            at(own, partial(asyncio.ensure_future, self.ainvoke(chat, how, **kwargs)))
+            for own, chat, how in zip(places, inputs, configs, strict=True)
+        ]
+        try:
+            return await asyncio.gather(*tasks, return_exceptions=return_exceptions)  # type: ignore[return-value]
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    def _places(
+        self, inputs: Sequence[LanguageModelInput], configs: Sequence[RunnableConfig], kwargs: dict[str, Any]
+    ) -> Sequence[Place | None]:
+        """Each one's place in a batch; None where a policy or tools have every answer written for itself."""
+        if not live(self._request(None, {name: value for name, value in kwargs.items() if name != "stop"})):
+            return [None] * len(inputs)
+        size = min([self.batch_size, *(one["max_concurrency"] for one in configs if one.get("max_concurrency"))])
+        chats = [partial(self._chat, chat) for chat in inputs]
+        batch = Batch(chats, size)
+        return [Place(batch, index) for index in range(len(inputs))]
+
+    def _chat(self, chat: LanguageModelInput) -> list[dict[str, Any]]:
+        return self._core_messages(self._convert_input(chat).to_messages())
+
+    def bind_tools(
+        self,
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        *,
+        tool_choice: str | dict[str, Any] | bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """Tell the model of tools.
+
+        Args:
+            tools: in any form LangChain takes.
+            tool_choice: ``"any"``, ``True`` or the name of a tool: the answer is held to be a call (needs the extra
+                ``structured`` of saliency-guard), with any model. None or ``"auto"``: the model may call one, if its
+                chat template takes tools.
+            **kwargs: bound, too.
+        """
+        choice = {} if tool_choice is None else {"tool_choice": tool_choice}
+        return self.bind(tools=as_functions(tools), **choice, **kwargs)
+
+    def with_structured_output(
+        self,
+        schema: dict[str, Any] | type,
+        *,
+        include_raw: bool = False,
+        method: Literal["json_schema", "function_calling", "json_mode"] = "json_schema",
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]:
+        """Answers of a schema, by constrained decoding; works with any model (extra ``structured``).
+
+        Args:
+            schema: a pydantic class, a TypedDict, or a JSON schema.
+            include_raw: a dict of ``raw``, ``parsed`` and ``parsing_error`` instead of the parsed answer.
+            method: ``"json_schema"`` and ``"json_mode"`` hold the answer to the schema, ``"function_calling"`` to a
+                call of a tool of that schema.
+            **kwargs: ``strict`` is taken: answers always keep to the schema.
+        """
+        if method == "function_calling":
+            return super().with_structured_output(schema, include_raw=include_raw, **kwargs)
+        return structured(self, schema, include_raw=include_raw, method=method, **kwargs)
