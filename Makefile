@@ -30,7 +30,7 @@ $(INSTALLED): pyproject.toml constraints.txt $(wildcard integrations/*/pyproject
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt \
 		--editable '.[all,dev]' \
-		--editable 'integrations/langchain[all]' \
+		--editable 'integrations/langchain[all,dev]' \
 		--editable 'integrations/llama_index[all]'
 	@touch $@
 

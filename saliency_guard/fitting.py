@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from saliency_guard.errors import require_extra
 from saliency_guard.features import Floats
-from saliency_guard.linear import LinearModel, ProbabilityMap
+from saliency_guard.linear import FARTHEST, LinearModel, ProbabilityMap
 from saliency_guard.reliability import Bools
 
 Method = Literal["logistic", "platt", "isotonic"]
@@ -31,15 +31,16 @@ def enough(positive: Bools, groups: Strings) -> bool:
 
 
 def logistic(strength: float) -> Any:
-    """A regularised logistic model, unfitted: features that say nothing take their median, all are standardised."""
+    """A regularised logistic model, unfitted: as `LinearModel` has it."""
     from sklearn.impute import SimpleImputer  # noqa: PLC0415 - an extra
     from sklearn.linear_model import LogisticRegression  # noqa: PLC0415 - an extra
     from sklearn.pipeline import make_pipeline  # noqa: PLC0415 - an extra
-    from sklearn.preprocessing import StandardScaler  # noqa: PLC0415 - an extra
+    from sklearn.preprocessing import FunctionTransformer, StandardScaler  # noqa: PLC0415 - an extra
 
     return make_pipeline(
         SimpleImputer(strategy="median", keep_empty_features=True),
         StandardScaler(),
+        FunctionTransformer(np.clip, kw_args={"a_min": -FARTHEST, "a_max": FARTHEST}),
         LogisticRegression(max_iter=2000, C=strength),
     )
 
@@ -82,7 +83,7 @@ def loss(log_odds: Floats, positive: Bools) -> float:
 def fit_linear(features: Floats, positive: Bools, strength: float) -> LinearModel:
     """The logistic model as plain numbers."""
     fitted = logistic(strength).fit(features, positive)
-    imputer, scaler, model = (step for _, step in fitted.steps)
+    imputer, scaler, _, model = (step for _, step in fitted.steps)
     return LinearModel(
         median=tuple(np.nan_to_num(imputer.statistics_).tolist()),
         mean=tuple(scaler.mean_.tolist()),

@@ -13,9 +13,13 @@ from saliency_guard.settings import Frozen
 _LARGEST = 30.0
 """Log-odds beyond these are no longer told apart."""
 
+FARTHEST = 4.0
+"""Standard deviations: a feature farther out than that counts as that far out. Texts unlike those it was fitted on
+have such features, and a straight line should not be followed there."""
+
 
 class LinearModel(Frozen):
-    """Log-odds linear in standardised features.
+    """Log-odds linear in standardised features, held within `FARTHEST`.
 
     Attributes:
         median: stands in for a feature that is NaN.
@@ -40,7 +44,7 @@ class LinearModel(Frozen):
         if features.shape[1] != len(self.median):
             raise CalibrationMismatchError({"features": (len(self.median), features.shape[1])})
         known = np.where(np.isfinite(features), features, np.array(self.median))
-        standard = (known - np.array(self.mean)) / np.array(self.scale)
+        standard = np.clip((known - np.array(self.mean)) / np.array(self.scale), -FARTHEST, FARTHEST)
         result: Floats = np.clip(standard @ np.array(self.coefficient) + self.intercept, -_LARGEST, _LARGEST)
         return result
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -40,3 +41,17 @@ def test_the_demo_runs(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     for part in ("What the answer rests on", "Rejected by SGRS", "a wrong answer scored", "Side by side"):
         assert part in out
+
+
+@pytest.mark.parametrize("example", sorted(path.name for path in (ROOT / "examples").glob("langchain_*.py")))
+def test_langchain_examples_run(example: str, capsys: pytest.CaptureFixture[str]) -> None:
+    scope = runpy.run_path(str(ROOT / "examples" / example))
+    scope["main"]()
+    out = capsys.readouterr().out
+    wanted = {
+        "langchain_agent.py": "(fallback)",
+        "langchain_guard.py": "fallback)",
+        "langchain_rag.py": "rests on umbrella.png for umbrella (accepted)",
+        "langchain_stream.py": "Grounded with probability",
+    }
+    assert wanted[example] in out

@@ -19,9 +19,9 @@ from pydantic import ValidationError
 from saliency_guard import text as text_module
 from saliency_guard.assembly import scored_tokens, whole_answer, with_signals
 from saliency_guard.errors import InputError
+from saliency_guard.evaluation.claims import Checker, Claim, number_claimed, objects_claimed, yes_claimed
 from saliency_guard.evaluation.files import CocoImage, PopeQuestion, read_text
 from saliency_guard.evaluation.mentions import ObjectVocabulary
-from saliency_guard.evaluation.pope import says_yes
 from saliency_guard.evaluation.world import WorldPicture, batches, write_answers
 from saliency_guard.features import FEATURE_SETS, SUMMARIES, features
 from saliency_guard.filtering import TokenFilter, token_at
@@ -30,9 +30,17 @@ from saliency_guard.lvlm import LVLM
 from saliency_guard.messages import chat
 from saliency_guard.records import TOLD, GroundingRecord, LabelledMention, encoded
 from saliency_guard.saliency import SaliencyConfig
-from saliency_guard.scenes.language import DESCRIBE, caption, how_many, negatives, presence
+from saliency_guard.scenes.language import (
+    DESCRIBE_FORMS,
+    caption,
+    counted_otherwise,
+    described_otherwise,
+    how_many,
+    negatives,
+    presence,
+    present_otherwise,
+)
 from saliency_guard.scenes.scene import Scene
-from saliency_guard.scenes.vocabulary import number
 from saliency_guard.settings import Frozen
 from saliency_guard.signals import compute
 from saliency_guard.storing import problem
@@ -42,19 +50,8 @@ from saliency_guard.trace import trace_answer
 BATCH = 48
 MAX_NEW_TOKENS = 96
 _TRUE = 0.5
+_OTHERWISE = 0.5
 TASKS = ("describe", "presence", "count")
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """Something a text says that can be checked: where it begins, whether it is so, and what it is."""
-
-    start: int
-    grounded: bool
-    name: str
-
-
-Checker = Callable[[str], Sequence[Claim]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,7 +76,7 @@ class Asked:
 def world_questions(one: WorldPicture, tasks: Sequence[str] = TASKS) -> list[Asked]:
     """What is asked of a scene: a description, is something there (once of what is, once of what is not), how many.
 
-    Half of the answers from elsewhere are true.
+    Half of the answers from elsewhere are true, and half of them are not in the words of the embedded model.
     """
     scene = one.scene
     name = str(scene.seed)
@@ -89,48 +86,36 @@ def world_questions(one: WorldPicture, tasks: Sequence[str] = TASKS) -> list[Ask
     # In the other scene the one is not there and the other is: what is true of it is wrong here.
     other = replace(scene, objects=tuple(replace(o, name=absent) if o.name == shown else o for o in scene.objects))
 
-    def said() -> Scene:
-        return scene if rng.random() < _TRUE else other
+    def told(own: Callable[[Scene], str], otherwise: Callable[[Scene], str]) -> str:
+        put = otherwise if rng.random() < _OTHERWISE else own
+        return put(scene if rng.random() < _TRUE else other)
 
     asked: list[Asked] = []
     if "describe" in tasks:
         check = partial(objects_claimed, shown=frozenset(scene.counts), vocabulary=ObjectVocabulary.world())
-        asked.append(Asked(name, one.image, DESCRIBE, check, caption(said(), rng)))
+        question = DESCRIBE_FORMS[rng.randrange(len(DESCRIBE_FORMS))]
+        answer = told(lambda seen: caption(seen, rng), lambda seen: described_otherwise(seen, rng))
+        asked.append(Asked(name, one.image, question, check, answer))
     if "presence" in tasks:
         for about in (shown, absent):
-            question, told = presence(scene, about).question, presence(said(), about).answer
-            asked.append(Asked(name, one.image, question, partial(yes_claimed, truth=about in scene.counts), told))
+            question = presence(scene, about).question
+            answer = told(partial(_present, name=about), partial(present_otherwise, name=about, rng=rng))
+            asked.append(Asked(name, one.image, question, partial(yes_claimed, truth=about in scene.counts), answer))
     if "count" in tasks:
         about = rng.choice([shown, absent])
-        question, told = how_many(scene, about).question, how_many(said(), about).answer
+        question = how_many(scene, about).question
+        answer = told(partial(_counted, name=about), partial(counted_otherwise, name=about, rng=rng))
         check = partial(number_claimed, truth=scene.counts.get(about, 0))
-        asked.append(Asked(name, one.image, question, check, told))
+        asked.append(Asked(name, one.image, question, check, answer))
     return asked
 
 
-def objects_claimed(text: str, *, shown: frozenset[str], vocabulary: ObjectVocabulary) -> list[Claim]:
-    """Every object a caption names, true if the picture shows one."""
-    return [Claim(one.start, one.name in shown, one.name) for one in vocabulary.find(text)]
+def _present(scene: Scene, name: str) -> str:
+    return presence(scene, name).answer
 
 
-def yes_claimed(text: str, *, truth: bool) -> list[Claim]:
-    """The word an answer to a yes/no question begins with; POPE's rule says what it means."""
-    start, said = len(text) - len(text.lstrip()), says_yes(text)
-    return [Claim(start, said == truth, "yes" if said else "no")] if text.strip() else []
-
-
-def number_claimed(text: str, *, truth: int) -> list[Claim]:
-    """The first number an answer names, in words or digits."""
-    names = {number(count): count for count in range(20)} | {str(count): count for count in range(100)}
-    names |= {"a": 1, "an": 1}
-    at = 0
-    for word in text.split():
-        at = text.index(word, at)
-        plain = word.strip(".,!?").lower()
-        if plain in names:
-            return [Claim(at, names[plain] == truth, plain)]
-        at += len(word)
-    return []
+def _counted(scene: Scene, name: str) -> str:
+    return how_many(scene, name).answer
 
 
 def write_records(

@@ -24,7 +24,7 @@ EMPTY = "The image is empty. There are no objects in it."
 
 Negatives = Literal["random", "popular", "adversarial"]
 
-_DESCRIBE_FORMS = (
+DESCRIBE_FORMS = (
     DESCRIBE,
     DESCRIBE,
     DESCRIBE,
@@ -47,6 +47,21 @@ _OFF_TOPIC = (
     "Translate this into German.",
     "What will happen next?",
     "How much does it cost?",
+)
+
+_OTHER_FORMS = (
+    "there {verb} {}.",
+    "there {verb} {} in the image.",
+    "there {verb} {} in this picture.",
+    "{}.",
+    "I see {}.",
+    "I can see {} here.",
+    "it shows {}.",
+    "you can see {}.",
+    "a picture with {}.",
+    "the photo contains {}.",
+    "we are looking at {}.",
+    "it looks like {} to me.",
 )
 
 
@@ -121,6 +136,56 @@ def where(scene: Scene, name: str) -> Exchange:
     return Exchange(question, f"There are {counted(name, len(things))}: {places}.")
 
 
+def described_otherwise(scene: Scene, rng: random.Random) -> str:
+    """What is true of a scene, as somebody else would put it: some of what there is, in any order and any form.
+
+    `caption` is how the embedded model was taught to speak; answers that are to be judged come from anywhere.
+    """
+    counts = sorted(scene.counts.items())
+    rng.shuffle(counts)
+    chosen = counts[: rng.randint(1, len(counts))]
+    things = listed([counted(name, count) for name, count in chosen])
+    verb = "is" if chosen[0][1] == 1 else "are"
+    first = _OTHER_FORMS[rng.randrange(len(_OTHER_FORMS))].format(things, verb=verb)
+    unique = [thing for thing in scene.objects if scene.counts[thing.name] == 1]
+    text = first[0].upper() + first[1:]
+    if unique and rng.random() < 0.3:
+        thing = unique[rng.randrange(len(unique))]
+        text += f" You find the {singular(thing.name)} {thing.place}."
+    return text
+
+
+def present_otherwise(scene: Scene, name: str, rng: random.Random) -> str:
+    """A true answer to `presence`, as somebody else would put it."""
+    things = plural(name)
+    count = scene.counts.get(name, 0)
+    forms = (
+        (f"No, I see no {things}.", "No.", f"No, I don't see any {things} here.", f"There are no {things}.")
+        if count == 0
+        else (
+            "Yes.",
+            f"Yes, I can see {counted(name, count)}.",
+            "Yes, there is.",
+            f"Yes, it shows {counted(name, count)}.",
+        )
+    )
+    return forms[rng.randrange(len(forms))]
+
+
+def counted_otherwise(scene: Scene, name: str, rng: random.Random) -> str:
+    """A true answer to `how_many`, as somebody else would put it."""
+    count = scene.counts.get(name, 0)
+    noun = singular(name) if count == 1 else plural(name)
+    said = number(count)
+    forms = (
+        f"{count}",
+        f"{said[0].upper()}{said[1:]}.",
+        f"I count {said} {noun}.",
+        f"I see {count} {noun} in the picture.",
+    )
+    return forms[rng.randrange(len(forms))]
+
+
 def negatives(scene: Scene, kind: Negatives, rng: random.Random, count: int) -> list[str]:
     """Absent classes to ask for, as POPE chooses them.
 
@@ -141,7 +206,7 @@ def negatives(scene: Scene, kind: Negatives, rng: random.Random, count: int) -> 
 
 def describe(scene: Scene, rng: random.Random) -> Exchange:
     """A request for a description in one of several forms, and a caption."""
-    return Exchange(_DESCRIBE_FORMS[rng.randrange(len(_DESCRIBE_FORMS))], caption(scene, rng))
+    return Exchange(DESCRIBE_FORMS[rng.randrange(len(DESCRIBE_FORMS))], caption(scene, rng))
 
 
 def questions(scene: Scene, rng: random.Random, count: int) -> list[Exchange]:

@@ -61,7 +61,8 @@ class Place:
         if answer is None:
             yield from happenings(lvlm, messages, request, cancel)
             return
-        yield from answer.tokens
+        for token in answer.tokens:  # As `invoke` has them: these are known when the answer is finished.
+            yield token.model_copy(update={"grounding": None, "signals": {}})
         yield finished(answer)
 
 

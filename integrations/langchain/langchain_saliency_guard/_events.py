@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -105,17 +105,17 @@ def with_run_id(config: RunnableConfig | None) -> RunnableConfig:
     return known if known.get("run_id") else {**known, "run_id": uuid7()}
 
 
-def iterate(emitter: Emitter, items: Iterator[Item]) -> Iterator[Item]:
+def iterate(emitter: Emitter, items: Generator[Item, None, None]) -> Iterator[Item]:
     """Items made with an emitter as the current one; it is not current for who takes them."""
     end: Any = object()
     try:
         while (item := during(emitter, lambda: next(items, end))) is not end:
             yield item
     finally:
-        items.close()  # type: ignore[attr-defined] - a generator
+        items.close()
 
 
-async def aiterate(emitter: Emitter, items: AsyncIterator[Item]) -> AsyncIterator[Item]:
+async def aiterate(emitter: Emitter, items: AsyncGenerator[Item, None]) -> AsyncIterator[Item]:
     """As `iterate`, for a coroutine."""
     try:
         while True:
@@ -128,4 +128,4 @@ async def aiterate(emitter: Emitter, items: AsyncIterator[Item]) -> AsyncIterato
                 _CURRENT.reset(token)
             yield item
     finally:
-        await items.aclose()  # type: ignore[attr-defined] - a generator
+        await items.aclose()

@@ -77,11 +77,11 @@ def happenings(
                 elif step.token is not None:
                     yield step.token
             return
-        for step in request.policy.steps(able, messages, cancel=cancel, **request.generation):
-            if isinstance(step, Attempt):
-                yield step
+        for made in request.policy.steps(able, messages, cancel=cancel, **request.generation):
+            if isinstance(made, Attempt):
+                yield made
             else:
-                yield Finished(step.text, step.answer, step, tuple(one.answer for one in step.attempts))
+                yield Finished(made.text, made.answer, made, tuple(one.answer for one in made.attempts))
 
 
 def finished(answer: GroundedAnswer) -> Finished:

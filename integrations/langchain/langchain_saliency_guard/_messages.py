@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from langchain_core.messages import (
@@ -21,6 +23,8 @@ FetchImage = Callable[[str], bytes]
 
 _ROLES = {"human": "user", "user": "user", "ai": "assistant", "assistant": "assistant", "system": "system"}
 _IMAGE_KEYS = ("image", "path", "url", "base64", "data")
+_BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
+_LONGEST_PATH = 1024
 _SILENT = {
     "tool_call",
     "tool_call_chunk",
@@ -132,5 +136,16 @@ def _image(block: Mapping[str, Any], number: int, fetch_image: FetchImage | None
             raise ImageError(msg)
         return fetch_image(image)
     if key in {"base64", "data"} and isinstance(image, str) and not image.startswith("data:"):
-        return f"data:image/unknown;base64,{image}"
+        return _data_uri(image)
     return image
+
+
+def image_of(data: Any) -> Any:
+    """A picture in a form that the core loads: base64 of any length is told from a path by there being no such file."""
+    if not isinstance(data, str) or not _BASE64.fullmatch(data):
+        return data
+    return data if len(data) < _LONGEST_PATH and Path(data).is_file() else _data_uri(data)
+
+
+def _data_uri(base64: str) -> str:
+    return f"data:image/unknown;base64,{base64}"

@@ -47,8 +47,8 @@ def request(own: Mapping[str, Any], given: Mapping[str, Any], stop: Sequence[str
         ConfigError: for an argument that nothing is known of.
     """
     given = {_NAMES.get(name, name): value for name, value in given.items() if name not in _IGNORED}
-    tools = as_functions(given.pop("tools", None) or ())
-    must = forced(tools, given.pop("tool_choice", None))
+    tools: list[Tool] = list(as_functions(given.pop("tools", None) or ()))
+    must: list[Tool] = forced(tools, given.pop("tool_choice", None))
     wanted = given.pop("response_format", None)
     schema = given.pop("json_schema", wanted)
     unknown = set(given) - set(own)

@@ -33,8 +33,11 @@ class GroundingCallbackHandler(BaseCallbackHandler):
     def on_rejection(self, rejection: dict[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
         """SGRS struck out: ``text, token_id, logprob, saliency``, ``position, threshold``, what was ``taken``."""
 
-    def on_retry(self, retry: dict[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
-        """A policy draws anew: number of the ``attempt`` refused, its ``score``, ``refused`` (why) and ``text``."""
+    def on_retry(self, retry_state: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        """A policy draws anew: a dict of the ``attempt`` refused (its number), its ``score``, ``refused`` and ``text``.
+
+        LangChain's own retries come by the same name, with a `tenacity.RetryCallState`.
+        """
 
     def on_custom_event(self, name: str, data: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Pass a grounding event on to its method."""
@@ -54,7 +57,7 @@ class AsyncGroundingCallbackHandler(AsyncCallbackHandler):
     async def on_rejection(self, rejection: dict[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
         """As `GroundingCallbackHandler.on_rejection`."""
 
-    async def on_retry(self, retry: dict[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
+    async def on_retry(self, retry_state: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """As `GroundingCallbackHandler.on_retry`."""
 
     async def on_custom_event(self, name: str, data: Any, *, run_id: UUID, **kwargs: Any) -> None:

@@ -290,7 +290,8 @@ class SaliencyGuardedLVLM(BaseChatModel):
         """Token by token; arguments as for `BaseChatModel.stream`. Closing the iterator stops the work."""
         config = with_run_id(config)
         emitter = Emitter.of_config(config, self.callbacks, asynchronous=False)
-        return iterate(emitter, super().stream(input, config, stop=stop, **kwargs))
+        chunks: Any = super().stream(input, config, stop=stop, **kwargs)  # A generator.
+        return iterate(emitter, chunks)
 
     def astream(
         self,
@@ -303,7 +304,8 @@ class SaliencyGuardedLVLM(BaseChatModel):
         """Token by token; arguments as for `BaseChatModel.astream`. Leaving it stops the work."""
         config = with_run_id(config)
         emitter = Emitter.of_config(config, self.callbacks, asynchronous=True)
-        return aiterate(emitter, super().astream(input, config, stop=stop, **kwargs))
+        chunks: Any = super().astream(input, config, stop=stop, **kwargs)
+        return aiterate(emitter, chunks)
 
     def batch(
         self,
@@ -349,7 +351,8 @@ class SaliencyGuardedLVLM(BaseChatModel):
             for own, chat, how in zip(places, inputs, configs, strict=True)
         ]
         try:
-            return await asyncio.gather(*tasks, return_exceptions=return_exceptions)  # type: ignore[return-value]
+            found: list[Any] = await asyncio.gather(*tasks, return_exceptions=return_exceptions)
+            return found
         finally:
             for task in tasks:
                 task.cancel()
@@ -360,7 +363,7 @@ class SaliencyGuardedLVLM(BaseChatModel):
         """Each one's place in a batch; None where a policy or tools have every answer written for itself."""
         if not live(self._request(None, {name: value for name, value in kwargs.items() if name != "stop"})):
             return [None] * len(inputs)
-        size = min([self.batch_size, *(one["max_concurrency"] for one in configs if one.get("max_concurrency"))])
+        size = min([self.batch_size, *filter(None, (one.get("max_concurrency") for one in configs))])
         chats = [partial(self._chat, chat) for chat in inputs]
         batch = Batch(chats, size)
         return [Place(batch, index) for index in range(len(inputs))]

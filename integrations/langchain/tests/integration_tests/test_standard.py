@@ -32,7 +32,11 @@ class TestSaliencyGuardedLVLM(ChatModelIntegrationTests):
 
     @property
     def has_tool_calling(self) -> bool:
-        return False  # The embedded model's chat template takes no tools.
+        return True
+
+    @property
+    def has_tool_choice(self) -> bool:
+        return True
 
     @property
     def has_structured_output(self) -> bool:
@@ -65,3 +69,23 @@ class TestSaliencyGuardedLVLM(ChatModelIntegrationTests):
     @property
     def returns_usage_metadata(self) -> bool:
         return True
+
+    # Calls are well formed, but a model of 5 million parameters does not read their arguments out of a question.
+
+    @pytest.mark.xfail(reason="the embedded model does not read a number out of a question", raises=AssertionError)
+    def test_tool_calling(self, model: BaseChatModel) -> None:
+        super().test_tool_calling(model)
+
+    @pytest.mark.xfail(reason="the embedded model does not read a number out of a question", raises=AssertionError)
+    async def test_tool_calling_async(self, model: BaseChatModel) -> None:
+        await super().test_tool_calling_async(model)
+
+    @pytest.mark.xfail(reason="the embedded model never calls a tool unless it has to", raises=AssertionError)
+    def test_agent_loop(self, model: BaseChatModel) -> None:
+        super().test_agent_loop(model)
+
+    @pytest.mark.xfail(reason="the embedded model writes no Chinese", raises=AssertionError)
+    def test_unicode_tool_call_integration(
+        self, model: BaseChatModel, *, tool_choice: str | None = None, force_tool_call: bool = True
+    ) -> None:
+        super().test_unicode_tool_call_integration(model, tool_choice=tool_choice, force_tool_call=force_tool_call)

@@ -1,0 +1,146 @@
+"""GroundingGuard: a step of a chain that lets well grounded answers pass, of whatever model they are."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
+from langchain_core.language_models import LanguageModelInput
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, convert_to_messages
+from langchain_core.prompt_values import PromptValue
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableParallel, RunnablePassthrough
+
+from langchain_saliency_guard._events import REPORT, Emitter
+from langchain_saliency_guard._judging import Judge, Scorer, has_image, says_something, with_report
+from langchain_saliency_guard._report import GROUNDING, answer_report
+from langchain_saliency_guard._tools import as_chunks
+from saliency_guard import ConfigError, GuardPolicy
+from saliency_guard.lvlm import EMBEDDED
+
+GuardInput = dict[str, Any]
+
+
+class GroundingGuard(Runnable[GuardInput, AIMessage]):
+    """Scores an answer with a local model and passes it, flags it or raises `LowGroundingError`.
+
+    It takes ``{"messages": ..., "answer": ...}``: what was asked, and a message or text from any model. The answer
+    comes out with ``response_metadata["grounding"]``. Calls of tools, empty messages and answers to chats without a
+    picture pass unscored, with no such entry. Nothing is drawn anew: for retries use ``with_retry`` on the whole chain,
+    or a policy of `SaliencyGuardedLVLM`.
+
+    Streams are held back until the answer is verified; then its text comes in the pieces of its tokens.
+
+    Args:
+        policy: decides. ``on_low="raise"`` raises, so that ``with_fallbacks`` and ``with_retry`` see it; ``"fallback"``
+            gives what its ``fallback`` says; otherwise a badly grounded answer passes, flagged.
+        scorer: a `SaliencyGuardedLVLM`, a `saliency_guard.LVLM`, or the name of a model.
+    """
+
+    def __init__(self, policy: GuardPolicy, *, scorer: Scorer = EMBEDDED) -> None:
+        self.policy = policy
+        self._judge = Judge(scorer)
+
+    def around(self, model: Runnable[LanguageModelInput, BaseMessage]) -> Runnable[LanguageModelInput, AIMessage]:
+        """A chat model with this guard behind it: from messages to a checked message."""
+        asked: Runnable[Any, Any] = RunnableParallel(messages=RunnablePassthrough(), answer=model)
+        return asked | self
+
+    def invoke(
+        self,
+        input: GuardInput,  # noqa: A002 - LangChain's name
+        config: RunnableConfig | None = None,
+        **_: Any,
+    ) -> AIMessage:
+        """Check one answer.
+
+        Args:
+            input: ``messages`` and ``answer``.
+            config: of the run.
+
+        Raises:
+            LowGroundingError: with ``on_low="raise"``, if the answer is not grounded well enough.
+            ConfigError: if the input is of another form, or the policy cannot be used for single answers.
+        """
+        return self._call_with_config(self._checked, input, config)
+
+    async def ainvoke(
+        self,
+        input: GuardInput,  # noqa: A002 - LangChain's name
+        config: RunnableConfig | None = None,
+        **_: Any,
+    ) -> AIMessage:
+        """As `invoke`, in a thread."""
+
+        async def checked(given: GuardInput, run_manager: AsyncCallbackManagerForChainRun) -> AIMessage:
+            message = await asyncio.to_thread(self._message, given)
+            report = message.response_metadata.get(GROUNDING)
+            if report is not None:
+                await Emitter.of_run(run_manager).send(REPORT, report)
+            return message
+
+        return await self._acall_with_config(checked, input, config)
+
+    def stream(
+        self,
+        input: GuardInput,  # noqa: A002 - LangChain's name
+        config: RunnableConfig | None = None,
+        **_: Any,
+    ) -> Iterator[AIMessage]:
+        """The verified answer in pieces; arguments and errors as for `invoke`."""
+        yield from _pieces(self.invoke(input, config))
+
+    async def astream(
+        self,
+        input: GuardInput,  # noqa: A002 - LangChain's name
+        config: RunnableConfig | None = None,
+        **_: Any,
+    ) -> AsyncIterator[AIMessage]:
+        """As `stream`."""
+        for piece in _pieces(await self.ainvoke(input, config)):
+            yield piece
+
+    def _checked(self, given: GuardInput, run_manager: CallbackManagerForChainRun) -> AIMessage:
+        message = self._message(given)
+        report = message.response_metadata.get(GROUNDING)
+        if report is not None:
+            Emitter.of_run(run_manager)(REPORT, report)
+        return message
+
+    def _message(self, given: GuardInput) -> AIMessage:
+        messages, answer = _taken_apart(given)
+        asked = self._judge.core_messages(messages)
+        if not says_something(answer) or not has_image(asked):
+            return answer
+        outcome = self.policy.check(self._judge.score(asked, answer.text, self.policy), messages=asked)
+        return with_report(answer, answer_report(outcome.answer, outcome), outcome.text)
+
+
+def _taken_apart(given: Any) -> tuple[list[BaseMessage], AIMessage]:
+    if not isinstance(given, dict) or not {"messages", "answer"} <= set(given):
+        msg = 'a GroundingGuard takes {"messages": what was asked, "answer": a message or a text}'
+        raise ConfigError(msg)
+    asked, answer = given["messages"], given["answer"]
+    if isinstance(asked, PromptValue):
+        messages = asked.to_messages()
+    else:
+        messages = convert_to_messages([asked] if isinstance(asked, (str, BaseMessage)) else asked)
+    if isinstance(answer, AIMessageChunk):
+        answer = AIMessage(**answer.model_dump(exclude={"type", "tool_call_chunks", "chunk_position"}))
+    return messages, answer if isinstance(answer, AIMessage) else AIMessage(str(answer))
+
+
+def _pieces(message: AIMessage) -> Iterator[AIMessageChunk]:
+    tokens = message.response_metadata.get(GROUNDING, {}).get("tokens", [])
+    texts = [token["text"] for token in tokens]
+    for text in texts if "".join(texts) == message.text else [message.text]:
+        yield AIMessageChunk(content=text, id=message.id)
+    yield AIMessageChunk(
+        content="",
+        id=message.id,
+        response_metadata=message.response_metadata,
+        usage_metadata=message.usage_metadata,
+        tool_call_chunks=as_chunks(message.tool_calls),
+        chunk_position="last",
+    )

@@ -1,0 +1,280 @@
+"""GroundingMiddleware: an agent's answers are retried, replaced, flagged, refused, or shown to a person first."""
+
+from __future__ import annotations
+
+import asyncio
+import operator
+import random
+from collections.abc import Awaitable, Callable, Generator
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, NotRequired
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, RemoveMessage
+
+from langchain_saliency_guard._judging import Judge, Scorer, has_image, says_something, with_report
+from langchain_saliency_guard._report import GROUNDING, answer_report
+from langchain_saliency_guard.chat_models import SaliencyGuardedLVLM
+from saliency_guard import Attempt, GroundedAnswer, GuardOutcome, GuardPolicy, LowGroundingError
+from saliency_guard.errors import require_extra
+from saliency_guard.lvlm import EMBEDDED
+from saliency_guard.retries import weak_words
+
+require_extra("langchain", "langchain", "agents")
+
+from langchain.agents.middleware import (  # noqa: E402 - an extra
+    AgentMiddleware,
+    AgentState,
+    ExtendedModelResponse,
+    ModelRequest,
+    ModelResponse,
+    hook_config,
+)
+from langchain.agents.middleware.types import OmitFromInput  # noqa: E402 - an extra
+from langgraph.types import Command, interrupt  # noqa: E402 - an extra
+
+OnLow = Literal["flag", "raise", "interrupt"]
+_REJECTED = "I cannot give an answer that rests on the picture."
+_NAME_WEAK = "Look at the image again and say only what it shows. Check these words: {words}."
+
+
+class GroundingState(AgentState[Any]):
+    """An agent's state with the reports of its answers, oldest first."""
+
+    grounding: NotRequired[Annotated[list[dict[str, Any]], OmitFromInput, operator.add]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    """The next thing to do: ask a model, or score an answer."""
+
+    request: ModelRequest | None = None
+    text: str = ""
+
+
+_Plan = Generator[_Ask, Any, ModelResponse | ExtendedModelResponse]
+
+
+class GroundingMiddleware(AgentMiddleware[GroundingState, Any]):
+    """Guards what an agent says about pictures.
+
+    Every answer of the model (not its calls of tools, and not answers to chats without a picture) is scored. One that
+    is refused is drawn anew as often as the policy says, then asked of the fallback model, and then flagged, raised or
+    shown to a person. The message has ``response_metadata["grounding"]``, and the agent's state ``grounding``, the
+    reports of all answers. Drafts are not streamed.
+
+    Where a person decides (``on_low="interrupt"``; the agent needs a checkpointer), resume with
+    ``Command(resume={"type": ...})``: ``"approve"``; ``"edit"`` with ``"text"``; ``"retry"``; ``"reject"``, perhaps
+    with a ``"message"``. What is approved is what was shown.
+
+    Args:
+        policy: decides, and says how often to draw anew.
+        scorer: scores answers of models other than `SaliencyGuardedLVLM`; see `GroundingGuard`.
+        fallback_model: asked when no answer of the agent's own model is good enough.
+        on_low: what is done when that is not good enough either, or there is none; None is ``"raise"`` where the policy
+            says so, else ``"flag"``.
+    """
+
+    state_schema = GroundingState
+
+    def __init__(
+        self,
+        policy: GuardPolicy,
+        *,
+        scorer: Scorer = EMBEDDED,
+        fallback_model: BaseChatModel | None = None,
+        on_low: OnLow | None = None,
+    ) -> None:
+        super().__init__()
+        self.policy = policy
+        self.fallback_model = fallback_model
+        self.on_low: OnLow = on_low or ("raise" if policy.on_low == "raise" else "flag")
+        self._judge = Judge(scorer)
+
+    def wrap_model_call(
+        self, request: ModelRequest, handler: Callable[[ModelRequest], ModelResponse]
+    ) -> ModelResponse | ExtendedModelResponse:
+        """Ask the model until an answer is good enough or nothing is left to try.
+
+        Raises:
+            LowGroundingError: with ``on_low="raise"``, if no answer is good enough.
+        """
+        judge = self._judge_of(request)
+        asked = judge.core_messages(_messages(request))
+        plan = self._plan(request, asked)
+        try:
+            step = next(plan)
+            while True:
+                ask = step.request
+                step = plan.send(handler(ask) if ask is not None else judge.score(asked, step.text, self.policy))
+        except StopIteration as end:
+            response: ModelResponse | ExtendedModelResponse = end.value
+            return response
+
+    async def awrap_model_call(
+        self, request: ModelRequest, handler: Callable[[ModelRequest], Awaitable[ModelResponse]]
+    ) -> ModelResponse | ExtendedModelResponse:
+        """As `wrap_model_call`; scoring does not block the event loop."""
+        judge = self._judge_of(request)
+        asked = await asyncio.to_thread(judge.core_messages, _messages(request))
+        plan = self._plan(request, asked)
+        try:
+            step = next(plan)
+            while True:
+                if step.request is not None:
+                    step = plan.send(await handler(step.request))
+                else:
+                    step = plan.send(await asyncio.to_thread(judge.score, asked, step.text, self.policy))
+        except StopIteration as end:
+            response: ModelResponse | ExtendedModelResponse = end.value
+            return response
+
+    def _judge_of(self, request: ModelRequest) -> Judge:
+        return Judge(request.model) if isinstance(request.model, SaliencyGuardedLVLM) else self._judge
+
+    def _plan(self, request: ModelRequest, asked: list[dict[str, Any]]) -> _Plan:
+        """What to do, in order; is sent what each step came to, and returns the response of the model."""
+        if not has_image(asked):
+            whole: ModelResponse = yield _Ask(request)
+            return whole
+        single = self.policy.model_copy(update={"on_low": "flag", "max_retries": 0, "promise": None})
+        attempts: list[Attempt] = []
+        responses: list[ModelResponse] = []
+        for number in range(self.policy.retries + 1):
+            trial, change = self._trial(request, number, attempts[-1].answer if attempts else None)
+            if number and not change:
+                break
+            response: ModelResponse = yield _Ask(trial)
+            message = _answer(response)
+            if message is None:
+                return response
+            scored: GroundedAnswer = yield _Ask(text=message.text)
+            refused = single.check(scored, messages=asked).attempts[0].refused
+            attempts.append(Attempt(answer=scored, score=scored.grounding, refused=refused, change=change))
+            responses.append(response)
+            if refused is None and self.policy.retry.keep == "first":
+                break
+        fallback = None
+        best = self._best(attempts)
+        if attempts[best].refused is not None and self.fallback_model is not None:
+            response = yield _Ask(request.override(model=_quiet(self.fallback_model)))
+            message = _answer(response)
+            if message is None:
+                return response
+            scored = yield _Ask(text=message.text)
+            refused = single.check(scored, messages=asked).attempts[0].refused
+            fallback = Attempt(answer=scored, score=scored.grounding, refused=refused, change="the fallback model")
+            attempts.append(fallback)
+            responses.append(response)
+            best = len(attempts) - 1
+        return self._response(attempts, responses, best, is_fallback=fallback is not None)
+
+    def _trial(self, request: ModelRequest, number: int, last: GroundedAnswer | None) -> tuple[ModelRequest, str]:
+        """The request of one attempt, and in words what is other than in the first; nothing where nothing is."""
+        quiet = request.override(model=_quiet(request.model))
+        if number == 0:
+            return quiet, ""
+        retry, settings, changes = self.policy.retry, dict(request.model_settings), []
+        if retry.new_seed:
+            temperature = max(retry.temperature, settings.get("temperature") or 0.0)
+            settings["temperature"] = temperature
+            changes.append(f"drawn anew at temperature {temperature:g}")
+            if isinstance(request.model, SaliencyGuardedLVLM):
+                own = request.model.seed
+                settings["seed"] = (random.randrange(2**31) if own is None else own) + number  # noqa: S311 - no secret
+        messages = list(request.messages)
+        weak = weak_words(last, retry.weak) if retry.name_spans and last is not None else []
+        if weak:
+            messages.append(HumanMessage(_NAME_WEAK.format(words=", ".join(weak))))
+            changes.append(f"asked to check {', '.join(weak)}")
+        return quiet.override(model_settings=settings, messages=messages), "; ".join(changes)
+
+    @staticmethod
+    def _best(attempts: list[Attempt]) -> int:
+        good = [index for index, attempt in enumerate(attempts) if attempt.refused is None]
+        ranked = good or range(len(attempts))
+        scores = [-1.0 if attempt.score is None else attempt.score for attempt in attempts]
+        return max(ranked, key=lambda index: scores[index])
+
+    def _response(
+        self, attempts: list[Attempt], responses: list[ModelResponse], best: int, *, is_fallback: bool
+    ) -> ExtendedModelResponse:
+        chosen = attempts[best]
+        low = chosen.refused is not None
+        if low and self.on_low == "raise":
+            raise LowGroundingError(chosen.answer, chosen.score, self.policy.min_grounding, tuple(attempts))
+        outcome = GuardOutcome(
+            answer=chosen.answer,
+            text=chosen.answer.text,
+            decision="flagged" if low else "fallback" if is_fallback else "accepted",
+            attempts=tuple(attempts),
+            threshold=self.policy.min_grounding,
+            calibrated=self.policy.min_grounding is not None and all(one.answer.calibrated for one in attempts),
+        )
+        report = answer_report(outcome.answer, outcome)
+        response = responses[best]
+        result = [with_report(one, report) if isinstance(one, AIMessage) else one for one in response.result]
+        changed = ModelResponse(result=result, structured_response=response.structured_response)
+        return ExtendedModelResponse(model_response=changed, command=Command(update={"grounding": [report]}))
+
+    @hook_config(can_jump_to=["end", "model"])
+    def after_model(self, state: GroundingState, runtime: Any) -> dict[str, Any] | None:  # noqa: ARG002 - LangChain's
+        """With ``on_low="interrupt"``, ask a person about an answer that is not good enough."""
+        last = state["messages"][-1] if state["messages"] else None
+        if self.on_low != "interrupt" or not isinstance(last, AIMessage):
+            return None
+        report = last.response_metadata.get(GROUNDING)
+        if not report or report["decision"] != "flagged":
+            return None
+        decided = interrupt(
+            {
+                "type": "grounding_review",
+                "text": last.text,
+                "grounding": report["grounding"],
+                "threshold": report["threshold"],
+                "reasons": [one["refused"] for one in report["attempts"]],
+                "decisions": ["approve", "edit", "retry", "reject"],
+            }
+        )
+        return _carried_out(decided, last, report)
+
+    @hook_config(can_jump_to=["end", "model"])
+    async def aafter_model(self, state: GroundingState, runtime: Any) -> dict[str, Any] | None:
+        """As `after_model`."""
+        return self.after_model(state, runtime)
+
+
+def _carried_out(decided: Any, last: AIMessage, report: dict[str, Any]) -> dict[str, Any]:
+    """What a person's decision changes in the state.
+
+    Raises:
+        ValueError: if it is none of the four.
+    """
+    kind = decided.get("type") if isinstance(decided, dict) else decided
+    if kind == "approve":
+        return {"messages": [with_report(last, {**report, "decision": "approved"})]}
+    if kind == "edit" and isinstance(decided, dict) and isinstance(decided.get("text"), str):
+        return {"messages": [with_report(last, {**report, "decision": "edited"}, decided["text"])]}
+    if kind == "retry":
+        return {"messages": [RemoveMessage(id=str(last.id))], "jump_to": "model"}
+    if kind == "reject":
+        said = decided.get("message", _REJECTED) if isinstance(decided, dict) else _REJECTED
+        return {"messages": [with_report(last, {**report, "decision": "rejected"}, said)], "jump_to": "end"}
+    msg = f'decide with {{"type": "approve" | "edit" (with "text") | "retry" | "reject"}}, not {decided!r}'
+    raise ValueError(msg)
+
+
+def _messages(request: ModelRequest) -> list[BaseMessage]:
+    system = [] if request.system_message is None else [request.system_message]
+    return [*system, *request.messages]
+
+
+def _answer(response: ModelResponse) -> AIMessage | None:
+    """The answer in a response; None where there is none to be judged."""
+    last = response.result[-1] if response.result else None
+    return last if isinstance(last, AIMessage) and says_something(last) else None
+
+
+def _quiet(model: BaseChatModel) -> BaseChatModel:
+    """The model, its tokens kept out of streams: LangGraph leaves out what is tagged so."""
+    return model.model_copy(update={"tags": [*(model.tags or []), "nostream"]})

@@ -1,0 +1,175 @@
+"""GroundingGuard and RetrievalGuard: answers of other models, and of pictures that were looked up."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from langchain_core.documents import Document
+from langchain_core.language_models import GenericFakeChatModel
+from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.runnables import RunnableLambda
+from PIL import Image
+
+from langchain_saliency_guard import GroundingGuard, RetrievalGuard, SaliencyGuardedLVLM
+from saliency_guard import LVLM, ConfigError, GuardPolicy, LowGroundingError
+from saliency_guard.scenes.scene import Scene, render, sample_scene
+
+Says = Callable[..., GenericFakeChatModel]
+POLICY = GuardPolicy(min_grounding=0.5)
+FALSE = "The image shows a zebra."
+
+
+def decision(message: AIMessage) -> str:
+    found: str = message.response_metadata["grounding"]["decision"]
+    return found
+
+
+@pytest.fixture
+def true(lvlm: LVLM, picture: Image.Image, model: SaliencyGuardedLVLM, ask: Any) -> str:
+    return str(model.invoke([ask()]).content)
+
+
+def test_an_answer_of_another_model_is_judged(says: Says, ask: Any, true: str) -> None:
+    guard = GroundingGuard(POLICY)
+    good = guard.around(says(true)).invoke([ask()])
+    bad = guard.around(says(FALSE)).invoke([ask()])
+    assert (decision(good), good.content) == ("accepted", true)
+    assert (decision(bad), bad.content) == ("flagged", FALSE)
+    assert good.response_metadata["grounding"]["scored_by"] == "saliency-guard/embedded"
+    assert json.loads(json.dumps(bad.response_metadata)) == bad.response_metadata
+
+
+async def test_it_is_a_runnable_in_every_way(says: Says, ask: Any, true: str) -> None:
+    guard = GroundingGuard(POLICY)
+    given = {"messages": [ask()], "answer": true}
+    said = guard.invoke(given)
+    assert (await guard.ainvoke(given)).response_metadata == said.response_metadata
+    pieces = list(guard.stream(given))
+    assert len(pieces) > 3
+    assert "".join(str(piece.content) for piece in pieces) == true
+    assert pieces[-1].response_metadata == said.response_metadata
+    assert "".join([str(piece.content) async for piece in guard.astream(given)]) == true
+    assert [one.content for one in guard.batch([given, {**given, "answer": FALSE}])] == [true, FALSE]
+    chain = ChatPromptTemplate.from_messages([("placeholder", "{asked}")]) | RunnableLambda(lambda value: value)
+    assert decision((chain | guard.around(says(FALSE))).invoke({"asked": [ask()]})) == "flagged"
+    assert "".join(str(piece.content) for piece in guard.around(says(true)).stream([ask()])) == true
+
+
+def test_a_stream_that_is_refused_gives_no_text(says: Says, ask: Any) -> None:
+    guard = GroundingGuard(POLICY.model_copy(update={"on_low": "raise"}))
+    pieces = guard.around(says(FALSE)).stream([ask()])
+    with pytest.raises(LowGroundingError) as raised:
+        next(pieces)
+    assert raised.value.answer.text == FALSE
+    assert raised.value.threshold == 0.5
+
+
+def test_chains_fall_back_and_retry(says: Says, ask: Any, true: str) -> None:
+    guard = GroundingGuard(POLICY.model_copy(update={"on_low": "raise"}))
+    safe = guard.around(says(FALSE)).with_fallbacks([says("I do not know.")], exceptions_to_handle=(LowGroundingError,))
+    assert safe.invoke([ask()]).content == "I do not know."
+    again = guard.around(says(FALSE, true)).with_retry(
+        retry_if_exception_type=(LowGroundingError,), wait_exponential_jitter=False, stop_after_attempt=2
+    )
+    assert again.invoke([ask()]).content == true
+    told = GuardPolicy(min_grounding=0.5, on_low="fallback", fallback=lambda *_: "Look again.")
+    assert GroundingGuard(told).around(says(FALSE)).invoke([ask()]).content == "Look again."
+
+
+def test_what_is_no_answer_to_a_picture_passes(ask: Any) -> None:
+    guard = GroundingGuard(POLICY)
+    call = AIMessage("", tool_calls=[{"name": "f", "args": {}, "id": "1", "type": "tool_call"}])
+    assert guard.invoke({"messages": [ask()], "answer": call}) is call
+    words = guard.invoke({"messages": [HumanMessage("Hello")], "answer": "Hello!"})
+    assert words.content == "Hello!"
+    assert "grounding" not in words.response_metadata
+    with pytest.raises(ConfigError, match="messages"):
+        guard.invoke({"answer": "Hello!"})
+
+
+def test_a_message_is_copied_before_it_is_marked(ask: Any) -> None:
+    answer = AIMessage(FALSE, response_metadata={"model_name": "another"})
+    marked = GroundingGuard(POLICY).invoke({"messages": [ask()], "answer": answer})
+    assert marked is not answer
+    assert answer.response_metadata == {"model_name": "another"}
+    assert marked.response_metadata["model_name"] == "another"
+
+
+@pytest.fixture(scope="module")
+def scenes() -> list[Scene]:
+    """Scenes with one thing in each, all different."""
+    found: dict[str, Scene] = {}
+    seed = 40_000
+    while len(found) < 3:
+        one = sample_scene(seed)
+        seed += 1
+        if len(one.objects) == 1:
+            found.setdefault(one.objects[0].name, one)
+    return list(found.values())
+
+
+def documents(scenes: list[Scene]) -> list[Document]:
+    return [
+        Document(page_content="", metadata={"image": render(one, 224).image, "source": f"{one.objects[0].name}.png"})
+        for one in scenes
+    ]
+
+
+def test_words_rest_on_the_picture_that_shows_them(scenes: list[Scene]) -> None:
+    guard = RetrievalGuard()
+    for pair in (scenes[:2], scenes[1:], [scenes[2], scenes[0]]):
+        asked = {"question": "Describe the image in detail.", "documents": documents(pair)}
+        for scene in pair:
+            name = scene.objects[0].name
+            found = guard.invoke({**asked, "answer": f"The image shows a {name}."})
+            assert found.accepted
+            assert found.citations[0].id == f"{name}.png"
+            assert name.split()[0].startswith(found.citations[0].words[0][:3])
+            report = found.message.response_metadata["grounding"]
+            assert set(report["documents"]) == {f"{one.objects[0].name}.png" for one in pair}
+            assert len(report["rests_on"]) == len(report["tokens"])
+            json.dumps(report)
+
+
+async def test_an_answer_is_written_where_there_is_none(scenes: list[Scene]) -> None:
+    given = {"question": "Describe the image in detail.", "documents": documents(scenes[:1])}
+    found = RetrievalGuard(POLICY).invoke(given)
+    assert scenes[0].objects[0].name in found.message.text
+    assert found.accepted
+    assert [one.id for one in found.citations] == [f"{scenes[0].objects[0].name}.png"]
+    again = await RetrievalGuard(POLICY).ainvoke(given)
+    assert again.message.content == found.message.content
+
+
+def test_an_answer_that_rests_on_nothing_is_flagged(scenes: list[Scene]) -> None:
+    given = {"question": "Describe the image in detail.", "documents": documents(scenes[:2]), "answer": FALSE}
+    found = RetrievalGuard().invoke(given)
+    assert not found.accepted
+    assert found.citations == ()
+    assert decision(found.message) == "flagged"
+    with pytest.raises(LowGroundingError):
+        RetrievalGuard(GuardPolicy(min_grounding=0.0, on_low="raise")).invoke(given)
+    assert not RetrievalGuard(POLICY).invoke(given).accepted
+
+
+def test_text_and_pictures_of_one_document_count_together(scenes: list[Scene]) -> None:
+    picture = documents(scenes[:1])[0]
+    both = Document(page_content="Taken in May.", metadata={**picture.metadata, "source": "both"})
+    other = Document(page_content="An invoice of March.", id="invoice")
+    found = RetrievalGuard().invoke({"question": "Describe the image in detail.", "documents": [both, other]})
+    shares = found.message.response_metadata["grounding"]["documents"]
+    assert set(shares) == {"both", "invoice"}
+    assert shares["both"] > shares["invoice"]
+
+
+def test_bad_input_is_said() -> None:
+    with pytest.raises(ConfigError, match="question"):
+        RetrievalGuard().invoke({"documents": []})
+    with pytest.raises(ConfigError, match="no text and no picture"):
+        RetrievalGuard().invoke({"question": "What?", "documents": [Document(page_content=" ")]})
+    with pytest.raises(ConfigError, match="min_gain"):
+        RetrievalGuard(min_gain=0)

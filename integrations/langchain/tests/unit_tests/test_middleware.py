@@ -1,0 +1,145 @@
+"""GroundingMiddleware in agents: retries, a fallback model, flags, errors, and a person in the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from langchain.agents import create_agent
+from langchain_core.language_models import GenericFakeChatModel
+from langchain_core.messages import AIMessage, HumanMessage
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.types import Command
+
+from langchain_saliency_guard import GroundingMiddleware, SaliencyGuardedLVLM
+from saliency_guard import GuardPolicy, LowGroundingError
+
+Says = Callable[..., GenericFakeChatModel]
+FALSE = "The image shows a zebra."
+ALSO_FALSE = "The image shows a bus."
+RETRY = GuardPolicy(min_grounding=0.5, on_low="retry", max_retries=1)
+
+
+@pytest.fixture
+def true(model: SaliencyGuardedLVLM, ask: Any) -> str:
+    return str(model.invoke([ask()]).content)
+
+
+def agent(model: Any, middleware: GroundingMiddleware, **settings: Any) -> Any:
+    return create_agent(model, tools=[], middleware=[middleware], **settings)
+
+
+async def test_a_refused_answer_is_drawn_anew(says: Says, ask: Any, true: str) -> None:
+    for asynchronous in (False, True):
+        guarded = agent(says(FALSE, true), GroundingMiddleware(RETRY))
+        given = {"messages": [ask()]}
+        state = await guarded.ainvoke(given) if asynchronous else guarded.invoke(given)
+        assert state["messages"][-1].content == true
+        (report,) = state["grounding"]
+        assert report["decision"] == "accepted"
+        assert [one["text"] for one in report["attempts"]] == [FALSE, true]
+        assert state["messages"][-1].response_metadata["grounding"] == report
+
+
+async def test_then_the_fallback_model_is_asked(says: Says, ask: Any, true: str, model: SaliencyGuardedLVLM) -> None:
+    guarded = agent(says(FALSE, ALSO_FALSE), GroundingMiddleware(RETRY, fallback_model=model))
+    state = guarded.invoke({"messages": [ask()]})
+    assert state["messages"][-1].content == true
+    assert state["grounding"][0]["decision"] == "fallback"
+    assert len(state["grounding"][0]["attempts"]) == 3
+    guarded = agent(says(FALSE, ALSO_FALSE), GroundingMiddleware(RETRY, fallback_model=model))
+    assert (await guarded.ainvoke({"messages": [ask()]}))["messages"][-1].content == true
+
+
+def test_then_it_is_flagged_or_raised(says: Says, ask: Any) -> None:
+    state = agent(says(FALSE, ALSO_FALSE), GroundingMiddleware(RETRY)).invoke({"messages": [ask()]})
+    assert state["grounding"][0]["decision"] == "flagged"
+    assert state["messages"][-1].content in {FALSE, ALSO_FALSE}
+    with pytest.raises(LowGroundingError) as raised:
+        agent(says(FALSE, ALSO_FALSE), GroundingMiddleware(RETRY, on_low="raise")).invoke({"messages": [ask()]})
+    assert len(raised.value.attempts) == 2
+
+
+def test_reports_of_all_turns_are_kept(says: Says, ask: Any, true: str) -> None:
+    guarded = agent(
+        says(true, FALSE), GroundingMiddleware(GuardPolicy(min_grounding=0.5)), checkpointer=InMemorySaver()
+    )
+    config = {"configurable": {"thread_id": "1"}}
+    guarded.invoke({"messages": [ask()]}, config)
+    state = guarded.invoke({"messages": [HumanMessage("Describe the image in detail.")]}, config)
+    assert len(state["grounding"]) == 2
+    assert state["grounding"][0]["decision"] == "accepted"
+
+
+async def test_drafts_do_not_leak_into_streams(says: Says, ask: Any, true: str) -> None:
+    guarded = agent(says(FALSE, true), GroundingMiddleware(RETRY))
+    shown = [chunk.content for chunk, _ in guarded.stream({"messages": [ask()]}, stream_mode="messages")]
+    assert "".join(shown) == true
+    strict = GuardPolicy(min_grounding=1.0, on_low="retry", max_retries=1)
+    other = agent(SaliencyGuardedLVLM(seed=1), GroundingMiddleware(strict, fallback_model=says("Ask a person.")))
+    shown = [chunk.content async for chunk, _ in other.astream({"messages": [ask()]}, stream_mode="messages")]
+    assert "".join(shown) == "Ask a person."
+
+
+def test_what_is_no_answer_to_a_picture_passes(says: Says) -> None:
+    state = agent(says("Hello!"), GroundingMiddleware(RETRY)).invoke({"messages": [HumanMessage("Hello")]})
+    assert state["messages"][-1].content == "Hello!"
+    assert "grounding" not in state["messages"][-1].response_metadata
+
+
+def test_greedy_attempts_that_would_repeat_themselves_are_not_made(ask: Any) -> None:
+    same = RETRY.retry.model_copy(update={"new_seed": False})
+    policy = GuardPolicy(min_grounding=1.0, on_low="retry", max_retries=3, retry=same)
+    state = agent(SaliencyGuardedLVLM(), GroundingMiddleware(policy)).invoke({"messages": [ask()]})
+    assert len(state["grounding"][0]["attempts"]) == 1
+
+
+class TestPerson:
+    """A person decides on what is not good enough; what was shown is what is sent."""
+
+    def asked(self, says: Says, ask: Any, *more: str) -> tuple[Any, Any]:
+        middleware = GroundingMiddleware(GuardPolicy(min_grounding=0.5), on_low="interrupt")
+        guarded = agent(says(FALSE, *more), middleware, checkpointer=InMemorySaver())
+        config = {"configurable": {"thread_id": "1"}}
+        state = guarded.invoke({"messages": [ask()]}, config)
+        (interrupt,) = state["__interrupt__"]
+        assert interrupt.value["text"] == FALSE
+        assert interrupt.value["threshold"] == 0.5
+        return lambda decision: guarded.invoke(Command(resume=decision), config), guarded
+
+    def last(self, state: Any) -> tuple[str, str]:
+        message: AIMessage = state["messages"][-1]
+        return str(message.content), message.response_metadata["grounding"]["decision"]
+
+    def test_approve(self, says: Says, ask: Any) -> None:
+        resume, _ = self.asked(says, ask, ALSO_FALSE)
+        state = resume({"type": "approve"})
+        assert self.last(state) == (FALSE, "approved")
+        assert len(state["messages"]) == 2
+
+    def test_edit(self, says: Says, ask: Any) -> None:
+        resume, _ = self.asked(says, ask)
+        assert self.last(resume({"type": "edit", "text": "A cup."})) == ("A cup.", "edited")
+
+    def test_retry(self, says: Says, ask: Any, true: str) -> None:
+        resume, _ = self.asked(says, ask, true)
+        state = resume({"type": "retry"})
+        assert self.last(state) == (true, "accepted")
+        assert len(state["messages"]) == 2
+
+    def test_reject(self, says: Says, ask: Any) -> None:
+        resume, _ = self.asked(says, ask)
+        assert self.last(resume({"type": "reject", "message": "Sorry."})) == ("Sorry.", "rejected")
+
+    def test_nonsense_is_said(self, says: Says, ask: Any) -> None:
+        resume, _ = self.asked(says, ask)
+        with pytest.raises(ValueError, match="decide with"):
+            resume({"type": "shrug"})
+
+    async def test_it_works_asynchronously(self, says: Says, ask: Any) -> None:
+        middleware = GroundingMiddleware(GuardPolicy(min_grounding=0.5), on_low="interrupt")
+        guarded = agent(says(FALSE), middleware, checkpointer=InMemorySaver())
+        config = {"configurable": {"thread_id": "1"}}
+        assert "__interrupt__" in await guarded.ainvoke({"messages": [ask()]}, config)
+        assert self.last(await guarded.ainvoke(Command(resume="approve"), config)) == (FALSE, "approved")
