@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export HF_HUB_OFFLINE := 1
 
-.PHONY: demo test lint bench validity clean
+.PHONY: demo test lint bench validity lowest clean
 demo: $(INSTALLED)
 	@$(BIN)/python examples/demo.py
 
@@ -25,6 +25,14 @@ bench: $(INSTALLED)
 validity: $(INSTALLED)
 	@$(BIN)/python -m pytest validity
 
+# The oldest versions of LangChain that its package says it supports.
+lowest:
+	@$(PYTHON) -m venv .venv-lowest
+	@.venv-lowest/bin/python -m pip install --quiet torch==2.13.0 --editable '.[structured]' \
+		--editable integrations/langchain pytest pytest-asyncio pytest-socket langchain-core==1.4.0 langchain==1.3.0
+	@.venv-lowest/bin/python -m pytest integrations/langchain/tests/unit_tests \
+		--ignore integrations/langchain/tests/unit_tests/test_standard.py
+
 $(INSTALLED): pyproject.toml constraints.txt $(wildcard integrations/*/pyproject.toml)
 	@echo "Setting up $(VENV) (once; a few minutes)"
 	@$(PYTHON) -m venv $(VENV)
@@ -35,4 +43,4 @@ $(INSTALLED): pyproject.toml constraints.txt $(wildcard integrations/*/pyproject
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-lowest build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

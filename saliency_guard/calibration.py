@@ -28,6 +28,8 @@ from saliency_guard.settings import Frozen
 from saliency_guard.storing import load_model, save_model
 
 _SHORT, _MIDDLING = 2, 4  # Tokens that count.
+_SURPRISE = 4.0
+"""Nats: a token less likely than that is hardly the model's own."""
 
 CALIBRATOR_FILE = "calibrator.json"
 """The calibration in a model's folder, used where there is one."""
@@ -360,6 +362,8 @@ def _summary(odds: Floats, counted: Floats) -> Floats:
     The first and the last (a yes or no, the last thing that is named), the mean, the two least, the log of the product
     of their probabilities, and how many there are. A claim weighs otherwise in a short answer than in a long one, so
     these are there for each kind of length, too. And the means of the summary signals: what all tokens together say.
+    All of it is there once more for answers without a surprise: what says that the model doubts its own words says
+    little of somebody else's.
     """
     least = np.sort(odds)[:2]
     together = -np.logaddexp(0.0, -odds).sum()
@@ -367,7 +371,10 @@ def _summary(odds: Floats, counted: Floats) -> Floats:
     count = len(odds)
     length = np.array([np.log(count), count <= _SHORT, _SHORT < count <= _MIDDLING], dtype=np.float64)
     means = np.ma.masked_invalid(counted[:, : len(SUMMARIES)]).mean(axis=0).filled(np.nan)
-    return np.concatenate([seen, length, np.outer(length, seen).ravel(), means])
+    all_of_it = np.concatenate([seen, length, np.outer(length, seen).ravel(), means])
+    surprise = counted[:, SUMMARIES.index("nll")].max(initial=0.0)
+    own = float(surprise < _SURPRISE)
+    return np.concatenate([all_of_it, [own], own * all_of_it])
 
 
 def _pieces(record: GroundingRecord) -> list[str]:

@@ -6,12 +6,11 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler, CallbackManager
 from langchain_core.callbacks.manager import BaseRunManager, ahandle_event, handle_event
 from langchain_core.runnables import RunnableConfig, ensure_config
-from langchain_core.utils.uuid import uuid7
 
 TOKEN = "grounding_token"  # noqa: S105 - an event's name
 REPORT = "grounding_report"
@@ -102,7 +101,7 @@ async def aduring(emitter: Emitter, call: Awaitable[Item]) -> Item:
 def with_run_id(config: RunnableConfig | None) -> RunnableConfig:
     """The configuration of a run whose id is known before it begins."""
     known = ensure_config(config)
-    return known if known.get("run_id") else {**known, "run_id": uuid7()}
+    return known if known.get("run_id") else {**known, "run_id": uuid4()}
 
 
 def iterate(emitter: Emitter, items: Generator[Item, None, None]) -> Iterator[Item]:
