@@ -11,6 +11,7 @@ from saliency_guard import ConfigError, GuardPolicy
 
 _NAMES = {"max_new_tokens": "max_tokens", "stop_sequences": "stop"}
 _OF_GENERATE = ("temperature", "top_p", "seed", "sgrs", "locore", "saliency", "signals")
+_NEVER_NONE = {"model", "max_tokens", "temperature", "top_p", "signals"}
 _IGNORED = {"stream", "parallel_tool_calls", "strict", "ls_structured_output_format", "structured_output_format"}
 
 
@@ -47,6 +48,7 @@ def request(own: Mapping[str, Any], given: Mapping[str, Any], stop: Sequence[str
         ConfigError: for an argument that nothing is known of.
     """
     given = {_NAMES.get(name, name): value for name, value in given.items() if name not in _IGNORED}
+    given = {name: value for name, value in given.items() if value is not None or name not in _NEVER_NONE}
     tools: list[Tool] = list(as_functions(given.pop("tools", None) or ()))
     must: list[Tool] = forced(tools, given.pop("tool_choice", None))
     wanted = given.pop("response_format", None)

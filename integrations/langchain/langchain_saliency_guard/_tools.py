@@ -31,7 +31,8 @@ def forced(tools: Sequence[Tool], tool_choice: Any) -> list[Tool]:
         ConfigError: if the tool that is asked for is not among them.
     """
     if isinstance(tool_choice, Mapping):
-        tool_choice = tool_choice.get("function", tool_choice).get("name")
+        named = tool_choice.get("function", tool_choice).get("name")
+        tool_choice = named or tool_choice.get("type")
     if tool_choice in (None, False, "auto", "none"):
         return []
     if tool_choice in (True, "any", "required"):

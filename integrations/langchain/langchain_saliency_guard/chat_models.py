@@ -100,9 +100,9 @@ class SaliencyGuardedLVLM(BaseChatModel):
     saliency: SaliencyConfig | None = SaliencyConfig()
     signals: tuple[str, ...] = ()
     policy: GuardPolicy | None = None
-    timeout: float | None = None
+    timeout: float | None = Field(default=None, gt=0)
     fetch_image: Callable[[str], bytes] | None = Field(default=None, exclude=True)
-    batch_size: int = 8
+    batch_size: int = Field(default=8, ge=1)
     api_key: SecretStr | None = Field(default=None, exclude=True)
     max_retries: int | None = Field(default=None, exclude=True)
     streaming: bool | None = None
@@ -360,8 +360,9 @@ class SaliencyGuardedLVLM(BaseChatModel):
     def _places(
         self, inputs: Sequence[LanguageModelInput], configs: Sequence[RunnableConfig], kwargs: dict[str, Any]
     ) -> Sequence[Place | None]:
-        """Each one's place in a batch; None where a policy or tools have every answer written for itself."""
-        if not live(self._request(None, {name: value for name, value in kwargs.items() if name != "stop"})):
+        """Each one's place in a batch; None where a policy, tools or a timeout have every answer written for itself."""
+        asked = self._request(None, {name: value for name, value in kwargs.items() if name != "stop"})
+        if not live(asked) or asked.timeout is not None:
             return [None] * len(inputs)
         size = min([self.batch_size, *filter(None, (one.get("max_concurrency") for one in configs))])
         chats = [partial(self._chat, chat) for chat in inputs]

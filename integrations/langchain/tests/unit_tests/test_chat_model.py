@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import gc
 import json
-import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID
@@ -29,6 +29,7 @@ from saliency_guard import (
     LowGroundingError,
     SaliencyConfig,
     SGRSConfig,
+    Step,
 )
 from saliency_guard.messages import chat
 
@@ -219,7 +220,8 @@ def look(where: str) -> str:
 
 
 def test_a_forced_call_is_a_call(model: SaliencyGuardedLVLM, ask: Any) -> None:
-    for choice in ("any", "required", True, "look", {"type": "function", "function": {"name": "look"}}):
+    named = ({"type": "function", "function": {"name": "look"}}, {"type": "tool", "name": "look"}, {"type": "any"})
+    for choice in ("any", "required", True, "look", *named):
         message = model.bind_tools([look, Joke], tool_choice=choice).invoke([ask()])
         (call,) = message.tool_calls
         assert call["name"] in {"look", "Joke"}
@@ -249,6 +251,7 @@ def test_stop_limit_and_overrides(model: SaliencyGuardedLVLM, ask: Any) -> None:
     assert short.response_metadata["finish_reason"] == "length"
     assert short.usage_metadata is not None
     assert short.usage_metadata["output_tokens"] == 3
+    assert model.bind(temperature=None, max_tokens=None).invoke([ask()]).content == text
     assert model.bind(max_new_tokens=3).invoke([ask()]).content == short.content
     assert model.invoke([ask()], saliency=None).response_metadata["grounding"]["saliency"] is None
     with pytest.raises(ConfigError, match="'tempreature'"):
@@ -377,8 +380,20 @@ def test_six_callers_at_once_get_the_answers_of_one(model: SaliencyGuardedLVLM, 
     assert all(map(same, asyncio.run(together()), serial))
 
 
-async def test_fifty_cancelled_streams_leave_nothing_running(model: SaliencyGuardedLVLM, ask: Any) -> None:
+async def test_fifty_cancelled_streams_leave_nothing_running(
+    model: SaliencyGuardedLVLM, ask: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = model.invoke([ask()])
+    written = 0
+    original = LVLM.stream
+
+    def counted(self: LVLM, messages: Any, **settings: Any) -> Any:
+        nonlocal written
+        for step in original(self, messages, **settings):
+            written += 1
+            yield step
+
+    monkeypatch.setattr(LVLM, "stream", counted)
 
     async def cut_short(tokens: int) -> None:
         count = 0
@@ -398,26 +413,32 @@ async def test_fifty_cancelled_streams_leave_nothing_running(model: SaliencyGuar
         await cut_short(index % 5)
     await asyncio.gather(*(cancelled(0.001 * index) for index in range(20)))
     for index in range(10):
-        stream: Iterator[AIMessageChunk] = model.stream([ask()])
+        stream: Any = model.stream([ask()])
         for _ in range(index % 4):
             next(stream)
-        stream.close()  # type: ignore[attr-defined]
-    assert not [thread for thread in threading.enumerate() if "saliency" in thread.name]
+        stream.close()
+    gc.collect()
+    until_now = written
+    assert until_now < 50 * len(before.response_metadata["grounding"]["tokens"])
+    await asyncio.sleep(0.3)
+    assert written == until_now
     assert torch.is_grad_enabled()
     assert same(model.invoke([ask()]), before)
 
 
 def test_grad_mode_does_not_leak_into_threads(model: SaliencyGuardedLVLM, ask: Any) -> None:
     with ThreadPoolExecutor(1) as pool:
-        stream = model.stream([ask()])
+        stream: Any = model.stream([ask()])
         pool.submit(next, stream).result()
         assert pool.submit(torch.is_grad_enabled).result()
-        stream.close()  # type: ignore[attr-defined]
+        stream.close()
 
 
 def test_time_runs_out(ask: Any) -> None:
     with pytest.raises(DeadlineError, match="timeout"):
         SaliencyGuardedLVLM(timeout=1e-6).invoke([ask()])
+    with pytest.raises(DeadlineError, match="timeout"):
+        SaliencyGuardedLVLM(timeout=1e-6).batch([[ask()]])
     assert SaliencyGuardedLVLM(timeout=60).invoke([ask()]).content
 
 
@@ -451,3 +472,42 @@ def test_without_a_calibrator_there_is_no_grounding(lvlm: LVLM, ask: Any) -> Non
     assert report["grounding"] is None
     assert report["calibrated"] is False
     assert report["saliency"] is not None
+
+
+def test_a_model_whose_template_takes_tools_is_told_by_it(lvlm: LVLM, ask: Any) -> None:
+    processor = copy.copy(lvlm.processor)
+    processor.chat_template = "{% if tools %}TOOLS {{ tools | tojson }}{% endif %}" + lvlm.processor.chat_template
+    able = LVLM(lvlm.model, processor, require_image=False)
+    plain = SaliencyGuardedLVLM(lvlm=able).invoke([ask()])
+    told = SaliencyGuardedLVLM(lvlm=able).bind_tools([look]).invoke([ask()])
+    assert plain.usage_metadata is not None
+    assert told.usage_metadata is not None
+    assert told.usage_metadata["input_tokens"] > plain.usage_metadata["input_tokens"] + 20
+
+
+@pytest.mark.parametrize(
+    ("written", "calls", "invalid"),
+    [
+        ('<tool_call>{"name": "look", "arguments": {"where": "left"}}</tool_call>', 1, 0),
+        ("<tool_call>look left</tool_call>", 0, 1),
+        ("There is a cup.", 0, 0),
+    ],
+)
+def test_calls_are_read_out_of_answers(
+    lvlm: LVLM, ask: Any, monkeypatch: pytest.MonkeyPatch, written: str, calls: int, invalid: int
+) -> None:
+    """The embedded model never calls a tool by itself: its answer is put in its mouth."""
+
+    def said(self: LVLM, messages: Any, **settings: Any) -> Any:
+        answer = lvlm.score(messages, written)
+        yield from (Step(token=token) for token in answer.tokens)
+        yield Step(answer=answer)
+
+    monkeypatch.setattr(LVLM, "stream", said)
+    model = SaliencyGuardedLVLM().bind_tools([look])
+    message = model.invoke([ask()])
+    assert len(message.tool_calls) == calls
+    assert len(message.invalid_tool_calls) == invalid
+    streamed = whole(list(model.stream([ask()])))
+    assert [call["args"] for call in streamed.tool_calls] == [call["args"] for call in message.tool_calls]
+    assert message.content == ("" if calls or invalid else written)
