@@ -43,6 +43,7 @@ ORDER = (
     ("retries", "outcome", "sharing", "threads"),
     ("attempts",),
     ("policy",),
+    ("guarded",),
     ("scenes", "inspection", "report"),
     ("evaluation",),
     ("embedded",),

@@ -8,9 +8,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from langchain_saliency_guard._guarded import Happening, finished, happenings
 from langchain_saliency_guard._requests import Request
 from saliency_guard import LVLM, GroundedAnswer, SaliencyGuardError
+from saliency_guard.guarded import Happening, finished, happenings
 
 Item = TypeVar("Item")
 
@@ -46,6 +46,21 @@ class Batch:
             return [None] * len(group)
 
 
+def alone(
+    lvlm: LVLM, messages: list[dict[str, Any]], request: Request, cancel: threading.Event
+) -> Generator[Happening, None, None]:
+    """What happens to one request; arguments and errors as for `saliency_guard.guarded.happenings`."""
+    return happenings(
+        lvlm,
+        messages,
+        request.generation,
+        cancel=cancel,
+        policy=request.policy,
+        tools=request.tools,
+        timeout=request.timeout,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """One chat of a batch."""
@@ -56,10 +71,10 @@ class Place:
     def happenings(
         self, lvlm: LVLM, messages: list[dict[str, Any]], request: Request, cancel: threading.Event
     ) -> Generator[Happening, None, None]:
-        """As `_guarded.happenings`, from the answer of the batch where there is one."""
+        """As `alone`, from the answer of the batch where there is one."""
         answer = self.batch.answer(self.index, lvlm, request)
         if answer is None:
-            yield from happenings(lvlm, messages, request, cancel)
+            yield from alone(lvlm, messages, request, cancel)
             return
         for token in answer.tokens:  # As `invoke` has them: these are known when the answer is finished.
             yield token.model_copy(update={"grounding": None, "signals": {}})

@@ -8,11 +8,11 @@ from typing import Any
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
-from langchain_saliency_guard._guarded import Finished
-from langchain_saliency_guard._report import GROUNDING, GROUNDING_TOKENS, token_report, usage
+from langchain_saliency_guard._report import GROUNDING, GROUNDING_TOKENS, usage_metadata
 from langchain_saliency_guard._requests import Request
 from langchain_saliency_guard._tools import as_chunks, read_calls
 from saliency_guard import LVLM, TokenGrounding
+from saliency_guard.guarded import Finished, token_report
 
 PROVIDER = "saliency-guard"
 
@@ -50,7 +50,7 @@ def last_chunks(lvlm: LVLM, end: Finished, request: Request) -> Iterator[ChatGen
         yield from map(token_chunk, tokens)
     elif request.policy is not None:
         yield _chunk(end.text, [])
-    last = AIMessageChunk(content="", usage_metadata=usage(list(end.considered)), chunk_position="last")
+    last = AIMessageChunk(content="", usage_metadata=usage_metadata(end.usage), chunk_position="last")
     yield ChatGenerationChunk(message=last, generation_info=info)
 
 

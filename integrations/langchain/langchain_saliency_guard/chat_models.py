@@ -18,10 +18,10 @@ from langchain_core.runnables.config import get_config_list
 from langchain_core.tools import BaseTool
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr
 
-from langchain_saliency_guard._batches import Batch, Place, at, place
+from langchain_saliency_guard._batches import Batch, Place, alone, at, place
 from langchain_saliency_guard._chunks import PROVIDER, last_chunks, live, result_of, token_chunk
 from langchain_saliency_guard._events import Emitter, aduring, aiterate, current, during, iterate, with_run_id
-from langchain_saliency_guard._guarded import Event, Events, Finished, happenings
+from langchain_saliency_guard._happenings import Event, Events
 from langchain_saliency_guard._identity import digest, plain
 from langchain_saliency_guard._messages import to_core
 from langchain_saliency_guard._requests import Request, request
@@ -36,6 +36,7 @@ from saliency_guard import (
     TokenGrounding,
     shared_lvlm,
 )
+from saliency_guard.guarded import Finished
 from saliency_guard.lvlm import EMBEDDED
 from saliency_guard.threads import in_threads
 
@@ -191,7 +192,7 @@ class SaliencyGuardedLVLM(BaseChatModel):
         """Events and chunks in turn: what all ways of calling are made of."""
         lvlm = self.engine(asked.model)
         here = place()
-        run = happenings if here is None else here.happenings
+        run = alone if here is None else here.happenings
         items = run(lvlm, self._core_messages(messages), asked, cancel)
         events = Events()
         try:

@@ -14,9 +14,10 @@ from langchain_core.runnables import Runnable, RunnableConfig, RunnableParallel,
 
 from langchain_saliency_guard._events import REPORT, Emitter
 from langchain_saliency_guard._judging import Judge, Scorer, has_image, says_something, with_report
-from langchain_saliency_guard._report import GROUNDING, answer_report
+from langchain_saliency_guard._report import GROUNDING
 from langchain_saliency_guard._tools import as_chunks
 from saliency_guard import ConfigError, GuardPolicy
+from saliency_guard.guarded import answer_report
 from saliency_guard.lvlm import EMBEDDED
 
 GuardInput = dict[str, Any]

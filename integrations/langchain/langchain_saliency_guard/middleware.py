@@ -13,10 +13,11 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, RemoveMessage
 
 from langchain_saliency_guard._judging import Judge, Scorer, has_image, says_something, with_report
-from langchain_saliency_guard._report import GROUNDING, answer_report
+from langchain_saliency_guard._report import GROUNDING
 from langchain_saliency_guard.chat_models import SaliencyGuardedLVLM
 from saliency_guard import Attempt, GroundedAnswer, GuardOutcome, GuardPolicy, LowGroundingError
 from saliency_guard.errors import require_extra
+from saliency_guard.guarded import answer_report
 from saliency_guard.lvlm import EMBEDDED
 from saliency_guard.retries import weak_words
 

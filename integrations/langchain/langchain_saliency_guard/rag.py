@@ -14,8 +14,9 @@ from PIL import Image
 
 from langchain_saliency_guard._judging import Judge, Scorer, with_report
 from langchain_saliency_guard._messages import image_of
-from langchain_saliency_guard._report import answer_report, usage
+from langchain_saliency_guard._report import usage_metadata
 from saliency_guard import ConfigError, GroundedAnswer, GuardPolicy, LowGroundingError, TokenFilter
+from saliency_guard.guarded import answer_report
 from saliency_guard.lvlm import EMBEDDED
 
 IMAGE = "image"
@@ -174,7 +175,7 @@ class RetrievalGuard(Runnable[dict[str, Any], CitedAnswer]):
             written = self._judge.write(messages, wanted, max_new_tokens=self.max_tokens)
             # Scored as a text: what was written may be cut into tokens otherwise than the same text is.
             scored = self._judge.score(messages, written.text, wanted)
-            return AIMessage(scored.text, usage_metadata=usage([written])), scored
+            return AIMessage(scored.text, usage_metadata=usage_metadata(written.usage)), scored
         message = answer if isinstance(answer, AIMessage) else AIMessage(str(answer))
         return message, self._judge.score(messages, message.text, wanted)
 
