@@ -36,7 +36,7 @@ class Request:
     forced: list[Tool] = field(default_factory=list)
 
 
-def request(own: Mapping[str, Any], given: Mapping[str, Any], stop: Sequence[str] | None) -> Request:
+def request(own: Mapping[str, Any], given: Mapping[str, Any], stop: str | Sequence[str] | None) -> Request:
     """What is asked for.
 
     Args:
@@ -60,7 +60,7 @@ def request(own: Mapping[str, Any], given: Mapping[str, Any], stop: Sequence[str
     settings = {**own, **given}
     generation = {name: settings[name] for name in _OF_GENERATE}
     generation["max_new_tokens"] = settings["max_tokens"]
-    generation["stop"] = tuple(dict.fromkeys([*_several(settings["stop"]), *(stop or ())]))
+    generation["stop"] = tuple(dict.fromkeys([*_several(settings["stop"]), *_several(stop)]))
     if must:
         generation["json_schema"] = call_schema(must)
     elif schema is not None:

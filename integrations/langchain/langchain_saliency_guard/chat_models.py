@@ -82,7 +82,7 @@ class SaliencyGuardedLVLM(BaseChatModel):
         streaming: whether ``invoke`` streams to handlers; None lets LangChain decide.
     """
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, populate_by_name=True)
+    model_config = ConfigDict(arbitrary_types_allowed=True, populate_by_name=True, extra="forbid")
 
     model: str = Field(default=EMBEDDED, validation_alias=AliasChoices("model", "model_name"))
     lvlm: LVLM | None = Field(default=None, exclude=True)

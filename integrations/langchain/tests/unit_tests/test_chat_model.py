@@ -17,7 +17,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.globals import set_llm_cache
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
 from langchain_core.rate_limiters import InMemoryRateLimiter
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from langchain_saliency_guard import AsyncGroundingCallbackHandler, GroundingCallbackHandler, SaliencyGuardedLVLM
 from saliency_guard import (
@@ -247,6 +247,8 @@ def test_stop_limit_and_overrides(model: SaliencyGuardedLVLM, ask: Any) -> None:
     word = text.split()[3]
     assert model.invoke([ask()], stop=[word]).content == text[: text.index(word)]
     assert SaliencyGuardedLVLM(stop=word).invoke([ask()]).content == text[: text.index(word)]
+    assert model.bind(stop=word).invoke([ask()]).content == text[: text.index(word)]
+    assert [one.content for one in model.bind(stop=word).batch([[ask()]])] == [text[: text.index(word)]]
     short = model.invoke([ask()], max_tokens=3)
     assert short.response_metadata["finish_reason"] == "length"
     assert short.usage_metadata is not None
@@ -254,6 +256,8 @@ def test_stop_limit_and_overrides(model: SaliencyGuardedLVLM, ask: Any) -> None:
     assert model.bind(temperature=None, max_tokens=None).invoke([ask()]).content == text
     assert model.bind(max_new_tokens=3).invoke([ask()]).content == short.content
     assert model.invoke([ask()], saliency=None).response_metadata["grounding"]["saliency"] is None
+    with pytest.raises(ValidationError, match="max_tokenz"):
+        SaliencyGuardedLVLM(max_tokenz=3)
     with pytest.raises(ConfigError, match="'tempreature'"):
         model.invoke([ask()], tempreature=1.0)
 
