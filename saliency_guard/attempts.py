@@ -19,6 +19,15 @@ from saliency_guard.reading import Messages
 from saliency_guard.retries import RetryPlan, Try, retry
 
 
+class _Retrying(Retrying):
+    """tenacity keeps its counts by thread; a generator may be continued in another one."""
+
+    @property
+    def statistics(self) -> dict[str, Any]:
+        counts: dict[str, Any] = self.__dict__.setdefault("_counts", {})
+        return counts
+
+
 @dataclass(slots=True, eq=False)
 class Run:
     """The attempts of one call.
@@ -58,7 +67,7 @@ class Run:
 
         def give_up(_: RetryCallState) -> None: ...
 
-        for trial in Retrying(
+        for trial in _Retrying(
             stop=stop_after_attempt(self.retries + 1), retry=retry_if_result(bool), retry_error_callback=give_up
         ):
             attempt = self._next()

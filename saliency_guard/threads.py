@@ -1,17 +1,20 @@
-"""Work of a generator for a coroutine: in worker threads, a step at a time, and stopped when nobody waits any more."""
+"""Work of a generator for a coroutine: in a worker thread, a step at a time, and stopped when nobody waits any more."""
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 from collections.abc import AsyncGenerator, Generator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 
 
-async def in_threads(items: Generator[Item, None, Any], cancel: threading.Event) -> AsyncGenerator[Item, None]:
-    """A generator's items, made in worker threads, so that the event loop is never blocked.
+async def in_thread(items: Generator[Item, None, Any], cancel: threading.Event) -> AsyncGenerator[Item, None]:
+    """A generator's items, made in a worker thread of their own, so that the event loop is never blocked.
 
     Leaving (``break``, ``aclose``, a cancelled task) stops the work between two tokens and waits for that.
 
@@ -20,9 +23,11 @@ async def in_threads(items: Generator[Item, None, Any], cancel: threading.Event)
         cancel: set when the work is to stop; the work may look at it where a step is long.
     """
     end: Any = object()
+    loop = asyncio.get_running_loop()
+    thread = ThreadPoolExecutor(1, thread_name_prefix="saliency-guard")
     try:
         while True:
-            step = asyncio.ensure_future(asyncio.to_thread(next, items, end))
+            step = loop.run_in_executor(thread, partial(contextvars.copy_context().run, partial(next, items, end)))
             try:
                 item = await asyncio.shield(step)
             except asyncio.CancelledError:
@@ -34,7 +39,8 @@ async def in_threads(items: Generator[Item, None, Any], cancel: threading.Event)
             yield item
     finally:
         cancel.set()
-        items.close()
+        thread.submit(items.close)  # Not before the step that is still running.
+        thread.shutdown(wait=False)
 
 
 async def _finished(step: asyncio.Future[Any]) -> None:

@@ -38,6 +38,10 @@ class Batch:
                 self._answers.update(zip(group, self._together(group, lvlm, request), strict=True))
         return self._answers[index]
 
+    def chat(self, index: int) -> list[dict[str, Any]]:
+        """The core's messages of one of the chats."""
+        return self._chats[index]()
+
     def _together(self, group: range, lvlm: LVLM, request: Request) -> Sequence[GroundedAnswer | None]:
         try:
             chats = [self._chats[index]() for index in group]
@@ -67,6 +71,11 @@ class Place:
 
     batch: Batch
     index: int
+    owner: object
+
+    def belongs_to(self, model: object, messages: list[dict[str, Any]]) -> bool:
+        """Whether a call is the one this place is for, and not one that a handler makes meanwhile."""
+        return model is self.owner and messages == self.batch.chat(self.index)
 
     def happenings(
         self, lvlm: LVLM, messages: list[dict[str, Any]], request: Request, cancel: threading.Event

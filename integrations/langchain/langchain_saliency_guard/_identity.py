@@ -14,13 +14,20 @@ def plain(value: Any) -> Any:
     """A setting as something that is the same for equal settings, in every process."""
     if isinstance(value, GuardPolicy):
         fallback = value.fallback
-        named = None if fallback is None else f"{fallback.__module__}.{fallback.__qualname__}"
+        named = None if fallback is None else _named(fallback)
         return {
             **value.model_dump(mode="json", exclude={"calibrator"}),
             "calibrator": digest(value),
             "fallback": named,
         }
     return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+
+
+def _named(function: Any) -> str:
+    """A function of a module by its name; what is made on the way (a closure, an object) is itself alone."""
+    name = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', type(function).__qualname__)}"
+    made = "<" in name or not hasattr(function, "__qualname__") or hasattr(function, "__self__")
+    return f"{name} {id(function)}" if made else name
 
 
 def digest(value: BaseModel | None) -> str | None:

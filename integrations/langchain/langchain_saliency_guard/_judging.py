@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, message_chunk_to_message
 
 from langchain_saliency_guard._messages import to_core
 from langchain_saliency_guard._report import GROUNDING
 from langchain_saliency_guard.chat_models import SaliencyGuardedLVLM
-from saliency_guard import LVLM, GroundedAnswer, GuardPolicy
+from saliency_guard import LVLM, ConfigError, GroundedAnswer, GuardPolicy
 
 Scorer = SaliencyGuardedLVLM | LVLM | str
 
@@ -59,10 +59,20 @@ def _wanted(policy: GuardPolicy) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for rule in policy.rules for name in rule.wanted))
 
 
-def has_image(messages: Sequence[dict[str, Any]]) -> bool:
-    """Whether there is a picture for an answer to rest on."""
-    parts = [part for message in messages for part in message["content"] if isinstance(part, dict)]
-    return any(part.get("type") == "image" for part in parts)
+def as_answer(answer: Any) -> AIMessage:
+    """A message, a chunk or a text as an answer.
+
+    Raises:
+        ConfigError: if it is none of these.
+    """
+    if isinstance(answer, AIMessageChunk):
+        answer = message_chunk_to_message(answer)
+    if isinstance(answer, AIMessage):
+        return answer
+    if isinstance(answer, (BaseMessage, str)):
+        return AIMessage(answer if isinstance(answer, str) else answer.text)
+    msg = f"the answer is to be a message or a text, not {type(answer).__name__}"
+    raise ConfigError(msg)
 
 
 def says_something(message: AIMessage) -> bool:

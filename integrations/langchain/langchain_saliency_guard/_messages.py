@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ _ROLES = {"human": "user", "user": "user", "ai": "assistant", "assistant": "assi
 _IMAGE_KEYS = ("image", "path", "url", "base64", "data")
 _BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
 _LONGEST_PATH = 1024
+_IMAGES = {"image", "image_url", "input_image"}
 _SILENT = {
     "tool_call",
     "tool_call_chunk",
@@ -101,7 +102,7 @@ def _part(block: Any, number: int, fetch_image: FetchImage | None) -> dict[str, 
         return None
     if kind in {"text", "input_text", "output_text", "text-plain"}:
         return _text(block)
-    if kind in {"image", "image_url", "input_image"} or str(block.get("mime_type", "")).startswith("image/"):
+    if _is_image(block):
         return {"type": "image", "image": _image(block, number, fetch_image)}
     msg = f"message {number} has a block of type {kind!r}: this model takes text and images"
     raise MessageError(msg)
@@ -149,3 +150,30 @@ def image_of(data: Any) -> Any:
 
 def _data_uri(base64: str) -> str:
     return f"data:image/unknown;base64,{base64}"
+
+
+def _blocks(messages: Sequence[BaseMessage]) -> Iterator[Mapping[str, Any]]:
+    for message in messages:
+        for block in message.content if isinstance(message.content, list) else ():
+            if isinstance(block, Mapping):
+                yield block.get("value", {}) if block.get("type") == "non_standard" else block
+
+
+def _is_image(block: Mapping[str, Any]) -> bool:
+    return block.get("type") in _IMAGES or str(block.get("mime_type", "")).startswith("image/")
+
+
+def has_picture(messages: Sequence[BaseMessage]) -> bool:
+    """Whether there is a picture for an answer to rest on; nothing is loaded."""
+    return any(map(_is_image, _blocks(messages)))
+
+
+def by_content(messages: Sequence[BaseMessage]) -> bool:
+    """Whether every picture stands in the messages themselves, and not in a file or an object."""
+
+    def inside(block: Mapping[str, Any]) -> bool:
+        target = block.get("image_url", block.get("url"))
+        target = target.get("url") if isinstance(target, Mapping) else target
+        return "path" not in block and "image" not in block and not str(target).startswith("file:")
+
+    return all(inside(block) for block in _blocks(messages) if _is_image(block))

@@ -23,7 +23,7 @@ from langchain_saliency_guard._chunks import PROVIDER, last_chunks, live, result
 from langchain_saliency_guard._events import Emitter, aduring, aiterate, current, during, iterate, with_run_id
 from langchain_saliency_guard._happenings import Event, Events
 from langchain_saliency_guard._identity import digest, plain
-from langchain_saliency_guard._messages import to_core
+from langchain_saliency_guard._messages import by_content, to_core
 from langchain_saliency_guard._requests import Request, request
 from langchain_saliency_guard._structured import structured
 from langchain_saliency_guard._tools import as_functions
@@ -38,7 +38,7 @@ from saliency_guard import (
 )
 from saliency_guard.guarded import Finished
 from saliency_guard.lvlm import EMBEDDED
-from saliency_guard.threads import in_threads
+from saliency_guard.threads import in_thread
 
 _OF_A_CALL = (
     *("model", "max_tokens", "temperature", "top_p", "seed", "stop", "timeout"),
@@ -122,6 +122,7 @@ class SaliencyGuardedLVLM(BaseChatModel):
             "device": self.device,
             "dtype": self.dtype,
             "revision": self.revision,
+            "require_image": self.require_image,
             "model_kwargs": repr(sorted(self.model_kwargs.items())),
             "calibrator": digest(self.lvlm.calibrator) if self.lvlm is not None else None,
         }
@@ -191,9 +192,10 @@ class SaliencyGuardedLVLM(BaseChatModel):
     ) -> Generator[tuple[list[Event], ChatGenerationChunk | None], None, None]:
         """Events and chunks in turn: what all ways of calling are made of."""
         lvlm = self.engine(asked.model)
+        asked_of = self._core_messages(messages)
         here = place()
-        run = alone if here is None else here.happenings
-        items = run(lvlm, self._core_messages(messages), asked, cancel)
+        run = here.happenings if here is not None and here.belongs_to(self, asked_of) else alone
+        items = run(lvlm, asked_of, asked, cancel)
         events = Events()
         try:
             for item in items:
@@ -231,7 +233,7 @@ class SaliencyGuardedLVLM(BaseChatModel):
     ) -> AsyncIterator[ChatGenerationChunk]:
         emit = current(run_manager)
         cancel = threading.Event()
-        played = in_threads(self._played(messages, self._request(stop, kwargs), cancel), cancel)
+        played = in_thread(self._played(messages, self._request(stop, kwargs), cancel), cancel)
         try:
             async for events, chunk in played:
                 for event in events:
@@ -268,7 +270,7 @@ class SaliencyGuardedLVLM(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        call = partial(super()._generate_with_cache, messages, stop, run_manager, **kwargs)
+        call = partial(BaseChatModel._generate_with_cache, self._keyed(messages), messages, stop, run_manager, **kwargs)
         return during(current(run_manager), call)
 
     async def _agenerate_with_cache(
@@ -278,7 +280,13 @@ class SaliencyGuardedLVLM(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return await aduring(current(run_manager), super()._agenerate_with_cache(messages, stop, run_manager, **kwargs))
+        model = self._keyed(messages)
+        call = BaseChatModel._agenerate_with_cache(model, messages, stop, run_manager, **kwargs)
+        return await aduring(current(run_manager), call)
+
+    def _keyed(self, messages: list[BaseMessage]) -> BaseChatModel:
+        """This model, without its cache where LangChain's key would not tell one picture from another."""
+        return self if by_content(messages) else self.model_copy(update={"cache": False})
 
     def stream(
         self,
@@ -368,7 +376,7 @@ class SaliencyGuardedLVLM(BaseChatModel):
         size = min([self.batch_size, *filter(None, (one.get("max_concurrency") for one in configs))])
         chats = [partial(self._chat, chat) for chat in inputs]
         batch = Batch(chats, size)
-        return [Place(batch, index) for index in range(len(inputs))]
+        return [Place(batch, index, self) for index in range(len(inputs))]
 
     def _chat(self, chat: LanguageModelInput) -> list[dict[str, Any]]:
         return self._core_messages(self._convert_input(chat).to_messages())

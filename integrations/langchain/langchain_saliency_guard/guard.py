@@ -13,7 +13,8 @@ from langchain_core.prompt_values import PromptValue
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableParallel, RunnablePassthrough
 
 from langchain_saliency_guard._events import REPORT, Emitter
-from langchain_saliency_guard._judging import Judge, Scorer, has_image, says_something, with_report
+from langchain_saliency_guard._judging import Judge, Scorer, as_answer, says_something, with_report
+from langchain_saliency_guard._messages import has_picture
 from langchain_saliency_guard._report import GROUNDING
 from langchain_saliency_guard._tools import as_chunks
 from saliency_guard import ConfigError, GuardPolicy
@@ -111,9 +112,9 @@ class GroundingGuard(Runnable[GuardInput, AIMessage]):
 
     def _message(self, given: GuardInput) -> AIMessage:
         messages, answer = _taken_apart(given)
-        asked = self._judge.core_messages(messages)
-        if not says_something(answer) or not has_image(asked):
+        if not says_something(answer) or not has_picture(messages):
             return answer
+        asked = self._judge.core_messages(messages)
         outcome = self.policy.check(self._judge.score(asked, answer.text, self.policy), messages=asked)
         return with_report(answer, answer_report(outcome.answer, outcome), outcome.text)
 
@@ -127,21 +128,23 @@ def _taken_apart(given: Any) -> tuple[list[BaseMessage], AIMessage]:
         messages = asked.to_messages()
     else:
         messages = convert_to_messages([asked] if isinstance(asked, (str, BaseMessage)) else asked)
-    if isinstance(answer, AIMessageChunk):
-        answer = AIMessage(**answer.model_dump(exclude={"type", "tool_call_chunks", "chunk_position"}))
-    return messages, answer if isinstance(answer, AIMessage) else AIMessage(str(answer))
+    return messages, as_answer(answer)
 
 
 def _pieces(message: AIMessage) -> Iterator[AIMessageChunk]:
+    """The message in chunks that add up to it."""
     tokens = message.response_metadata.get(GROUNDING, {}).get("tokens", [])
     texts = [token["text"] for token in tokens]
-    for text in texts if "".join(texts) == message.text else [message.text]:
-        yield AIMessageChunk(content=text, id=message.id)
+    first: list[Any] = texts if "".join(texts) == message.content else [message.content]
+    for content in first:
+        yield AIMessageChunk(content=content, id=message.id)
     yield AIMessageChunk(
         content="",
         id=message.id,
+        additional_kwargs=message.additional_kwargs,
         response_metadata=message.response_metadata,
         usage_metadata=message.usage_metadata,
+        invalid_tool_calls=message.invalid_tool_calls,
         tool_call_chunks=as_chunks(message.tool_calls),
         chunk_position="last",
     )

@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal, NotRequired
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, RemoveMessage
 
-from langchain_saliency_guard._judging import Judge, Scorer, has_image, says_something, with_report
+from langchain_saliency_guard._judging import Judge, Scorer, says_something, with_report
+from langchain_saliency_guard._messages import has_picture
 from langchain_saliency_guard._report import GROUNDING
 from langchain_saliency_guard.chat_models import SaliencyGuardedLVLM
 from saliency_guard import Attempt, GroundedAnswer, GuardOutcome, GuardPolicy, LowGroundingError
@@ -32,6 +33,7 @@ from langchain.agents.middleware import (  # noqa: E402 - an extra
     hook_config,
 )
 from langchain.agents.middleware.types import OmitFromInput  # noqa: E402 - an extra
+from langchain.chat_models import init_chat_model  # noqa: E402 - an extra
 from langgraph.types import Command, interrupt  # noqa: E402 - an extra
 
 OnLow = Literal["flag", "raise", "interrupt"]
@@ -53,6 +55,7 @@ class _Ask:
     text: str = ""
 
 
+_Step = _Ask | ModelResponse | ExtendedModelResponse
 _Plan = Generator[_Ask, Any, ModelResponse | ExtendedModelResponse]
 
 
@@ -71,7 +74,7 @@ class GroundingMiddleware(AgentMiddleware[GroundingState, Any]):
     Args:
         policy: decides, and says how often to draw anew.
         scorer: scores answers of models other than `SaliencyGuardedLVLM`; see `GroundingGuard`.
-        fallback_model: asked when no answer of the agent's own model is good enough.
+        fallback_model: asked when no answer of the agent's own model is good enough; a text is for `init_chat_model`.
         on_low: what is done when that is not good enough either, or there is none; None is ``"raise"`` where the policy
             says so, else ``"flag"``.
     """
@@ -83,12 +86,12 @@ class GroundingMiddleware(AgentMiddleware[GroundingState, Any]):
         policy: GuardPolicy,
         *,
         scorer: Scorer = EMBEDDED,
-        fallback_model: BaseChatModel | None = None,
+        fallback_model: BaseChatModel | str | None = None,
         on_low: OnLow | None = None,
     ) -> None:
         super().__init__()
         self.policy = policy
-        self.fallback_model = fallback_model
+        self.fallback_model = init_chat_model(fallback_model) if isinstance(fallback_model, str) else fallback_model
         self.on_low: OnLow = on_low or ("raise" if policy.on_low == "raise" else "flag")
         self._judge = Judge(scorer)
 
@@ -100,50 +103,51 @@ class GroundingMiddleware(AgentMiddleware[GroundingState, Any]):
         Raises:
             LowGroundingError: with ``on_low="raise"``, if no answer is good enough.
         """
+        if not has_picture(request.messages):
+            return handler(request)
         judge = self._judge_of(request)
         asked = judge.core_messages(_messages(request))
         plan = self._plan(request, asked)
-        try:
-            step = next(plan)
-            while True:
-                ask = step.request
-                step = plan.send(handler(ask) if ask is not None else judge.score(asked, step.text, self.policy))
-        except StopIteration as end:
-            response: ModelResponse | ExtendedModelResponse = end.value
-            return response
+        step: _Step = next(plan)
+        while isinstance(step, _Ask):
+            ask = step.request
+            done = handler(ask) if ask is not None else judge.score(asked, step.text, self.policy)
+            step = _after(plan, done)
+        return step
 
     async def awrap_model_call(
         self, request: ModelRequest, handler: Callable[[ModelRequest], Awaitable[ModelResponse]]
     ) -> ModelResponse | ExtendedModelResponse:
         """As `wrap_model_call`; scoring does not block the event loop."""
+        if not has_picture(request.messages):
+            return await handler(request)
         judge = self._judge_of(request)
         asked = await asyncio.to_thread(judge.core_messages, _messages(request))
         plan = self._plan(request, asked)
-        try:
-            step = next(plan)
-            while True:
-                if step.request is not None:
-                    step = plan.send(await handler(step.request))
-                else:
-                    step = plan.send(await asyncio.to_thread(judge.score, asked, step.text, self.policy))
-        except StopIteration as end:
-            response: ModelResponse | ExtendedModelResponse = end.value
-            return response
+        step: _Step = next(plan)
+        while isinstance(step, _Ask):
+            done: ModelResponse | GroundedAnswer
+            if step.request is not None:
+                done = await handler(step.request)
+            else:
+                done = await asyncio.to_thread(judge.score, asked, step.text, self.policy)
+            step = _after(plan, done)
+        return step
 
     def _judge_of(self, request: ModelRequest) -> Judge:
         return Judge(request.model) if isinstance(request.model, SaliencyGuardedLVLM) else self._judge
 
     def _plan(self, request: ModelRequest, asked: list[dict[str, Any]]) -> _Plan:
         """What to do, in order; is sent what each step came to, and returns the response of the model."""
-        if not has_image(asked):
-            whole: ModelResponse = yield _Ask(request)
-            return whole
         single = self.policy.model_copy(update={"on_low": "flag", "max_retries": 0, "promise": None})
         attempts: list[Attempt] = []
         responses: list[ModelResponse] = []
-        for number in range(self.policy.retries + 1):
+        # What a person asked for again is drawn anew, too.
+        reports: Any = request.state.get("grounding") or ()
+        first = sum(report["decision"] == "retried" for report in reports)
+        for number in range(first, first + self.policy.retries + 1):
             trial, change = self._trial(request, number, attempts[-1].answer if attempts else None)
-            if number and not change:
+            if attempts and not change:
                 break
             response: ModelResponse = yield _Ask(trial)
             message = _answer(response)
@@ -177,12 +181,13 @@ class GroundingMiddleware(AgentMiddleware[GroundingState, Any]):
             return quiet, ""
         retry, settings, changes = self.policy.retry, dict(request.model_settings), []
         if retry.new_seed:
-            temperature = max(retry.temperature, settings.get("temperature") or 0.0)
+            own = settings.get("temperature") or getattr(request.model, "temperature", None) or 0.0
+            temperature = max(retry.temperature, own)
             settings["temperature"] = temperature
             changes.append(f"drawn anew at temperature {temperature:g}")
             if isinstance(request.model, SaliencyGuardedLVLM):
-                own = request.model.seed
-                settings["seed"] = (random.randrange(2**31) if own is None else own) + number  # noqa: S311 - no secret
+                seed = request.model.seed
+                settings["seed"] = (random.randrange(2**31) if seed is None else seed) + number  # noqa: S311 - no secret
         messages = list(request.messages)
         weak = weak_words(last, retry.weak) if retry.name_spans and last is not None else []
         if weak:
@@ -246,23 +251,40 @@ class GroundingMiddleware(AgentMiddleware[GroundingState, Any]):
 
 
 def _carried_out(decided: Any, last: AIMessage, report: dict[str, Any]) -> dict[str, Any]:
-    """What a person's decision changes in the state.
+    """What a person's decision changes in the state: the message, and the reports.
+
+    A structured answer is what was refused: after an edit or a rejection it is taken back.
 
     Raises:
         ValueError: if it is none of the four.
     """
     kind = decided.get("type") if isinstance(decided, dict) else decided
     if kind == "approve":
-        return {"messages": [with_report(last, {**report, "decision": "approved"})]}
+        return _decided(last, report, "approved")
     if kind == "edit" and isinstance(decided, dict) and isinstance(decided.get("text"), str):
-        return {"messages": [with_report(last, {**report, "decision": "edited"}, decided["text"])]}
+        return {**_decided(last, report, "edited", decided["text"]), "structured_response": None}
     if kind == "retry":
-        return {"messages": [RemoveMessage(id=str(last.id))], "jump_to": "model"}
+        changed = {"messages": [RemoveMessage(id=str(last.id))], "jump_to": "model"}
+        return {**changed, "grounding": [{**report, "decision": "retried"}]}
     if kind == "reject":
         said = decided.get("message", _REJECTED) if isinstance(decided, dict) else _REJECTED
-        return {"messages": [with_report(last, {**report, "decision": "rejected"}, said)], "jump_to": "end"}
+        return {**_decided(last, report, "rejected", said), "structured_response": None, "jump_to": "end"}
     msg = f'decide with {{"type": "approve" | "edit" (with "text") | "retry" | "reject"}}, not {decided!r}'
     raise ValueError(msg)
+
+
+def _decided(last: AIMessage, report: dict[str, Any], decision: str, text: str | None = None) -> dict[str, Any]:
+    changed = {**report, "decision": decision}
+    return {"messages": [with_report(last, changed, text)], "grounding": [changed]}
+
+
+def _after(plan: _Plan, done: ModelResponse | GroundedAnswer) -> _Step:
+    """The next thing to do, or the response; only the plan's own end is its end."""
+    try:
+        return plan.send(done)
+    except StopIteration as end:
+        response: ModelResponse | ExtendedModelResponse = end.value
+        return response
 
 
 def _messages(request: ModelRequest) -> list[BaseMessage]:
@@ -278,4 +300,7 @@ def _answer(response: ModelResponse) -> AIMessage | None:
 
 def _quiet(model: BaseChatModel) -> BaseChatModel:
     """The model, its tokens kept out of streams: LangGraph leaves out what is tagged so."""
-    return model.model_copy(update={"tags": [*(model.tags or []), "nostream"]})
+    if isinstance(model, BaseChatModel):
+        return model.model_copy(update={"tags": [*(model.tags or []), "nostream"]})
+    tagged: Any = model.with_config(tags=["nostream"])  # One that `init_chat_model` makes when it is configured.
+    return tagged

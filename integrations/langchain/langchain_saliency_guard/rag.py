@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
 from langchain_core.documents import Document
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 from PIL import Image
 
-from langchain_saliency_guard._judging import Judge, Scorer, with_report
+from langchain_saliency_guard._events import REPORT, Emitter
+from langchain_saliency_guard._judging import Judge, Scorer, as_answer, says_something, with_report
 from langchain_saliency_guard._messages import image_of
-from langchain_saliency_guard._report import usage_metadata
+from langchain_saliency_guard._report import GROUNDING, usage_metadata
 from saliency_guard import ConfigError, GroundedAnswer, GuardPolicy, LowGroundingError, TokenFilter
 from saliency_guard.guarded import answer_report
 from saliency_guard.lvlm import EMBEDDED
@@ -116,7 +118,7 @@ class RetrievalGuard(Runnable[dict[str, Any], CitedAnswer]):
             ConfigError: if the input is of another form.
             LowGroundingError: with ``on_low="raise"``, if the answer rests on no document or is not grounded.
         """
-        return self._call_with_config(self._cited, input, config)
+        return self._call_with_config(self._told, input, config)
 
     async def ainvoke(
         self,
@@ -126,10 +128,17 @@ class RetrievalGuard(Runnable[dict[str, Any], CitedAnswer]):
     ) -> CitedAnswer:
         """As `invoke`, in a thread."""
 
-        async def cited(given: dict[str, Any]) -> CitedAnswer:
-            return await asyncio.to_thread(self._cited, given)
+        async def cited(given: dict[str, Any], run_manager: AsyncCallbackManagerForChainRun) -> CitedAnswer:
+            found = await asyncio.to_thread(self._cited, given)
+            await Emitter.of_run(run_manager).send(REPORT, found.message.response_metadata.get(GROUNDING, {}))
+            return found
 
         return await self._acall_with_config(cited, input, config)
+
+    def _told(self, given: dict[str, Any], run_manager: CallbackManagerForChainRun) -> CitedAnswer:
+        found = self._cited(given)
+        Emitter.of_run(run_manager)(REPORT, found.message.response_metadata.get(GROUNDING, {}))
+        return found
 
     def _cited(self, given: dict[str, Any]) -> CitedAnswer:
         if not isinstance(given, dict) or not {"question", "documents"} <= set(given):
@@ -138,9 +147,12 @@ class RetrievalGuard(Runnable[dict[str, Any], CitedAnswer]):
         documents, question = list(given["documents"]), str(given["question"])
         parts = [_parts(document, number) for number, document in enumerate(documents)]
         messages = _asked([part for own in parts for part in own], question)
-        message, scored = self._answered(messages, given.get("answer"))
+        answer = None if given.get("answer") is None else as_answer(given["answer"])
+        if answer is not None and not says_something(answer):
+            return CitedAnswer(answer, (), accepted=False)
+        message, scored = self._answered(messages, answer)
         outcome = None if self.policy is None else self.policy.check(scored, messages=messages)
-        names = [_id(document, number) for number, document in enumerate(documents)]
+        names = _ids(documents)
         counted = TokenFilter().counted([token.text for token in scored.tokens])
         gains = self._gains(parts, question, scored)
         rests = [_most(row, self.min_gain) if index in counted else None for index, row in enumerate(gains)]
@@ -169,15 +181,14 @@ class RetrievalGuard(Runnable[dict[str, Any], CitedAnswer]):
         ordered = sorted(citations, key=lambda one: (-len(one.words), -one.gain))
         return CitedAnswer(with_report(message, report, text), tuple(ordered), not low)
 
-    def _answered(self, messages: list[dict[str, Any]], answer: Any) -> tuple[AIMessage, GroundedAnswer]:
+    def _answered(self, messages: list[dict[str, Any]], answer: AIMessage | None) -> tuple[AIMessage, GroundedAnswer]:
         wanted = self.policy or GuardPolicy(min_grounding=0.0)
         if answer is None:
             written = self._judge.write(messages, wanted, max_new_tokens=self.max_tokens)
             # Scored as a text: what was written may be cut into tokens otherwise than the same text is.
             scored = self._judge.score(messages, written.text, wanted)
             return AIMessage(scored.text, usage_metadata=usage_metadata(written.usage)), scored
-        message = answer if isinstance(answer, AIMessage) else AIMessage(str(answer))
-        return message, self._judge.score(messages, message.text, wanted)
+        return answer, self._judge.score(messages, answer.text, wanted)
 
     def _gains(
         self, parts: Sequence[list[dict[str, Any]]], question: str, scored: GroundedAnswer
@@ -237,6 +248,17 @@ def _shares(scored: GroundedAnswer, counted: Sequence[int], parts: Sequence[list
             pictures += 1
         of_tokens = [scored.tokens[index].shares.get(source, 0.0) for index in counted for source in sources]
         found.append(sum(of_tokens) / max(1, len(counted)))
+    return found
+
+
+def _ids(documents: Sequence[Document]) -> list[str]:
+    """A name for each, no two the same: pages of one source get numbers."""
+    found: list[str] = []
+    for number, document in enumerate(documents):
+        name, count = _id(document, number), 1
+        while (unique := name if count == 1 else f"{name}#{count}") in found:
+            count += 1
+        found.append(unique)
     return found
 
 

@@ -7,6 +7,7 @@ import copy
 import gc
 import json
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -17,9 +18,11 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.globals import set_llm_cache
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
 from langchain_core.rate_limiters import InMemoryRateLimiter
+from PIL import Image
 from pydantic import BaseModel, ValidationError
 
 from langchain_saliency_guard import AsyncGroundingCallbackHandler, GroundingCallbackHandler, SaliencyGuardedLVLM
+from langchain_saliency_guard._messages import to_core
 from saliency_guard import (
     LVLM,
     ConfigError,
@@ -515,3 +518,63 @@ def test_calls_are_read_out_of_answers(
     streamed = whole(list(model.stream([ask()])))
     assert [call["args"] for call in streamed.tool_calls] == [call["args"] for call in message.tool_calls]
     assert message.content == ("" if calls or invalid else written)
+
+
+async def test_policies_run_side_by_side_in_threads(ask: Any) -> None:
+    strict = SaliencyGuardedLVLM(policy=GuardPolicy(min_grounding=1.0, on_low="retry", max_retries=2), seed=1)
+    answers = await asyncio.gather(*(strict.ainvoke([ask()]) for _ in range(4)))
+    assert all(same(answer, answers[0]) for answer in answers)
+    assert len(answers[0].response_metadata["grounding"]["attempts"]) == 3
+
+
+def test_a_policy_s_stream_may_change_threads(ask: Any) -> None:
+    strict = GuardPolicy(min_grounding=1.0, on_low="retry", max_retries=2)
+    steps = strict.steps(SaliencyGuardedLVLM().engine(), to_core([ask()]), seed=1, max_new_tokens=5, sgrs=None)
+    found = []
+    for _ in range(4):
+        with ThreadPoolExecutor(1) as pool:
+            found.append(pool.submit(next, steps).result())
+    assert len(found) == 4
+
+
+def test_a_call_inside_a_batch_is_its_own(ask: Any) -> None:
+    outer, inner = SaliencyGuardedLVLM(max_tokens=20), SaliencyGuardedLVLM(max_tokens=5)
+    question = ask("Is there a cat in the image?")
+    got: list[Any] = []
+
+    class Nested(BaseCallbackHandler):
+        def on_llm_end(self, *args: Any, **kwargs: Any) -> None:
+            if not got:
+                got.append(None)
+                got[0] = inner.invoke([question]).content
+
+    outer.batch([[ask()]], config={"callbacks": [Nested()]})
+    assert got == [inner.invoke([question]).content]
+
+
+def test_fallbacks_of_any_kind_are_told_apart_by_the_cache(ask: Any) -> None:
+    def careful(fallback: Any) -> SaliencyGuardedLVLM:
+        return SaliencyGuardedLVLM(policy=GuardPolicy(min_grounding=1.0, on_low="fallback", fallback=fallback))
+
+    set_llm_cache(InMemoryCache())
+    try:
+        made = [careful(lambda *_, text=text: text) for text in "AB"]
+        made += [careful(partial(lambda text, *_: text, text)) for text in "CD"]
+        assert [model.invoke([ask()]).content for model in made] == ["A", "B", "C", "D"]
+    finally:
+        set_llm_cache(None)
+
+
+def test_the_cache_tells_pictures_apart(model: SaliencyGuardedLVLM, picture: Any, tmp_path: Any) -> None:
+    question = {"type": "text", "text": "Describe the image in detail."}
+    path = tmp_path / "p.png"
+    set_llm_cache(InMemoryCache())
+    try:
+        answers = []
+        for image in (picture, Image.new("RGB", (224, 224), "teal")):
+            image.save(path)
+            answers.append(model.invoke([HumanMessage([{"type": "image", "path": str(path)}, question])]).content)
+            answers.append(model.invoke([HumanMessage([{"type": "image", "image": image.copy()}, question])]).content)
+        assert answers[0] == answers[1] != answers[2] == answers[3]
+    finally:
+        set_llm_cache(None)

@@ -91,6 +91,30 @@ def test_what_is_no_answer_to_a_picture_passes(ask: Any) -> None:
         guard.invoke({"answer": "Hello!"})
 
 
+def test_what_the_scorer_cannot_read_passes_where_nothing_is_scored() -> None:
+    guard = GroundingGuard(POLICY)
+    file = HumanMessage([{"type": "file", "base64": "aaaa", "mime_type": "application/pdf"}])
+    assert guard.invoke({"messages": [file], "answer": "Three."}).content == "Three."
+    url = HumanMessage([{"type": "image", "url": "https://example.com/a.png"}])
+    call = AIMessage("", tool_calls=[{"name": "f", "args": {}, "id": "1", "type": "tool_call"}])
+    assert guard.invoke({"messages": [url], "answer": call}) is call
+    with pytest.raises(ConfigError, match="NoneType"):
+        guard.invoke({"messages": [url], "answer": None})
+
+
+def test_a_stream_adds_up_to_the_message(ask: Any) -> None:
+    blocks: list[Any] = [{"type": "reasoning", "reasoning": "Hm."}, {"type": "text", "text": "A cup."}]
+    given = {"messages": [ask()], "answer": AIMessage(blocks, additional_kwargs={"signature": "x"})}
+    pieces = list(GroundingGuard(POLICY).stream(given))
+    whole: Any = pieces[0]
+    for piece in pieces[1:]:
+        whole += piece
+    said = GroundingGuard(POLICY).invoke(given)
+    assert whole.text == said.text
+    assert whole.additional_kwargs == said.additional_kwargs
+    assert whole.response_metadata == said.response_metadata
+
+
 def test_a_message_is_copied_before_it_is_marked(ask: Any) -> None:
     answer = AIMessage(FALSE, response_metadata={"model_name": "another"})
     marked = GroundingGuard(POLICY).invoke({"messages": [ask()], "answer": answer})
@@ -164,6 +188,17 @@ def test_text_and_pictures_of_one_document_count_together(scenes: list[Scene]) -
     shares = found.message.response_metadata["grounding"]["documents"]
     assert set(shares) == {"both", "invoice"}
     assert shares["both"] > shares["invoice"]
+
+
+def test_pages_of_one_source_and_empty_answers(scenes: list[Scene]) -> None:
+    pages = [Document("", metadata={**one.metadata, "source": "f.pdf"}) for one in documents(scenes[:2])]
+    name = scenes[1].objects[0].name
+    answer = AIMessage(f"The image shows a {name}.")
+    found = RetrievalGuard().invoke({"question": "Describe the image in detail.", "documents": pages, "answer": answer})
+    assert set(found.message.response_metadata["grounding"]["documents"]) == {"f.pdf", "f.pdf#2"}
+    assert [one.id for one in found.citations] == ["f.pdf#2"]
+    empty = RetrievalGuard().invoke({"question": "What?", "documents": pages, "answer": ""})
+    assert (empty.accepted, empty.citations) == (False, ())
 
 
 def test_bad_input_is_said() -> None:

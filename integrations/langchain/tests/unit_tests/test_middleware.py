@@ -143,3 +143,24 @@ class TestPerson:
         config = {"configurable": {"thread_id": "1"}}
         assert "__interrupt__" in await guarded.ainvoke({"messages": [ask()]}, config)
         assert self.last(await guarded.ainvoke(Command(resume="approve"), config)) == (FALSE, "approved")
+
+    def test_a_greedy_model_draws_anew(self, ask: Any) -> None:
+        middleware = GroundingMiddleware(GuardPolicy(min_grounding=1.0), on_low="interrupt")
+        guarded = agent(SaliencyGuardedLVLM(seed=5), middleware, checkpointer=InMemorySaver())
+        config = {"configurable": {"thread_id": "1"}}
+        guarded.invoke({"messages": [ask()]}, config)
+        state = guarded.invoke(Command(resume="retry"), config)
+        assert [one["decision"] for one in state["grounding"]] == ["flagged", "retried", "flagged"]
+        assert "drawn anew" in state["grounding"][-1]["attempts"][0]["change"]
+
+
+def test_the_scorer_is_not_asked_about_what_it_cannot_read(says: Says) -> None:
+    file = HumanMessage([{"type": "file", "base64": "aaaa", "mime_type": "application/pdf"}])
+    assert (
+        agent(says("Three."), GroundingMiddleware(RETRY)).invoke({"messages": [file]})["messages"][-1].text == "Three."
+    )
+
+
+def test_an_exhausted_model_is_an_error(says: Says, ask: Any) -> None:
+    with pytest.raises((StopIteration, RuntimeError)):
+        agent(says(FALSE), GroundingMiddleware(RETRY)).invoke({"messages": [ask()]})
