@@ -55,6 +55,11 @@ class GuardOutcome(Frozen):
         return self.decision == "accepted"
 
     @property
+    def chosen(self) -> int | None:
+        """Number of the attempt decided for; None for a fallback's."""
+        return next((number for number, one in enumerate(self.attempts) if one.answer is self.answer), None)
+
+    @property
     def score(self) -> float | None:
         """The calibrated grounding of the answer decided for; None for a fallback's."""
         return self.answer.grounding if self.answer is not None else None

@@ -97,6 +97,11 @@ class GuardPolicy(Settings):
         """Answers drawn after the first."""
         return self.max_retries if self.max_retries is not None else (_RETRIES if self.on_low == "retry" else 0)
 
+    @property
+    def signals(self) -> tuple[str, ...]:
+        """Signals that the rules look at."""
+        return tuple(dict.fromkeys(name for rule in self.rules for name in rule.wanted))
+
     @classmethod
     def calibrated(
         cls,
@@ -177,7 +182,7 @@ class GuardPolicy(Settings):
                 "answer: use GuardPolicy.calibrated(..., max_retries=0)"
             )
             raise ConfigError(msg)
-        return self._decided((self._attempt(answer, "", judged=answer.calibrated),), messages, promise=None)
+        return self.decided((self._attempt(answer, "", judged=answer.calibrated),), messages)
 
     def run(
         self, lvlm: LVLM, messages: Messages, *, cancel: threading.Event | None = None, **generation: Any
@@ -212,20 +217,80 @@ class GuardPolicy(Settings):
                 promise = None  # Written another way: nothing is promised of that.
         if self.min_grounding is not None:
             self._require_judge(judge, generation.get("saliency", SaliencyConfig()))
-        wanted = [name for rule in self.rules for name in rule.wanted]
         run = Run(
             lvlm=judge,
             messages=messages,
             generation=generation,
             plan=self.retry,
             retries=self.retries,
-            signals=tuple(dict.fromkeys([*generation.get("signals", ()), *wanted])),
+            signals=tuple(dict.fromkeys([*generation.get("signals", ()), *self.signals])),
             deadline=self.deadline,
             cancel=cancel or threading.Event(),
             considered=partial(self._attempt, judged=True),
         )
         yield from run.attempts()
-        yield self._decided(tuple(run.made), messages, promise=promise)
+        yield self.decided(tuple(run.made), messages, promise=promise)
+
+    def considered(self, answer: GroundedAnswer, change: str = "") -> Attempt:
+        """An answer as an attempt, refused or not.
+
+        Args:
+            answer: scored by a model that the policy's calibrator, or its own, fits.
+            change: in words, what is other than in the first attempt.
+
+        Raises:
+            ConfigError: if it has no calibrated grounding and ``min_grounding`` asks for one.
+        """
+        return self._attempt(answer, change, judged=answer.calibrated)
+
+    def decided(
+        self,
+        attempts: tuple[Attempt, ...],
+        messages: Messages | None = None,
+        *,
+        promise: Promise | None = None,
+        best: int | None = None,
+    ) -> GuardOutcome:
+        """What to do with attempts.
+
+        Args:
+            attempts: in order.
+            messages: what they answer, for the fallback.
+            promise: that holds for attempts made as these.
+            best: number of the one to give out where none is good enough; None is the one with the highest score.
+
+        Raises:
+            LowGroundingError: with ``on_low="raise"``, if none is good enough.
+            ConfigError: if a fallback is wanted and there is none, or it gives no answer.
+        """
+        good = [attempt for attempt in attempts if attempt.refused is None]
+        chosen = max(good or attempts, key=_rank) if self.retry.keep == "best" or not good else good[0]
+        if not good and best is not None:
+            chosen = attempts[best]
+        decision: Decision = "accepted" if good else "flagged"
+        answer: GroundedAnswer | None = chosen.answer
+        text = chosen.answer.text
+        if not good and self.on_low == "raise":
+            raise LowGroundingError(chosen.answer, chosen.score, self.min_grounding, attempts)
+        if not good and self.on_low == "fallback" and self.fallback is None:
+            raise ConfigError(_NO_FALLBACK)
+        if not good and self.on_low in ("retry", "fallback") and self.fallback is not None:
+            given = self.fallback(messages, attempts)
+            if not isinstance(given, (GroundedAnswer, str)):
+                msg = f"the fallback gave {given!r}: it is to give a text or a GroundedAnswer"
+                raise ConfigError(msg)
+            decision = "fallback"
+            answer = given if isinstance(given, GroundedAnswer) else None
+            text = given.text if isinstance(given, GroundedAnswer) else given
+        return GuardOutcome(
+            answer=answer,
+            text=text,
+            decision=decision,
+            attempts=attempts,
+            threshold=self.min_grounding,
+            calibrated=self.min_grounding is not None and all(attempt.answer.calibrated for attempt in attempts),
+            promise=promise,
+        )
 
     async def arun(self, lvlm: LVLM, messages: Messages, **generation: Any) -> GuardOutcome:
         """`run` in a thread; cancelling the task stops it between two tokens."""
@@ -275,36 +340,6 @@ class GuardPolicy(Settings):
             if answer.grounding < self.min_grounding:
                 return f"grounding {answer.grounding:.3f} is below {self.min_grounding:.3f}"
         return next((reason for rule in self.rules if (reason := rule.refusal(answer)) is not None), None)
-
-    def _decided(
-        self, attempts: tuple[Attempt, ...], messages: Messages | None, *, promise: Promise | None
-    ) -> GuardOutcome:
-        good = [attempt for attempt in attempts if attempt.refused is None]
-        best = max(good or attempts, key=_rank) if self.retry.keep == "best" or not good else good[0]
-        decision: Decision = "accepted" if good else "flagged"
-        answer: GroundedAnswer | None = best.answer
-        text = best.answer.text
-        if not good and self.on_low == "raise":
-            raise LowGroundingError(best.answer, best.score, self.min_grounding, attempts)
-        if not good and self.on_low == "fallback" and self.fallback is None:
-            raise ConfigError(_NO_FALLBACK)
-        if not good and self.on_low in ("retry", "fallback") and self.fallback is not None:
-            given = self.fallback(messages, attempts)
-            if not isinstance(given, (GroundedAnswer, str)):
-                msg = f"the fallback gave {given!r}: it is to give a text or a GroundedAnswer"
-                raise ConfigError(msg)
-            decision = "fallback"
-            answer = given if isinstance(given, GroundedAnswer) else None
-            text = given.text if isinstance(given, GroundedAnswer) else given
-        return GuardOutcome(
-            answer=answer,
-            text=text,
-            decision=decision,
-            attempts=attempts,
-            threshold=self.min_grounding,
-            calibrated=self.min_grounding is not None and all(attempt.answer.calibrated for attempt in attempts),
-            promise=promise,
-        )
 
 
 _NO_CALIBRATOR = (

@@ -120,9 +120,14 @@ def weak_words(answer: GroundedAnswer, below: float) -> list[str]:
     return found[:_MOST_SPANS]
 
 
+def asked_to_check(words: Sequence[str]) -> str:
+    """The sentence that names weak words."""
+    return f"Look at the image again and say only what it shows. Check these words: {', '.join(words)}."
+
+
 def _asked_again(messages: Sequence[Mapping[str, Any]], words: Sequence[str]) -> list[dict[str, Any]]:
     """The messages with a sentence more in the last one of the user."""
-    request = f"Look at the image again and say only what it shows. Check these words: {', '.join(words)}."
+    request = asked_to_check(words)
     changed = [dict(message) for message in messages]
     last = max((index for index, message in enumerate(changed) if message.get("role") == "user"), default=-1)
     content = changed[last].get("content")

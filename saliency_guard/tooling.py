@@ -8,6 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from saliency_guard.errors import ConfigError
+
+Tool = Mapping[str, Any]
+"""A function as a JSON schema, the form that transformers' chat templates take."""
+
 _TOOLS_IN_TEMPLATE = re.compile(r"\btools\b")
 # How the calls stand in an answer: Hermes and Qwen; Mistral; Llama 3, with or without the tag.
 _TAGGED = re.compile(r"<tool_call>\s*(.*?)\s*(?:</tool_call>|\Z)", re.DOTALL)
@@ -132,3 +137,71 @@ def _calls(piece: str) -> Iterator[ToolCall]:
             arguments = one.get("arguments", one.get("parameters", {}))
             if isinstance(arguments, dict):
                 yield ToolCall(one["name"], arguments)
+
+
+def required_tools(tools: Sequence[Tool], tool_choice: Any) -> list[Tool]:
+    """The tools of which one has to be called; none where the model may choose.
+
+    Args:
+        tools: all there are.
+        tool_choice: in the words of OpenAI and LangChain: None, ``"auto"``, ``"none"``, ``"any"``, ``"required"``, a
+            bool, a tool's name, or ``{"type": "function", "function": {"name": ...}}``.
+
+    Raises:
+        ConfigError: if the tool that is asked for is not among them.
+    """
+    if isinstance(tool_choice, Mapping):
+        named = tool_choice.get("function", tool_choice).get("name")
+        tool_choice = named or tool_choice.get("type")
+    if tool_choice in (None, False, "auto", "none"):
+        return []
+    if tool_choice in (True, "any", "required"):
+        return list(tools)
+    chosen = [tool for tool in tools if tool["function"]["name"] == tool_choice]
+    if not chosen:
+        names = ", ".join(tool["function"]["name"] for tool in tools)
+        msg = f"tool_choice={tool_choice!r} is none of the tools: {names}"
+        raise ConfigError(msg)
+    return chosen
+
+
+def call_schema(tools: Sequence[Tool]) -> dict[str, Any]:
+    """A JSON schema of a call of one of the tools."""
+    calls = [
+        {
+            "type": "object",
+            "properties": {
+                "name": {"const": tool["function"]["name"]},
+                "arguments": closed(tool["function"].get("parameters") or {"type": "object", "properties": {}}),
+            },
+            "required": ["name", "arguments"],
+            "additionalProperties": False,
+        }
+        for tool in tools
+    ]
+    return calls[0] if len(calls) == 1 else {"anyOf": calls}
+
+
+def closed(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Nothing but what is named, unless the schema says otherwise: a model left to itself would never stop."""
+    if schema.get("type") == "object" and "properties" in schema:
+        return {"additionalProperties": False, **schema}
+    return dict(schema)
+
+
+def read_calls(text: str, token_ids: Sequence[int], tokenizer: Any, *, was_forced: bool) -> ParsedAnswer:
+    """The tool calls of an answer in which there may be some.
+
+    Args:
+        text: of the answer.
+        token_ids: of the answer: many models mark a call with special tokens, which are no part of the text.
+        tokenizer: the model's.
+        was_forced: whether the answer was held to the schema of a call.
+    """
+    whole = text
+    if not was_forced:
+        whole = tokenizer.decode(list(token_ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    parsed = parse_tool_calls(whole)
+    if parsed.calls or parsed.malformed:
+        return parsed
+    return ParsedAnswer("", malformed=(whole,)) if was_forced else ParsedAnswer(text)

@@ -43,7 +43,7 @@ ORDER = (
     ("retries", "outcome", "sharing", "threads"),
     ("attempts",),
     ("policy",),
-    ("guarded",),
+    ("drawing", "guarded", "serving"),
     ("scenes", "inspection", "report"),
     ("evaluation",),
     ("embedded",),

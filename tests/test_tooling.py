@@ -9,8 +9,17 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from saliency_guard import LVLM, InputError
-from saliency_guard.tooling import ParsedAnswer, ToolCall, merge_runs, parse_tool_calls, takes_tools
+from saliency_guard import LVLM, ConfigError, InputError
+from saliency_guard.tooling import (
+    ParsedAnswer,
+    ToolCall,
+    call_schema,
+    merge_runs,
+    parse_tool_calls,
+    read_calls,
+    required_tools,
+    takes_tools,
+)
 
 CALL = {"name": "look", "arguments": {"where": "left", "times": 2}}
 LOOK = ToolCall("look", {"where": "left", "times": 2})
@@ -120,3 +129,47 @@ def test_merging_keeps_calls_and_lets_results_be() -> None:
     assert [one["role"] for one in merged] == ["assistant", "tool", "tool"]
     assert merged[0]["tool_calls"] == [1, 2]
     assert [part["text"] for part in merged[0]["content"]] == ["a", "\n", "a"]
+
+
+OTHER = {"type": "function", "function": {"name": "go"}}
+
+
+@pytest.mark.parametrize(
+    ("choice", "wanted"),
+    [
+        (None, []),
+        ("auto", []),
+        ("none", []),
+        (False, []),
+        (True, [TOOL, OTHER]),
+        ("any", [TOOL, OTHER]),
+        ("required", [TOOL, OTHER]),
+        ("go", [OTHER]),
+        ({"type": "function", "function": {"name": "look"}}, [TOOL]),
+        ({"type": "any"}, [TOOL, OTHER]),
+    ],
+)
+def test_tool_choices(choice: Any, wanted: list[dict[str, Any]]) -> None:
+    assert required_tools([TOOL, OTHER], choice) == wanted
+
+
+def test_a_tool_that_is_not_there() -> None:
+    with pytest.raises(ConfigError, match="look, go"):
+        required_tools([TOOL, OTHER], "stay")
+
+
+def test_schema_of_a_call() -> None:
+    one = call_schema([TOOL])
+    assert one["properties"]["name"] == {"const": "look"}
+    assert one["properties"]["arguments"]["additionalProperties"] is False
+    assert [each["properties"]["name"]["const"] for each in call_schema([TOOL, OTHER])["anyOf"]] == ["look", "go"]
+
+
+def test_calls_of_an_answer(lvlm: LVLM) -> None:
+    text = f"<tool_call>{json.dumps(CALL)}</tool_call>"
+    ids = lvlm.tokenizer.encode(text, add_special_tokens=False)
+    assert read_calls(text, ids, lvlm.tokenizer, was_forced=False).calls == (LOOK,)
+    assert read_calls(json.dumps(CALL), [], lvlm.tokenizer, was_forced=True).calls == (LOOK,)
+    assert read_calls('{"name": "lo', [], lvlm.tokenizer, was_forced=True).malformed == ('{"name": "lo',)
+    words = lvlm.tokenizer.encode("A cat.", add_special_tokens=False)
+    assert read_calls("A cat.", words, lvlm.tokenizer, was_forced=False) == ParsedAnswer("A cat.")

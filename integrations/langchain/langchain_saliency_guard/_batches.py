@@ -8,9 +8,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from langchain_saliency_guard._requests import Request
 from saliency_guard import LVLM, GroundedAnswer, SaliencyGuardError
 from saliency_guard.guarded import Happening, finished, happenings
+from saliency_guard.serving import Request
 
 Item = TypeVar("Item")
 

@@ -9,10 +9,10 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
 from langchain_saliency_guard._report import GROUNDING, GROUNDING_TOKENS, usage_metadata
-from langchain_saliency_guard._requests import Request
 from langchain_saliency_guard._tools import as_chunks, read_calls
 from saliency_guard import LVLM, TokenGrounding
 from saliency_guard.guarded import Finished, token_report
+from saliency_guard.serving import Request
 
 PROVIDER = "saliency-guard"
 
@@ -35,9 +35,8 @@ def last_chunks(lvlm: LVLM, end: Finished, request: Request) -> Iterator[ChatGen
         GROUNDING: end.report,
     }
     tokens = end.answer.tokens if end.answer is not None and end.answer.text == end.text else ()
-    tools = request.tools or request.forced
-    if tools and end.answer is not None and tokens:
-        text, calls, invalid = read_calls(lvlm, end.answer, tools, was_forced=bool(request.forced))
+    if (request.tools or request.forced) and end.answer is not None and tokens:
+        text, calls, invalid = read_calls(lvlm, end.answer, was_forced=bool(request.forced))
         chunk = AIMessageChunk(
             content=text,
             tool_call_chunks=as_chunks(calls),
@@ -52,11 +51,6 @@ def last_chunks(lvlm: LVLM, end: Finished, request: Request) -> Iterator[ChatGen
         yield _chunk(end.text, [])
     last = AIMessageChunk(content="", usage_metadata=usage_metadata(end.usage), chunk_position="last")
     yield ChatGenerationChunk(message=last, generation_info=info)
-
-
-def live(request: Request) -> bool:
-    """Whether tokens are given out as they are written: not where a policy decides or a call may be in them."""
-    return request.policy is None and not request.tools and not request.forced
 
 
 def result_of(chunks: list[ChatGenerationChunk]) -> ChatResult:

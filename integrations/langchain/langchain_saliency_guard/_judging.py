@@ -1,4 +1,4 @@
-"""Answers of any chat model, judged by a local vision-language model under a policy."""
+"""Answers of any chat model, and judges of them."""
 
 from __future__ import annotations
 
@@ -9,54 +9,15 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, mess
 
 from langchain_saliency_guard._messages import to_core
 from langchain_saliency_guard._report import GROUNDING
-from langchain_saliency_guard.chat_models import SaliencyGuardedLVLM
-from saliency_guard import LVLM, ConfigError, GroundedAnswer, GuardPolicy
-
-Scorer = SaliencyGuardedLVLM | LVLM | str
+from saliency_guard import ConfigError, serving
 
 
-class Judge:
-    """Scores answers with a local model.
-
-    Args:
-        scorer: a chat model of ours, a loaded `saliency_guard.LVLM`, or the name of a model.
-    """
-
-    def __init__(self, scorer: Scorer) -> None:
-        self.model = SaliencyGuardedLVLM(model=scorer) if isinstance(scorer, str) else scorer
-
-    @property
-    def lvlm(self) -> LVLM:
-        """The loaded model."""
-        return self.model if isinstance(self.model, LVLM) else self.model.engine()
+class Judge(serving.Judge):
+    """As in the core, of LangChain's messages."""
 
     def core_messages(self, messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:
         """Messages as the core takes them."""
-        fetch = None if isinstance(self.model, LVLM) else self.model.fetch_image
-        return to_core(messages, fetch_image=fetch)
-
-    def score(self, messages: list[dict[str, Any]], text: str, policy: GuardPolicy) -> GroundedAnswer:
-        """What a text rests on, with all that a policy looks at.
-
-        Args:
-            messages: what it answers, as the core takes them.
-            text: the answer; empty text rests on nothing and is scored as nothing.
-            policy: whose calibrator and rules decide what is looked at.
-        """
-        return self._for(policy).score(messages, text, signals=_wanted(policy))
-
-    def write(self, messages: list[dict[str, Any]], policy: GuardPolicy, *, max_new_tokens: int) -> GroundedAnswer:
-        """An answer of the model's own, plainly written, with all that a policy looks at."""
-        return self._for(policy).generate(
-            messages, max_new_tokens=max_new_tokens, sgrs=None, locore=None, signals=_wanted(policy)
-        )
-
-    def _for(self, policy: GuardPolicy) -> LVLM:
-        return self.lvlm if policy.calibrator is None else self.lvlm.with_calibrator(policy.calibrator)
-
-
-def _wanted(policy: GuardPolicy) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name for rule in policy.rules for name in rule.wanted))
+        return to_core(messages, fetch_image=self.fetch_image)
 
 
 def as_answer(answer: Any) -> AIMessage:

@@ -16,93 +16,44 @@ from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import get_config_list
 from langchain_core.tools import BaseTool
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, Field, SecretStr
 
 from langchain_saliency_guard._batches import Batch, Place, alone, at, place
-from langchain_saliency_guard._chunks import PROVIDER, last_chunks, live, result_of, token_chunk
+from langchain_saliency_guard._chunks import PROVIDER, last_chunks, result_of, token_chunk
 from langchain_saliency_guard._events import Emitter, aduring, aiterate, current, during, iterate, with_run_id
 from langchain_saliency_guard._happenings import Event, Events
 from langchain_saliency_guard._identity import digest, plain
 from langchain_saliency_guard._messages import by_content, to_core
-from langchain_saliency_guard._requests import Request, request
+from langchain_saliency_guard._requests import request
 from langchain_saliency_guard._structured import structured
 from langchain_saliency_guard._tools import as_functions
 from saliency_guard import (
-    LVLM,
-    GuardPolicy,
-    LocoREConfig,
-    SaliencyConfig,
-    SGRSConfig,
     TokenGrounding,
-    shared_lvlm,
 )
 from saliency_guard.guarded import Finished
-from saliency_guard.lvlm import EMBEDDED
+from saliency_guard.serving import Request, ServedLVLM
 from saliency_guard.threads import in_thread
 
-_OF_A_CALL = (
-    *("model", "max_tokens", "temperature", "top_p", "seed", "stop", "timeout"),
-    *("sgrs", "locore", "saliency", "signals", "policy"),
-)
 
-
-class SaliencyGuardedLVLM(BaseChatModel):
+class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
     """A local vision-language model as a LangChain chat model.
 
     Every answer has ``response_metadata["grounding"]``: the calibrated probability that it is grounded (None where no
     calibration fits), its tokens with what each rests on, and what a `policy` decided. Every chunk of a stream has its
     tokens under ``additional_kwargs["grounding_tokens"]``.
 
-    The model is loaded when it is first used, once per process and configuration.
+    The model is loaded when it is first used, once per process and configuration. Its settings are those of
+    `saliency_guard.serving.ServedLVLM`, and these:
 
     Attributes:
-        model: ``"embedded"`` (no network), a local folder, or a hub id.
-        lvlm: a loaded model to use instead.
-        device: where to put it; None is a GPU if there is one.
-        dtype: a torch dtype's name, or ``"auto"``.
-        revision: of a hub model.
-        model_kwargs: for transformers' ``from_pretrained``.
-        require_image: refuse messages without an image.
-        max_tokens: the most tokens of an answer (alias ``max_new_tokens``).
-        temperature: 0 is greedy.
-        top_p: nucleus to sample from.
-        seed: of the random numbers; None draws one.
-        stop: strings at which an answer ends (alias ``stop_sequences``).
-        sgrs: saliency-guided rejection. None (off) is the default: on the models that were measured here it does harm
-            as published (docs/evidence.md).
-        locore: local reinforcement of recent output; None (off) is the default.
-        saliency: how tokens are scored; None scores nothing.
-        signals: names of detection signals for every token.
-        policy: what to do with a badly grounded answer. Streams are then held back until the policy has decided.
-        timeout: seconds for one call.
-        fetch_image: gets the bytes behind an http(s) URL; None refuses such images.
         batch_size: answers written side by side by ``batch``.
         api_key: taken and not used: the model is local.
         max_retries: the same; see `policy`.
         streaming: whether ``invoke`` streams to handlers; None lets LangChain decide.
     """
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, populate_by_name=True, extra="forbid")
+    model_config = ServedLVLM.model_config  # LangChain's own would let misspelt settings pass.
 
-    model: str = Field(default=EMBEDDED, validation_alias=AliasChoices("model", "model_name"))
-    lvlm: LVLM | None = Field(default=None, exclude=True)
-    device: str | None = None
-    dtype: str = "auto"
-    revision: str | None = None
-    model_kwargs: dict[str, Any] = Field(default_factory=dict)
-    require_image: bool = False
-    max_tokens: int = Field(default=128, validation_alias=AliasChoices("max_tokens", "max_new_tokens"))
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int | None = None
-    stop: str | list[str] | None = Field(default=None, validation_alias=AliasChoices("stop", "stop_sequences"))
-    sgrs: SGRSConfig | None = None
-    locore: LocoREConfig | None = None
-    saliency: SaliencyConfig | None = SaliencyConfig()
-    signals: tuple[str, ...] = ()
-    policy: GuardPolicy | None = None
-    timeout: float | None = Field(default=None, gt=0)
-    fetch_image: Callable[[str], bytes] | None = Field(default=None, exclude=True)
     batch_size: int = Field(default=8, ge=1)
     api_key: SecretStr | None = Field(default=None, exclude=True)
     max_retries: int | None = Field(default=None, exclude=True)
@@ -115,10 +66,10 @@ class SaliencyGuardedLVLM(BaseChatModel):
     @property
     def _identifying_params(self) -> dict[str, Any]:
         """All that changes an answer: the cache must not give one setting's answer to another."""
-        own = self._settings
+        own = self.call_settings
         return {
             **{name: plain(value) for name, value in own.items()},
-            "model": self._name,
+            "model": self.served_name,
             "device": self.device,
             "dtype": self.dtype,
             "revision": self.revision,
@@ -127,19 +78,10 @@ class SaliencyGuardedLVLM(BaseChatModel):
             "calibrator": digest(self.lvlm.calibrator) if self.lvlm is not None else None,
         }
 
-    @property
-    def _settings(self) -> dict[str, Any]:
-        """What a call may set otherwise."""
-        return {name: getattr(self, name) for name in _OF_A_CALL}
-
-    @property
-    def _name(self) -> str:
-        return self.lvlm.model_id if self.lvlm is not None else self.model
-
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params = LangSmithParams(
             ls_provider=PROVIDER,
-            ls_model_name=kwargs.get("model", self._name),
+            ls_model_name=kwargs.get("model", self.served_name),
             ls_model_type="chat",
             ls_temperature=kwargs.get("temperature", self.temperature),
             ls_max_tokens=kwargs.get("max_tokens", self.max_tokens),
@@ -164,25 +106,8 @@ class SaliencyGuardedLVLM(BaseChatModel):
             structured_output=False,
         )
 
-    def engine(self, model: str | None = None) -> LVLM:
-        """The loaded model; the process has one of each configuration.
-
-        Args:
-            model: another one than the chat model's own.
-        """
-        if self.lvlm is not None and model in (None, self.model):
-            return self.lvlm
-        return shared_lvlm(
-            model or self.model,
-            device=self.device,
-            dtype=self.dtype,
-            revision=self.revision,
-            require_image=self.require_image,
-            **self.model_kwargs,
-        )
-
     def _request(self, stop: list[str] | None, kwargs: dict[str, Any]) -> Request:
-        return request(self._settings, kwargs, stop)
+        return request(self, kwargs, stop)
 
     def _core_messages(self, messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:
         return to_core(messages, fetch_image=self.fetch_image)
@@ -199,7 +124,7 @@ class SaliencyGuardedLVLM(BaseChatModel):
         events = Events()
         try:
             for item in items:
-                shown = token_chunk(item) if isinstance(item, TokenGrounding) and live(asked) else None
+                shown = token_chunk(item) if isinstance(item, TokenGrounding) and asked.live else None
                 yield events.of(item), shown
                 for chunk in last_chunks(lvlm, item, asked) if isinstance(item, Finished) else ():
                     yield [], chunk
@@ -371,7 +296,7 @@ class SaliencyGuardedLVLM(BaseChatModel):
     ) -> Sequence[Place | None]:
         """Each one's place in a batch; None where a policy, tools or a timeout have every answer written for itself."""
         asked = self._request(None, {name: value for name, value in kwargs.items() if name != "stop"})
-        if not live(asked) or asked.timeout is not None:
+        if not asked.live or asked.timeout is not None:
             return [None] * len(inputs)
         size = min([self.batch_size, *filter(None, (one.get("max_concurrency") for one in configs))])
         chats = [partial(self._chat, chat) for chat in inputs]

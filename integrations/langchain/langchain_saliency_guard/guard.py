@@ -13,13 +13,14 @@ from langchain_core.prompt_values import PromptValue
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableParallel, RunnablePassthrough
 
 from langchain_saliency_guard._events import REPORT, Emitter
-from langchain_saliency_guard._judging import Judge, Scorer, as_answer, says_something, with_report
+from langchain_saliency_guard._judging import Judge, as_answer, says_something, with_report
 from langchain_saliency_guard._messages import has_picture
 from langchain_saliency_guard._report import GROUNDING
 from langchain_saliency_guard._tools import as_chunks
 from saliency_guard import ConfigError, GuardPolicy
 from saliency_guard.guarded import answer_report
 from saliency_guard.lvlm import EMBEDDED
+from saliency_guard.serving import Scorer
 
 GuardInput = dict[str, Any]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import operator
-import random
 from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NotRequired
@@ -12,15 +11,16 @@ from typing import Annotated, Any, Literal, NotRequired
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, RemoveMessage
 
-from langchain_saliency_guard._judging import Judge, Scorer, says_something, with_report
+from langchain_saliency_guard._judging import Judge, says_something, with_report
 from langchain_saliency_guard._messages import has_picture
 from langchain_saliency_guard._report import GROUNDING
 from langchain_saliency_guard.chat_models import SaliencyGuardedLVLM
-from saliency_guard import Attempt, GroundedAnswer, GuardOutcome, GuardPolicy, LowGroundingError
+from saliency_guard import GroundedAnswer, GuardOutcome, GuardPolicy
+from saliency_guard.drawing import Draw, draws
 from saliency_guard.errors import require_extra
 from saliency_guard.guarded import answer_report
 from saliency_guard.lvlm import EMBEDDED
-from saliency_guard.retries import weak_words
+from saliency_guard.serving import Scorer
 
 require_extra("langchain", "langchain", "agents")
 
@@ -38,7 +38,6 @@ from langgraph.types import Command, interrupt  # noqa: E402 - an extra
 
 OnLow = Literal["flag", "raise", "interrupt"]
 _REJECTED = "I cannot give an answer that rests on the picture."
-_NAME_WEAK = "Look at the image again and say only what it shows. Check these words: {words}."
 
 
 class GroundingState(AgentState[Any]):
@@ -139,89 +138,42 @@ class GroundingMiddleware(AgentMiddleware[GroundingState, Any]):
 
     def _plan(self, request: ModelRequest, asked: list[dict[str, Any]]) -> _Plan:
         """What to do, in order; is sent what each step came to, and returns the response of the model."""
-        single = self.policy.model_copy(update={"on_low": "flag", "max_retries": 0, "promise": None})
-        attempts: list[Attempt] = []
-        responses: list[ModelResponse] = []
-        # What a person asked for again is drawn anew, too.
+        low = "raise" if self.on_low == "raise" else "flag"
         reports: Any = request.state.get("grounding") or ()
-        first = sum(report["decision"] == "retried" for report in reports)
-        for number in range(first, first + self.policy.retries + 1):
-            trial, change = self._trial(request, number, attempts[-1].answer if attempts else None)
-            if attempts and not change:
-                break
-            response: ModelResponse = yield _Ask(trial)
-            message = _answer(response)
-            if message is None:
-                return response
-            scored: GroundedAnswer = yield _Ask(text=message.text)
-            refused = single.check(scored, messages=asked).attempts[0].refused
-            attempts.append(Attempt(answer=scored, score=scored.grounding, refused=refused, change=change))
-            responses.append(response)
-            if refused is None and self.policy.retry.keep == "first":
-                break
-        fallback = None
-        best = self._best(attempts)
-        if attempts[best].refused is not None and self.fallback_model is not None:
-            response = yield _Ask(request.override(model=_quiet(self.fallback_model)))
-            message = _answer(response)
-            if message is None:
-                return response
-            scored = yield _Ask(text=message.text)
-            refused = single.check(scored, messages=asked).attempts[0].refused
-            fallback = Attempt(answer=scored, score=scored.grounding, refused=refused, change="the fallback model")
-            attempts.append(fallback)
-            responses.append(response)
-            best = len(attempts) - 1
-        return self._response(attempts, responses, best, is_fallback=fallback is not None)
-
-    def _trial(self, request: ModelRequest, number: int, last: GroundedAnswer | None) -> tuple[ModelRequest, str]:
-        """The request of one attempt, and in words what is other than in the first; nothing where nothing is."""
-        quiet = request.override(model=_quiet(request.model))
-        if number == 0:
-            return quiet, ""
-        retry, settings, changes = self.policy.retry, dict(request.model_settings), []
-        if retry.new_seed:
-            own = settings.get("temperature") or getattr(request.model, "temperature", None) or 0.0
-            temperature = max(retry.temperature, own)
-            settings["temperature"] = temperature
-            changes.append(f"drawn anew at temperature {temperature:g}")
-            if isinstance(request.model, SaliencyGuardedLVLM):
-                seed = request.model.seed
-                settings["seed"] = (random.randrange(2**31) if seed is None else seed) + number  # noqa: S311 - no secret
-        messages = list(request.messages)
-        weak = weak_words(last, retry.weak) if retry.name_spans and last is not None else []
-        if weak:
-            messages.append(HumanMessage(_NAME_WEAK.format(words=", ".join(weak))))
-            changes.append(f"asked to check {', '.join(weak)}")
-        return quiet.override(model_settings=settings, messages=messages), "; ".join(changes)
-
-    @staticmethod
-    def _best(attempts: list[Attempt]) -> int:
-        good = [index for index, attempt in enumerate(attempts) if attempt.refused is None]
-        ranked = good or range(len(attempts))
-        scores = [-1.0 if attempt.score is None else attempt.score for attempt in attempts]
-        return max(ranked, key=lambda index: scores[index])
-
-    def _response(
-        self, attempts: list[Attempt], responses: list[ModelResponse], best: int, *, is_fallback: bool
-    ) -> ExtendedModelResponse:
-        chosen = attempts[best]
-        low = chosen.refused is not None
-        if low and self.on_low == "raise":
-            raise LowGroundingError(chosen.answer, chosen.score, self.policy.min_grounding, tuple(attempts))
-        outcome = GuardOutcome(
-            answer=chosen.answer,
-            text=chosen.answer.text,
-            decision="flagged" if low else "fallback" if is_fallback else "accepted",
-            attempts=tuple(attempts),
-            threshold=self.policy.min_grounding,
-            calibrated=self.policy.min_grounding is not None and all(one.answer.calibrated for one in attempts),
+        plan = draws(
+            self.policy.model_copy(update={"on_low": low, "max_retries": self.policy.retries}),
+            asked,
+            temperature=request.model_settings.get("temperature") or getattr(request.model, "temperature", None),
+            seed=getattr(request.model, "seed", None),
+            # What a person asked for again is drawn anew, too.
+            first=sum(report["decision"] == "retried" for report in reports),
+            has_fallback=self.fallback_model is not None,
         )
-        report = answer_report(outcome.answer, outcome)
-        response = responses[best]
-        result = [with_report(one, report) if isinstance(one, AIMessage) else one for one in response.result]
-        changed = ModelResponse(result=result, structured_response=response.structured_response)
-        return ExtendedModelResponse(model_response=changed, command=Command(update={"grounding": [report]}))
+        responses: list[ModelResponse] = []
+        draw = next(plan)
+        while True:
+            response: ModelResponse = yield _Ask(self._request(request, draw))
+            message = _answer(response)
+            if message is None:
+                return response
+            responses.append(response)
+            scored: GroundedAnswer = yield _Ask(text=message.text)
+            try:
+                draw = plan.send(scored)
+            except StopIteration as end:
+                outcome: GuardOutcome = end.value
+                return _response(outcome, responses[outcome.chosen or 0])
+
+    def _request(self, request: ModelRequest, draw: Draw) -> ModelRequest:
+        """The request of one attempt."""
+        if draw.is_fallback and self.fallback_model is not None:
+            return request.override(model=_quiet(self.fallback_model))
+        settings = dict(draw.settings)
+        if not isinstance(request.model, SaliencyGuardedLVLM):
+            settings.pop("seed", None)  # Not every model takes one.
+        messages = [*request.messages, *([HumanMessage(draw.request)] if draw.request else ())]
+        changed = request.override(model=_quiet(request.model), messages=messages)
+        return changed.override(model_settings={**request.model_settings, **settings})
 
     @hook_config(can_jump_to=["end", "model"])
     def after_model(self, state: GroundingState, runtime: Any) -> dict[str, Any] | None:  # noqa: ARG002 - LangChain's
@@ -248,6 +200,14 @@ class GroundingMiddleware(AgentMiddleware[GroundingState, Any]):
     async def aafter_model(self, state: GroundingState, runtime: Any) -> dict[str, Any] | None:
         """As `after_model`."""
         return self.after_model(state, runtime)
+
+
+def _response(outcome: GuardOutcome, response: ModelResponse) -> ExtendedModelResponse:
+    """The response of the attempt that was decided for, with its report."""
+    report = answer_report(outcome.answer, outcome)
+    result = [with_report(one, report) if isinstance(one, AIMessage) else one for one in response.result]
+    changed = ModelResponse(result=result, structured_response=response.structured_response)
+    return ExtendedModelResponse(model_response=changed, command=Command(update={"grounding": [report]}))
 
 
 def _carried_out(decided: Any, last: AIMessage, report: dict[str, Any]) -> dict[str, Any]:

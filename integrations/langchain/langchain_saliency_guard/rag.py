@@ -14,12 +14,13 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from PIL import Image
 
 from langchain_saliency_guard._events import REPORT, Emitter
-from langchain_saliency_guard._judging import Judge, Scorer, as_answer, says_something, with_report
+from langchain_saliency_guard._judging import Judge, as_answer, says_something, with_report
 from langchain_saliency_guard._messages import image_of
 from langchain_saliency_guard._report import GROUNDING, usage_metadata
 from saliency_guard import ConfigError, GroundedAnswer, GuardPolicy, LowGroundingError, TokenFilter
 from saliency_guard.guarded import answer_report
 from saliency_guard.lvlm import EMBEDDED
+from saliency_guard.serving import Scorer
 
 IMAGE = "image"
 """Key of a document's metadata: its picture, as a path, bytes, base64, a data URI or a PIL picture."""
