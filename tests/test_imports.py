@@ -43,7 +43,7 @@ ORDER = (
     ("retries", "outcome", "sharing", "threads"),
     ("attempts",),
     ("policy",),
-    ("drawing", "guarded", "serving"),
+    ("documents", "drawing", "guarded", "serving"),
     ("scenes", "inspection", "report"),
     ("evaluation",),
     ("embedded",),

@@ -11,23 +11,19 @@ from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackMa
 from langchain_core.documents import Document
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable, RunnableConfig
-from PIL import Image
 
 from langchain_saliency_guard._events import REPORT, Emitter
 from langchain_saliency_guard._judging import Judge, as_answer, says_something, with_report
 from langchain_saliency_guard._messages import image_of
 from langchain_saliency_guard._report import GROUNDING, usage_metadata
-from saliency_guard import ConfigError, GroundedAnswer, GuardPolicy, LowGroundingError, TokenFilter
+from saliency_guard import ConfigError, GroundedAnswer, GuardPolicy, LowGroundingError
+from saliency_guard.documents import Documents, rests_on
 from saliency_guard.guarded import answer_report
 from saliency_guard.lvlm import EMBEDDED
 from saliency_guard.serving import Scorer
 
 IMAGE = "image"
 """Key of a document's metadata: its picture, as a path, bytes, base64, a data URI or a PIL picture."""
-
-_GROUNDED = 0.5
-_NOTHING = Image.new("RGB", (224, 224), "gray")
-"""What a picture is compared with: one that shows nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,18 +142,17 @@ class RetrievalGuard(Runnable[dict[str, Any], CitedAnswer]):
             msg = 'a RetrievalGuard takes {"question": ..., "documents": [...]} and perhaps "answer"'
             raise ConfigError(msg)
         documents, question = list(given["documents"]), str(given["question"])
-        parts = [_parts(document, number) for number, document in enumerate(documents)]
-        messages = _asked([part for own in parts for part in own], question)
+        asked = Documents([_parts(document, number) for number, document in enumerate(documents)], question)
+        messages = asked.messages
         answer = None if given.get("answer") is None else as_answer(given["answer"])
         if answer is not None and not says_something(answer):
             return CitedAnswer(answer, (), accepted=False)
         message, scored = self._answered(messages, answer)
         outcome = None if self.policy is None else self.policy.check(scored, messages=messages)
         names = _ids(documents)
-        counted = TokenFilter().counted([token.text for token in scored.tokens])
-        gains = self._gains(parts, question, scored)
-        rests = [_most(row, self.min_gain) if index in counted else None for index, row in enumerate(gains)]
-        shares = _shares(scored, counted, parts)
+        gains = asked.gains(self._judge.lvlm, scored)
+        rests = rests_on(gains, scored, self.min_gain)
+        shares = asked.shares(scored)
         citations = [
             Citation(
                 document,
@@ -167,7 +162,7 @@ class RetrievalGuard(Runnable[dict[str, Any], CitedAnswer]):
                 tuple(scored.tokens[index].text.strip() for index in own),
             )
             for number, document in enumerate(documents)
-            if (own := [index for index in counted if rests[index] == number])
+            if (own := [index for index, one in enumerate(rests) if one == number])
         ]
         low = not citations or (outcome is not None and outcome.decision != "accepted")
         if not citations and outcome is not None and self.policy is not None and self.policy.on_low == "raise":
@@ -191,65 +186,17 @@ class RetrievalGuard(Runnable[dict[str, Any], CitedAnswer]):
             return AIMessage(scored.text, usage_metadata=usage_metadata(written.usage)), scored
         return answer, self._judge.score(messages, answer.text, wanted)
 
-    def _gains(
-        self, parts: Sequence[list[dict[str, Any]]], question: str, scored: GroundedAnswer
-    ) -> list[list[float | None]]:
-        """For every token and document, in nats, how much likelier it makes it; None where it does not ground it."""
-        pictured = any(part["type"] == "image" for own in parts for part in own)
-        nothing = [{"type": "image", "image": _NOTHING}] if pictured else []
-        # A text is looked at beside the same picture of nothing: a model may refuse to be asked without any.
-        alone = [own if any(part["type"] == "image" for part in own) else [*nothing, *own] for own in parts]
-        asked = [(_asked(own, question), scored.text) for own in [nothing, *alone]]
-        without, *found = self._judge.lvlm.score_batch(asked)
-        return [
-            [
-                one.tokens[index].logprob - without.tokens[index].logprob
-                if _grounds(one.tokens[index].grounding, own)
-                else None
-                for one, own in zip(found, parts, strict=True)
-            ]
-            for index in range(len(scored.tokens))
-        ]
-
-
-def _grounds(grounding: float | None, parts: Sequence[dict[str, Any]]) -> bool:
-    """Whether a document alone grounds a token, as far as that is known: of pictures, by a calibrated model."""
-    return grounding is None or grounding >= _GROUNDED or all(part["type"] != "image" for part in parts)
-
-
-def _most(gains: Sequence[float | None], least: float) -> int | None:
-    known = {number: gain for number, gain in enumerate(gains) if gain is not None and gain >= least}
-    return max(known, key=lambda number: known[number], default=None)
-
 
 def _parts(document: Document, number: int) -> list[dict[str, Any]]:
     """A document as parts of a message."""
     picture = document.metadata.get(IMAGE)
     parts: list[dict[str, Any]] = [] if picture is None else [{"type": "image", "image": image_of(picture)}]
     if document.page_content.strip():
-        parts.append({"type": "text", "text": document.page_content, "source": f"document_{number + 1}"})
+        parts.append({"type": "text", "text": document.page_content, "source": Documents.text_source(number)})
     if not parts:
         msg = f"document {_id(document, number)!r} has no text and no picture under metadata[{IMAGE!r}]"
         raise ConfigError(msg)
     return parts
-
-
-def _asked(parts: Sequence[dict[str, Any]], question: str) -> list[dict[str, Any]]:
-    return [{"role": "user", "content": [*parts, {"type": "text", "text": question}]}]
-
-
-def _shares(scored: GroundedAnswer, counted: Sequence[int], parts: Sequence[list[dict[str, Any]]]) -> list[float]:
-    """The mean share of each document over the tokens that count."""
-    pictures = 0
-    found: list[float] = []
-    for own in parts:
-        sources = [part["source"] for part in own if part["type"] == "text"]
-        if any(part["type"] == "image" for part in own):
-            sources.append(f"image_{pictures}")
-            pictures += 1
-        of_tokens = [scored.tokens[index].shares.get(source, 0.0) for index in counted for source in sources]
-        found.append(sum(of_tokens) / max(1, len(counted)))
-    return found
 
 
 def _ids(documents: Sequence[Document]) -> list[str]:
