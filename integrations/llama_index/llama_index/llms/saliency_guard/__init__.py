@@ -1,4 +1,21 @@
-"""saliency-guard for LlamaIndex (a skeleton: nothing is here yet)."""
+"""saliency-guard for LlamaIndex: an LLM whose answers say what they rest on, and guards for the answers of any."""
+
+from llama_index.llms.saliency_guard._collecting import CollectedCall, GroundingCollector, collect_grounding
+from llama_index.llms.saliency_guard.base import SaliencyGuardedLVLM
+from llama_index.llms.saliency_guard.evaluator import GroundingEvaluator
+from llama_index.llms.saliency_guard.events import GroundingRejectionEvent, GroundingRetryEvent, GroundingScoreEvent
+from llama_index.llms.saliency_guard.query_engine import GroundedQueryEngine
 
 __version__ = "0.1.0"
-__all__ = ["__version__"]
+__all__ = [
+    "CollectedCall",
+    "GroundedQueryEngine",
+    "GroundingCollector",
+    "GroundingEvaluator",
+    "GroundingRejectionEvent",
+    "GroundingRetryEvent",
+    "GroundingScoreEvent",
+    "SaliencyGuardedLVLM",
+    "__version__",
+    "collect_grounding",
+]

@@ -1,0 +1,38 @@
+"""Tools in LlamaIndex's forms."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from llama_index.core.base.llms.types import ContentBlock, TextBlock, ToolCallBlock
+from llama_index.core.tools import BaseTool
+
+from saliency_guard import LVLM, GroundedAnswer
+from saliency_guard.tooling import Tool, read_calls
+
+
+def as_functions(tools: Sequence[BaseTool | Mapping[str, Any]]) -> list[Tool]:
+    """Tools as JSON schemas of functions."""
+    return [
+        tool if isinstance(tool, Mapping) else tool.metadata.to_openai_tool(skip_length_check=True) for tool in tools
+    ]
+
+
+def answer_blocks(lvlm: LVLM, answer: GroundedAnswer, *, was_forced: bool) -> tuple[list[ContentBlock], list[str]]:
+    """An answer as blocks: what it says and the tools that it calls; and what stands where a call should be.
+
+    Args:
+        lvlm: whose answer it is.
+        answer: the answer.
+        was_forced: whether it was held to the schema of a call.
+    """
+    ids = [token.token_id for token in answer.tokens]
+    parsed = read_calls(answer.text, ids, lvlm.tokenizer, was_forced=was_forced)
+    said: list[ContentBlock] = [TextBlock(text=parsed.text)] if parsed.text or not parsed.calls else []
+    calls = [
+        ToolCallBlock(tool_call_id=f"call_{uuid.uuid4().hex[:24]}", tool_name=one.name, tool_kwargs=dict(one.arguments))
+        for one in parsed.calls
+    ]
+    return [*said, *calls], list(parsed.malformed)

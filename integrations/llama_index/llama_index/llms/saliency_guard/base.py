@@ -1,0 +1,327 @@
+"""SaliencyGuardedLVLM: a local vision-language model whose answers come with what they rest on."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncGenerator, Generator, Sequence
+from typing import Any, cast
+
+from llama_index.core.base.llms.types import (
+    ChatMessage,
+    ChatResponse,
+    ChatResponseAsyncGen,
+    ChatResponseGen,
+    CompletionResponse,
+    CompletionResponseAsyncGen,
+    CompletionResponseGen,
+    ImageBlock,
+    LLMMetadata,
+    MessageRole,
+    TextBlock,
+    ToolCallBlock,
+)
+from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW
+from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
+from llama_index.core.llms.custom import CustomLLM
+from llama_index.core.llms.function_calling import FunctionCallingLLM
+from llama_index.core.schema import ImageNode
+from llama_index.core.tools import BaseTool, ToolSelection
+from pydantic import Field
+
+from llama_index.llms.saliency_guard._collecting import CollectedCall, GroundingCollector, collectors, draw_here
+from llama_index.llms.saliency_guard._messages import to_core
+from llama_index.llms.saliency_guard._responses import Happened, completion, responses
+from llama_index.llms.saliency_guard._structured import StructuredAnswers, json_schema_of
+from llama_index.llms.saliency_guard._tools import as_functions
+from llama_index.llms.saliency_guard.events import dispatcher
+from saliency_guard.guarded import Finished, Happening, happenings
+from saliency_guard.serving import Request, ServedLVLM
+from saliency_guard.threads import in_thread
+from saliency_guard.tooling import required_tools, takes_tools
+
+
+class SaliencyGuardedLVLM(ServedLVLM, StructuredAnswers, FunctionCallingLLM, CustomLLM):
+    """A local vision-language model as a LlamaIndex LLM.
+
+    Every response has ``raw["grounding"]`` (and the same under ``additional_kwargs["grounding"]``): the calibrated
+    probability that it is grounded (None where no calibration fits), its tokens with what each rests on, and what a
+    `policy` decided. Responses of a stream have the tokens so far, the last one all. ``logprobs`` are real.
+
+    The model is loaded when this is made, once per process and configuration. Its settings are those of
+    `saliency_guard.serving.ServedLVLM`, and these:
+
+    Attributes:
+        context_window: tokens that prompt and answer may take together, as LlamaIndex packs prompts; None is what the
+            model's config says. LlamaIndex counts every picture as 2,125 tokens, however many it takes: with a small
+            window it asks picture by picture and refines, and with a larger number here it asks once.
+        is_function_calling_model: whether agents may give it tools; None is whether its chat template knows tools.
+            Where it does not and this is True, tools are told in words.
+    """
+
+    model_config = ServedLVLM.model_config  # LlamaIndex's own would let misspelt settings pass.
+
+    context_window: int | None = Field(default=None, gt=0)
+    is_function_calling_model: bool | None = None
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Load the model now: LlamaIndex asks for its metadata inside of event loops."""
+        super().model_post_init(context)
+        self.engine()
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Name of the class in serialised forms."""
+        return "SaliencyGuardedLVLM"
+
+    @property
+    def metadata(self) -> LLMMetadata:
+        """What LlamaIndex packs prompts and chooses agents by."""
+        lvlm = self.engine()
+        calls_tools = self.is_function_calling_model
+        return LLMMetadata(
+            context_window=self.context_window or lvlm.context_length or DEFAULT_CONTEXT_WINDOW,
+            num_output=self.max_tokens,
+            is_chat_model=True,
+            is_function_calling_model=takes_tools(lvlm.processor) if calls_tools is None else calls_tools,
+            model_name=self.served_name,
+        )
+
+    @llm_chat_callback()
+    def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        """Answer a chat.
+
+        Args:
+            messages: with text, image, document and tool blocks.
+            **kwargs: settings for this call; ``tools`` and ``tool_choice``; ``json_schema`` (or ``response_format``), a
+                pydantic class or a schema that the answer is held to.
+
+        Raises:
+            InputError: if the messages cannot be used.
+            ConfigError: for a setting that nothing is known of.
+            LowGroundingError: by a policy with ``on_low="raise"``.
+        """
+        return _last(list(self._streamed(messages, kwargs)))
+
+    @llm_chat_callback()
+    def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
+        """As `chat`, token by token; with a policy, only the answer that it decides for."""
+        return self._streamed(messages, kwargs)
+
+    @llm_chat_callback()
+    async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        """As `chat`; the event loop is not blocked, and cancelling the task stops the work."""
+        return _last([response async for response in self._astreamed(messages, kwargs)])
+
+    @llm_chat_callback()
+    async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
+        """As `stream_chat`; the event loop is not blocked, and leaving it stops the work."""
+        return self._astreamed(messages, kwargs)
+
+    @llm_completion_callback()
+    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        """Answer a prompt.
+
+        Args:
+            prompt: what the user says.
+            formatted: whether ``completion_to_prompt`` was applied already.
+            **kwargs: as for `chat`, and ``image_documents``: pictures that the prompt is about.
+
+        Raises:
+            SaliencyGuardError: as `chat`.
+        """
+        return completion(_last(list(self._streamed(*self._asked(prompt, kwargs, formatted=formatted)))))
+
+    @llm_completion_callback()
+    def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
+        """As `complete`, token by token."""
+        streamed = self._streamed(*self._asked(prompt, kwargs, formatted=formatted))
+
+        def completions() -> CompletionResponseGen:
+            try:
+                yield from map(completion, streamed)
+            finally:
+                streamed.close()
+
+        return completions()
+
+    @llm_completion_callback()
+    async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        """As `complete`; the event loop is not blocked."""
+        streamed = self._astreamed(*self._asked(prompt, kwargs, formatted=formatted))
+        return completion(_last([response async for response in streamed]))
+
+    @llm_completion_callback()
+    async def astream_complete(
+        self,
+        prompt: str,
+        formatted: bool = False,
+        **kwargs: Any,
+    ) -> CompletionResponseAsyncGen:
+        """As `stream_complete`; the event loop is not blocked."""
+        streamed = self._astreamed(*self._asked(prompt, kwargs, formatted=formatted))
+
+        async def completions() -> CompletionResponseAsyncGen:
+            try:
+                async for response in streamed:
+                    yield completion(response)
+            finally:
+                await streamed.aclose()
+
+        return completions()
+
+    def get_tool_calls_from_response(
+        self,
+        response: ChatResponse,
+        error_on_no_tool_call: bool = True,
+        **_: Any,
+    ) -> list[ToolSelection]:
+        """The tools that a response calls.
+
+        Args:
+            response: of `chat_with_tools` or its siblings.
+            error_on_no_tool_call: whether none is an error.
+
+        Raises:
+            ValueError: if there is none and there has to be one.
+        """
+        calls = [
+            ToolSelection(
+                tool_id=block.tool_call_id or "", tool_name=block.tool_name, tool_kwargs=cast("Any", block.tool_kwargs)
+            )
+            for block in response.message.blocks
+            if isinstance(block, ToolCallBlock)
+        ]
+        if not calls and error_on_no_tool_call:
+            msg = f"the model called no tool, it said: {response.message.content!r}"
+            raise ValueError(msg)
+        return calls
+
+    def _prepare_chat_with_tools(
+        self,
+        tools: Sequence[BaseTool],
+        user_msg: str | ChatMessage | None = None,
+        chat_history: list[ChatMessage] | None = None,
+        verbose: bool = False,  # noqa: ARG002 - LlamaIndex's signature
+        allow_parallel_tool_calls: bool = False,  # noqa: ARG002 - LlamaIndex's signature
+        tool_required: bool = False,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        asked = [ChatMessage(user_msg, role=MessageRole.USER) if isinstance(user_msg, str) else user_msg]
+        choice = {"tool_choice": "required"} if tool_required else {}
+        messages = [*(chat_history or ()), *(one for one in asked if one is not None)]
+        return {"messages": messages, "tools": as_functions(tools), **choice, **kwargs}
+
+    def _validate_chat_with_tools_response(
+        self,
+        response: ChatResponse,
+        tools: Sequence[BaseTool],  # noqa: ARG002 - LlamaIndex's signature
+        allow_parallel_tool_calls: bool = False,
+        **_: Any,
+    ) -> ChatResponse:
+        blocks = response.message.blocks
+        further = [block for block in blocks if isinstance(block, ToolCallBlock)][1:]
+        if not allow_parallel_tool_calls and further:
+            response.message.blocks = [block for block in blocks if block not in further]
+        return response
+
+    def _asked(
+        self, prompt: str, kwargs: dict[str, Any], *, formatted: bool
+    ) -> tuple[list[ChatMessage], dict[str, Any]]:
+        if not formatted and self.completion_to_prompt is not None:
+            prompt = self.completion_to_prompt(prompt)
+        pictures = [_image_block(one) for one in kwargs.get("image_documents") or ()]
+        left = {name: value for name, value in kwargs.items() if name != "image_documents"}
+        return [ChatMessage(role=MessageRole.USER, blocks=[*pictures, TextBlock(text=prompt)])], left
+
+    def _request(self, kwargs: dict[str, Any]) -> Request:
+        draw = draw_here()
+        left = {**(draw.settings if draw is not None else {}), **kwargs}
+        tools = as_functions(left.pop("tools", None) or ())
+        forced = required_tools(tools, left.pop("tool_choice", None))
+        wanted = left.pop("response_format", None)
+        schema = json_schema_of(left.pop("json_schema", wanted))
+        return self.request(left, tools=tools, forced=forced, json_schema=schema)
+
+    def _played(
+        self, messages: Sequence[ChatMessage], request: Request, cancel: threading.Event
+    ) -> Generator[Happened, None, None]:
+        """Events and responses in turn: what all ways of calling are made of."""
+        watching = collectors()
+        draw = draw_here()
+        try:
+            lvlm = self.engine(request.model)
+            asked = to_core(messages, fetch_image=self.fetch_image)
+            if draw is not None and draw.request:
+                asked.append({"role": "user", "content": [{"type": "text", "text": draw.request}]})
+            items = happenings(
+                lvlm,
+                asked,
+                request.generation,
+                cancel=cancel,
+                policy=request.policy,
+                tools=request.tools,
+                timeout=request.timeout,
+            )
+            yield from responses(lvlm, _watched(items, lvlm, watching), request)
+        except Exception as error:
+            for collector in watching:
+                collector.errors.append(error)
+            raise
+
+    def _streamed(self, messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> Generator[ChatResponse, None, None]:
+        played = self._played(messages, self._request(kwargs), threading.Event())
+
+        def streamed() -> Generator[ChatResponse, None, None]:
+            try:
+                for events, response in played:
+                    for event in events:
+                        dispatcher.event(event)
+                    if response is not None:
+                        yield response
+            finally:
+                played.close()
+
+        return streamed()
+
+    def _astreamed(self, messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> AsyncGenerator[ChatResponse, None]:
+        cancel = threading.Event()
+        played = in_thread(self._played(messages, self._request(kwargs), cancel), cancel)
+
+        async def streamed() -> AsyncGenerator[ChatResponse, None]:
+            try:
+                async for events, response in played:
+                    for event in events:
+                        dispatcher.event(event)
+                    if response is not None:
+                        yield response
+            finally:
+                await played.aclose()
+
+        return streamed()
+
+
+def _watched(
+    items: Generator[Happening, None, None], lvlm: Any, watching: tuple[GroundingCollector, ...]
+) -> Generator[Happening, None, None]:
+    """The same, told to those who collect."""
+    try:
+        for item in items:
+            if isinstance(item, Finished):
+                for collector in watching:
+                    collector.calls.append(CollectedCall(lvlm, item))
+            yield item
+    finally:
+        items.close()
+
+
+def _last(streamed: list[ChatResponse]) -> ChatResponse:
+    return streamed[-1].model_copy(update={"delta": None})
+
+
+def _image_block(picture: Any) -> ImageBlock:
+    if isinstance(picture, ImageBlock):
+        return picture
+    if isinstance(picture, ImageNode):
+        image = None if picture.image is None else picture.image.encode()
+        return ImageBlock(image=image, path=picture.image_path, url=picture.image_url)
+    return ImageBlock(image=picture) if isinstance(picture, bytes) else ImageBlock(path=picture)

@@ -1,0 +1,137 @@
+"""GroundingEvaluator: scores answers of any LLM by what the retrieved pictures show."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from llama_index.core.base.llms.types import ImageBlock
+from llama_index.core.evaluation import BaseEvaluator, EvaluationResult
+from llama_index.core.prompts.mixin import PromptDictType
+from llama_index.core.schema import ImageNode, NodeWithScore, TextNode
+
+from llama_index.llms.saliency_guard._evidence import documents_of, judge_of, score
+from saliency_guard import ConfigError, GuardOutcome, GuardPolicy
+from saliency_guard.retries import weak_words
+from saliency_guard.serving import Scorer
+
+_NO_PICTURE = "there is no picture among the sources, so nothing says whether the answer is grounded"
+
+
+class GroundingEvaluator(BaseEvaluator):
+    """Passes answers that a `GuardPolicy` accepts.
+
+    It takes answers of any LLM, with the pictures of the response's ``source_nodes``, so it works in `RetryQueryEngine`
+    and `EvalQueryEngineTool` as they are. ``score`` is the calibrated grounding, and ``feedback`` says what was weak.
+    Where there is no picture the result is invalid, and does not pass.
+
+    Args:
+        policy: decides; nothing is drawn anew here, and no fallback is called.
+        scorer: a `SaliencyGuardedLVLM`, a `saliency_guard.LVLM`, or the name of a model; None is the embedded one.
+    """
+
+    def __init__(self, policy: GuardPolicy, *, scorer: Scorer | None = None) -> None:
+        self.policy = policy
+        self._single = policy.model_copy(update={"on_low": "flag", "promise": None})
+        self._judge = judge_of(scorer)
+
+    def _get_prompts(self) -> PromptDictType:
+        return {}
+
+    def _update_prompts(self, prompts_dict: PromptDictType) -> None:
+        """There are none."""
+
+    def evaluate(
+        self,
+        query: str | None = None,
+        response: str | None = None,
+        contexts: Sequence[str] | None = None,
+        *,
+        images: Sequence[ImageBlock | ImageNode | str | bytes] = (),
+        **_: Any,
+    ) -> EvaluationResult:
+        """Score an answer.
+
+        Args:
+            query: the question.
+            response: the answer.
+            contexts: texts that it may rest on.
+            images: pictures that it may rest on: blocks, nodes, paths or bytes.
+
+        Raises:
+            ConfigError: if there is no answer, or the policy cannot judge it.
+            ImageError: if a picture cannot be used.
+        """
+        nodes = [_picture_node(image) for image in images]
+        nodes += [NodeWithScore(node=TextNode(text=text)) for text in contexts or ()]
+        return self._evaluated(query, response, nodes)
+
+    async def aevaluate(
+        self,
+        query: str | None = None,
+        response: str | None = None,
+        contexts: Sequence[str] | None = None,
+        **kwargs: Any,
+    ) -> EvaluationResult:
+        """As `evaluate`, in a thread."""
+        return await asyncio.to_thread(self.evaluate, query, response, contexts, **kwargs)
+
+    def evaluate_response(self, query: str | None = None, response: Any = None, **_: Any) -> EvaluationResult:
+        """Score a response with what its ``source_nodes`` show; arguments and errors as for `evaluate`.
+
+        Args:
+            query: the question.
+            response: of a query engine; a stream is read to its end.
+        """
+        if hasattr(response, "get_response"):
+            response = response.get_response()
+        text = None if response is None else response.response
+        return self._evaluated(query, text, [] if response is None else response.source_nodes)
+
+    async def aevaluate_response(self, query: str | None = None, response: Any = None, **_: Any) -> EvaluationResult:
+        """As `evaluate_response`, in a thread."""
+        if hasattr(response, "async_response_gen"):
+            response = await response.get_response()
+        return await asyncio.to_thread(self.evaluate_response, query, response)
+
+    def _evaluated(self, query: str | None, response: str | None, nodes: Sequence[NodeWithScore]) -> EvaluationResult:
+        result = EvaluationResult(query=query, response=response, contexts=[one.node.get_content() for one in nodes])
+        if response is None or query is None:
+            msg = "a GroundingEvaluator needs the query and the response"
+            raise ConfigError(msg)
+        documents = documents_of(nodes, query, self._judge)
+        if not documents.has_picture or not response.strip():
+            reason = _NO_PICTURE if response.strip() else "the answer is empty"
+            update = {"passing": False, "invalid_result": True, "invalid_reason": reason, "feedback": reason}
+            return result.model_copy(update=update)
+        scored = score(self._judge, documents, nodes, response, self.policy)
+        attempt = self._single.considered(scored.answer)
+        outcome = self._single.decided((attempt,))
+        return result.model_copy(
+            update={"passing": outcome.accepted, "score": scored.answer.grounding, "feedback": feedback(outcome)}
+        )
+
+
+def feedback(outcome: GuardOutcome) -> str:
+    """In words, what is wrong with the last answer of an outcome."""
+    last = outcome.attempts[-1]
+    if last.refused is None:
+        return "The answer rests on the pictures."
+    weak = weak_words(last.answer, 0.5)
+    said = f" The pictures do not support: {', '.join(weak)}." if weak else ""
+    return f"The answer is not grounded in the pictures: {last.refused}.{said}"
+
+
+def _picture_node(image: ImageBlock | ImageNode | str | bytes) -> NodeWithScore:
+    if isinstance(image, ImageNode):
+        return NodeWithScore(node=image)
+    block = image if isinstance(image, ImageBlock) else _block(image)
+    data = block.image.decode() if isinstance(block.image, bytes) else None
+    path = None if block.path is None else str(block.path)
+    url = None if block.url is None else str(block.url)
+    return NodeWithScore(node=ImageNode(image=data, image_path=path, image_url=url))
+
+
+def _block(image: str | bytes) -> ImageBlock:
+    return ImageBlock(image=image) if isinstance(image, bytes) else ImageBlock(path=image)

@@ -1,0 +1,73 @@
+"""Grounding on the dispatcher: events that any `BaseEventHandler` receives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llama_index.core.instrumentation.events import BaseEvent
+from llama_index_instrumentation import get_dispatcher
+
+dispatcher = get_dispatcher(__name__)
+
+
+class GroundingScoreEvent(BaseEvent):
+    """An answer is finished, or was decided on.
+
+    Attributes:
+        report: what ``ChatResponse.raw["grounding"]`` holds.
+    """
+
+    report: dict[str, Any]
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Name of the event."""
+        return "GroundingScoreEvent"
+
+
+class GroundingRejectionEvent(BaseEvent):
+    """SGRS struck out a candidate.
+
+    Attributes:
+        text: of the candidate.
+        token_id: of the candidate.
+        logprob: of the candidate.
+        saliency: its score (Eq. 6).
+        threshold: what it should have reached (Eq. 7).
+        position: of the token in the answer, from 0.
+        taken: what was written instead.
+    """
+
+    text: str
+    token_id: int
+    logprob: float
+    saliency: float
+    threshold: float | None
+    position: int
+    taken: str
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Name of the event."""
+        return "GroundingRejectionEvent"
+
+
+class GroundingRetryEvent(BaseEvent):
+    """An answer was refused, and another one is drawn.
+
+    Attributes:
+        attempt: number of the refused answer, from 0.
+        score: its calibrated grounding; None where nothing calibrated it.
+        refused: why.
+        text: the refused answer.
+    """
+
+    attempt: int
+    score: float | None
+    refused: str
+    text: str
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Name of the event."""
+        return "GroundingRetryEvent"
