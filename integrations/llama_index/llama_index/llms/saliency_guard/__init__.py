@@ -1,6 +1,7 @@
 """saliency-guard for LlamaIndex: an LLM whose answers say what they rest on, and guards for the answers of any."""
 
 from llama_index.llms.saliency_guard._collecting import CollectedCall, GroundingCollector, collect_grounding
+from llama_index.llms.saliency_guard.agents import GroundedAgentMixin
 from llama_index.llms.saliency_guard.base import SaliencyGuardedLVLM
 from llama_index.llms.saliency_guard.evaluator import GroundingEvaluator
 from llama_index.llms.saliency_guard.events import GroundingRejectionEvent, GroundingRetryEvent, GroundingScoreEvent
@@ -9,6 +10,7 @@ from llama_index.llms.saliency_guard.query_engine import GroundedQueryEngine
 __version__ = "0.1.0"
 __all__ = [
     "CollectedCall",
+    "GroundedAgentMixin",
     "GroundedQueryEngine",
     "GroundingCollector",
     "GroundingEvaluator",
