@@ -15,6 +15,7 @@ from llama_index.core.base.llms.types import ChatMessage, MessageRole, TextBlock
 from llama_index.core.llms import LLM
 from llama_index.core.memory import BaseMemory
 from llama_index.core.tools import AsyncBaseTool
+from llama_index.core.workflow import Context
 from pydantic import Field
 
 from llama_index.llms.saliency_guard._collecting import collect_grounding, drawing
@@ -49,7 +50,8 @@ class _Draft:
 
     @property
     def is_running(self) -> bool:
-        return self._context.is_running
+        # Inside of a step a workflow is always running, and is not to be asked.
+        return isinstance(self._context, Context) or self._context.is_running
 
     async def get(self, path: str, default: Any = None) -> Any:
         if path in self._values:

@@ -1,0 +1,145 @@
+"""Agents whose answers are guarded: what is retried, replaced and flagged, and what leaks (nothing)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from llama_index.core.agent.workflow import AgentOutput, AgentStream, FunctionAgent, ReActAgent
+from llama_index.core.base.llms.types import ChatMessage, ImageBlock, TextBlock
+from llama_index.core.memory import ChatMemoryBuffer
+
+from llama_index.llms.saliency_guard import GroundedAgentMixin, GroundingRetryEvent, SaliencyGuardedLVLM
+from saliency_guard import GuardPolicy, LowGroundingError, RetryPlan
+from saliency_guard.scenes.language import DESCRIBE
+
+THOUGHT = "Thought: I can answer without using any more tools.\nAnswer: "
+BAD, GOOD = THOUGHT + "There is a zebra.", THOUGHT + "There is a cup."
+RETRY = GuardPolicy(min_grounding=0.5, on_low="retry", max_retries=1)
+Ask = Callable[..., list[ChatMessage]]
+
+
+class GroundedFunctionAgent(GroundedAgentMixin, FunctionAgent):
+    pass
+
+
+class GroundedReActAgent(GroundedAgentMixin, ReActAgent):
+    pass
+
+
+def look() -> str:
+    """Look at the table."""
+    return "a table"
+
+
+@pytest.fixture(scope="module")
+def caller() -> SaliencyGuardedLVLM:
+    return SaliencyGuardedLVLM(is_function_calling_model=True)
+
+
+def run(agent: Any, message: ChatMessage, **settings: Any) -> tuple[AgentOutput, str, ChatMemoryBuffer]:
+    memory = ChatMemoryBuffer.from_defaults(token_limit=10_000)
+
+    async def ran() -> tuple[AgentOutput, str]:
+        handler = agent.run(user_msg=message, memory=memory, **settings)
+        streamed = [event.delta async for event in handler.stream_events() if isinstance(event, AgentStream)]
+        return await handler, "".join(streamed)
+
+    return (*asyncio.run(ran()), memory)
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+def test_a_good_answer_passes(caller: SaliencyGuardedLVLM, ask: Ask, streaming: bool) -> None:
+    agent = GroundedFunctionAgent(llm=caller, tools=[], policy=RETRY, streaming=streaming)
+    output, streamed, memory = run(agent, ask()[0])
+    assert output.raw["grounding"]["decision"] == "accepted"
+    assert output.raw["grounding"]["grounding"] > 0.5
+    assert "cup" in str(output)
+    assert streamed == (str(output) if streaming else "")
+    assert [message.role.value for message in memory.get()] == ["user", "assistant"]
+    assert any(isinstance(block, ImageBlock) for block in memory.get()[0].blocks)
+
+
+def test_our_llm_draws_with_another_seed(caller: SaliencyGuardedLVLM, ask: Ask, heard: list[Any]) -> None:
+    never = GuardPolicy(min_grounding=1.0, on_low="retry", max_retries=2, retry=RetryPlan(temperature=1.5))
+    agent = GroundedFunctionAgent(llm=caller.model_copy(update={"seed": 1}), tools=[], policy=never)
+    output, streamed, memory = run(agent, ask()[0])
+    attempts = output.raw["grounding"]["attempts"]
+    assert output.raw["grounding"]["decision"] == "flagged"
+    assert len({one["text"] for one in attempts}) == 3
+    assert streamed == str(output)  # Drafts leave nothing in the stream,
+    assert len(memory.get()) == 2  # and nothing in the memory.
+    assert [one.attempt for one in heard if isinstance(one, GroundingRetryEvent)] == [0, 1]
+
+
+def test_react_is_judged_by_its_answer_alone(says: Any, ask: Ask) -> None:
+    output, streamed, memory = run(GroundedReActAgent(llm=says(BAD, GOOD), tools=[], policy=RETRY), ask()[0])
+    assert str(output) == "There is a cup."
+    assert [one["text"] for one in output.raw["grounding"]["attempts"]] == ["There is a zebra.", "There is a cup."]
+    assert "zebra" not in streamed
+    assert "zebra" not in "".join(str(message) for message in memory.get())
+
+
+def test_react_calls_tools_unguarded_and_answers_guarded(says: Any, ask: Ask) -> None:
+    action = 'Thought: I need a tool.\nAction: look\nAction Input: {"a": 1}'.replace('{"a": 1}', "{}")
+    output, _, memory = run(GroundedReActAgent(llm=says(action, BAD, GOOD), tools=[look], policy=RETRY), ask()[0])
+    assert str(output) == "There is a cup."
+    assert [one.tool_name for one in output.tool_calls] == ["look"]
+    assert "a table" in str(memory.get()[-1])
+
+
+@pytest.mark.parametrize("kind", [GroundedReActAgent, GroundedFunctionAgent])
+def test_a_fallback_text_replaces_the_answer_everywhere(
+    says: Any, caller: SaliencyGuardedLVLM, ask: Ask, kind: Any
+) -> None:
+    unsure = GuardPolicy(min_grounding=1.0, on_low="fallback", fallback=lambda messages, attempts: "I cannot tell.")
+    agent = kind(llm=says(BAD) if kind is GroundedReActAgent else caller, tools=[], policy=unsure)
+    output, streamed, memory = run(agent, ask()[0])
+    assert str(output) == streamed == "I cannot tell."
+    assert output.raw["grounding"]["decision"] == "fallback"
+    said = str(memory.get()[-1])
+    assert "I cannot tell." in said
+    assert "zebra" not in said
+    assert "cup" not in said
+
+
+def test_a_fallback_model_is_asked(says: Any, ask: Ask) -> None:
+    agent = GroundedReActAgent(llm=says(BAD), tools=[], policy=GuardPolicy(min_grounding=0.5), fallback_llm=says(GOOD))
+    output, _, _ = run(agent, ask()[0])
+    assert (str(output), output.raw["grounding"]["decision"]) == ("There is a cup.", "fallback")
+
+
+def test_flag_and_raise(says: Any, ask: Ask) -> None:
+    output, _, _ = run(GroundedReActAgent(llm=says(BAD), tools=[], policy=GuardPolicy(min_grounding=0.5)), ask()[0])
+    assert (str(output), output.raw["grounding"]["decision"]) == ("There is a zebra.", "flagged")
+    strict = GroundedReActAgent(llm=says(BAD), tools=[], policy=GuardPolicy(min_grounding=0.5, on_low="raise"))
+    with pytest.raises(LowGroundingError):
+        run(strict, ask()[0])
+
+
+def test_chats_without_a_picture_pass(says: Any) -> None:
+    output, streamed, _ = run(GroundedReActAgent(llm=says(BAD), tools=[], policy=RETRY), ChatMessage("What is there?"))
+    assert str(output) == "There is a zebra."
+    assert "grounding" not in (output.raw or {})
+    assert "zebra" in streamed
+
+
+def test_pictures_of_tools_count(caller: SaliencyGuardedLVLM) -> None:
+    from llama_index.core.tools import FunctionTool
+
+    def photo() -> ImageBlock:
+        """Take a picture."""
+        return ImageBlock(path=Path(__file__).parents[3] / "examples" / "desk.png")
+
+    agent = GroundedFunctionAgent(
+        llm=caller,
+        tools=[FunctionTool.from_defaults(photo)],
+        initial_tool_choice="photo",
+        policy=GuardPolicy(min_grounding=0.0),
+    )
+    output, _, _ = run(agent, ChatMessage(blocks=[TextBlock(text=DESCRIBE)]))
+    assert [one.tool_name for one in output.tool_calls] == ["photo"]
+    assert "image_0" in output.raw["grounding"]["shares"]

@@ -1,0 +1,268 @@
+"""The LLM: every way of calling it, its scores, events, tools and objects."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from llama_index.core.base.llms.base import BaseLLM
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse, ImageBlock, TextBlock, ToolCallBlock
+from llama_index.core.llms import LLM
+from llama_index.core.llms.custom import CustomLLM
+from llama_index.core.prompts import PromptTemplate
+from llama_index.core.tools import FunctionTool
+from pydantic import BaseModel, ValidationError
+
+from llama_index.llms.saliency_guard import (
+    GroundingRejectionEvent,
+    GroundingRetryEvent,
+    GroundingScoreEvent,
+    SaliencyGuardedLVLM,
+    collect_grounding,
+)
+from saliency_guard import ConfigError, GuardPolicy, ImageError, LowGroundingError, SGRSConfig, shared_lvlm
+from saliency_guard.messages import chat
+
+Ask = Callable[..., list[ChatMessage]]
+EXAMPLES = Path(__file__).parents[3] / "examples"
+DESCRIBE = "Describe the image in detail."
+HIGH = GuardPolicy(min_grounding=1.0, on_low="retry", max_retries=1)
+
+
+def look(where: str) -> str:
+    """Look somewhere."""
+    return f"nothing {where}"
+
+
+def names(heard: list[Any]) -> list[str]:
+    return [one.class_name() for one in heard if "InProgress" not in one.class_name()]
+
+
+def test_it_is_an_llm() -> None:
+    above = [one.__name__ for one in SaliencyGuardedLVLM.__mro__]
+    assert {BaseLLM.__name__, LLM.__name__, CustomLLM.__name__} <= set(above)
+    assert SaliencyGuardedLVLM.class_name() == "SaliencyGuardedLVLM"
+
+
+def test_chat_says_what_the_core_says(llm: SaliencyGuardedLVLM, ask: Ask) -> None:
+    answer = llm.engine().generate(chat(str(EXAMPLES / "desk.png"), DESCRIBE), sgrs=None, locore=None)
+    response = llm.chat(ask())
+    report = response.raw["grounding"]
+    assert response.message.content == answer.text
+    assert report["grounding"] == answer.grounding
+    assert report is response.additional_kwargs["grounding"]
+    assert [token["saliency"] for token in report["tokens"]] == [token.saliency for token in answer.tokens]
+    assert response.logprobs is not None
+    assert [one[0].logprob for one in response.logprobs] == [token.logprob for token in answer.tokens]
+    assert "".join(one[0].token for one in response.logprobs) == answer.text
+    assert response.raw["usage"]["completion_tokens"] == len(answer.tokens)
+    assert response.message.additional_kwargs == {}  # They would be printed into later prompts.
+
+
+def test_all_eight_ways_agree(llm: SaliencyGuardedLVLM, ask: Ask, heard: list[Any]) -> None:
+    picture = [EXAMPLES / "desk.png"]
+
+    async def others() -> list[Any]:
+        streamed = [one async for one in await llm.astream_chat(ask())]
+        completed = [one async for one in await llm.astream_complete(DESCRIBE, image_documents=picture)]
+        return [await llm.achat(ask()), await llm.acomplete(DESCRIBE, image_documents=picture), streamed, completed]
+
+    first = llm.chat(ask())
+    assert names(heard) == ["LLMChatStartEvent", "GroundingScoreEvent", "LLMChatEndEvent"]
+    heard.clear()
+    completion = llm.complete(DESCRIBE, image_documents=picture)
+    assert names(heard) == ["LLMCompletionStartEvent", "GroundingScoreEvent", "LLMCompletionEndEvent"]
+    heard.clear()
+    chat_stream, complete_stream = (
+        list(llm.stream_chat(ask())),
+        list(llm.stream_complete(DESCRIBE, image_documents=picture)),
+    )
+    assert len([one for one in names(heard) if one.endswith("EndEvent")]) == 2
+    heard.clear()
+    achat, acomplete, astream_chat, astream_complete = asyncio.run(others())
+    assert len([one for one in names(heard) if one.endswith("StartEvent")]) == 4
+    assert len([one for one in heard if isinstance(one, GroundingScoreEvent)]) == 4
+    text = first.message.content
+    assert {achat.message.content, completion.text, acomplete.text} == {text}
+    for stream in (chat_stream, complete_stream, astream_chat, astream_complete):
+        assert "".join(one.delta or "" for one in stream) == text
+        assert stream[-1].raw == first.raw
+        assert stream[-1].additional_kwargs["grounding"]["grounding"] == first.raw["grounding"]["grounding"]
+    for number, one in enumerate(chat_stream[:-1]):
+        assert len(one.raw["grounding"]["tokens"]) == number + 1
+        assert one.logprobs is not None
+        assert len(one.logprobs) == number + 1
+        assert one.message.content == "".join(token["text"] for token in one.raw["grounding"]["tokens"])
+
+
+def test_the_default_chat_would_lose_the_picture(llm: SaliencyGuardedLVLM, ask: Ask) -> None:
+    lost = CustomLLM.chat(llm, ask("Is there a cup in the image?"))  # What a subclass gets that only completes.
+    assert (
+        lost.raw["usage"]["prompt_tokens"] < llm.chat(ask("Is there a cup in the image?")).raw["usage"]["prompt_tokens"]
+    )
+    assert "image_0" not in lost.raw["grounding"]["shares"]
+
+
+def test_metadata_is_real(llm: SaliencyGuardedLVLM) -> None:
+    own = SaliencyGuardedLVLM(max_tokens=9).metadata
+    assert (own.context_window, own.num_output, own.is_chat_model) == (1024, 9, True)
+    assert own.is_function_calling_model is False
+    assert own.model_name == "embedded"
+    assert llm.metadata.context_window == 16_384
+    with pytest.raises(ValidationError, match="max_tokenz"):
+        SaliencyGuardedLVLM(max_tokenz=3)
+    with pytest.raises(ConfigError, match="temprature"):
+        llm.chat([ChatMessage("Hello")], temprature=1.0)
+
+
+def test_one_engine_for_all(llm: SaliencyGuardedLVLM) -> None:
+    shared = shared_lvlm(device=None, dtype="auto", revision=None, require_image=False)
+    assert llm.engine() is SaliencyGuardedLVLM().engine() is shared
+
+
+def test_several_turns(llm: SaliencyGuardedLVLM, ask: Ask) -> None:
+    history = ask("Is there a cup in the image?")
+    history.append(llm.chat(history).message)
+    history.append(ChatMessage("Is there a cat in the image?"))
+    assert str(llm.chat(history).message.content) == "No, there is no cat in the image."
+
+
+def test_the_loop_is_not_blocked(llm: SaliencyGuardedLVLM, ask: Ask) -> None:
+    async def both() -> int:
+        beats = 0
+        task = asyncio.ensure_future(llm.achat(ask(), saliency=None))
+        while not task.done():
+            await asyncio.sleep(0.002)
+            beats += 1
+        return beats
+
+    assert asyncio.run(both()) > 5
+
+
+def test_cancelling_stops_the_work(llm: SaliencyGuardedLVLM, ask: Ask) -> None:
+    async def cancelled() -> None:
+        task = asyncio.ensure_future(llm.achat(ask()))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(cancelled())
+    until = time.monotonic() + 10
+    while any(one.name.startswith("saliency-guard") for one in threading.enumerate()):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    assert llm.chat(ask()).message.content
+
+
+def test_rejections_are_told(llm: SaliencyGuardedLVLM, ask: Ask, heard: list[Any]) -> None:
+    response = llm.chat(ask(), sgrs=SGRSConfig(alpha=0.9), max_tokens=12)
+    told = [one for one in heard if isinstance(one, GroundingRejectionEvent)]
+    rejected = [one for token in response.raw["grounding"]["tokens"] for one in token["rejected"]]
+    assert [one.text for one in told] == [one["text"] for one in rejected]
+    assert told
+    assert all(one.threshold is not None and one.saliency < one.threshold for one in told)
+    assert response.logprobs is not None
+    assert sum(len(one) - 1 for one in response.logprobs) == len(rejected)
+
+
+def test_a_policy_decides(llm: SaliencyGuardedLVLM, ask: Ask, heard: list[Any]) -> None:
+    response = llm.chat(ask(), policy=HIGH, seed=1)
+    assert response.raw["grounding"]["decision"] == "flagged"
+    assert len(response.raw["grounding"]["attempts"]) == 2
+    assert [one.attempt for one in heard if isinstance(one, GroundingRetryEvent)] == [0]
+    streamed = list(llm.stream_chat(ask(), policy=HIGH, seed=1))
+    assert "".join(one.delta or "" for one in streamed) == response.message.content  # Nothing of the refused answer.
+    with pytest.raises(LowGroundingError):
+        llm.chat(ask(), policy=HIGH.model_copy(update={"on_low": "raise"}))
+    unsure = HIGH.model_copy(update={"fallback": lambda messages, attempts: "I do not know."})
+    assert [one.delta for one in llm.stream_chat(ask(), policy=unsure)] == ["I do not know."]
+
+
+def test_the_collector_sees_what_predict_drops(llm: SaliencyGuardedLVLM) -> None:
+    prompt = PromptTemplate("Hello {name}.")
+
+    async def several() -> list[int]:
+        async def one(name: str) -> int:
+            with collect_grounding() as own:
+                await llm.apredict(prompt, name=name)
+                return len(own.calls)
+
+        return await asyncio.gather(*(one(name) for name in "abc"))
+
+    with collect_grounding() as outer:
+        with collect_grounding() as inner:
+            said = llm.predict(prompt, name="you")
+        assert [one["tokens"] for one in inner.reports] == [one["tokens"] for one in outer.reports]
+        assert "".join(token["text"] for token in inner.reports[0]["tokens"]) == said
+        assert asyncio.run(several()) == [1, 1, 1]
+        assert len(outer.calls) == 4
+    llm.predict(prompt, name="nobody")
+    assert len(outer.calls) == 4
+
+
+def test_a_tool_that_has_to_be_called(llm: SaliencyGuardedLVLM, ask: Ask) -> None:
+    tool = FunctionTool.from_defaults(look)
+    response = llm.chat_with_tools([tool], chat_history=ask(), tool_required=True)
+    (call,) = llm.get_tool_calls_from_response(response)
+    assert call.tool_name == "look"
+    assert set(call.tool_kwargs) == {"where"}
+    assert isinstance(response.message.blocks[-1], ToolCallBlock)
+    chosen = llm.chat_with_tools([tool], "What is there?", tool_choice="look")
+    assert llm.get_tool_calls_from_response(chosen)
+    (last,) = llm.stream_chat_with_tools([tool], chat_history=ask(), tool_required=True)
+    assert llm.get_tool_calls_from_response(last)[0].tool_name == "look"
+    said = llm.chat_with_tools([tool], chat_history=ask())
+    assert llm.get_tool_calls_from_response(said, error_on_no_tool_call=False) == []
+    with pytest.raises(ValueError, match="called no tool"):
+        llm.get_tool_calls_from_response(said)
+
+
+def test_one_call_where_one_is_allowed(llm: SaliencyGuardedLVLM) -> None:
+    blocks = [
+        ToolCallBlock(tool_name="look", tool_kwargs={}),
+        ToolCallBlock(tool_name="look", tool_kwargs={"where": "up"}),
+    ]
+    response = ChatResponse(message=ChatMessage(role="assistant", blocks=blocks))
+    kept = llm._validate_chat_with_tools_response(response.model_copy(deep=True), [], allow_parallel_tool_calls=True)
+    assert kept.message.blocks == blocks
+    assert llm._validate_chat_with_tools_response(response, []).message.blocks == blocks[:1]
+
+
+class Scene(BaseModel):
+    """What is there."""
+
+    caption: str
+    people: int
+
+
+def test_objects(llm: SaliencyGuardedLVLM, ask: Ask, heard: list[Any]) -> None:
+    prompt = PromptTemplate("Describe {what}.")
+    found = llm.structured_predict(Scene, prompt, what="it")
+    assert isinstance(found, Scene)
+    assert names(heard)[0] == "LLMStructuredPredictStartEvent"
+    assert names(heard)[-1] == "LLMStructuredPredictEndEvent"
+    assert asyncio.run(llm.astructured_predict(Scene, prompt, what="it")) == found
+    assert list(llm.stream_structured_predict(Scene, prompt, what="it")) == [found]
+    structured = llm.as_structured_llm(Scene).chat(ask())
+    assert isinstance(structured.raw, Scene)
+    with pytest.raises(ConfigError, match="max_tokens"):
+        llm.structured_predict(Scene, prompt, llm_kwargs={"max_tokens": 3}, what="it")
+    schema = {"type": "json_schema", "json_schema": {"schema": Scene.model_json_schema()}}
+    assert Scene.model_validate_json(str(llm.chat(ask(), response_format=schema).message.content))
+    with pytest.raises(ConfigError, match="schema"):
+        llm.chat(ask(), json_schema=7)
+
+
+def test_bad_pictures_are_refused(llm: SaliencyGuardedLVLM) -> None:
+    url = ImageBlock(url="https://example.org/cat.png")
+    for block in (url, ImageBlock(), ImageBlock(image=b"no picture")):
+        with pytest.raises(ImageError):
+            llm.chat([ChatMessage(role="user", blocks=[block, TextBlock(text="?")])])
+    fetching = SaliencyGuardedLVLM(fetch_image=lambda _: (EXAMPLES / "desk.png").read_bytes())
+    assert fetching.chat([ChatMessage(role="user", blocks=[url, TextBlock(text=DESCRIBE)])]).message.content

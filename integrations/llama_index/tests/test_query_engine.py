@@ -1,0 +1,254 @@
+"""The guarded query engine and the evaluator, over pictures, with the embedded model inside or as a judge."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from llama_index.core import Settings
+from llama_index.core.base.response.schema import AsyncStreamingResponse, Response, StreamingResponse
+from llama_index.core.evaluation import BaseEvaluator
+from llama_index.core.query_engine import RetryQueryEngine
+from llama_index.core.schema import ImageNode, NodeWithScore, TextNode
+from llama_index.core.tools.eval_query_engine import EvalQueryEngineTool
+from pydantic import BaseModel
+
+from llama_index.llms.saliency_guard import (
+    GroundedQueryEngine,
+    GroundingEvaluator,
+    GroundingRetryEvent,
+    GroundingScoreEvent,
+    SaliencyGuardedLVLM,
+)
+from saliency_guard import ContextLengthError, GuardPolicy, ImageError, LowGroundingError, RetryPlan
+
+DESCRIBE = "Describe the image in detail."
+PICTURES = Path(__file__).parents[3] / "examples" / "pictures"
+LOW = GuardPolicy(min_grounding=0.5, on_low="retry", max_retries=1)
+Engine = Callable[..., Any]
+
+
+def grounding(response: Any) -> dict[str, Any]:
+    found: dict[str, Any] = response.metadata["grounding"]
+    return found
+
+
+def test_a_good_answer_passes_with_shares_of_all_nodes(
+    llm: SaliencyGuardedLVLM, engine: Engine, heard: list[Any]
+) -> None:
+    response = GroundedQueryEngine(engine(llm, "dog", "bird"), LOW, cite=True).query(DESCRIBE)
+    report = grounding(response)
+    assert report["decision"] == "accepted"
+    assert report["grounding"] > 0.5
+    assert list(report["nodes"]) == ["dog", "bird"]
+    assert report["nodes"]["bird"] > report["nodes"]["dog"] > 0
+    assert [one for one in report["rests_on"] if one] == ["bird"]
+    assert "".join(token["text"] for token in report["tokens"]) == response.response
+    assert [one["grounding"] is not None for one in report["calls"]] == [True]
+    assert set(response.metadata) == {"dog", "bird", "grounding"}
+    assert [one.node.node_id for one in response.source_nodes] == ["dog", "bird"]
+    assert [one for one in heard if isinstance(one, GroundingScoreEvent)][-1].report == report
+
+
+def test_a_refused_answer_of_any_llm_is_drawn_anew(says: Any, engine: Engine, heard: list[Any]) -> None:
+    llm = says("There is a zebra.", "The image shows a dog.")
+    response = GroundedQueryEngine(engine(llm, "dog"), LOW).query(DESCRIBE)
+    assert response.response == "The image shows a dog."
+    assert [one["text"] for one in grounding(response)["attempts"]] == ["There is a zebra.", "The image shows a dog."]
+    (retry,) = [one for one in heard if isinstance(one, GroundingRetryEvent)]
+    assert (retry.attempt, retry.text) == (0, "There is a zebra.")
+    assert retry.refused
+
+
+def test_our_llm_draws_with_another_seed_through_predict(llm: SaliencyGuardedLVLM, engine: Engine) -> None:
+    never = GuardPolicy(min_grounding=1.0, on_low="retry", max_retries=3, retry=RetryPlan(temperature=1.5))
+    report = grounding(GroundedQueryEngine(engine(llm, "dog"), never, seed=3).query(DESCRIBE))
+    assert report["decision"] == "flagged"
+    assert len({one["text"] for one in report["attempts"]}) > 1
+    assert grounding(GroundedQueryEngine(engine(llm, "dog"), never, seed=3).query(DESCRIBE)) == report
+
+
+def test_flag_raise_and_fallback(says: Any, engine: Engine, llm: SaliencyGuardedLVLM) -> None:
+    bad = "There is a zebra."
+    flagged = GroundedQueryEngine(engine(says(bad), "dog"), GuardPolicy(min_grounding=0.5)).query(DESCRIBE)
+    assert (flagged.response, grounding(flagged)["decision"]) == (bad, "flagged")
+    with pytest.raises(LowGroundingError):
+        GroundedQueryEngine(engine(says(bad), "dog"), GuardPolicy(min_grounding=0.5, on_low="raise")).query(DESCRIBE)
+    unsure = GuardPolicy(min_grounding=0.5, on_low="fallback", fallback=lambda messages, attempts: "I cannot tell.")
+    told = GroundedQueryEngine(engine(says(bad), "dog"), unsure).query(DESCRIBE)
+    assert (told.response, grounding(told)["decision"]) == ("I cannot tell.", "fallback")
+    other = GroundedQueryEngine(
+        engine(says(bad), "dog"), GuardPolicy(min_grounding=0.5), fallback_engine=engine(llm, "dog")
+    ).query(DESCRIBE)
+    assert "dog" in other.response
+    assert grounding(other)["decision"] == "fallback"
+
+
+def test_streams_hold_verified_text_only(says: Any, engine: Engine) -> None:
+    guarded = GroundedQueryEngine(
+        engine(says("There is a zebra.", "The image shows a dog."), "dog", streaming=True), LOW
+    )
+    response = guarded.query(DESCRIBE)
+    assert isinstance(response, StreamingResponse)
+    pieces = list(response.response_gen)
+    assert "".join(pieces) == "The image shows a dog."
+    assert len(pieces) > 1
+    assert grounding(response)["decision"] == "accepted"
+
+    async def streamed() -> str:
+        inner = engine(says("There is a zebra.", "The image shows a dog."), "dog", streaming=True)
+        response = await GroundedQueryEngine(inner, LOW).aquery(DESCRIBE)
+        assert isinstance(response, AsyncStreamingResponse)
+        return "".join([piece async for piece in response.async_response_gen()])
+
+    assert asyncio.run(streamed()) == "The image shows a dog."
+
+
+def test_concurrent_queries_do_not_mix(llm: SaliencyGuardedLVLM, engine: Engine) -> None:
+    names = ["dog", "bird", "glass", "umbrella"]
+
+    async def all_of_them() -> list[Any]:
+        guarded = [GroundedQueryEngine(engine(llm, name), GuardPolicy(min_grounding=0.0)) for name in names]
+        return await asyncio.gather(*(one.aquery(DESCRIBE) for one in guarded))
+
+    for name, response in zip(names, asyncio.run(all_of_them()), strict=True):
+        report = grounding(response)
+        assert list(report["nodes"]) == [name]
+        (call,) = report["calls"]
+        assert "".join(token["text"] for token in call["tokens"]) == response.response
+        assert response.response == str(engine(llm, name).query(DESCRIBE))
+
+
+def test_refine_calls_are_put_together(engine: Engine) -> None:
+    small = SaliencyGuardedLVLM()  # Its real window: one picture at a time.
+    report = grounding(
+        GroundedQueryEngine(engine(small, "dog", "bird"), GuardPolicy(min_grounding=0.0)).query(DESCRIBE)
+    )
+    assert len(report["calls"]) == 2
+    assert list(report["nodes"]) == ["dog", "bird"]
+
+
+def test_errors_that_synthesizers_swallow_are_raised(llm: SaliencyGuardedLVLM, engine: Engine, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"\x89PNG no picture")
+    inner = engine(llm, ImageNode(image_path=str(broken)))
+    assert str(inner.query(DESCRIBE)) == "Empty Response"  # Without the guard.
+    with pytest.raises(ImageError):
+        GroundedQueryEngine(inner, LOW).query(DESCRIBE)
+
+
+def test_nodes_that_do_not_fit_into_one_prompt(llm: SaliencyGuardedLVLM, says: Any, engine: Engine) -> None:
+    many = [ImageNode(id_=str(n), image_path=str(PICTURES / "bird.png")) for n in range(20)]
+    many.append(ImageNode(id_="dog", image_path=str(PICTURES / "dog.png")))
+    response = GroundedQueryEngine(engine(says("The image shows a dog."), *many), GuardPolicy(min_grounding=0.5)).query(
+        DESCRIBE
+    )
+    assert grounding(response)["decision"] == "accepted"
+    assert grounding(response)["nodes"] == {}
+    with pytest.raises(ContextLengthError):
+        GroundedQueryEngine(engine(says("dog " * 2000), "dog"), GuardPolicy(min_grounding=0.5)).query(DESCRIBE)
+
+
+def test_text_alone_passes_unscored(says: Any, engine: Engine) -> None:
+    inner = engine(says("A cat."), TextNode(text="The cat sat on the mat."), multimodal=False)
+    report = grounding(GroundedQueryEngine(inner, LOW).query("Who sat?"))
+    assert (report["decision"], report["grounding"]) == (None, None)
+
+
+def test_texts_beside_pictures_have_shares(says: Any, engine: Engine) -> None:
+    inner = engine(says("The image shows a dog."), TextNode(id_="note", text="It was a good day."), "dog")
+    nodes = grounding(GroundedQueryEngine(inner, GuardPolicy(min_grounding=0.0)).query(DESCRIBE))["nodes"]
+    assert set(nodes) == {"note", "dog"}
+    assert min(nodes.values()) > 0
+
+
+def test_objects_stay_objects(llm: SaliencyGuardedLVLM, engine: Engine) -> None:
+    class Scene(BaseModel):
+        caption: str
+
+    inner = engine(llm.as_structured_llm(Scene), "dog")
+    response = GroundedQueryEngine(inner, GuardPolicy(min_grounding=0.0)).query(DESCRIBE)
+    assert isinstance(response.response, Scene)
+    assert grounding(response)["decision"] is not None
+
+
+def test_weak_words_are_named_in_the_query(says: Any, engine: Engine, heard: list[Any]) -> None:
+    policy = GuardPolicy(
+        min_grounding=0.5, on_low="retry", max_retries=1, retry=RetryPlan(new_seed=False, name_spans=True)
+    )
+    response = GroundedQueryEngine(engine(says("There is a zebra.", "The image shows a dog."), "dog"), policy).query(
+        DESCRIBE
+    )
+    assert grounding(response)["attempts"][1]["change"] == "asked to check zebra"
+    assert any("Check these words: zebra" in str(getattr(one, "messages", "")) for one in heard)
+
+
+def test_modules_and_retrieval_are_those_of_the_inner_engine(llm: SaliencyGuardedLVLM, engine: Engine) -> None:
+    from llama_index.core.schema import QueryBundle
+
+    guarded = GroundedQueryEngine(engine(llm, "dog"), LOW)
+    assert any("query_engine" in name for name in guarded.get_prompts())
+    nodes = guarded.retrieve(QueryBundle(DESCRIBE))
+    assert [one.node.node_id for one in nodes] == ["dog"]
+    assert "dog" in str(guarded.synthesize(QueryBundle(DESCRIBE), nodes))
+    assert "dog" in str(asyncio.run(guarded.asynthesize(QueryBundle(DESCRIBE), nodes)))
+
+
+# The evaluator.
+
+
+def evaluator(**settings: Any) -> GroundingEvaluator:
+    return GroundingEvaluator(GuardPolicy(min_grounding=0.5), **settings)
+
+
+def response_of(text: str, *names: str) -> Response:
+    nodes = [NodeWithScore(node=ImageNode(image_path=str(PICTURES / f"{name}.png"))) for name in names]
+    return Response(text, source_nodes=nodes)
+
+
+def test_evaluation_sees_the_pictures_of_the_sources() -> None:
+    good = evaluator().evaluate_response(DESCRIBE, response_of("The image shows a dog.", "dog"))
+    assert good.passing
+    assert good.score is not None
+    assert good.score > 0.5
+    bad = asyncio.run(evaluator().aevaluate_response(DESCRIBE, response_of("There is a zebra.", "dog")))
+    assert bad.passing is False
+    assert "zebra" in str(bad.feedback)
+    by_base = BaseEvaluator.evaluate_response(evaluator(), DESCRIBE, response_of("The image shows a dog.", "dog"))
+    assert by_base.invalid_result  # The base class hands on texts alone: the pictures are lost there.
+
+
+def test_evaluation_of_texts_with_pictures() -> None:
+    for image in (
+        str(PICTURES / "dog.png"),
+        (PICTURES / "dog.png").read_bytes(),
+        ImageNode(image_path=str(PICTURES / "dog.png")),
+    ):
+        assert evaluator().evaluate(DESCRIBE, "The image shows a dog.", images=[image]).passing
+    found = asyncio.run(evaluator(scorer="embedded").aevaluate(DESCRIBE, "A dog.", ["A note."]))
+    assert (found.passing, found.invalid_result) == (False, True)
+    assert found.feedback
+    assert evaluator().evaluate(DESCRIBE, " ", images=[PICTURES / "dog.png"]).invalid_result
+    with pytest.raises(ValueError, match="query"):
+        evaluator().evaluate(response="A dog.")
+
+
+def test_retry_query_engine_works_as_it_is(says: Any, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    llm = says("There is a zebra.", "The image shows a dog.")
+    monkeypatch.setattr(Settings, "_llm", llm)
+    retrying = RetryQueryEngine(engine(llm, "dog"), evaluator(), max_retries=2)
+    assert str(retrying.query(DESCRIBE)) == "The image shows a dog."
+    assert llm.texts == []
+
+
+def test_eval_query_engine_tool_works_as_it_is(says: Any, engine: Engine) -> None:
+    def tool(text: str) -> EvalQueryEngineTool:
+        return EvalQueryEngineTool.from_defaults(engine(says(text), "dog"), evaluator=evaluator())
+
+    assert tool("The image shows a dog.").call(DESCRIBE).content == "The image shows a dog."
+    failed = asyncio.run(tool("There is a zebra.").acall(DESCRIBE))
+    assert "zebra" in failed.content
+    assert "failed evaluation" in failed.content
