@@ -39,7 +39,7 @@ $(INSTALLED): pyproject.toml constraints.txt $(wildcard integrations/*/pyproject
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt \
 		--editable '.[all,dev]' \
 		--editable 'integrations/langchain[all,dev]' \
-		--editable 'integrations/llama_index[all]'
+		--editable 'integrations/llama_index[all,dev]'
 	@touch $@
 
 clean:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import runpy
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,16 @@ import pytest
 ROOT = Path(__file__).parent.parent
 _BLOCK = re.compile(r"(<!-- not executed:[^\n]*-->\n)?```python\n(.*?)```", re.DOTALL)
 DOCUMENTS = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md"))]
+
+
+@pytest.fixture(autouse=True)
+def own_event_loop() -> Iterator[None]:
+    """LlamaIndex makes an event loop where a thread has none, and never closes it."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    asyncio.set_event_loop(None)
+    loop.close()
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
@@ -43,8 +55,8 @@ def test_the_demo_runs(capsys: pytest.CaptureFixture[str]) -> None:
         assert part in out
 
 
-@pytest.mark.parametrize("example", sorted(path.name for path in (ROOT / "examples").glob("langchain_*.py")))
-def test_langchain_examples_run(example: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("example", sorted(path.name for path in (ROOT / "examples").glob("l*_*.py")))
+def test_integration_examples_run(example: str, capsys: pytest.CaptureFixture[str]) -> None:
     scope = runpy.run_path(str(ROOT / "examples" / example))
     scope["main"]()
     out = capsys.readouterr().out
@@ -53,5 +65,10 @@ def test_langchain_examples_run(example: str, capsys: pytest.CaptureFixture[str]
         "langchain_guard.py": "fallback)",
         "langchain_rag.py": "rests on umbrella.png for umbrella (accepted)",
         "langchain_stream.py": "Grounded with probability",
+        "llama_index_agent.py": "I am not sure what is there.  (fallback after 3 attempt(s))",
+        "llama_index_events.py": "retry     attempt 0 refused",
+        "llama_index_rag.py": "rests on bird.png (accepted",
+        "llama_index_retry.py": "The image shows a dog. (passing: True",
+        "llama_index_workflow.py": "at least 1.0: I cannot say for sure. (3 tries)",
     }
     assert wanted[example] in out

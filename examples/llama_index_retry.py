@@ -1,0 +1,73 @@
+"""LlamaIndex's own RetryQueryEngine, with answers judged by what the pictures show.
+
+The model that answers may be any; here it is one that first says what is not there. Run with
+``python examples/llama_index_retry.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+from llama_index.core import Settings
+from llama_index.core.base.base_retriever import BaseRetriever
+from llama_index.core.base.llms.types import CompletionResponse, LLMMetadata
+from llama_index.core.llms.callbacks import llm_completion_callback
+from llama_index.core.llms.custom import CustomLLM
+from llama_index.core.query_engine import RetrieverQueryEngine, RetryQueryEngine
+from llama_index.core.schema import ImageNode, NodeWithScore, QueryBundle
+
+from llama_index.llms.saliency_guard import GroundingEvaluator
+from saliency_guard import GuardPolicy
+
+DOG = Path(__file__).parent / "pictures" / "dog.png"
+
+
+class Careless(CustomLLM):
+    """Stands for a model behind an API: it says one of its texts after the other."""
+
+    texts: list[str]
+
+    @property
+    def metadata(self) -> LLMMetadata:
+        """A chat model with a long window."""
+        return LLMMetadata(is_chat_model=True, context_window=16_384)
+
+    @llm_completion_callback()
+    def complete(self, prompt: str, formatted: bool = False, **_: Any) -> CompletionResponse:  # noqa: ARG002, FBT001, FBT002 - LlamaIndex's signature
+        """The next text."""
+        return CompletionResponse(text=self.texts.pop(0))
+
+    @llm_completion_callback()
+    def stream_complete(
+        self,
+        prompt: str,
+        formatted: bool = False,  # noqa: FBT001, FBT002 - LlamaIndex's signature
+        **_: Any,
+    ) -> Generator[CompletionResponse, None, None]:
+        """The next text at once."""
+        yield self.complete(prompt, formatted=formatted)
+
+
+class OnePicture(BaseRetriever):
+    """Finds the dog."""
+
+    def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:  # noqa: ARG002 - LlamaIndex's signature
+        return [NodeWithScore(node=ImageNode(id_=DOG.name, image_path=str(DOG)), score=1.0)]
+
+
+def main() -> None:
+    """Ask once, and see both answers judged."""
+    llm = Careless(texts=["There is a zebra.", "The image shows a dog."])
+    Settings.llm = llm  # RetryQueryEngine rewrites queries with it.
+    inner = RetrieverQueryEngine.from_args(OnePicture(), llm=llm, multimodal=True)
+    evaluator = GroundingEvaluator(GuardPolicy(min_grounding=0.5))
+    response = RetryQueryEngine(inner, evaluator, max_retries=2).query("What animal is in the picture?")
+    result = evaluator.evaluate_response("What animal is in the picture?", response)
+    print(f"{response} (passing: {result.passing}, grounding {result.score:.2f})")
+    # It gives out its last answer unevaluated, and has no fallback: GroundedQueryEngine does both.
+
+
+if __name__ == "__main__":
+    main()
