@@ -25,13 +25,15 @@ bench: $(INSTALLED)
 validity: $(INSTALLED)
 	@$(BIN)/python -m pytest validity
 
-# The oldest versions of LangChain that its package says it supports.
+# The oldest versions of LangChain and LlamaIndex that our packages say they support.
 lowest:
 	@$(PYTHON) -m venv .venv-lowest
 	@.venv-lowest/bin/python -m pip install --quiet torch==2.13.0 --editable '.[structured]' \
 		--editable integrations/langchain pytest pytest-asyncio pytest-socket langchain-core==1.4.0 langchain==1.3.0
 	@.venv-lowest/bin/python -m pytest integrations/langchain/tests/unit_tests \
 		--ignore integrations/langchain/tests/unit_tests/test_standard.py
+	@.venv-lowest/bin/python -m pip install --quiet --editable 'integrations/llama_index[all,dev]' llama-index-core==0.14.23
+	@.venv-lowest/bin/python -m pytest integrations/llama_index/tests
 
 $(INSTALLED): pyproject.toml constraints.txt $(wildcard integrations/*/pyproject.toml)
 	@echo "Setting up $(VENV) (once; a few minutes)"

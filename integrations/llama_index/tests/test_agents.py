@@ -63,6 +63,16 @@ def test_a_good_answer_passes(caller: SaliencyGuardedLVLM, ask: Ask, streaming: 
     assert any(isinstance(block, ImageBlock) for block in memory.get()[0].blocks)
 
 
+def test_streamed_events_carry_the_scores(caller: SaliencyGuardedLVLM, ask: Ask) -> None:
+    async def ran() -> list[Any]:
+        handler = GroundedFunctionAgent(llm=caller, tools=[], policy=RETRY).run(user_msg=ask()[0])
+        return [event.raw["grounding"] async for event in handler.stream_events() if isinstance(event, AgentStream)]
+
+    reports = asyncio.run(ran())
+    assert [len(report["tokens"]) for report in reports[:-1]] == list(range(1, len(reports)))
+    assert reports[-1]["grounding"] > 0.5
+
+
 def test_our_llm_draws_with_another_seed(caller: SaliencyGuardedLVLM, ask: Ask, heard: list[Any]) -> None:
     never = GuardPolicy(min_grounding=1.0, on_low="retry", max_retries=2, retry=RetryPlan(temperature=1.5))
     agent = GroundedFunctionAgent(llm=caller.model_copy(update={"seed": 1}), tools=[], policy=never)
