@@ -137,6 +137,19 @@ def test_chats_without_a_picture_pass(says: Any) -> None:
     assert "zebra" in streamed
 
 
+def test_a_second_turn_still_sees_the_picture(caller: SaliencyGuardedLVLM, ask: Ask) -> None:
+    agent = GroundedFunctionAgent(llm=caller, tools=[], policy=GuardPolicy(min_grounding=0.5))
+    memory = ChatMemoryBuffer.from_defaults(token_limit=10_000)
+
+    async def turns() -> AgentOutput:
+        await agent.run(user_msg=ask()[0], memory=memory)
+        return await agent.run(user_msg="Is there a cat in the image?", memory=memory)
+
+    output = asyncio.run(turns())
+    assert output.raw["grounding"]["decision"] is not None
+    assert "image_0" in output.raw["grounding"]["shares"]
+
+
 def test_pictures_of_tools_count(caller: SaliencyGuardedLVLM) -> None:
     from llama_index.core.tools import FunctionTool
 
