@@ -8,7 +8,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from saliency_guard.grounding import GroundedAnswer
+from saliency_guard.grounding import GroundedAnswer, Usage
 from saliency_guard.outcome import Attempt, GuardOutcome
 from saliency_guard.policy import GuardPolicy
 from saliency_guard.reading import Messages
@@ -34,8 +34,24 @@ class Draw:
     is_fallback: bool = False
 
 
-Draws = Generator[Draw, GroundedAnswer | None, GuardOutcome | None]
-"""Is sent what each draw came to; None for what is no answer, such as a call of a tool, ends it without an outcome."""
+Draws = Generator[Draw, GroundedAnswer | Attempt | None, GuardOutcome | None]
+"""Is sent what each draw came to: an answer, or an attempt that is refused already, such as `NOTHING_SAID`.
+
+None, for what is no answer (such as a call of a tool), ends it without an outcome.
+"""
+
+NOTHING_SAID = Attempt(
+    answer=GroundedAnswer(
+        text="",
+        tokens=(),
+        finish_reason="stop",
+        usage=Usage(prompt_tokens=0, completion_tokens=0, total_tokens=0),
+        model_id="",
+    ),
+    score=None,
+    refused="the answer is empty",
+)
+"""What an empty answer comes to: there is nothing in it to score, and it is refused."""
 
 
 def draws(
@@ -75,7 +91,7 @@ def draws(
         answer = yield draw
         if answer is None:
             return None
-        attempts.append(policy.considered(answer, draw.change))
+        attempts.append(_attempt(policy, answer, draw.change))
         if attempts[-1].refused is None and policy.retry.keep == "first":
             break
     if not has_fallback or any(attempt.refused is None for attempt in attempts):
@@ -83,10 +99,17 @@ def draws(
     answer = yield Draw(len(attempts), {}, change="the fallback model", is_fallback=True)
     if answer is None:
         return None
-    attempts.append(policy.considered(answer, "the fallback model"))
+    attempts.append(_attempt(policy, answer, "the fallback model"))
     if attempts[-1].refused is not None:
         return policy.decided(tuple(attempts), messages, best=-1)
     return policy.decided(tuple(attempts), messages).model_copy(update={"decision": "fallback"})
+
+
+def _attempt(policy: GuardPolicy, came: GroundedAnswer | Attempt, change: str) -> Attempt:
+    """An attempt of its own each time: outcomes tell attempts apart by their answers."""
+    if isinstance(came, Attempt):
+        return came.model_copy(update={"answer": came.answer.model_copy(), "change": change})
+    return policy.considered(came, change)
 
 
 def _draw(policy: GuardPolicy, number: int, temperature: float, seed: int, last: GroundedAnswer | None) -> Draw:

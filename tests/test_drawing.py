@@ -10,8 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from saliency_guard import LVLM, ConfigError, GroundedAnswer, GuardOutcome, GuardPolicy, LowGroundingError, RetryPlan
-from saliency_guard.drawing import Draw, draws
+from saliency_guard import (
+    LVLM,
+    Attempt,
+    ConfigError,
+    GroundedAnswer,
+    GuardOutcome,
+    GuardPolicy,
+    LowGroundingError,
+    RetryPlan,
+)
+from saliency_guard.drawing import NOTHING_SAID, Draw, draws
 from saliency_guard.messages import chat
 from saliency_guard.scenes.language import DESCRIBE
 
@@ -30,7 +39,7 @@ def answers(lvlm: LVLM, picture: Image.Image) -> Answers:
     }
 
 
-def play(policy: GuardPolicy, come: Sequence[GroundedAnswer | None], **how: Any) -> tuple[list[Draw], Any]:
+def play(policy: GuardPolicy, come: Sequence[GroundedAnswer | Attempt | None], **how: Any) -> tuple[list[Draw], Any]:
     plan = draws(policy, **how)
     made = [next(plan)]
     for answer in come:
@@ -91,6 +100,17 @@ def test_the_policys_own_fallback(answers: Answers) -> None:
 def test_what_is_no_answer_ends_it(answers: Answers) -> None:
     assert play(GuardPolicy(min_grounding=0.5), [None])[1] is None
     assert play(GuardPolicy(min_grounding=0.5, max_retries=0), [answers[BAD], None], has_fallback=True)[1] is None
+
+
+def test_an_empty_answer_is_refused(answers: Answers) -> None:
+    policy = GuardPolicy(min_grounding=0.5, max_retries=2)
+    _, outcome = play(policy, [NOTHING_SAID, NOTHING_SAID, answers[GOOD]])
+    assert (outcome.decision, outcome.chosen) == ("accepted", 2)
+    _, flagged = play(policy, [answers[BAD], NOTHING_SAID, NOTHING_SAID])
+    assert (flagged.decision, flagged.chosen) == ("flagged", 0)
+    assert flagged.attempts[1].refused == "the answer is empty"
+    _, nothing = play(policy, [NOTHING_SAID] * 3)
+    assert (nothing.decision, nothing.text) == ("flagged", "")
 
 
 def test_weak_words_are_named(answers: Answers) -> None:

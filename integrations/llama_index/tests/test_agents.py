@@ -122,6 +122,14 @@ def test_a_fallback_model_is_asked(says: Any, ask: Ask) -> None:
     assert (str(output), output.raw["grounding"]["decision"]) == ("There is a cup.", "fallback")
 
 
+def test_an_empty_answer_is_drawn_anew(caller: SaliencyGuardedLVLM, ask: Ask) -> None:
+    silent = caller.model_copy(update={"stop": "In"})  # Greedy, its first word.
+    policy = GuardPolicy(min_grounding=0.0, on_low="fallback", fallback=lambda messages, attempts: "I cannot tell.")
+    output, streamed, _ = run(GroundedFunctionAgent(llm=silent, tools=[], policy=policy), ask()[0])
+    assert str(output) == streamed == "I cannot tell."
+    assert output.raw["grounding"]["attempts"][0]["refused"] == "the answer is empty"
+
+
 def test_flag_and_raise(says: Any, ask: Ask) -> None:
     output, _, _ = run(GroundedReActAgent(llm=says(BAD), tools=[], policy=GuardPolicy(min_grounding=0.5)), ask()[0])
     assert (str(output), output.raw["grounding"]["decision"]) == ("There is a zebra.", "flagged")

@@ -161,6 +161,15 @@ def test_nodes_that_do_not_fit_into_one_prompt(llm: SaliencyGuardedLVLM, says: A
         GroundedQueryEngine(engine(says("dog " * 2000), "dog"), GuardPolicy(min_grounding=0.5)).query(DESCRIBE)
 
 
+def test_an_empty_answer_is_refused(says: Any, engine: Engine) -> None:
+    for first in ("There is a zebra.", " "):
+        response = GroundedQueryEngine(engine(says(first, " "), "dog"), LOW).query(DESCRIBE)
+        assert response.response.strip() == first.strip()
+        assert grounding(response)["decision"] == "flagged"
+    response = GroundedQueryEngine(engine(says(" ", "The image shows a dog."), "dog"), LOW).query(DESCRIBE)
+    assert grounding(response)["decision"] == "accepted"
+
+
 def test_text_alone_passes_unscored(says: Any, engine: Engine) -> None:
     inner = engine(says("A cat."), TextNode(text="The cat sat on the mat."), multimodal=False)
     report = grounding(GroundedQueryEngine(inner, LOW).query("Who sat?"))

@@ -17,8 +17,13 @@ from llama_index.core.base.llms.types import (
 from llama_index.core.instrumentation.events import BaseEvent
 
 from llama_index.llms.saliency_guard._tools import answer_blocks
-from llama_index.llms.saliency_guard.events import GroundingRejectionEvent, GroundingRetryEvent, GroundingScoreEvent
-from saliency_guard import LVLM, Attempt, TokenGrounding
+from llama_index.llms.saliency_guard.events import (
+    GroundingRejectionEvent,
+    GroundingRetryEvent,
+    GroundingScoreEvent,
+    dispatcher,
+)
+from saliency_guard import LVLM, Attempt, GroundedAnswer, GuardPolicy, TokenGrounding
 from saliency_guard.guarded import Finished, Happening, token_report
 from saliency_guard.serving import Request
 
@@ -110,6 +115,13 @@ def retry_event(number: int, attempt: Attempt) -> GroundingRetryEvent:
     return GroundingRetryEvent(
         attempt=number, score=attempt.score, refused=attempt.refused or "", text=attempt.answer.text
     )
+
+
+def tell_retry(number: int, policy: GuardPolicy, came: GroundedAnswer | Attempt) -> None:
+    """Tell of a refused answer that another one is drawn after; nothing is refused where a policy wants the best."""
+    attempt = came if isinstance(came, Attempt) else policy.considered(came)
+    if attempt.refused is not None:
+        dispatcher.event(retry_event(number, attempt))
 
 
 def _rejections(token: TokenGrounding) -> Iterator[BaseEvent]:

@@ -21,11 +21,11 @@ from pydantic import Field
 from llama_index.llms.saliency_guard._collecting import collect_grounding, drawing
 from llama_index.llms.saliency_guard._evidence import judge_of
 from llama_index.llms.saliency_guard._messages import has_picture, to_core
-from llama_index.llms.saliency_guard._responses import retry_event
+from llama_index.llms.saliency_guard._responses import tell_retry
 from llama_index.llms.saliency_guard.base import SaliencyGuardedLVLM
 from llama_index.llms.saliency_guard.events import GroundingScoreEvent, dispatcher
-from saliency_guard import GuardOutcome, GuardPolicy
-from saliency_guard.drawing import Draw, Draws, draws
+from saliency_guard import Attempt, GroundedAnswer, GuardOutcome, GuardPolicy
+from saliency_guard.drawing import NOTHING_SAID, Draw, Draws, draws
 from saliency_guard.guarded import answer_report
 from saliency_guard.serving import Judge
 
@@ -133,18 +133,18 @@ class GroundedAgentMixin(BaseWorkflowAgent):
                 if has_picture(messages):
                     asked = await asyncio.to_thread(to_core, messages, fetch_image=judge.fetch_image)
                     plan = self._plan(asked)
-            if asked is None or plan is None or not text:
+            if asked is None or plan is None or text is None:
                 await step.draft.commit()
                 return step.output
-            answer = await asyncio.to_thread(judge.score, asked, text, self.policy)
+            came: GroundedAnswer | Attempt = NOTHING_SAID
+            if text:
+                came = await asyncio.to_thread(judge.score, asked, text, self.policy)
             steps.append(step)
             try:
-                draw = plan.send(answer)
+                draw = plan.send(came)
             except StopIteration as end:
                 return await self._decided(end.value, steps)
-            refused = self.policy.considered(answer)
-            if refused.refused is not None:
-                dispatcher.event(retry_event(len(steps) - 1, refused))
+            tell_retry(len(steps) - 1, self.policy, came)
 
     def _judge(self) -> Judge:
         own = self.llm if isinstance(self.llm, SaliencyGuardedLVLM) else None
@@ -186,10 +186,10 @@ class GroundedAgentMixin(BaseWorkflowAgent):
         key = getattr(self, "scratchpad_key", None)
         return [] if key is None else list(await ctx.store.get(key, default=[]))
 
-    def _said(self, output: AgentOutput) -> str:
-        """The answer in an output; empty where there is none to be judged."""
+    def _said(self, output: AgentOutput) -> str | None:
+        """The answer in an output; None where it is none."""
         if output.tool_calls or output.retry_messages:
-            return ""
+            return None
         said = output.response.content or ""
         return (said.partition(_ANSWER)[2] if isinstance(self, ReActAgent) and _ANSWER in said else said).strip()
 

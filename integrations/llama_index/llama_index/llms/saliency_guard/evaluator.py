@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from llama_index.core.base.llms.types import ImageBlock
+from llama_index.core.base.response.schema import AsyncStreamingResponse
 from llama_index.core.evaluation import BaseEvaluator, EvaluationResult
 from llama_index.core.prompts.mixin import PromptDictType
 from llama_index.core.schema import ImageNode, NodeWithScore, TextNode
@@ -84,6 +85,9 @@ class GroundingEvaluator(BaseEvaluator):
             query: the question.
             response: of a query engine; a stream is read to its end.
         """
+        if isinstance(response, AsyncStreamingResponse):
+            msg = "an asynchronous stream is read by aevaluate_response"
+            raise ConfigError(msg)
         if hasattr(response, "get_response"):
             response = response.get_response()
         text = None if response is None else response.response
@@ -91,7 +95,7 @@ class GroundingEvaluator(BaseEvaluator):
 
     async def aevaluate_response(self, query: str | None = None, response: Any = None, **_: Any) -> EvaluationResult:
         """As `evaluate_response`, in a thread."""
-        if hasattr(response, "async_response_gen"):
+        if isinstance(response, AsyncStreamingResponse):
             response = await response.get_response()
         return await asyncio.to_thread(self.evaluate_response, query, response)
 

@@ -20,11 +20,11 @@ from llama_index.core.schema import NodeWithScore, QueryBundle
 
 from llama_index.llms.saliency_guard._collecting import GroundingCollector, collect_grounding, drawing
 from llama_index.llms.saliency_guard._evidence import documents_of, judge_of, score, with_grounding
-from llama_index.llms.saliency_guard._responses import retry_event
+from llama_index.llms.saliency_guard._responses import tell_retry
 from llama_index.llms.saliency_guard.events import GroundingScoreEvent, dispatcher
-from saliency_guard import GroundedAnswer, GuardOutcome, GuardPolicy
+from saliency_guard import Attempt, GroundedAnswer, GuardOutcome, GuardPolicy
 from saliency_guard.documents import Documents, rests_on
-from saliency_guard.drawing import Draw, draws
+from saliency_guard.drawing import NOTHING_SAID, Draw, draws
 from saliency_guard.guarded import answer_report
 from saliency_guard.serving import Judge, Scorer
 
@@ -151,17 +151,18 @@ class GroundedQueryEngine(BaseQueryEngine):
         next(plan)
         while True:
             made.append(attempt)
-            if not attempt.text.strip() or not documents.has_picture:
+            if not documents.has_picture:
                 return _given(attempt, attempt.text, _unscored(made))
-            scored = score(judge, documents, attempt.nodes, attempt.text, self.policy)
-            attempt.shares, attempt.looked_at = scored.nodes, (judge, documents)
+            came: GroundedAnswer | Attempt = NOTHING_SAID
+            if attempt.text.strip():
+                scored = score(judge, documents, attempt.nodes, attempt.text, self.policy)
+                attempt.shares, attempt.looked_at = scored.nodes, (judge, documents)
+                came = scored.answer
             try:
-                draw = plan.send(scored.answer)
+                draw = plan.send(came)
             except StopIteration as end:
                 return self._decided(end.value, made)
-            refused = self.policy.considered(scored.answer)
-            if refused.refused is not None:
-                dispatcher.event(retry_event(len(made) - 1, refused))
+            tell_retry(len(made) - 1, self.policy, came)
             attempt = yield draw
             judge = judge_of(self._scorer, attempt.collector)
             documents = documents_of(attempt.nodes, query.query_str, judge)
