@@ -23,7 +23,7 @@ bench: $(INSTALLED)
 	@$(BIN)/saliency-guard bench speed
 
 validity: $(INSTALLED)
-	@$(BIN)/python -m pytest validity
+	@$(BIN)/python -m pytest tests/validity
 
 # The oldest versions of LangChain and LlamaIndex that our packages say they support.
 lowest:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from saliency_guard import LVLM, GroundedAnswer
-from saliency_guard.messages import chat
+from saliency_guard.chat.messages import chat
 from saliency_guard.scenes.scene import Scene, render, sample_scene
 from saliency_guard.scenes.vocabulary import with_article
 

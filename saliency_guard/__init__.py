@@ -1,6 +1,14 @@
 """saliency-guard: run a local vision-language model and know, for every token, what it rests on."""
 
-from saliency_guard.calibration import CalibrationReport, Calibrator, Judgement
+from saliency_guard.adapters.shared_models import forget_shared, shared_lvlm
+from saliency_guard.answer import GroundedAnswer, RejectedCandidate, Step, TokenGrounding, Usage
+from saliency_guard.calibration.calibrator import CalibrationReport, Calibrator, Judgement
+from saliency_guard.calibration.guarantee import NoPromise, Promise
+from saliency_guard.calibration.monitor import RiskMonitor
+from saliency_guard.calibration.records import GroundingRecord, LabelledMention, Records
+from saliency_guard.calibration.token_filter import TokenFilter
+from saliency_guard.decoding.custom_generate import SGRSOutput, sgrs_generate
+from saliency_guard.decoding.sgrs import SGRSConfig
 from saliency_guard.errors import (
     CalibrationMismatchError,
     CancelledError,
@@ -16,23 +24,15 @@ from saliency_guard.errors import (
     SaliencyGuardError,
     UnsupportedModelError,
 )
-from saliency_guard.filtering import TokenFilter
-from saliency_guard.generate import SGRSOutput, sgrs_generate
-from saliency_guard.grounding import GroundedAnswer, RejectedCandidate, Step, TokenGrounding, Usage
-from saliency_guard.locore import LocoREConfig
+from saliency_guard.guard.outcome import Attempt, GuardOutcome, LowGroundingError
+from saliency_guard.guard.policy import GuardPolicy
+from saliency_guard.guard.retry import RetryPlan
+from saliency_guard.guard.rules import SignalRule
 from saliency_guard.lvlm import LVLM
-from saliency_guard.maps import SaliencyMap, saliency_map
-from saliency_guard.monitor import RiskMonitor
-from saliency_guard.outcome import Attempt, GuardOutcome, LowGroundingError
-from saliency_guard.policy import GuardPolicy
-from saliency_guard.promises import NoPromise, Promise
-from saliency_guard.records import GroundingRecord, LabelledMention, Records
-from saliency_guard.retries import RetryPlan
-from saliency_guard.rules import SignalRule
-from saliency_guard.saliency import SaliencyConfig, SaliencyScores
-from saliency_guard.scoring import score_answer
-from saliency_guard.sgrs import SGRSConfig
-from saliency_guard.sharing import forget_shared, shared_lvlm
+from saliency_guard.models.locore import LocoREConfig
+from saliency_guard.saliency.equations import SaliencyConfig, SaliencyScores
+from saliency_guard.saliency.maps import SaliencyMap, saliency_map
+from saliency_guard.saliency.scoring import score_answer
 
 __version__ = "0.1.0"
 

@@ -8,19 +8,19 @@ from typing import Any, Literal
 
 import numpy as np
 
-from saliency_guard.assembly import score_texts, whole_answer, with_groundings, with_signals
-from saliency_guard.calibration import Calibrator, Judgement
-from saliency_guard.features import features
-from saliency_guard.grounding import GroundedAnswer, Step, TokenGrounding
-from saliency_guard.planning import Plan
-from saliency_guard.prompts import PromptCache
-from saliency_guard.saliency import SaliencyConfig
-from saliency_guard.session import Session
+from saliency_guard.answer import GroundedAnswer, Step, TokenGrounding
+from saliency_guard.calibration.calibrator import Calibrator, Judgement
+from saliency_guard.calibration.features import features
+from saliency_guard.chat.detokenize import EncodedText
+from saliency_guard.decoding.assembly import score_texts, whole_answer, with_groundings, with_signals
+from saliency_guard.decoding.batch_decoder import Row, decode_together
+from saliency_guard.decoding.plan import Plan
+from saliency_guard.decoding.writer import Writer
+from saliency_guard.models.prompt_cache import PromptCache
+from saliency_guard.models.session import Session
+from saliency_guard.saliency.equations import SaliencyConfig
 from saliency_guard.signals import compute
-from saliency_guard.text import EncodedText
-from saliency_guard.together import Row, decode_together
-from saliency_guard.trace import trace_continuation
-from saliency_guard.writing import Writer
+from saliency_guard.signals.trace import trace_continuation
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,33 +13,29 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from saliency_guard import text as text_module
+from saliency_guard.answer import GroundedAnswer, Step
 from saliency_guard.answering import AnswerMaker
-from saliency_guard.assembly import scored_tokens, whole_answer
-from saliency_guard.calibration import CALIBRATOR_FILE, Calibrator
-from saliency_guard.decoding import eos_ids
+from saliency_guard.calibration.calibrator import CALIBRATOR_FILE, Calibrator
+from saliency_guard.calibration.fingerprint import fingerprint
+from saliency_guard.chat import detokenize as text_module
+from saliency_guard.chat.detokenize import EncodedText
+from saliency_guard.chat.messages import MAX_IMAGE_PIXELS
+from saliency_guard.chat.template import Messages, Prompt, PromptReader
+from saliency_guard.decoding.assembly import scored_tokens, whole_answer
+from saliency_guard.decoding.decoder import eos_ids
+from saliency_guard.decoding.json_schema import SchemaMask
+from saliency_guard.decoding.plan import Plan
+from saliency_guard.decoding.sampling import at_least_one, one_for_each, sampling_rules
+from saliency_guard.decoding.sgrs import SGRSConfig
+from saliency_guard.decoding.stop_strings import stop_strings
+from saliency_guard.embedded import EMBEDDED, EMBEDDED_PATH
 from saliency_guard.errors import CalibrationMismatchError, ConfigError, InputError
-from saliency_guard.fingerprint import fingerprint
-from saliency_guard.grounding import GroundedAnswer, Step
-from saliency_guard.loading import load_pretrained
-from saliency_guard.locore import LocoREConfig
-from saliency_guard.messages import MAX_IMAGE_PIXELS
-from saliency_guard.planning import Plan
-from saliency_guard.prompts import PromptCache
-from saliency_guard.reading import Messages, Prompt, PromptReader
-from saliency_guard.saliency import SaliencyConfig
-from saliency_guard.sampling import at_least_one, one_for_each, sampling_rules
-from saliency_guard.schema import SchemaMask
-from saliency_guard.scoring import score_answer
-from saliency_guard.sgrs import SGRSConfig
+from saliency_guard.models.load import load_pretrained
+from saliency_guard.models.locore import LocoREConfig
+from saliency_guard.models.prompt_cache import PromptCache
+from saliency_guard.saliency.equations import SaliencyConfig
+from saliency_guard.saliency.scoring import score_answer
 from saliency_guard.signals import known
-from saliency_guard.stopping import stop_strings
-from saliency_guard.text import EncodedText
-
-EMBEDDED = "embedded"
-"""The name of the default model, which is part of the package."""
-
-EMBEDDED_PATH = Path(__file__).parent / "embedded" / "model"
 
 
 class LVLM:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typer.testing import CliRunner
 
-from saliency_guard.commands import app
+from saliency_guard.cli.app import app
 
 
 def run(*arguments: str, code: int = 0) -> str:

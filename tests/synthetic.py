@@ -13,9 +13,9 @@ from saliency_guard import (
     TokenGrounding,
     Usage,
 )
-from saliency_guard.features import SUMMARIES
-from saliency_guard.fingerprint import Fingerprint
-from saliency_guard.records import encoded
+from saliency_guard.calibration.features import SUMMARIES
+from saliency_guard.calibration.fingerprint import Fingerprint
+from saliency_guard.calibration.records import encoded
 
 FINGERPRINT = Fingerprint(
     model_id="made up", weights="0" * 16, dtype="float32", template="1" * 16, saliency=SaliencyConfig()

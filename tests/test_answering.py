@@ -9,7 +9,7 @@ import synthetic
 from PIL import Image
 
 from saliency_guard import LVLM, CalibrationMismatchError, Calibrator, LocoREConfig, SaliencyConfig, SGRSConfig
-from saliency_guard.messages import chat
+from saliency_guard.chat.messages import chat
 from saliency_guard.scenes.language import DESCRIBE
 
 

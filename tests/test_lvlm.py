@@ -24,8 +24,8 @@ from saliency_guard import (
     SGRSConfig,
     score_answer,
 )
-from saliency_guard.lvlm import EMBEDDED_PATH
-from saliency_guard.reading import Messages, Prompt, PromptReader
+from saliency_guard.chat.template import Messages, Prompt, PromptReader
+from saliency_guard.embedded import EMBEDDED_PATH
 
 DESCRIBE = "Describe the image in detail."
 

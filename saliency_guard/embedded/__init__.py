@@ -1,1 +1,10 @@
-"""The embedded model: weights, tokenizer, card, and the scripts that train and measure it."""
+"""The embedded model: architecture, vision tower, weights and card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+EMBEDDED = "embedded"
+"""The name of the default model, which is part of the package."""
+
+EMBEDDED_PATH = Path(__file__).parent / "model"

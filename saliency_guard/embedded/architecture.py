@@ -15,7 +15,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from saliency_guard.vision_tower import GridVisionConfig
+from saliency_guard.embedded.vision_tower import GridVisionConfig
 
 IMAGE_SIZE = 128
 PATCH_SIZE = 16

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from saliency_guard import text as text_module
+from saliency_guard.calibration.features import Floats, lens_evidence
+from saliency_guard.chat import detokenize as text_module
+from saliency_guard.chat.messages import chat
 from saliency_guard.evaluation.mentions import ObjectVocabulary, first_token
 from saliency_guard.evaluation.world import WorldPicture, batches, write_answers
-from saliency_guard.features import Floats, lens_evidence
 from saliency_guard.lvlm import LVLM
-from saliency_guard.messages import chat
 from saliency_guard.scenes.language import DESCRIBE
 from saliency_guard.scenes.vocabulary import CLASSES, NEVER_DRAWN
 from saliency_guard.signals import SIGNALS, compute
-from saliency_guard.trace import trace_answer
+from saliency_guard.signals.trace import trace_answer
 
 MODES = ("greedy", "sampled")
 BATCH = 48

@@ -11,7 +11,7 @@ from saliency_guard.evaluation.mitigation import AnswersResult, GuardResult
 from saliency_guard.evaluation.ranking import ModeResult, SplitResult
 from saliency_guard.evaluation.statistics import Interval
 from saliency_guard.evaluation.world import title
-from saliency_guard.storing import replace_file
+from saliency_guard.storage import replace_file
 
 _KINDS = {"signal": "", "combination": "together: ", "transferred": "fitted on the training styles: "}
 

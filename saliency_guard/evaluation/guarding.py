@@ -7,12 +7,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from saliency_guard.calibration import Calibrator
+from saliency_guard.calibration.calibrator import Calibrator
+from saliency_guard.calibration.features import SUMMARIES, Floats
+from saliency_guard.calibration.guarantee import (
+    Keep,
+    Metric,
+    NoPromise,
+    choose_threshold,
+    observed_risk,
+    policy_outcomes,
+)
+from saliency_guard.calibration.records import Records
+from saliency_guard.calibration.reliability import Bools, Reliability, auroc
 from saliency_guard.evaluation.statistics import Interval, interval
-from saliency_guard.features import SUMMARIES, Floats
-from saliency_guard.promises import Keep, Metric, NoPromise, choose_threshold, observed_risk, policy_outcomes
-from saliency_guard.records import Records
-from saliency_guard.reliability import Bools, Reliability, auroc
 
 POSITION = "position only"
 CALIBRATED = "calibrated grounding"

@@ -9,7 +9,7 @@ from typing import Any
 
 from saliency_guard.errors import InputError
 from saliency_guard.evaluation.files import output_folder
-from saliency_guard.storing import replace_file
+from saliency_guard.storage import replace_file
 
 
 class Journal:

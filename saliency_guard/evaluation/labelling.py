@@ -16,20 +16,21 @@ from typing import Any
 from PIL import Image
 from pydantic import ValidationError
 
-from saliency_guard import text as text_module
-from saliency_guard.assembly import scored_tokens, whole_answer, with_signals
+from saliency_guard.answer import TokenGrounding
+from saliency_guard.calibration.features import FEATURE_SETS, SUMMARIES, features
+from saliency_guard.calibration.records import TOLD, GroundingRecord, LabelledMention, encoded
+from saliency_guard.calibration.token_filter import TokenFilter, token_at
+from saliency_guard.chat import detokenize as text_module
+from saliency_guard.chat.detokenize import EncodedText
+from saliency_guard.chat.messages import chat
+from saliency_guard.decoding.assembly import scored_tokens, whole_answer, with_signals
 from saliency_guard.errors import InputError
 from saliency_guard.evaluation.claims import Checker, Claim, number_claimed, objects_claimed, yes_claimed
 from saliency_guard.evaluation.files import CocoImage, PopeQuestion, read_text
 from saliency_guard.evaluation.mentions import ObjectVocabulary
 from saliency_guard.evaluation.world import WorldPicture, batches, write_answers
-from saliency_guard.features import FEATURE_SETS, SUMMARIES, features
-from saliency_guard.filtering import TokenFilter, token_at
-from saliency_guard.grounding import TokenGrounding
 from saliency_guard.lvlm import LVLM
-from saliency_guard.messages import chat
-from saliency_guard.records import TOLD, GroundingRecord, LabelledMention, encoded
-from saliency_guard.saliency import SaliencyConfig
+from saliency_guard.saliency.equations import SaliencyConfig
 from saliency_guard.scenes.language import (
     DESCRIBE_FORMS,
     caption,
@@ -43,9 +44,8 @@ from saliency_guard.scenes.language import (
 from saliency_guard.scenes.scene import Scene
 from saliency_guard.settings import Frozen
 from saliency_guard.signals import compute
-from saliency_guard.storing import problem
-from saliency_guard.text import EncodedText
-from saliency_guard.trace import trace_answer
+from saliency_guard.signals.trace import trace_answer
+from saliency_guard.storage import problem
 
 BATCH = 48
 MAX_NEW_TOKENS = 96

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from saliency_guard.calibration.token_filter import token_at
 from saliency_guard.errors import InputError
 from saliency_guard.evaluation.files import read_text
-from saliency_guard.filtering import token_at
 from saliency_guard.scenes.vocabulary import CLASSES, NEVER_DRAWN, plural
 
 # What COCO counts as a person, and other everyday names of its classes; a file of synonyms replaces them.

@@ -10,17 +10,17 @@ from typing import get_args
 
 import numpy as np
 
+from saliency_guard.calibration.features import Floats
+from saliency_guard.chat.messages import chat
+from saliency_guard.decoding.sgrs import SGRSConfig
 from saliency_guard.evaluation import chair
 from saliency_guard.evaluation.mentions import ObjectVocabulary
 from saliency_guard.evaluation.pope import pope, says_yes
 from saliency_guard.evaluation.statistics import Interval, paired_difference
 from saliency_guard.evaluation.world import WorldPicture, batches, write_answers
-from saliency_guard.features import Floats
-from saliency_guard.locore import LocoREConfig
 from saliency_guard.lvlm import LVLM
-from saliency_guard.messages import chat
+from saliency_guard.models.locore import LocoREConfig
 from saliency_guard.scenes import language
-from saliency_guard.sgrs import SGRSConfig
 
 Guard = tuple[SGRSConfig | None, LocoREConfig | None]
 

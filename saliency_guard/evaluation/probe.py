@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from saliency_guard.calibration.features import Floats, logs, signed_logs
+from saliency_guard.calibration.fit import FOLDS, STRENGTHS, logistic
 from saliency_guard.errors import require_extra
 from saliency_guard.evaluation.detection import SCALARS, WORDS, MentionTable
-from saliency_guard.features import Floats, logs, signed_logs
-from saliency_guard.fitting import FOLDS, STRENGTHS, logistic
 
 
 def _signals(*names: str) -> Callable[[MentionTable], Floats]:

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from saliency_guard.calibration.features import Floats
+from saliency_guard.calibration.reliability import auroc
 from saliency_guard.evaluation import probe
 from saliency_guard.evaluation.detection import MODES, SCALARS, MentionTable
 from saliency_guard.evaluation.statistics import Interval, aupr, binned_auroc, interval
-from saliency_guard.features import Floats
-from saliency_guard.reliability import auroc
 
 _BINS = 5
 _FEWEST = 10

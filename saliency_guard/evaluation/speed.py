@@ -27,12 +27,12 @@ import torch
 from torch import Tensor
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration, PreTrainedModel
 
-from saliency_guard.decoding import DecodedToken, Decoder
-from saliency_guard.locore import LocoREConfig
-from saliency_guard.saliency import SaliencyConfig
-from saliency_guard.scoring import score_continuation
-from saliency_guard.session import Session
-from saliency_guard.sgrs import SGRSConfig
+from saliency_guard.decoding.decoder import DecodedToken, Decoder
+from saliency_guard.decoding.sgrs import SGRSConfig
+from saliency_guard.models.locore import LocoREConfig
+from saliency_guard.models.session import Session
+from saliency_guard.saliency.equations import SaliencyConfig
+from saliency_guard.saliency.scoring import score_continuation
 
 Inputs = Mapping[str, Tensor]
 Way = Callable[[PreTrainedModel, Inputs, int], object]

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from saliency_guard.features import Floats
-from saliency_guard.reliability import auroc, by_score
+from saliency_guard.calibration.features import Floats
+from saliency_guard.calibration.reliability import auroc, by_score
 
 _AT_ONCE = 100
 

@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 import torch
 from PIL import Image
 
+from saliency_guard.chat.messages import chat
 from saliency_guard.errors import ConfigError
 from saliency_guard.lvlm import LVLM
-from saliency_guard.messages import chat
 from saliency_guard.scenes import openmoji, tuxpaint
 from saliency_guard.scenes.scene import Scene, render, sample_scene
 from saliency_guard.scenes.sprites import STYLES

@@ -12,7 +12,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from saliency_guard.grounding import GroundedAnswer, TokenGrounding
+from saliency_guard.answer import GroundedAnswer, TokenGrounding
 
 # Saliency as a part of the answer's mean, from weak to strong. Raw, not calibrated: the colours
 # compare tokens of one answer, and say nothing about right or wrong.

@@ -26,7 +26,7 @@ from saliency_guard.signals.repetition import repetition
 from saliency_guard.signals.saliency import saliency
 from saliency_guard.signals.saliency_ratio import saliency_ratio
 from saliency_guard.signals.svar import svar
-from saliency_guard.trace import AnswerTrace
+from saliency_guard.signals.trace import AnswerTrace
 
 Signal = Callable[[AnswerTrace], Tensor]
 

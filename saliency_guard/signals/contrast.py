@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from saliency_guard.trace import AnswerTrace
+from saliency_guard.signals.trace import AnswerTrace
 
 
 def contrast(trace: AnswerTrace) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from saliency_guard.trace import AnswerTrace
+from saliency_guard.signals.trace import AnswerTrace
 
 GLOBAL_WEIGHT = 0.6
 TOP = 8

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from saliency_guard.trace import AnswerTrace
+from saliency_guard.signals.trace import AnswerTrace
 
 
 def image_share(trace: AnswerTrace) -> Tensor:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from saliency_guard.layout import OUTPUT
-from saliency_guard.trace import AnswerTrace
+from saliency_guard.chat.layout import OUTPUT
+from saliency_guard.signals.trace import AnswerTrace
 
 
 def output_share(trace: AnswerTrace) -> Tensor:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from saliency_guard.trace import SOURCES, AnswerTrace
+from saliency_guard.signals.trace import SOURCES, AnswerTrace
 
 
 def pas(trace: AnswerTrace) -> Tensor:

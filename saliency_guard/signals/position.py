@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from saliency_guard.trace import AnswerTrace
+from saliency_guard.signals.trace import AnswerTrace
 
 
 def position(trace: AnswerTrace) -> Tensor:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from saliency_guard.engine import resolve_layers
-from saliency_guard.trace import SOURCES, AnswerTrace
+from saliency_guard.models.forward import resolve_layers
+from saliency_guard.signals.trace import SOURCES, AnswerTrace
 
 LAYERS = (5 / 32, 19 / 32)
 

@@ -10,11 +10,10 @@ import torch
 from PIL import Image
 
 from saliency_guard import LVLM
-from saliency_guard.embedded import evaluate
+from saliency_guard.chat.messages import chat
+from saliency_guard.embedded import EMBEDDED_PATH, evaluate
 from saliency_guard.evaluation.mitigation import world_pope
 from saliency_guard.evaluation.world import pictures
-from saliency_guard.lvlm import EMBEDDED_PATH
-from saliency_guard.messages import chat
 from saliency_guard.scenes import language
 from saliency_guard.scenes.scene import render, sample_scene
 from saliency_guard.scenes.vocabulary import CLASSES, counted
@@ -35,7 +34,7 @@ def test_it_loads_in_float32(lvlm: LVLM) -> None:
 
 
 def test_it_answers_yes_no_questions_about_unseen_scenes(lvlm: LVLM) -> None:
-    """The full measurement is `python -m saliency_guard.embedded.evaluate`; this is a part of it."""
+    """The full measurement is `python -m saliency_guard.training.evaluate`; this is a part of it."""
     wanted = {"random": 0.95, "popular": 0.93, "adversarial": 0.90}
     for kind, found in world_pope(lvlm, list(pictures("development", 100))).items():
         assert found["accuracy"] >= wanted[kind], kind
@@ -98,7 +97,7 @@ def test_it_knows_where_things_are(lvlm: LVLM) -> None:
 
 def test_what_it_reads_is_what_it_was_trained_on(lvlm: LVLM) -> None:
     """The processor and the chat template make of a picture what the training batches hold."""
-    from saliency_guard.embedded.data import IMAGE_SIZE, SceneBatches, picture_tensor
+    from saliency_guard.training.data import IMAGE_SIZE, SceneBatches, picture_tensor
 
     batch = SceneBatches(lvlm.processor.tokenizer, 2, 0, 1, 0)[0]
     ids = batch.input_ids[0]

@@ -10,17 +10,17 @@ import pytest
 import torch
 
 from saliency_guard import LVLM
+from saliency_guard.calibration.features import lens_evidence
+from saliency_guard.chat.messages import chat
 from saliency_guard.evaluation import probe
 from saliency_guard.evaluation.detection import SCALARS, MentionTable, collect
 from saliency_guard.evaluation.evidence import detection_section
 from saliency_guard.evaluation.mentions import ObjectVocabulary
 from saliency_guard.evaluation.ranking import quartile_rates, rank
 from saliency_guard.evaluation.world import pictures, write_answers
-from saliency_guard.features import lens_evidence
-from saliency_guard.messages import chat
 from saliency_guard.scenes.language import DESCRIBE
 from saliency_guard.signals import PRIORS
-from saliency_guard.trace import trace_answer
+from saliency_guard.signals.trace import trace_answer
 
 
 @pytest.fixture(scope="module")

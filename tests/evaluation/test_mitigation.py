@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from saliency_guard import LVLM, InputError, LocoREConfig, SGRSConfig
+from saliency_guard.chat.messages import chat
 from saliency_guard.evaluation.chair import chair, score_caption
 from saliency_guard.evaluation.evidence import mitigation_section, replace_section, table
 from saliency_guard.evaluation.mentions import ObjectVocabulary
 from saliency_guard.evaluation.mitigation import AnswersResult, compare, compare_answers, world_pope, world_questions
 from saliency_guard.evaluation.world import pictures
-from saliency_guard.messages import chat
 from saliency_guard.scenes.language import DESCRIBE
 
 GUARDS = {"nothing": (None, None), "both": (SGRSConfig(alpha=0.9), LocoREConfig(beta=0.5))}

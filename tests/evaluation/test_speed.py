@@ -7,10 +7,10 @@ import torch
 from PIL import Image
 
 from saliency_guard import LVLM, SaliencyConfig, SGRSConfig, score_answer
+from saliency_guard.chat.messages import chat
 from saliency_guard.evaluation import speed
-from saliency_guard.messages import chat
+from saliency_guard.models.session import Session
 from saliency_guard.scenes.language import DESCRIBE
-from saliency_guard.session import Session
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from saliency_guard.calibration.reliability import auroc
 from saliency_guard.evaluation.statistics import (
     Interval,
     aupr,
@@ -18,7 +19,6 @@ from saliency_guard.evaluation.statistics import (
     paired_difference,
     resamples,
 )
-from saliency_guard.reliability import auroc
 
 CASES = st.lists(st.tuples(st.integers(0, 6), st.booleans(), st.integers(0, 3)), min_size=4, max_size=40).filter(
     lambda rows: {True, False} <= {label for _, label, weight in rows if weight}

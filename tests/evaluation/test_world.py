@@ -4,13 +4,13 @@ from itertools import pairwise
 
 import pytest
 
-from saliency_guard.embedded.data import TRAINING_SEEDS
 from saliency_guard.errors import ConfigError, InputError, MissingExtraError
 from saliency_guard.evaluation.world import FIRST_SEEDS, SPLITS, pictures
 from saliency_guard.scenes import openmoji, tuxpaint
 from saliency_guard.scenes.scene import sample_scene
 from saliency_guard.scenes.sprites import SPRITE_SIZE, STYLES, drawable, load_style
 from saliency_guard.scenes.vocabulary import CLASSES, DRAWINGS, EXCLUDED
+from saliency_guard.training.data import TRAINING_SEEDS
 
 
 def test_pictures_show_something_and_were_never_trained_on() -> None:

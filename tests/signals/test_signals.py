@@ -11,7 +11,7 @@ from PIL import Image
 
 from saliency_guard import LVLM, ConfigError, SaliencyConfig
 from saliency_guard.signals import PRIORS, SIGNALS, compute
-from saliency_guard.trace import AnswerTrace, trace_answer
+from saliency_guard.signals.trace import AnswerTrace, trace_answer
 
 REPEATING = [5, 9, 5, 11, 5, 9, 13]
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from saliency_guard import LVLM, GroundedAnswer, SaliencyGuardError
-from saliency_guard.guarded import Happening, finished, happenings
-from saliency_guard.serving import Request
+from saliency_guard.adapters.run import Happening, finished, happenings
+from saliency_guard.adapters.settings import Request
 
 Item = TypeVar("Item")
 
@@ -53,7 +53,7 @@ class Batch:
 def alone(
     lvlm: LVLM, messages: list[dict[str, Any]], request: Request, cancel: threading.Event
 ) -> Generator[Happening, None, None]:
-    """What happens to one request; arguments and errors as for `saliency_guard.guarded.happenings`."""
+    """What happens to one request; arguments and errors as for `saliency_guard.adapters.run.happenings`."""
     return happenings(
         lvlm,
         messages,

@@ -11,8 +11,8 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from langchain_saliency_guard._report import GROUNDING, GROUNDING_TOKENS, usage_metadata
 from langchain_saliency_guard._tools import as_chunks, read_calls
 from saliency_guard import LVLM, TokenGrounding
-from saliency_guard.guarded import Finished, token_report
-from saliency_guard.serving import Request
+from saliency_guard.adapters.run import Finished, token_report
+from saliency_guard.adapters.settings import Request
 
 PROVIDER = "saliency-guard"
 

@@ -9,7 +9,8 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, mess
 
 from langchain_saliency_guard._messages import to_core
 from langchain_saliency_guard._report import GROUNDING
-from saliency_guard import ConfigError, serving
+from saliency_guard import ConfigError
+from saliency_guard.adapters import settings as serving
 
 
 class Judge(serving.Judge):

@@ -11,7 +11,8 @@ from langchain_core.messages import InvalidToolCall, ToolCall
 from langchain_core.messages.tool import invalid_tool_call, tool_call
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
 
-from saliency_guard import LVLM, GroundedAnswer, tooling
+from saliency_guard import LVLM, GroundedAnswer
+from saliency_guard.chat import tools as tooling
 
 Calls = tuple[str, list[ToolCall], list[InvalidToolCall]]
 """What is said beside the calls, the calls, and what stands where one should be."""

@@ -30,9 +30,9 @@ from langchain_saliency_guard._tools import as_functions
 from saliency_guard import (
     TokenGrounding,
 )
-from saliency_guard.guarded import Finished
-from saliency_guard.serving import Request, ServedLVLM
-from saliency_guard.threads import in_thread
+from saliency_guard.adapters.run import Finished
+from saliency_guard.adapters.settings import Request, ServedLVLM
+from saliency_guard.adapters.worker import in_thread
 
 
 class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
@@ -43,7 +43,7 @@ class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
     tokens under ``additional_kwargs["grounding_tokens"]``.
 
     The model is loaded when it is first used, once per process and configuration. Its settings are those of
-    `saliency_guard.serving.ServedLVLM`, and these:
+    `saliency_guard.adapters.settings.ServedLVLM`, and these:
 
     Attributes:
         batch_size: answers written side by side by ``batch``.

@@ -18,9 +18,9 @@ from langchain_saliency_guard._messages import has_picture
 from langchain_saliency_guard._report import GROUNDING
 from langchain_saliency_guard._tools import as_chunks
 from saliency_guard import ConfigError, GuardPolicy
-from saliency_guard.guarded import answer_report
-from saliency_guard.lvlm import EMBEDDED
-from saliency_guard.serving import Scorer
+from saliency_guard.adapters.run import answer_report
+from saliency_guard.adapters.settings import Scorer
+from saliency_guard.embedded import EMBEDDED
 
 GuardInput = dict[str, Any]
 

@@ -16,11 +16,11 @@ from langchain_saliency_guard._messages import has_picture
 from langchain_saliency_guard._report import GROUNDING
 from langchain_saliency_guard.chat_models import SaliencyGuardedLVLM
 from saliency_guard import GroundedAnswer, GuardOutcome, GuardPolicy
-from saliency_guard.drawing import Draw, draws
+from saliency_guard.adapters.run import answer_report
+from saliency_guard.adapters.settings import Scorer
+from saliency_guard.embedded import EMBEDDED
 from saliency_guard.errors import require_extra
-from saliency_guard.guarded import answer_report
-from saliency_guard.lvlm import EMBEDDED
-from saliency_guard.serving import Scorer
+from saliency_guard.guard.drawing import Draw, draws
 
 require_extra("langchain", "langchain", "agents")
 

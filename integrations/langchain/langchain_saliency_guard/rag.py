@@ -17,10 +17,10 @@ from langchain_saliency_guard._judging import Judge, as_answer, says_something, 
 from langchain_saliency_guard._messages import image_of
 from langchain_saliency_guard._report import GROUNDING, usage_metadata
 from saliency_guard import ConfigError, GroundedAnswer, GuardPolicy, LowGroundingError
-from saliency_guard.documents import Documents, rests_on
-from saliency_guard.guarded import answer_report
-from saliency_guard.lvlm import EMBEDDED
-from saliency_guard.serving import Scorer
+from saliency_guard.adapters.citations import Documents, rests_on
+from saliency_guard.adapters.run import answer_report
+from saliency_guard.adapters.settings import Scorer
+from saliency_guard.embedded import EMBEDDED
 
 IMAGE = "image"
 """Key of a document's metadata: its picture, as a path, bytes, base64, a data URI or a PIL picture."""

@@ -26,7 +26,7 @@ from llama_index.llms.saliency_guard import (
     collect_grounding,
 )
 from saliency_guard import ConfigError, GuardPolicy, ImageError, LowGroundingError, SGRSConfig, shared_lvlm
-from saliency_guard.messages import chat
+from saliency_guard.chat.messages import chat
 
 Ask = Callable[..., list[ChatMessage]]
 EXAMPLES = Path(__file__).parents[3] / "examples"

@@ -23,7 +23,7 @@ from llama_index.core.schema import ImageDocument, ImageNode, MediaResource, Nod
 
 from llama_index.llms.saliency_guard._messages import has_picture, node_parts, to_core
 from saliency_guard import ImageError, MessageError
-from saliency_guard.messages import parse_messages
+from saliency_guard.chat.messages import parse_messages
 
 DESK = Path(__file__).parents[3] / "examples" / "desk.png"
 DATA = DESK.read_bytes()

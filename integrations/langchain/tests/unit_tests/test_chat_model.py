@@ -34,7 +34,7 @@ from saliency_guard import (
     SGRSConfig,
     Step,
 )
-from saliency_guard.messages import chat
+from saliency_guard.chat.messages import chat
 
 
 class Heard(GroundingCallbackHandler):

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from langchain_saliency_guard import SaliencyGuardedLVLM
 from saliency_guard import LVLM
-from saliency_guard.lvlm import EMBEDDED_PATH
+from saliency_guard.embedded import EMBEDDED_PATH
 
 
 async def test_local_models_work_asynchronously(model: SaliencyGuardedLVLM, ask: Any) -> None:

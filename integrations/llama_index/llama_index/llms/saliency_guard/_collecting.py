@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from saliency_guard import LVLM
-from saliency_guard.drawing import Draw
-from saliency_guard.guarded import Finished
+from saliency_guard.adapters.run import Finished
+from saliency_guard.guard.drawing import Draw
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ from llama_index.core.schema import NodeWithScore
 from llama_index.llms.saliency_guard._collecting import GroundingCollector
 from llama_index.llms.saliency_guard._messages import node_parts
 from saliency_guard import ContextLengthError, GroundedAnswer, GuardPolicy
-from saliency_guard.documents import Documents
-from saliency_guard.lvlm import EMBEDDED
-from saliency_guard.serving import Judge, Scorer
+from saliency_guard.adapters.citations import Documents
+from saliency_guard.adapters.settings import Judge, Scorer
+from saliency_guard.embedded import EMBEDDED
 
 _NOW = "Now answer the question.\n"
 """After this, `FeedbackQueryTransformation` repeats the question it rewrote; before it stands the bad answer."""

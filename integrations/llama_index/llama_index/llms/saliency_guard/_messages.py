@@ -21,7 +21,7 @@ from llama_index.core.base.llms.types import (
 from llama_index.core.schema import BaseNode, ImageNode, MetadataMode
 
 from saliency_guard import ImageError, MessageError
-from saliency_guard.documents import Documents
+from saliency_guard.adapters.citations import Documents
 
 FetchImage = Callable[[str], bytes]
 Part = dict[str, Any]

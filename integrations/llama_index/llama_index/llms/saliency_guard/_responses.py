@@ -24,8 +24,8 @@ from llama_index.llms.saliency_guard.events import (
     dispatcher,
 )
 from saliency_guard import LVLM, Attempt, GroundedAnswer, GuardPolicy, TokenGrounding
-from saliency_guard.guarded import Finished, Happening, token_report
-from saliency_guard.serving import Request
+from saliency_guard.adapters.run import Finished, Happening, token_report
+from saliency_guard.adapters.settings import Request
 
 GROUNDING = "grounding"
 """Key of ``raw`` and ``additional_kwargs``."""
@@ -59,7 +59,7 @@ def responses(lvlm: LVLM, items: Iterable[Happening], request: Request) -> Itera
 
     Args:
         lvlm: that answers.
-        items: what happens, from `saliency_guard.guarded.happenings`.
+        items: what happens, from `saliency_guard.adapters.run.happenings`.
         request: what was asked for.
     """
     shown = _Shown()

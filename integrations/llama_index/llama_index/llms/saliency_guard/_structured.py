@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from llama_index.llms.saliency_guard.events import dispatcher
 from saliency_guard import ConfigError
-from saliency_guard.tooling import closed
+from saliency_guard.chat.tools import closed
 
 Model = TypeVar("Model", bound=BaseModel)
 

@@ -10,7 +10,7 @@ from llama_index.core.base.llms.types import ContentBlock, TextBlock, ToolCallBl
 from llama_index.core.tools import BaseTool
 
 from saliency_guard import LVLM, GroundedAnswer
-from saliency_guard.tooling import Tool, read_calls
+from saliency_guard.chat.tools import Tool, read_calls
 
 
 def as_functions(tools: Sequence[BaseTool | Mapping[str, Any]]) -> list[Tool]:

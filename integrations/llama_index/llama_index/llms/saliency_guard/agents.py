@@ -25,9 +25,9 @@ from llama_index.llms.saliency_guard._responses import tell_retry
 from llama_index.llms.saliency_guard.base import SaliencyGuardedLVLM
 from llama_index.llms.saliency_guard.events import GroundingScoreEvent, dispatcher
 from saliency_guard import Attempt, GroundedAnswer, GuardOutcome, GuardPolicy
-from saliency_guard.drawing import NOTHING_SAID, Draw, Draws, draws
-from saliency_guard.guarded import answer_report
-from saliency_guard.serving import Judge
+from saliency_guard.adapters.run import answer_report
+from saliency_guard.adapters.settings import Judge
+from saliency_guard.guard.drawing import NOTHING_SAID, Draw, Draws, draws
 
 _ANSWER = "Answer:"
 

@@ -34,10 +34,10 @@ from llama_index.llms.saliency_guard._responses import Happened, completion, res
 from llama_index.llms.saliency_guard._structured import StructuredAnswers, json_schema_of
 from llama_index.llms.saliency_guard._tools import as_functions
 from llama_index.llms.saliency_guard.events import dispatcher
-from saliency_guard.guarded import Finished, Happening, happenings
-from saliency_guard.serving import Request, ServedLVLM
-from saliency_guard.threads import in_thread
-from saliency_guard.tooling import required_tools, takes_tools
+from saliency_guard.adapters.run import Finished, Happening, happenings
+from saliency_guard.adapters.settings import Request, ServedLVLM
+from saliency_guard.adapters.worker import in_thread
+from saliency_guard.chat.tools import required_tools, takes_tools
 
 
 class SaliencyGuardedLVLM(ServedLVLM, StructuredAnswers, FunctionCallingLLM, CustomLLM):
@@ -48,7 +48,7 @@ class SaliencyGuardedLVLM(ServedLVLM, StructuredAnswers, FunctionCallingLLM, Cus
     `policy` decided. Responses of a stream have the tokens so far, the last one all. ``logprobs`` are real.
 
     The model is loaded when this is made, once per process and configuration. Its settings are those of
-    `saliency_guard.serving.ServedLVLM`, and these:
+    `saliency_guard.adapters.settings.ServedLVLM`, and these:
 
     Attributes:
         context_window: tokens that prompt and answer may take together, as LlamaIndex packs prompts; None is what the

@@ -14,8 +14,8 @@ from llama_index.core.schema import ImageNode, NodeWithScore, TextNode
 
 from llama_index.llms.saliency_guard._evidence import documents_of, judge_of, score
 from saliency_guard import ConfigError, GuardOutcome, GuardPolicy
-from saliency_guard.retries import weak_words
-from saliency_guard.serving import Scorer
+from saliency_guard.adapters.settings import Scorer
+from saliency_guard.guard.retry import weak_words
 
 _NO_PICTURE = "there is no picture among the sources, so nothing says whether the answer is grounded"
 

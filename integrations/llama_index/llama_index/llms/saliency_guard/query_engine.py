@@ -23,10 +23,10 @@ from llama_index.llms.saliency_guard._evidence import documents_of, judge_of, sc
 from llama_index.llms.saliency_guard._responses import tell_retry
 from llama_index.llms.saliency_guard.events import GroundingScoreEvent, dispatcher
 from saliency_guard import Attempt, GroundedAnswer, GuardOutcome, GuardPolicy
-from saliency_guard.documents import Documents, rests_on
-from saliency_guard.drawing import NOTHING_SAID, Draw, draws
-from saliency_guard.guarded import answer_report
-from saliency_guard.serving import Judge, Scorer
+from saliency_guard.adapters.citations import Documents, rests_on
+from saliency_guard.adapters.run import answer_report
+from saliency_guard.adapters.settings import Judge, Scorer
+from saliency_guard.guard.drawing import NOTHING_SAID, Draw, draws
 
 _LEAST = 1.0
 """Nats by which a node alone has to make a token likelier for the token to rest on it."""

@@ -1,0 +1,1 @@
+"""What LangChain, LlamaIndex and the server share."""

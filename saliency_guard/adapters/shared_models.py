@@ -1,0 +1,41 @@
+"""One model per process and configuration, however many callers ask for it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+from saliency_guard.embedded import EMBEDDED
+from saliency_guard.lvlm import LVLM
+
+_LOADED: dict[str, LVLM] = {}
+_LOADING: dict[str, threading.Lock] = {}
+_GUARD = threading.Lock()
+
+
+def shared_lvlm(model: str | os.PathLike[str] = EMBEDDED, **options: Any) -> LVLM:
+    """The process's own copy of a model: loaded when it is first asked for, and the same one from then on.
+
+    It may be used from several threads: the core lets one at a time run the model.
+
+    Args:
+        model: as for `LVLM.load`.
+        **options: as for `LVLM.load`; other options are another copy.
+
+    Raises:
+        ModelError: as `LVLM.load`; nothing is kept then.
+    """
+    key = repr((os.fspath(model), sorted(options.items())))
+    with _GUARD:
+        loading = _LOADING.setdefault(key, threading.Lock())
+    with loading:
+        if key not in _LOADED:
+            _LOADED[key] = LVLM.load(model, **options)
+        return _LOADED[key]
+
+
+def forget_shared() -> None:
+    """Let go of all shared models; who holds one keeps it."""
+    with _GUARD:
+        _LOADED.clear()

@@ -1,0 +1,1 @@
+"""From signals to probabilities: fitting, judging, thresholds with a guarantee."""

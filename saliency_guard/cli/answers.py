@@ -1,0 +1,130 @@
+"""``saliency-guard ask``, ``score`` and ``info``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from saliency_guard.answer import GroundedAnswer
+from saliency_guard.chat.messages import chat
+from saliency_guard.cli.shared import Json, Model, load, reported
+from saliency_guard.decoding.sgrs import SGRSConfig
+from saliency_guard.embedded import EMBEDDED
+from saliency_guard.errors import ConfigError
+from saliency_guard.models.locore import LayerChoice, LocoREConfig
+from saliency_guard.report.terminal import answer_view, tokens_table
+from saliency_guard.saliency.equations import SaliencyConfig
+
+_Image = Annotated[Path, typer.Argument(help="A picture file.", show_default=False)]
+_Question = Annotated[str, typer.Argument(help="What to ask about it.", show_default=False)]
+_Layers = Annotated[
+    str | None,
+    typer.Option(
+        help="Target layers: two fractions of the depth (0.5,1.0) or indices (6,7,8).", show_default="0.5,1.0"
+    ),
+]
+_Tokens = Annotated[bool, typer.Option("--tokens", help="Show every token with its numbers.")]
+
+
+def ask(
+    image: _Image,
+    question: _Question,
+    *,
+    model: Model = EMBEDDED,
+    max_new_tokens: Annotated[int, typer.Option(help="The most tokens to write.")] = 128,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same answer.")] = None,
+    alpha: Annotated[float, typer.Option(help="SGRS: threshold as a part of the recent mean.")] = 0.6,
+    min_p: Annotated[
+        float, typer.Option(help="SGRS: candidates less probable than this part of the first are none. The paper: 0.")
+    ] = 0.5,
+    beta: Annotated[float, typer.Option(help="LocoRE: strength.")] = 0.15,
+    no_sgrs: Annotated[bool, typer.Option("--no-sgrs", help="Accept every token.")] = False,
+    no_locore: Annotated[bool, typer.Option("--no-locore", help="Leave attention as it is.")] = False,
+    layers: _Layers = None,
+    as_json: Json = False,
+    tokens: _Tokens = False,
+) -> None:
+    """Ask about a picture."""
+    with reported():
+        saliency = _saliency(layers)
+        sgrs = None if no_sgrs else SGRSConfig(alpha=alpha, min_p=min_p)
+        locore = None if no_locore else LocoREConfig(beta=beta)
+        answer = load(model).generate(
+            chat(image, question),
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            seed=seed,
+            sgrs=sgrs,
+            locore=locore,
+            saliency=saliency,
+        )
+    _show(answer, question, as_json=as_json, tokens=tokens)
+
+
+def score(
+    image: _Image,
+    question: _Question,
+    answer: Annotated[str, typer.Argument(help="The answer to score, from anywhere.", show_default=False)],
+    *,
+    model: Model = EMBEDDED,
+    layers: _Layers = None,
+    as_json: Json = False,
+    tokens: _Tokens = False,
+) -> None:
+    """Score an answer that is already there."""
+    with reported():
+        saliency = _saliency(layers)
+        scored = load(model).score(chat(image, question), answer, saliency=saliency)
+    _show(scored, question, as_json=as_json, tokens=tokens)
+
+
+def info(
+    model: Annotated[str, typer.Argument(help="'embedded', a local folder, or a hub id.")] = EMBEDDED,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Say what a model is made of, and what works with it (reads its config, not its weights)."""
+    from saliency_guard.cli.describe import describe_model  # noqa: PLC0415 - slow to import, used here alone
+
+    with reported():
+        facts = describe_model(model)
+    if as_json:
+        print(json.dumps(facts, indent=2))
+        return
+    table = Table(title=Text(model), title_justify="left", show_header=False)
+    for name, value in facts.items():
+        table.add_row(name.replace("_", " "), Text(str(value)))
+    Console().print(table)
+
+
+def _saliency(layers: str | None) -> SaliencyConfig:
+    return SaliencyConfig() if layers is None else SaliencyConfig(layers=_layers(layers))
+
+
+def _layers(text: str) -> LayerChoice:
+    """``"0.5,1.0"`` as fractions, ``"6,7,8"`` as indices."""
+    parts = [part.strip() for part in text.split(",")]
+    try:
+        return (
+            tuple(map(float, parts)) if any(set(part) & set(".eE") for part in parts) else [int(part) for part in parts]
+        )
+    except ValueError as error:
+        msg = f"--layers {text!r} is neither two fractions (0.5,1.0) nor layer indices (6,7,8)"
+        raise ConfigError(msg) from error
+
+
+def _show(answer: GroundedAnswer, question: str, *, as_json: bool, tokens: bool) -> None:
+    if as_json:
+        print(json.dumps(answer.to_dict(), indent=2, ensure_ascii=False))
+        return
+    console = Console()
+    console.print(answer_view(answer, question))
+    if tokens:
+        console.print(tokens_table(answer))

@@ -1,0 +1,71 @@
+"""What a model is made of and what works with it, from its config and processor alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+
+from saliency_guard.embedded import EMBEDDED, EMBEDDED_PATH
+from saliency_guard.errors import ModelError
+from saliency_guard.models.forward import target_layers
+from saliency_guard.saliency.equations import SaliencyConfig
+
+_SAMPLE = (448, 448)
+
+
+def describe_model(model: str) -> dict[str, Any]:
+    """Facts about a model, without loading its weights.
+
+    Args:
+        model: ``"embedded"``, a local folder, or a hub id.
+
+    Raises:
+        ModelError: if there is no such model, or it is no image-text-to-text model.
+    """
+    source: str | Path = EMBEDDED_PATH if model == EMBEDDED else model
+    try:
+        config = AutoConfig.from_pretrained(source)
+        with torch.device("meta"):
+            empty = AutoModelForImageTextToText.from_config(config)
+    except (OSError, ValueError) as error:
+        msg = f"cannot read {model} as an image-text-to-text model: {error}"
+        raise ModelError(msg) from error
+    text = config.get_text_config()
+    depth = text.num_hidden_layers
+    kinds = Counter(getattr(text, "layer_types", None) or ["full_attention"] * depth)
+    readable = bool(getattr(empty, "_supports_attention_backend", False))
+    softmax = all(kind.endswith("attention") and "linear" not in kind for kind in kinds)
+    kv_heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    return {
+        "architecture": type(empty).__name__,
+        "parameters": sum(parameter.numel() for parameter in empty.parameters()),
+        "dtype": str(config.dtype).removeprefix("torch."),
+        "layers": depth,
+        "target_layers": list(target_layers(empty, SaliencyConfig().layers)),
+        "attention_kinds": dict(kinds),
+        "attention_heads": text.num_attention_heads,
+        "key_value_heads": kv_heads,
+        "context_length": getattr(text, "max_position_embeddings", None),
+        "image_tokens": _image_tokens(source, config),
+        "saliency": readable,
+        "locore": readable,
+        "sgrs": readable,
+        "drafting": readable and softmax,
+    }
+
+
+def _image_tokens(source: str | Path, config: Any) -> int | None:
+    """How many positions a square picture of 448 pixels takes; None where the processor cannot be read."""
+    try:
+        processor = AutoProcessor.from_pretrained(source)
+        messages = [{"role": "user", "content": [{"type": "image", "image": Image.new("RGB", _SAMPLE)}]}]
+        encoded = processor.apply_chat_template([messages], tokenize=True, return_dict=True, return_tensors="pt")
+    except (OSError, ValueError, ImportError):
+        return None  # A folder with a config alone: the rest of the facts still stand.
+    token = getattr(config, "image_token_id", None)
+    return int((encoded["input_ids"] == token).sum())

@@ -1,0 +1,179 @@
+"""``saliency-guard eval``: POPE and CHAIR on the standard files, for any model."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from saliency_guard.chat.messages import chat
+from saliency_guard.cli.shared import Json, Model, as_json, load, progress, reported, weights_of
+from saliency_guard.decoding.sgrs import SGRSConfig
+from saliency_guard.embedded import EMBEDDED
+from saliency_guard.evaluation.chair import chair, score_caption
+from saliency_guard.evaluation.files import output_folder, read_instances, read_pope
+from saliency_guard.evaluation.journal import Journal
+from saliency_guard.evaluation.mentions import ObjectVocabulary
+from saliency_guard.evaluation.mitigation import Guard
+from saliency_guard.evaluation.pope import pope, says_yes
+from saliency_guard.models.locore import LocoREConfig
+from saliency_guard.scenes.language import DESCRIBE
+from saliency_guard.storage import replace_file
+
+app = typer.Typer(help="POPE and CHAIR on the standard files.", no_args_is_help=True)
+
+_Images = Annotated[Path, typer.Option(help="Folder of the pictures.")]
+_Out = Annotated[
+    Path,
+    typer.Option(help="Where answers (answers.jsonl) and result (result.json) go; a run that was cut off goes on."),
+]
+_Sgrs = Annotated[bool, typer.Option("--sgrs", help="Saliency-guided rejection on.")]
+_Locore = Annotated[bool, typer.Option("--locore", help="Local reinforcement on.")]
+_Alpha = Annotated[float, typer.Option(help="SGRS: rejection threshold as a part of the recent mean.")]
+_MinP = Annotated[float, typer.Option(help="SGRS: floor under candidates, as a part of the most probable one's.")]
+_Beta = Annotated[float, typer.Option(help="LocoRE: strength.")]
+_Limit = Annotated[int | None, typer.Option(min=1, help="Only so many, from the top.")]
+_MaxNewTokens = Annotated[int, typer.Option(min=1, help="The most tokens of an answer.")]
+
+
+@app.command("pope")
+def eval_pope(
+    *,
+    questions: Annotated[Path, typer.Option(help="POPE's JSONL: question_id, image, text, label.")],
+    images: _Images,
+    out: _Out = Path("runs/pope"),
+    model: Model = EMBEDDED,
+    sgrs: _Sgrs = False,
+    alpha: _Alpha = SGRSConfig().alpha,
+    min_p: _MinP = SGRSConfig().min_p,
+    locore: _Locore = False,
+    beta: _Beta = LocoREConfig().beta,
+    max_new_tokens: _MaxNewTokens = 16,
+    limit: _Limit = None,
+    json_out: Json = False,
+) -> None:
+    """Yes/no questions: accuracy, precision, recall, F1 and the part of yes."""
+    with reported():
+        asked = read_pope(questions, images, limit)
+        runner = _Runner("POPE", model, max_new_tokens, _guard(sgrs, locore, alpha, min_p, beta))
+        settings, texts = runner.answers(
+            [(one.question_id, one.image, one.text) for one in asked], _files(questions, images), out
+        )
+        result = pope((one.truth, says_yes(text)) for one, text in zip(asked, texts, strict=True))
+        _finish(result, {**settings, "limit": limit}, out, json_out=json_out)
+
+
+@app.command("chair")
+def eval_chair(
+    *,
+    annotations: Annotated[Path, typer.Option(help="COCO's instances JSON.")],
+    images: _Images,
+    synonyms: Annotated[
+        Path | None, typer.Option(help="One class a line with its synonyms, comma-separated, as CHAIR has them.")
+    ] = None,
+    out: _Out = Path("runs/chair"),
+    model: Model = EMBEDDED,
+    prompt: Annotated[str, typer.Option(help="What the model is asked.")] = DESCRIBE,
+    sgrs: _Sgrs = False,
+    alpha: _Alpha = SGRSConfig().alpha,
+    min_p: _MinP = SGRSConfig().min_p,
+    locore: _Locore = False,
+    beta: _Beta = LocoREConfig().beta,
+    max_new_tokens: _MaxNewTokens = 128,
+    limit: _Limit = None,
+    json_out: Json = False,
+) -> None:
+    """Captions: CHAIR_S, CHAIR_I, object recall and length (compare only at the same --max-new-tokens).
+
+    True is what is annotated; the published CHAIR also takes what people's captions name.
+    """
+    with reported():
+        pictures = read_instances(annotations, images, limit)
+        vocabulary = ObjectVocabulary.coco(synonyms)
+        vocabulary.require(frozenset().union(*(one.shown for one in pictures)))
+        runner = _Runner("CHAIR", model, max_new_tokens, _guard(sgrs, locore, alpha, min_p, beta))
+        settings, texts = runner.answers(
+            [(one.image_id, one.image, prompt) for one in pictures],
+            {**_files(annotations, images), "prompt": prompt},
+            out,
+        )
+        scores = [score_caption(text, one.shown, vocabulary) for text, one in zip(texts, pictures, strict=True)]
+        scored = {"limit": limit, "synonyms_sha256": digest_of(synonyms) if synonyms is not None else None}
+        _finish({**chair(scores), "captions": len(scores)}, {**settings, **scored}, out, json_out=json_out)
+
+
+def _files(truth: Path, images: Path) -> dict[str, str]:
+    return {"file": truth.name, "file_sha256": digest_of(truth), "images": str(images.resolve())}
+
+
+def digest_of(path: Path) -> str:
+    """What tells one file's content from another's."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def _guard(sgrs: bool, locore: bool, alpha: float, min_p: float, beta: float) -> Guard:  # noqa: FBT001 - one caller's flags
+    return SGRSConfig(alpha=alpha, min_p=min_p) if sgrs else None, LocoREConfig(beta=beta) if locore else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Runner:
+    label: str
+    model: str
+    max_new_tokens: int
+    guard: Guard
+
+    def answers(
+        self, asked: Sequence[tuple[str, Path, str]], files: Mapping[str, Any], out: Path
+    ) -> tuple[dict[str, Any], list[str]]:
+        """Ask what the journal in ``out`` does not hold yet; the run's settings, and every answer in order.
+
+        Args:
+            asked: key, picture and question of each.
+            files: the settings that name the input.
+            out: the run's folder.
+        """
+        output_folder(out)
+        lvlm = load(self.model)
+        sgrs, locore = self.guard
+        settings = {
+            **files,
+            "model": self.model,
+            "weights": weights_of(self.model, lvlm),
+            "dtype": str(lvlm.model.dtype),
+            "max_new_tokens": self.max_new_tokens,
+            "sgrs": sgrs.model_dump(mode="json") if sgrs is not None else None,
+            "locore": locore.model_dump(mode="json") if locore is not None else None,
+        }
+        journal = Journal(out / "answers.jsonl", settings)
+        with progress(self.label, len(asked)) as done:
+            for key, image, question in asked:
+                if key not in journal.results:
+                    answer = lvlm.generate(
+                        chat(image, question),
+                        max_new_tokens=self.max_new_tokens,
+                        sgrs=sgrs,
+                        locore=locore,
+                        saliency=None,
+                    )
+                    journal.add(key, answer.text)
+                done()
+        return settings, [journal.results[key] for key, _, _ in asked]
+
+
+def _finish(result: Mapping[str, float], settings: Mapping[str, Any], out: Path, *, json_out: bool) -> None:
+    text = as_json({"settings": settings, "result": result})
+    replace_file(out / "result.json", f"{text}\n".encode())
+    if json_out:
+        print(text)
+        return
+    table = Table(title=f"{settings['model']} ({out / 'result.json'})", title_justify="left")
+    for name in result:
+        table.add_column(name, justify="right")
+    table.add_row(*(str(value) if isinstance(value, int) else f"{value:.3f}" for value in result.values()))
+    Console().print(table)

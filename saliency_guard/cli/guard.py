@@ -1,0 +1,336 @@
+"""``saliency-guard records``, ``calibrate`` and ``check``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from saliency_guard.calibration.calibrator import Calibrator
+from saliency_guard.calibration.fingerprint import fingerprint
+from saliency_guard.calibration.fit import require_scikit_learn
+from saliency_guard.calibration.guarantee import NoPromise, Promise
+from saliency_guard.calibration.records import GroundingRecord, Records
+from saliency_guard.chat.messages import chat
+from saliency_guard.cli.shared import Json, Model, load, progress, reported
+from saliency_guard.embedded import EMBEDDED
+from saliency_guard.errors import ConfigError
+from saliency_guard.evaluation import labelling
+from saliency_guard.evaluation.files import output_folder, read_instances, read_pope
+from saliency_guard.evaluation.mentions import ObjectVocabulary
+from saliency_guard.evaluation.world import pictures
+from saliency_guard.guard.policy import GuardPolicy
+from saliency_guard.guard.retry import RetryPlan
+from saliency_guard.lvlm import LVLM
+from saliency_guard.report.plots import plot_reliability, require_matplotlib
+from saliency_guard.saliency.equations import SaliencyConfig
+from saliency_guard.scenes.language import DESCRIBE
+
+REFUSED = 3
+NO_PROMISE = 1
+_SCENES = "calibration"
+_DRAWN_AT = RetryPlan().temperature
+
+_Out = Annotated[Path, typer.Option(help="The file to write.", show_default=False)]
+_Draws = Annotated[int, typer.Option(min=1, help="Answers to each question; a policy with n retries needs n + 1.")]
+_Temperature = Annotated[float, typer.Option(min=0.0, help="Of the first answer; 0 is greedy.")]
+_RetryTemperature = Annotated[float, typer.Option(min=0.0, help="Of the others, at least.")]
+_Limit = Annotated[int | None, typer.Option(min=1, help="Only so many, from the top.")]
+_MaxNewTokens = Annotated[int, typer.Option(min=1, help="The most tokens of an answer.")]
+
+
+def records(
+    *,
+    out: _Out,
+    model: Model = EMBEDDED,
+    scenes: Annotated[int | None, typer.Option(min=1, help="Ask about so many scenes of the picture world.")] = None,
+    pope: Annotated[Path | None, typer.Option(help="POPE's JSONL; needs --images.")] = None,
+    coco: Annotated[Path | None, typer.Option(help="COCO's instances JSON, to describe; needs --images.")] = None,
+    labelled: Annotated[
+        Path | None, typer.Option(help="Your own answers (JSONL): image, question, answer, grounded, mentions.")
+    ] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of the pictures of --pope and --coco.")] = None,
+    synonyms: Annotated[Path | None, typer.Option(help="With --coco: CHAIR's list of synonyms.")] = None,
+    split: Annotated[str, typer.Option(help="With --scenes: which scenes.")] = _SCENES,
+    draws: _Draws = 1,
+    temperature: _Temperature = 0.0,
+    retry_temperature: _RetryTemperature = _DRAWN_AT,
+    max_new_tokens: _MaxNewTokens = labelling.MAX_NEW_TOKENS,
+    limit: _Limit = None,
+    told: Annotated[
+        bool, typer.Option("--told", help="With --scenes: true and false answers from elsewhere, too.")
+    ] = False,
+    vectors: Annotated[bool, typer.Option(help="Keep the probes' vectors, not only the summary signals.")] = True,
+) -> None:
+    """Make labelled records: ask about pictures whose truth is known, and look at every answer."""
+    with reported():
+        asked, count = _asked(scenes, pope, coco, labelled, images, synonyms, split, limit)
+        output_folder(out.parent)
+        lvlm = load(model)
+        total = count * (1 if labelled is not None else draws + told)
+        with progress("answers", total) as done:
+            if isinstance(asked, list):
+                folder = labelled.parent if labelled is not None else Path()
+                found = list(labelling.labelled_records(lvlm, asked, folder, vectors=vectors, on_answer=done))
+            else:
+                found = list(
+                    labelling.write_records(
+                        lvlm,
+                        asked,
+                        draws=draws,
+                        temperature=temperature,
+                        retry_temperature=retry_temperature,
+                        max_new_tokens=max_new_tokens,
+                        told=told,
+                        vectors=vectors,
+                        on_answer=done,
+                    )
+                )
+        written = _generation(
+            temperature=temperature, retry_temperature=retry_temperature, max_new_tokens=max_new_tokens
+        )
+        _records(lvlm, found, None if labelled is not None else written).save(out)
+    wrong = sum(not record.grounded for record in found)
+    Console().print(f"{out}: {len(found)} answers, {wrong} of them not grounded")
+
+
+def _asked(  # noqa: PLR0917 - one caller's options
+    scenes: int | None,
+    pope: Path | None,
+    coco: Path | None,
+    labelled: Path | None,
+    images: Path | None,
+    synonyms: Path | None,
+    split: str,
+    limit: int | None,
+) -> tuple[Iterator[labelling.Asked] | list[labelling.LabelledAnswer], int]:
+    """What is to be asked (or was answered), and how many there are."""
+    if sum(source is not None for source in (scenes, pope, coco, labelled)) != 1:
+        msg = "say what to make records from: one of --scenes N, --pope FILE, --coco FILE, --labelled FILE"
+        raise ConfigError(msg)
+    if scenes is not None:
+        next(pictures(split, 1))  # What is missing is said before the work.
+        each = len(labelling.TASKS) + 1
+        return (one for picture in pictures(split, scenes) for one in labelling.world_questions(picture)), scenes * each
+    if labelled is not None:
+        answers = labelling.read_labelled(labelled)[:limit]
+        return answers, len(answers)
+    if images is None:
+        msg = "--pope and --coco need --images, the folder of the pictures"
+        raise ConfigError(msg)
+    if pope is not None:
+        questions = read_pope(pope, images, limit)
+        return labelling.pope_questions(questions), len(questions)
+    assert coco is not None  # noqa: S101 - one of the four is given
+    vocabulary = ObjectVocabulary.coco(synonyms)
+    shown = read_instances(coco, images, limit)
+    vocabulary.require(frozenset().union(*(one.shown for one in shown)))
+    return labelling.caption_questions(shown, vocabulary, DESCRIBE), len(shown)
+
+
+def _records(lvlm: LVLM, found: Iterable[GroundingRecord], generation: Mapping[str, Any] | None = None) -> Records:
+    """The records with whose they are and how they were written."""
+    own = fingerprint(lvlm.model, lvlm.processor, lvlm.model_id, SaliencyConfig())
+    return Records(own, found, generation=generation)
+
+
+def _generation(
+    *,
+    temperature: float = 0.0,
+    retry_temperature: float = _DRAWN_AT,
+    max_new_tokens: int = labelling.MAX_NEW_TOKENS,
+) -> dict[str, Any]:
+    """How `labelling.write_records` writes, in the words of `LVLM.generate`: plainly."""
+    return {
+        "temperature": temperature,
+        "retry_temperature": retry_temperature,
+        "max_new_tokens": max_new_tokens,
+        "sgrs": None,
+        "locore": None,
+    }
+
+
+def calibrate(
+    records_file: Annotated[
+        Path | None, typer.Argument(metavar="RECORDS", help="Labelled records.", show_default=False)
+    ] = None,
+    *,
+    out: _Out,
+    own: Annotated[Path | None, typer.Option("--records", help="The same as RECORDS.")] = None,
+    model: Model = EMBEDDED,
+    scenes: Annotated[
+        int | None, typer.Option(min=8, help="Without records: run the model on so many scenes of the picture world.")
+    ] = None,
+    calibrator: Annotated[
+        Path | None, typer.Option(help="With --risk: a calibration fitted on other pictures, instead of a new one.")
+    ] = None,
+    method: Annotated[str, typer.Option(help="logistic, platt or isotonic.")] = "logistic",
+    features: Annotated[
+        str | None, typer.Option(help="signals, 'saliency probe' or all.", show_default="by cross-validation")
+    ] = None,
+    risk: Annotated[
+        float | None, typer.Option(help="Make a policy: at most this part of accepted answers is ungrounded.")
+    ] = None,
+    confidence: Annotated[float, typer.Option(help="With --risk: how sure that is.")] = 0.95,
+    metric: Annotated[str, typer.Option(help="With --risk: part of the 'accepted' answers, or of 'all'.")] = "accepted",
+    max_retries: Annotated[int, typer.Option(min=0, help="With --risk: retries of the policy.")] = 0,
+    keep: Annotated[str, typer.Option(help="With --risk: the 'first' good answer, or the 'best' of all.")] = "first",
+    as_json: Json = False,
+) -> None:
+    """Fit a calibration for a model; with --risk, make a policy that keeps a promise.
+
+    With --risk and no --calibrator, half of the pictures fit the calibration and the other half make the promise.
+    Exit code 1 if no threshold keeps it.
+    """
+    with reported():
+        require_scikit_learn()
+        require_matplotlib()
+        output_folder(out.parent)
+        how = _one_of(method, "logistic", "platt", "isotonic")
+        found, source = _source(records_file or own, model, scenes, draws=max_retries + 1)
+        fit = partial(Calibrator.fit, method=how, features=features, source=source)
+        if risk is None:
+            fitted = fit(found)
+            fitted.save(out)
+            if fitted.report is not None:
+                plot_reliability(fitted.report, out.with_suffix(".png"))
+            _show_calibration(fitted, out, as_json=as_json)
+            return
+        if calibrator is not None:
+            judge, rest = Calibrator.load(calibrator), found
+        else:
+            half = set(sorted({record.picture for record in found})[::2])
+            judge = fit(found.where(record.picture in half for record in found))
+            rest = found.where(record.picture not in half for record in found)
+        made = GuardPolicy.calibrated(
+            rest,
+            risk=risk,
+            confidence=confidence,
+            metric=_one_of(metric, "accepted", "all"),
+            calibrator=judge,
+            max_retries=max_retries,
+            retry=RetryPlan(keep=_one_of(keep, "first", "best")),
+        )
+        promise = made if isinstance(made, NoPromise) else made.promise
+        assert promise is not None  # noqa: S101 - `calibrated` gives one or the other
+        if isinstance(made, GuardPolicy):
+            made.save(out)
+    _show_promise(promise, out, as_json=as_json)
+    if isinstance(made, NoPromise):
+        raise typer.Exit(NO_PROMISE)
+
+
+def _one_of(value: str, *choices: str) -> Any:
+    if value not in choices:
+        msg = f"{value!r} is none of: {', '.join(choices)}"
+        raise ConfigError(msg)
+    return value
+
+
+def _source(path: Path | None, model: str, scenes: int | None, *, draws: int) -> tuple[Records, str]:
+    if (path is None) == (scenes is None):
+        msg = "say what to calibrate on: a file of records, or --scenes N"
+        raise ConfigError(msg)
+    if path is not None:
+        return Records.load(path), path.name
+    assert scenes is not None  # noqa: S101 - one of the two is given
+    lvlm = load(model)
+    # Greedy answers of a good model are too rarely wrong to learn from; a policy's own draws are what it promises on.
+    drawn = {"draws": draws} if draws > 1 else {"draws": 2, "retry_temperature": 1.0}
+    with progress("answers", scenes * (len(labelling.TASKS) + 1) * (int(drawn["draws"]) + 1)) as done:
+        found = make_records(lvlm, _SCENES, scenes, **drawn, told=True, on_answer=done)
+    return found, f"{scenes} scenes of the picture world"
+
+
+def make_records(lvlm: LVLM, split: str, count: int, **settings: Any) -> Records:
+    """Ask about scenes of a split and label the answers; settings as for `labelling.write_records`."""
+    asked = (one for picture in pictures(split, count) for one in labelling.world_questions(picture))
+    written = {name: settings[name] for name in ("temperature", "retry_temperature") if name in settings}
+    return _records(lvlm, labelling.write_records(lvlm, asked, **settings), _generation(**written))
+
+
+def _show_calibration(fitted: Calibrator, out: Path, *, as_json: bool) -> None:
+    report = fitted.report
+    if as_json:
+        print(json.dumps({"out": str(out), "report": report.model_dump(mode="json") if report else None}, indent=2))
+        return
+    table = Table(
+        title=f"{out}: fitted on {fitted.fitted_on.source}, measured on pictures held out", title_justify="left"
+    )
+    for column in ("", "items", "grounded", "AUROC", "ECE", "Brier"):
+        table.add_column(column, justify="right" if column else "left")
+    for name in ("tokens", "answers"):
+        found = getattr(report, name) if report is not None else None
+        if found is not None:
+            auroc = "" if found.auroc is None else f"{found.auroc:.3f}"
+            table.add_row(
+                name, str(found.count), f"{found.grounded:.3f}", auroc, f"{found.ece:.3f}", f"{found.brier:.3f}"
+            )
+    Console().print(table)
+
+
+def _show_promise(promise: Promise | NoPromise, out: Path, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(promise.model_dump(mode="json"), indent=2))
+        return
+    what = "of the accepted answers are" if promise.metric == "accepted" else "of all questions get an answer that is"
+    asked = f"at most {promise.risk:.1%} {what} ungrounded, with confidence {promise.confidence:.0%}"
+    if isinstance(promise, Promise):
+        Console().print(
+            f"{out}: {asked}: accept from grounding {promise.threshold:.3f} on. Of {promise.units} questions "
+            f"{promise.accepted:.1%} are answered, {promise.observed:.2%} ungrounded."
+        )
+        return
+    more = (
+        f"about {promise.more_records} more questions of the same kind might do"
+        if promise.more_records is not None
+        else "no reasonable number of them would do: at no threshold is clearly less than that ungrounded"
+    )
+    Console().print(
+        f"No threshold keeps the promise ({asked}) with {promise.units} questions: {more}. Nothing is written."
+    )
+
+
+def check(
+    image: Annotated[Path, typer.Argument(help="A picture file.", show_default=False)],
+    question: Annotated[str, typer.Argument(help="What was asked about it.", show_default=False)],
+    answer: Annotated[str, typer.Argument(help="The answer to check, from anywhere.", show_default=False)],
+    *,
+    policy: Annotated[Path, typer.Option(help="A policy, from `saliency-guard calibrate --risk`.", show_default=False)],
+    model: Model = EMBEDDED,
+    as_json: Json = False,
+) -> None:
+    """Decide on an answer that is there. Exit code 0: accepted; 3: refused."""
+    with reported():
+        guard = GuardPolicy.load(policy)
+        lvlm = load(model)
+        judge = lvlm if guard.calibrator is None else lvlm.with_calibrator(guard.calibrator)
+        wanted = [name for rule in guard.rules for name in rule.wanted]
+        outcome = guard.model_copy(update={"on_low": "flag"}).check(
+            judge.score(chat(image, question), answer, signals=wanted)
+        )
+    attempt = outcome.attempts[0]
+    if as_json:
+        print(
+            json.dumps(
+                {
+                    "accepted": outcome.accepted,
+                    "score": attempt.score,
+                    "threshold": outcome.threshold,
+                    "refused": attempt.refused,
+                    "calibrated": outcome.calibrated,
+                },
+                indent=2,
+            )
+        )
+    else:
+        score = "" if attempt.score is None else f": grounding {attempt.score:.3f}"
+        Console().print(f"refused: {attempt.refused}" if attempt.refused else f"accepted{score}")
+    if not outcome.accepted:
+        raise typer.Exit(REFUSED)

@@ -1,0 +1,84 @@
+"""What the commands share: loading a model, and errors as one line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from saliency_guard.embedded import EMBEDDED, EMBEDDED_PATH
+from saliency_guard.errors import SaliencyGuardError
+from saliency_guard.lvlm import LVLM
+
+FAILED = 2
+
+Model = Annotated[str, typer.Option(help="'embedded', a local folder, or a hub id.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def load(model: str) -> LVLM:
+    """The model, with a word on standard error while it loads."""
+    console = Console(stderr=True)
+    if model == EMBEDDED:
+        from transformers.utils.logging import disable_progress_bar  # noqa: PLC0415
+
+        disable_progress_bar()  # It loads at once; a hub model's download keeps its bar.
+    with console.status(f"Loading {model} ..."):
+        return LVLM.load(model)
+
+
+def weights_of(model: str, lvlm: LVLM) -> str:
+    """What tells one set of weights from another: a commit of the hub, or a digest of a folder's files."""
+    commit = getattr(lvlm.model.config, "_commit_hash", None)
+    folder = EMBEDDED_PATH if model == EMBEDDED else Path(model)
+    if commit or not folder.is_dir():
+        return str(commit)
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+def as_json(result: Mapping[str, Any]) -> str:
+    """Strict JSON: what is no number (a ratio with nothing below it) becomes null."""
+    return json.dumps(_finite(result), indent=2, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """Errors of our tree as one line on standard error, and exit code 2."""
+    try:
+        yield
+    except SaliencyGuardError as error:
+        Console(stderr=True).print(f"[bold red]{type(error).__name__}[/]: ", end="")
+        Console(stderr=True, highlight=False).print(str(error), markup=False)
+        raise typer.Exit(FAILED) from error
+    except OSError as error:
+        Console(stderr=True, highlight=False).print(f"cannot read or write: {error}", markup=False)
+        raise typer.Exit(FAILED) from error
+
+
+@contextmanager
+def progress(label: str, total: int) -> Iterator[Callable[[], None]]:
+    """A bar on standard error; call what it gives once per item."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(label, total=total)
+        yield lambda: bar.advance(task)

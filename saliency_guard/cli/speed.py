@@ -1,0 +1,246 @@
+"""``saliency-guard bench speed``: what grounding costs, beside plain ``generate``."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import transformers
+import typer
+from rich.console import Console
+from transformers import PreTrainedModel
+
+from saliency_guard.chat.messages import chat
+from saliency_guard.cli.bench import Page, Quick, check_page, command_line, write_result
+from saliency_guard.cli.shared import load, progress, reported
+from saliency_guard.embedded import EMBEDDED
+from saliency_guard.evaluation import speed
+from saliency_guard.evaluation.evidence import replace_section, table
+from saliency_guard.evaluation.files import output_folder
+from saliency_guard.evaluation.speed import PLAIN, PUBLISHED, READING, WAYS, Timing
+from saliency_guard.lvlm import LVLM
+from saliency_guard.report.plots import plot_costs, require_matplotlib
+from saliency_guard.scenes.language import DESCRIBE
+from saliency_guard.scenes.scene import render, sample_scene
+
+_FEW = ("scored while generating", "SGRS and LocoRE, 2% rejected", "SGRS and LocoRE, 10% rejected")
+_PROMPT, _TOKENS = 640, 64
+_PROMPTS, _LENGTHS = (1024, 2048, 4096), (32, 128, 256)
+_SLOW_PROMPTS = (640, 1024)
+_EMBEDDED_PROMPTS, _EMBEDDED_LENGTHS = (256, 512, 896), (32, 128, 256)
+
+
+@dataclass(slots=True)
+class _Results:
+    """What has been measured so far; written after every piece, since a whole run takes long."""
+
+    out: Path
+    machine: dict[str, Any]
+    floor: speed.Floor
+    timings: list[Timing] = field(default_factory=list)
+    embedded: list[Timing] = field(default_factory=list)
+    candidates: dict[str, dict[int, list[float]]] = field(default_factory=dict)
+
+    def save(self) -> None:
+        write_result(
+            self.out / "result.json",
+            {
+                "machine": self.machine,
+                "floor": asdict(self.floor),
+                "timings": [{**asdict(one), "median": one.median} for one in self.timings],
+                "embedded": [{**asdict(one), "median": one.median} for one in self.embedded],
+                "seconds for one candidate": self.candidates,
+            },
+        )
+
+
+def speed_command(
+    *,
+    out: Annotated[Path, typer.Option(help="Where the result goes.")] = Path("runs/speed"),
+    rounds: Annotated[int | None, typer.Option(min=1, help="Rounds, in each of which all take their turn.")] = None,
+    page: Page = None,
+    quick: Quick = False,
+) -> None:
+    """What SGRS, LocoRE and scoring cost, as ratios to plain generate."""
+    count = rounds or (1 if quick else 5)
+    with reported():
+        require_matplotlib()
+        check_page(page, "speed", quick=quick)
+        output_folder(out)
+        cuda = torch.cuda.is_available()
+        model = speed.random_llava("cuda", torch.bfloat16, large=True) if cuda else speed.random_llava()
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        results = _Results(out, _machine(parameters), speed.floor(model, _PROMPT))
+        for _ in _measured(results, model, count, quick=quick):
+            results.save()
+        command = command_line("speed", {"rounds": rounds, "page": page}, quick=quick)
+        section = _section(results, command)
+        if page is not None:
+            folder = output_folder(page.parent / page.stem)
+            plot_costs(_curves(results.timings), folder / "cost.png")
+            section += f"\n\n![Cost against plain generate, by length]({page.stem}/cost.png)"
+            replace_section(page, "speed", section)
+    print(section)
+
+
+def _measured(results: _Results, model: PreTrainedModel, rounds: int, *, quick: bool) -> Iterator[None]:
+    """Measure piece by piece, the most asked-for first."""
+    tokens = 16 if quick else _TOKENS
+    with progress("rounds", rounds) as done:
+        inputs = speed.llava_prompt(model, _PROMPT)
+        results.timings += speed.compare(model, inputs, tokens, tuple(WAYS), rounds=rounds, on_round=done)
+    yield
+    for prompt in _SLOW_PROMPTS[: 1 if quick else None]:
+        inputs = speed.llava_prompt(model, prompt)
+        for name, way in PUBLISHED.items():
+            seconds = [speed.timed(way, model, inputs, 1) for _ in range(1 if quick else 3)]
+            results.candidates.setdefault(name, {})[prompt] = seconds
+            yield
+    lvlm = load(EMBEDDED)
+    names = tuple(name for name in WAYS if not name.startswith("vl-saliency"))
+    scene = _scene_prompt(lvlm)
+    results.embedded += speed.compare(lvlm.model, scene, tokens, names, rounds=rounds)
+    yield
+    if quick:
+        return
+    for length in _EMBEDDED_LENGTHS:
+        results.embedded += speed.compare(lvlm.model, scene, length, _FEW, rounds=rounds)
+    for prompt in _EMBEDDED_PROMPTS:
+        results.embedded += speed.compare(lvlm.model, _scene_prompt(lvlm, prompt), tokens, _FEW, rounds=rounds)
+    yield
+    plain = speed.peak_memory(PLAIN, _PROMPT, tokens)
+    for index, one in enumerate(results.timings):
+        results.timings[index] = _with_memory(one, plain)
+        yield
+    cells = [*((_PROMPT, length) for length in _LENGTHS), *((prompt, tokens) for prompt in _PROMPTS)]
+    with progress("rounds at other lengths", len(cells) * rounds) as done:
+        for prompt, length in cells:
+            inputs = speed.llava_prompt(model, prompt)
+            results.timings += speed.compare(model, inputs, length, _FEW, rounds=rounds, on_round=done)
+            yield
+
+
+def _scene_prompt(lvlm: LVLM, length: int = 0) -> Mapping[str, torch.Tensor]:
+    """A scene of the picture world to describe, with as many more words as make it ``length`` positions long."""
+    scene = render(sample_scene(2523), 224).image
+    inputs = lvlm.inputs(chat(scene, DESCRIBE))
+    if length == 0:
+        return inputs
+    ids = inputs["input_ids"]
+    filler = ids[:, -6:-5].expand(1, length - ids.shape[1])
+    longer = torch.cat([ids[:, :-5], filler, ids[:, -5:]], dim=1)
+    return {**inputs, "input_ids": longer, "attention_mask": torch.ones_like(longer)}
+
+
+def _with_memory(timing: Timing, plain: int) -> Timing:
+    with Console(stderr=True).status(f"Peak memory: {timing.name} ..."):
+        return replace(timing, memory=speed.peak_memory(timing.name, timing.prompt, timing.tokens) / plain)
+
+
+def _machine(parameters: int) -> dict[str, Any]:
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
+    return {
+        "device": device,
+        "processor": platform.machine(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "parameters": parameters,
+    }
+
+
+def _section(results: _Results, command: str) -> str:
+    main, others = _parted(results.timings)
+    reading = next(one for one in main if one.name == READING)
+    step = (main[0].median - reading.median) / main[0].tokens
+    guarded = next(one for one in main if one.name == "SGRS and LocoRE, 2% rejected")
+    own = (guarded.median - reading.median) / guarded.tokens
+    candidates = [
+        [f"{name}, {prompt} positions", f"{each:.2f}", f"{each / step:.0f}", f"{each / own:.0f}"]
+        for name, found in results.candidates.items()
+        for prompt, each in ((prompt, statistics.median(seconds)) for prompt, seconds in found.items())
+    ]
+    floor, machine = results.floor, results.machine
+    parts = [
+        f"```\n{command}\n```",
+        (
+            f"Random LLaVA of {machine['parameters'] / 1e6:.0f} M parameters, {machine['device']}, "
+            f"torch {machine['torch']}, transformers {machine['transformers']}; "
+            f"prompt of {main[0].prompt} positions (576 of the picture), {main[0].tokens} tokens; "
+            f"median of {len(main[0].seconds)}, in turns. *Writing alone* is the ratio of what is left "
+            "without reading the prompt."
+        ),
+        _timings_table(main),
+        (
+            "One candidate of the published algorithm, its row corrected, beside one token; the last column's are of "
+            "SGRS and LocoRE with 2 % rejected, after a prompt of "
+            f"{main[0].prompt}:"
+        ),
+        table(["", "seconds", "in plain tokens", "in guarded tokens"], candidates),
+        (
+            f"The floor of this machine: a token reads {floor.weight_bytes / 1e6:.0f} MB of weights, "
+            f"{1000 * floor.token_seconds:.0f} ms by themselves (a token of plain generate "
+            f"takes {1000 * step:.0f} ms, a guarded one {1000 * own:.0f} ms). Reading {main[0].prompt} positions "
+            f"takes {floor.flops / 1e9:.0f} GFLOP of products with weights, "
+            f"{floor.prompt_seconds:.2f} s by themselves; `loss.backward()` makes three times as many, as much "
+            f"as {3 * floor.prompt_seconds / floor.token_seconds:.0f} tokens at the floor."
+        ),
+    ]
+    if others:
+        parts += ["Other lengths:", _timings_table(others)]
+    here, elsewhere = _parted(results.embedded)
+    parts += [
+        f"The embedded model, prompt of {here[0].prompt} positions, {here[0].tokens} tokens:",
+        _timings_table(here),
+    ]
+    if elsewhere:
+        parts += ["And at other lengths:", _timings_table(elsewhere)]
+    return "\n\n".join(parts)
+
+
+def _parted(timings: list[Timing]) -> tuple[list[Timing], list[Timing]]:
+    """Those of the first prompt and length, and the others."""
+    main = [one for one in timings if (one.prompt, one.tokens) == (timings[0].prompt, timings[0].tokens)]
+    return main, timings[len(main) :]
+
+
+def _timings_table(timings: Sequence[Timing]) -> str:
+    several = len({(one.prompt, one.tokens) for one in timings}) > 1
+    memory = any(one.memory is not None for one in timings)
+    rows = [
+        [
+            f"{one.name}, prompt {one.prompt}, {one.tokens} tokens" if several else one.name,
+            f"{one.median:.2f}",
+            f"{1000 * one.median / one.tokens:.1f}",
+            f"{one.ratio:.2f}",
+            "" if one.name == READING else f"{one.writing:.2f}",
+            *(["" if one.memory is None else f"{one.memory:.2f}"] if memory else []),
+        ]
+        for one in timings
+    ]
+    head = [
+        "",
+        "seconds",
+        "ms a token",
+        "ratio to plain",
+        "writing alone",
+        *(["peak memory to plain"] if memory else []),
+    ]
+    return table(head, rows)
+
+
+def _curves(timings: Sequence[Timing]) -> dict[str, dict[str, list[tuple[int, float]]]]:
+    """Panel -> way -> (length, ratio)."""
+    panels: dict[str, dict[str, list[tuple[int, float]]]] = {"prompt": {}, "answer": {}}
+    for one in timings:
+        if one.name in _FEW and one.tokens == _TOKENS:
+            panels["prompt"].setdefault(one.name, []).append((one.prompt, one.ratio))
+        if one.name in _FEW and one.prompt == _PROMPT:
+            panels["answer"].setdefault(one.name, []).append((one.tokens, one.ratio))
+    return {name: {way: sorted(points) for way, points in panel.items()} for name, panel in panels.items()}

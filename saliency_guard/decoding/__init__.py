@@ -1,0 +1,1 @@
+"""Writing an answer: SGRS, sampling, stop strings, JSON schemas, and the decoding loops."""

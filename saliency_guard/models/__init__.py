@@ -1,0 +1,1 @@
+"""A transformers model: loaded, run, and left as it was found."""

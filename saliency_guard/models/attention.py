@@ -1,0 +1,247 @@
+"""The one attention function that is registered with transformers: it applies LocoRE, and keeps a tape.
+
+It takes part only while `attending` is in force, and only in the decoder: the vision tower keeps its
+own attention, and a step that needs neither gain nor tape keeps the model's own attention everywhere.
+
+What the tape keeps per target layer is all that Eq. 3 and 4 need: with ``o = A V`` before the output
+projection, ``d loss / d A[j] = (d loss / d o) . v_j`` per head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import AttentionInterface, PreTrainedModel
+from transformers.masking_utils import AttentionMaskInterface, eager_mask
+
+from saliency_guard.errors import UnsupportedModelError
+from saliency_guard.models.layers import anatomy
+
+NAME = "saliency_guard"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LayerRecord:
+    """One layer on the tape, ``n`` query rows over ``T`` keys.
+
+    Attributes:
+        output: ``[1, n, H, D]`` attention output before the projection, in the graph.
+        weights: ``[1, H, n, T]`` post-softmax attention, float32 or wider.
+        values: ``[1, H_kv, T, D]`` values, detached.
+    """
+
+    output: Tensor
+    weights: Tensor
+    values: Tensor
+
+
+@dataclass(slots=True, eq=False)
+class Tape:
+    """What one forward pass leaves behind for the gradients.
+
+    Attributes:
+        layers: the target layers.
+        whole: True where the queries are the whole sequence and every path counts (Eq. 3 in full);
+            False where each row is to depend on its own loss alone (the predictor row).
+        records: filled by the pass, by layer index.
+    """
+
+    layers: tuple[int, ...]
+    whole: bool = False
+    records: dict[int, LayerRecord] = field(default_factory=dict)
+
+    @property
+    def lowest(self) -> int:
+        """The layer at which the graph begins."""
+        return min(self.layers)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Gains:
+    """LocoRE's factors for one forward pass: ``[n, T]`` over all keys, and where and how they apply."""
+
+    factors: Tensor
+    layers: frozenset[int]
+    renormalize: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Call:
+    tape: Tape | None
+    gains: Gains | None
+    seen: set[int] = field(default_factory=set)
+
+
+# The configuration is shared by all threads, this is not: a forward pass that another thread makes of
+# the same model meanwhile finds the default, and gets plain attention.
+_CALL: ContextVar[_Call] = ContextVar("saliency_guard_call", default=_Call(None, None))  # noqa: B039 - frozen
+
+
+@contextmanager
+def attending(
+    model: PreTrainedModel, *, tape: Tape | None = None, gains: Gains | None = None, entry: int = 0
+) -> Iterator[None]:
+    """Route the decoder's attention through this module for the one forward pass inside.
+
+    The model's configuration is put back whatever happens. Layers below ``entry`` do not run.
+
+    Raises:
+        UnsupportedModelError: after the pass, if the attention of a layer that the tape or the gains
+            are meant for did not come past.
+    """
+    if tape is None and gains is None:
+        yield
+        return
+    before = [(config, config._attn_implementation_internal) for config in anatomy(model).configs]
+    call = _Call(tape, gains)
+    token = _CALL.set(call)
+    try:
+        for config, _ in before:
+            config._attn_implementation_internal = NAME
+        # A model that its owner has compiled runs as written here: a graph made of it keeps no tape.
+        with torch.compiler.set_stance("force_eager"):
+            yield
+    finally:
+        for config, name in before:
+            config._attn_implementation_internal = name
+        _CALL.reset(token)
+    wanted = {*(tape.layers if tape is not None else ()), *(gains.layers if gains is not None else ())}
+    missing = sorted(layer for layer in wanted - call.seen if layer >= entry)
+    if missing:
+        msg = (
+            f"the attention of layers {missing} of {type(model).__name__} does not go through "
+            "transformers' attention interface, so it can be neither read nor changed: choose other layers "
+            "in SaliencyConfig(layers=[...]) and LocoREConfig(layers=[...]), or another model"
+        )
+        raise UnsupportedModelError(msg)
+
+
+def _attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    scaling: float | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Transformers' attention interface: ``[1, H, n, D]`` queries in, ``[1, n, H, D]`` outputs out."""
+    call = _CALL.get()
+    layer: int = module.layer_idx  # type: ignore[assignment]
+    call.seen.add(layer)
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    gain = call.gains if call.gains is not None and layer in call.gains.layers else None
+    tape = call.tape if call.tape is not None and layer >= call.tape.lowest else None
+    if tape is None and softcap is None and s_aux is None and (gain is None or gain.renormalize):
+        return _fused(query, key, value, attention_mask, scale=scale, gain=gain), None
+    if tape is not None and layer == tape.lowest:
+        # Everything below runs without gradient; the caller's own mode comes back when the pass is over.
+        torch.set_grad_enabled(True)
+    rows = tape is not None and not tape.whole
+    weights = _weights(query, key, attention_mask, scale=scale, softcap=softcap, sinks=s_aux, gain=gain, rows=rows)
+    output = _mix(weights, value, rows=rows, dtype=query.dtype)
+    if tape is not None and layer in tape.layers:
+        if layer == tape.lowest:
+            output = output.detach().requires_grad_()
+        tape.records[layer] = LayerRecord(output=output, weights=weights.detach(), values=value.detach())
+    return output, None
+
+
+def _fused(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *, scale: float, gain: Gains | None
+) -> Tensor:
+    """No tape: torch's own kernel, with the gain as part of its mask (renormalised LocoRE is just that)."""
+    if gain is not None:
+        bias = gain.factors.log().to(query)
+        mask = bias if mask is None else mask + bias
+    grouped = key.shape[1] != query.shape[1]
+    output = functional.scaled_dot_product_attention(
+        query,
+        key,
+        value,
+        attn_mask=mask,
+        scale=scale,
+        is_causal=mask is None and query.shape[2] > 1,
+        enable_gqa=grouped,
+    )
+    return output.transpose(1, 2).contiguous()
+
+
+def _weights(
+    query: Tensor,
+    key: Tensor,
+    mask: Tensor | None,
+    *,
+    scale: float,
+    softcap: float | None,
+    sinks: Tensor | None,
+    gain: Gains | None,
+    rows: bool,
+) -> Tensor:
+    """Post-softmax attention ``[1, H, n, T]``, in float32 at least.
+
+    With ``rows``, row ``t`` sees every other position's key as a constant and its own as live.
+    """
+    batch, heads, n, width = query.shape
+    groups = heads // key.shape[1]
+    fixed = key.detach() if rows else key
+    scores = query.reshape(batch, key.shape[1], groups * n, width) @ fixed.transpose(2, 3)
+    scores = scores.view(batch, heads, n, -1) * scale
+    if rows:
+        # Zero in value; in gradient, the path through the row's own key.
+        own = _live(key, n).repeat_interleave(groups, dim=1)
+        scores = scores + (query * own).sum(-1, keepdim=True) * scale * _diagonal(n, key.shape[2], scores)
+    if softcap is not None:
+        scores = torch.tanh(scores / softcap) * softcap
+    if mask is not None:
+        scores = scores + mask[..., : scores.shape[-1]]
+    dtype = torch.promote_types(query.dtype, torch.float32)
+    scores = scores.to(dtype)
+    if gain is not None and gain.renormalize:
+        scores = scores + gain.factors.log().to(scores)
+    if sinks is None:
+        weights = scores.softmax(-1)
+    else:
+        sink = sinks.reshape(1, -1, 1, 1).to(dtype).expand(batch, heads, n, 1)
+        weights = torch.cat([scores, sink], dim=-1).softmax(-1)[..., :-1]
+    if gain is not None and not gain.renormalize:
+        weights = weights * gain.factors.to(weights)
+    return weights
+
+
+def _mix(weights: Tensor, value: Tensor, *, rows: bool, dtype: torch.dtype) -> Tensor:
+    """``o = A V`` as ``[1, n, H, D]``; with ``rows``, only the row's own value is live."""
+    batch, heads, n, length = weights.shape
+    groups = heads // value.shape[1]
+    fixed = value.detach() if rows else value
+    cast = weights.to(dtype)
+    output = (cast.reshape(batch, value.shape[1], groups * n, length) @ fixed).view(batch, heads, n, -1)
+    if rows:
+        own = _live(value, n).repeat_interleave(groups, dim=1)
+        output = output + (cast * _diagonal(n, length, cast)).sum(-1, keepdim=True) * own
+    return output.transpose(1, 2).contiguous()
+
+
+def _live(states: Tensor, n: int) -> Tensor:
+    """The last ``n`` positions minus themselves: zeros that carry their gradient, ``[1, H_kv, n, D]``."""
+    newest = states[:, :, -n:]
+    return newest - newest.detach()
+
+
+def _diagonal(n: int, length: int, like: Tensor) -> Tensor:
+    """``[n, T]`` ones where a query meets its own key; the queries are the last ``n`` positions."""
+    return torch.ones(n, length, dtype=like.dtype, device=like.device).tril(length - n).triu(length - n)
+
+
+AttentionInterface.register(NAME, _attention)
+AttentionMaskInterface.register(NAME, eager_mask)

@@ -1,0 +1,126 @@
+"""Several sessions of one model, run as one batch.
+
+Rows do not mix, so a session ends up where it would have been alone. The sessions own their caches: a
+batch lines them up at their ends, runs them, and hands them back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers.cache_utils import Cache
+
+from saliency_guard.models.attention import Gains, Tape
+from saliency_guard.models.forward import row_gains
+from saliency_guard.models.kv_cache import cached_layers, cached_pass, copied, set_back
+from saliency_guard.models.session import Chunk, Session
+from saliency_guard.models.skip_layers import recording, resuming
+
+
+class Batch:
+    """Two or more sessions side by side; none may be used by itself before `hand_back`.
+
+    Args:
+        sessions: of one model, with caches that can be cropped, all keeping the states of the same layer.
+    """
+
+    def __init__(self, sessions: Sequence[Session]) -> None:
+        self.sessions = tuple(sessions)
+        self._model = sessions[0].model
+        self._starts = [session.length for session in sessions]
+        self._width = max(self._starts)
+        self.padding = tuple(self._width - start for start in self._starts)
+        """What stands before each session's first position."""
+        self._cache = self._merged()
+        self._tokens: list[Tensor] = []
+        self._states: list[Tensor] = []
+
+    def _merged(self) -> Cache:
+        merged = copied(self.sessions[0].cache)
+        own = [cached_layers(session.cache) for session in self.sessions]
+        for layer, parts in zip(cached_layers(merged), zip(*own, strict=True), strict=True):
+            for name in ("keys", "values"):
+                padded = [
+                    functional.pad(getattr(part, name), (0, 0, before, 0))
+                    for part, before in zip(parts, self.padding, strict=True)
+                ]
+                setattr(layer, name, torch.cat(padded))
+        return merged
+
+    def run(self, tokens: Sequence[Sequence[int]], *, layers: tuple[int, ...] | None = None) -> Chunk:
+        """Feed each session the same number of tokens.
+
+        Args:
+            tokens: ``[B][n]``.
+            layers: target layers to keep on tape; None runs without gradient.
+
+        Returns:
+            The chunk, with logits ``[B, n, V]``.
+        """
+        ids = torch.tensor([list(row) for row in tokens], device=self.sessions[0].inputs["input_ids"].device)
+        with recording(self._model, self.sessions[0].entry) as entered:
+            chunk = self._pass(ids, layers)
+        if _positions(self._states) == _positions(self._tokens):
+            self._states += entered
+        self._tokens.append(ids)
+        return chunk
+
+    def rescore(self, *, layers: tuple[int, ...]) -> Chunk:
+        """Run everything that was fed once more, on tape; see `Session.rescore`."""
+        ids = torch.cat(self._tokens, dim=1)
+        whole = self.sessions[0].entry == min(layers) and _positions(self._states) == ids.shape[1]
+        known = self._states if whole else []
+        with set_back(self._cache, self._width), resuming(self._model, min(layers), known) as entry:
+            return self._pass(ids, layers, entry=entry)
+
+    def _pass(self, ids: Tensor, layers: tuple[int, ...] | None, *, entry: int = 0) -> Chunk:
+        done = int(self._cache.get_seq_length()) - self._width
+        count = ids.shape[1]
+        whole = self._width + done + count
+        mask = torch.ones(len(ids), whole, dtype=torch.long, device=ids.device)
+        for row, before in enumerate(self.padding):
+            mask[row, :before] = 0
+        positions = [
+            session.positions(start + done, count) for session, start in zip(self.sessions, self._starts, strict=True)
+        ]
+        inputs = {"input_ids": ids, "position_ids": torch.cat(positions, dim=-2), "attention_mask": mask}
+        tape = Tape(layers) if layers is not None else None
+        logits = cached_pass(
+            self._model, self._cache, inputs, tape=tape, gains=self._gains(done, count, whole), entry=entry
+        )
+        return Chunk(logits, self._width + done, tape)
+
+    def _gains(self, done: int, count: int, whole: int) -> Gains | None:
+        found = [
+            row_gains(self._model, session.locore, start + done, count, session.prompt_length)
+            for session, start in zip(self.sessions, self._starts, strict=True)
+        ]
+        some = next((one for one in found if one is not None), None)
+        if some is None:
+            return None
+        factors = some.factors.new_ones(len(found), 1, count, whole)
+        for row, one in enumerate(found):
+            if one is not None:
+                factors[row, 0, :, whole - one.factors.shape[1] :] = one.factors
+        return Gains(factors, some.layers, some.renormalize)
+
+    def hand_back(self) -> None:
+        """Give every session what it was fed, as if it had run alone."""
+        fed = torch.cat(self._tokens, dim=1).tolist()
+        kept = _positions(self._states) == len(fed[0])
+        for row, (session, before) in enumerate(zip(self.sessions, self.padding, strict=True)):
+            for own, layer in zip(cached_layers(session.cache), cached_layers(self._cache), strict=True):
+                assert layer.keys is not None and layer.values is not None  # noqa: S101, PT018 - for the type checker
+                own.keys = layer.keys[row : row + 1, :, before:]
+                own.values = layer.values[row : row + 1, :, before:]
+            if kept and len(session.states) == len(session.tokens):
+                session.states += [one for states in self._states for one in states[row : row + 1].split(1, dim=1)]
+            session.tokens += fed[row]
+
+
+def _positions(pieces: Sequence[Tensor]) -> int:
+    """How many positions several pieces ``[B, n, ...]`` cover."""
+    return sum(piece.shape[1] for piece in pieces)

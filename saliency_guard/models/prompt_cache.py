@@ -1,0 +1,135 @@
+"""Prompts that were read before: the newest few are kept, so that a retry or a scoring need not read them again."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from saliency_guard.chat.layout import PromptLayout
+from saliency_guard.models.locore import LocoREConfig
+from saliency_guard.models.session import Session
+
+
+class PromptCache:
+    """The sessions of the prompts read last, as far as they were continued.
+
+    A kept prompt is one whose inputs are the same to the bit, under a model that has not been changed
+    since: weights, adapters, attention implementation and hooks are compared. Whatever is handed out is
+    a session of its own.
+
+    Args:
+        size: how many prompts to keep; 0 keeps none.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._kept: OrderedDict[tuple[object, ...], Session] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def session(
+        self, model: PreTrainedModel, inputs: Mapping[str, Tensor], *, locore: LocoREConfig | None, layout: PromptLayout
+    ) -> Session:
+        """A session of a prompt, from a kept one if there is one.
+
+        Args:
+            model: whose prompt it is.
+            inputs: of the prompt.
+            locore: the gains the continuation is to run under.
+            layout: the prompt's sources.
+        """
+        return self.sessions(model, [(inputs, layout)], locore=locore)[0]
+
+    def sessions(
+        self,
+        model: PreTrainedModel,
+        prompts: Sequence[tuple[Mapping[str, Tensor], PromptLayout]],
+        *,
+        locore: LocoREConfig | None,
+    ) -> list[Session]:
+        """A session for each of several prompts; what is the same in two of them is read once."""
+        state = _state(model)
+        first: dict[str, Session] = {}
+        found: list[Session] = []
+        for inputs, layout in prompts:
+            name = _digest(inputs)
+            known = first.get(name) or self._known((state, name))
+            if known is not None:
+                session = known.fork(locore=locore, layout=layout)
+            else:
+                session = Session(model, inputs, locore=locore, layout=layout)
+                if not session.croppable:  # What it is continued with cannot be taken back: keep it as it is now.
+                    self._keep((state, name), session.fork(locore=locore, layout=layout))
+            first.setdefault(name, session)
+            found.append(session)
+        return found
+
+    def _known(self, key: tuple[object, ...]) -> Session | None:
+        """The kept session of a prompt; where there is none, room is made before the new one takes its own."""
+        with self._lock:
+            known = self._kept.get(key)
+            if known is not None:
+                self._kept.move_to_end(key)
+            while known is None and self._kept and len(self._kept) >= self._size:
+                self._kept.popitem(last=False)
+        return known
+
+    def keep(self, session: Session) -> None:
+        """Keep a session and what it was continued with; it must not be used any further."""
+        if session.croppable:
+            self._keep((_state(session.model), _digest(session.inputs)), session)
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def clear(self) -> None:
+        """Forget all prompts."""
+        with self._lock:
+            self._kept.clear()
+
+    def _keep(self, key: tuple[object, ...], session: Session) -> None:
+        if self._size == 0:
+            return
+        with self._lock:
+            self._kept[key] = session
+            self._kept.move_to_end(key)
+            while len(self._kept) > self._size:
+                self._kept.popitem(last=False)
+
+
+def _digest(inputs: Mapping[str, Any]) -> str:
+    digest = hashlib.blake2b(digest_size=20)
+    for name in sorted(inputs):
+        value = inputs[name]
+        if name == "attention_mask" or not isinstance(value, Tensor):
+            continue  # One prompt without padding: the mask masks nothing.
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _state(model: PreTrainedModel) -> tuple[object, ...]:
+    """What would change if the same prompt were to be read otherwise."""
+    return (
+        *((id(one), 0 if one.is_inference() else one._version) for one in chain(model.parameters(), model.buffers())),
+        *(
+            (id(module), tuple(module._forward_hooks), tuple(module._forward_pre_hooks), str(_adapters(module)))
+            for module in model.modules()
+            if module._forward_hooks or module._forward_pre_hooks or _adapters(module)
+        ),
+        model.config._attn_implementation,
+        model.config.get_text_config()._attn_implementation,
+    )
+
+
+def _adapters(module: torch.nn.Module) -> tuple[object, ...]:
+    """The adapters of a PEFT layer that are in force."""
+    active = vars(module).get("_active_adapter")
+    return () if active is None else (active, vars(module).get("_disable_adapters"))

@@ -1,0 +1,1 @@
+"""Saliency, Eq. 3 to 6 of the paper."""

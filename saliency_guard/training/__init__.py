@@ -1,0 +1,1 @@
+"""How the embedded model was made; nothing else imports it."""

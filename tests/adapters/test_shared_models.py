@@ -1,0 +1,41 @@
+"""One model per process and configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from PIL import Image
+
+from saliency_guard import ModelError, forget_shared, shared_lvlm
+from saliency_guard.chat.messages import chat
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left() -> Iterator[None]:
+    forget_shared()
+    yield
+    forget_shared()
+
+
+def test_one_model_for_all_who_ask_at_once() -> None:
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(lambda _: shared_lvlm(), range(6)))
+    assert len({id(one.model) for one in found}) == 1
+    assert shared_lvlm(require_image=False) is not found[0]
+    assert shared_lvlm(require_image=False) is shared_lvlm(require_image=False)
+
+
+def test_threads_get_the_answers_of_serial_calls() -> None:
+    lvlm = shared_lvlm()
+    asked = [chat(Image.new("RGB", (64, 64), colour), "Describe the image.") for colour in ("red", "teal", "white")] * 2
+    serial = [lvlm.generate(one, max_new_tokens=20) for one in asked]
+    with ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(lambda one: lvlm.generate(one, max_new_tokens=20), asked)) == serial
+
+
+def test_what_cannot_be_loaded_is_not_kept() -> None:
+    for _ in range(2):
+        with pytest.raises(ModelError):
+            shared_lvlm("there/is/no/such/model")

@@ -1,0 +1,121 @@
+"""Thresholds that keep a promise, on cases whose true risk is known in closed form."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import synthetic
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from saliency_guard import InputError, NoPromise, Promise
+from saliency_guard.calibration.guarantee import THRESHOLDS, choose_threshold, observed_risk, policy_outcomes, units
+
+
+def calibrated_scores(count: int, draws: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Scores uniform between 0 and 1 that are true probabilities: P(ungrounded | score >= t) = (1 - t) / 2."""
+    rng = np.random.default_rng(seed)
+    scores = rng.random((count, draws))
+    return scores, rng.random((count, draws)) < scores
+
+
+def test_the_threshold_is_the_one_the_closed_form_gives() -> None:
+    scores, grounded = calibrated_scores(40_000, 1, 0)
+    found = choose_threshold(scores, grounded, risk=0.05, confidence=0.95)
+    assert isinstance(found, Promise)
+    # The true risk at t is (1 - t) / 2: 0.05 at 0.9. The next grid point above it, as records go to infinity.
+    exact = next(value for value in THRESHOLDS if value >= 0.9)
+    assert found.threshold in THRESHOLDS[(at := THRESHOLDS.index(exact)) : at + 3]
+    assert (1 - found.threshold) / 2 <= 0.05
+    assert found.accepted == pytest.approx(1 - found.threshold, abs=0.01)
+    assert found.units == 40_000
+
+
+def test_retries_need_a_threshold_of_their_own() -> None:
+    """Keeping the best of three draws of skill-less scores: a threshold for single draws would not do."""
+    rng = np.random.default_rng(0)
+    scores = rng.random((20_000, 3))
+    grounded = rng.random((20_000, 3)) < np.where(scores > 0.9, 0.80, 0.97)
+    single = choose_threshold(scores[:, :1], grounded[:, :1], risk=0.062, confidence=0.95)
+    assert isinstance(single, Promise)
+    whole = observed_risk(policy_outcomes(scores, grounded, "best", single.threshold), "accepted")[0]
+    assert whole > 0.062
+    together = choose_threshold(scores, grounded, risk=0.062, confidence=0.95, keep="best")
+    assert isinstance(together, NoPromise) or together.threshold != single.threshold
+
+
+def test_no_promise_is_a_result_that_says_how_many_more_records_might_do() -> None:
+    scores, grounded = calibrated_scores(60, 1, 1)
+    found = choose_threshold(scores, grounded, risk=0.05, confidence=0.95)
+    assert isinstance(found, NoPromise)
+    assert found.more_records is None or found.more_records > 60
+    # None wrong: at 0.95 to the power of n, 99 questions pass a test at an eighth of 0.05.
+    sure = choose_threshold(np.full((60, 1), 0.9999), np.ones((60, 1), dtype=bool), risk=0.05, confidence=0.95)
+    assert isinstance(sure, NoPromise)
+    assert 35 <= sure.more_records <= 45
+    more = 60 + sure.more_records
+    assert isinstance(
+        choose_threshold(np.full((more, 1), 0.9999), np.ones((more, 1), dtype=bool), risk=0.05, confidence=0.95),
+        Promise,
+    )
+
+
+def test_no_number_of_records_helps_where_every_threshold_is_too_risky() -> None:
+    rng = np.random.default_rng(0)
+    found = choose_threshold(rng.random((500, 1)), rng.random((500, 1)) < 0.5, risk=0.05, confidence=0.95)
+    assert isinstance(found, NoPromise)
+    assert found.more_records is None
+    assert found.best_observed > 0.05
+
+
+def test_the_risk_may_be_of_all_questions() -> None:
+    scores, grounded = calibrated_scores(5_000, 1, 0)
+    found = choose_threshold(scores, grounded, risk=0.05, confidence=0.95, metric="all")
+    assert isinstance(found, Promise)
+    # (1 - t)^2 / 2 of all questions get an ungrounded answer: more may be answered than with "accepted".
+    assert (1 - found.threshold) ** 2 / 2 <= 0.05
+    assert found.threshold < 0.9
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(
+        st.lists(st.tuples(st.floats(0, 1) | st.just(-np.inf), st.booleans()), min_size=3, max_size=3),
+        min_size=1,
+        max_size=30,
+    ),
+    st.floats(0, 1),
+    st.sampled_from(["first", "best"]),
+)
+def test_outcomes_are_those_of_a_plain_walk(rows: list[list[tuple[float, bool]]], threshold: float, keep: str) -> None:
+    scores = np.array([[score for score, _ in row] for row in rows])
+    grounded = np.array([[truth for _, truth in row] for row in rows])
+    for row, outcome in zip(rows, policy_outcomes(scores, grounded, keep, threshold), strict=True):
+        good = [(score, truth) for score, truth in row if score >= threshold]
+        if not good:
+            assert np.isnan(outcome)
+        else:
+            taken = good[0] if keep == "first" else max(good, key=lambda one: one[0])
+            assert outcome == (not taken[1])
+
+
+def test_one_question_a_picture_is_a_unit() -> None:
+    rng = np.random.default_rng(0)
+    pairs = [
+        synthetic.record(picture, [True], rng, draw=draw, question=question)
+        for picture in range(5)
+        for question in ("a", "b")
+        for draw in range(2)
+    ]
+    records = synthetic.records(0).__class__(synthetic.FINGERPRINT, pairs)
+    scores, grounded, pictures = units(records, [0.5] * 20, 2)
+    assert scores.shape == grounded.shape == (5, 2)
+    assert len(set(pictures)) == 5
+    with pytest.raises(InputError, match="--draws 3"):
+        units(records, [0.5] * 20, 3)
+    assert units(records, [None] * 20, 1)[0].max() == -np.inf
+    told = synthetic.record(9, [True], rng, draw=-1)
+    whole = records.__class__(synthetic.FINGERPRINT, [*pairs, told])
+    assert len(units(whole, [0.5] * 21, 2)[2]) == 5
+    with pytest.raises(InputError, match="two answers number 0"):
+        units(records.__class__(synthetic.FINGERPRINT, [pairs[0], pairs[0]]), [0.5] * 2, 1)

@@ -1,0 +1,61 @@
+"""Labelled records: written and read back, and what is wrong with a file is said with its line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import synthetic
+
+from saliency_guard import InputError, Records
+from saliency_guard.calibration.records import decoded, encoded
+
+
+def test_a_file_comes_back_as_it_was(tmp_path: Path) -> None:
+    written = synthetic.records(5, draws=2)
+    written.save(tmp_path / "records.jsonl")
+    found = Records.load(tmp_path / "records.jsonl")
+    assert found.fingerprint == written.fingerprint
+    assert found.records == written.records
+    assert len(found) == 10
+    assert [path.name for path in tmp_path.iterdir()] == ["records.jsonl"]
+
+
+def test_vectors_are_half_precision() -> None:
+    rows = np.random.default_rng(0).normal(size=(4, 7))
+    np.testing.assert_allclose(decoded(encoded(rows), 4), rows, rtol=1e-3)
+    assert np.isfinite(decoded(encoded(np.array([[1e9, -1e9]])), 1)).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda lines: lines[:0], "empty"),
+        (lambda lines: lines[1:], "line 1: expected the fingerprint"),
+        (lambda lines: [lines[0], "{"], "line 2"),
+        (lambda lines: [lines[0], lines[1].replace('"grounded"', '"grown"')], "line 2"),
+        (lambda lines: [*lines, "nonsense"], "line 4"),
+        (
+            lambda lines: [lines[0], json.dumps({**json.loads(lines[1]), "counted": [99]})],
+            "line 2: there is no token 99",
+        ),
+    ],
+)
+def test_a_damaged_file_is_named_with_its_line(tmp_path: Path, change: object, message: str) -> None:
+    path = tmp_path / "records.jsonl"
+    synthetic.records(2).save(path)
+    path.write_text("\n".join(change(path.read_text().splitlines())))  # type: ignore[operator]
+    with pytest.raises(InputError, match=message):
+        Records.load(path)
+
+
+def test_a_missing_file_and_damaged_vectors(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot read"):
+        Records.load(tmp_path / "none.jsonl")
+    one = synthetic.records(1).records[0]
+    with pytest.raises(InputError, match="damaged"):
+        one.model_copy(update={"vectors": {"saliency": "!!"}}).features(("saliency",))
+    with pytest.raises(InputError, match="make the records anew"):
+        one.model_copy(update={"vectors": {}}).features(("signals", "saliency"))

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import pytest
+import tiny
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from saliency_guard import InputError, UnsupportedModelError
+from saliency_guard.chat.layout import PromptLayout, Span, prompt_layout
+
+
+def test_two_images_are_found(case: tiny.Case) -> None:
+    layout = prompt_layout(case.model.config, case.inputs)
+    ids = case.inputs["input_ids"][0]
+    assert layout.sources == ("image_0", "image_1", "text", "output")
+    for span in layout.spans:
+        assert (ids[span.start : span.stop] == tiny.IMAGE).all()
+    assert sum(span.stop - span.start for span in layout.spans) == int((ids == tiny.IMAGE).sum())
+    assert layout.after_image == int((ids == tiny.IMAGE).nonzero().max()) + 1
+
+
+def test_images_that_touch_are_told_apart() -> None:
+    case = tiny.build("llava-mha")
+    ids = torch.tensor([[1, 5, *[tiny.IMAGE] * 8, 9]])
+    layout = prompt_layout(case.model.config, dict(case.inputs, input_ids=ids))
+    assert [(s.source, s.start, s.stop) for s in layout.spans] == [("image_0", 2, 6), ("image_1", 6, 10)]
+
+
+def test_images_that_touch_are_told_apart_by_their_grid() -> None:
+    case = tiny.build("qwen2-vl")
+    ids = torch.tensor([[1, *[tiny.IMAGE] * 6, 9]])
+    layout = prompt_layout(case.model.config, dict(case.inputs, input_ids=ids))
+    assert [(s.start, s.stop) for s in layout.spans] == [(1, 5), (5, 7)]
+
+
+@given(st.integers(2, 30), st.integers(0, 10), st.data())
+def test_every_position_has_one_source(length: int, output: int, data: st.DataObject) -> None:
+    start = data.draw(st.integers(0, length - 2))
+    stop = data.draw(st.integers(start + 1, length))
+    layout = PromptLayout(length, (Span("image_0", start, stop),))
+    masks = layout.masks(length + output)
+    assert (masks.sum(0) == 1).all()
+    assert int(masks[layout.sources.index("output")].sum()) == output
+    assert int(masks[0].sum()) == stop - start
+
+
+def test_named_spans_are_checked() -> None:
+    layout = PromptLayout(10, (Span("image_0", 2, 5),))
+    assert layout.named({"document_1": [(6, 8)]}).sources == ("image_0", "document_1", "text", "output")
+    with pytest.raises(InputError, match="overlap"):
+        layout.named({"document_1": [(4, 8)]})
+    with pytest.raises(InputError, match="outside"):
+        layout.named({"document_1": [(8, 11)]})
+
+
+def test_rows_of_one_picture_are_one_image_and_unclear_ones_an_error() -> None:
+    spans = (Span("image_0", 1, 3), Span("image_1", 4, 6), Span("image_2", 8, 9))
+    layout = PromptLayout(12, spans)
+    assert layout.for_images(3) is layout
+    assert layout.for_images(1).sources == ("image_0", "text", "output")
+    assert int(layout.for_images(1).masks(12)[0].sum()) == 5
+    with pytest.raises(UnsupportedModelError, match="told apart"):
+        layout.for_images(2)
+    with pytest.raises(UnsupportedModelError, match="none is found"):
+        PromptLayout(12).for_images(1)

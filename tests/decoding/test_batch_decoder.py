@@ -1,0 +1,149 @@
+"""Batches: every row comes out as it would alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import tiny
+import torch
+
+from saliency_guard import LocoREConfig, SaliencyConfig, SGRSConfig, score_answer
+from saliency_guard.decoding.batch_decoder import Row, decode_together, score_together
+from saliency_guard.decoding.decoder import DecodedToken, Decoder
+from saliency_guard.models.session import Session
+
+
+def shortened(case: tiny.Case, dropped: int) -> dict[str, torch.Tensor]:
+    """The same prompt with fewer tokens after its images."""
+    ids = case.inputs["input_ids"]
+    keep = ids.shape[1] - dropped
+    return {name: value[:, :keep] if value.shape == ids.shape else value for name, value in case.inputs.items()}
+
+
+def prompts(case: tiny.Case) -> list[dict[str, torch.Tensor]]:
+    return [case.inputs, shortened(case, 1), case.inputs, shortened(case, 1)]
+
+
+def only_text(_: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    scores = scores.clone()
+    scores[..., tiny.IMAGE :] = -torch.inf
+    return scores
+
+
+def decoders(case: tiny.Case, **rules: Any) -> list[Decoder]:
+    locore = rules.pop("locore", None)
+    return [
+        Decoder(Session(case.model, inputs, locore=locore), processor=only_text, seed=seed, **rules)
+        for seed, inputs in enumerate(prompts(case))
+    ]
+
+
+def numbers(*values: float | None) -> list[float]:
+    """None stands apart from every score."""
+    return [-1.0 if value is None else value for value in values]
+
+
+def assert_same(found: list[DecodedToken], alone: list[DecodedToken]) -> None:
+    assert [token.token_id for token in found] == [token.token_id for token in alone]
+    for one, other in zip(found, alone, strict=True):
+        assert numbers(one.saliency, one.threshold) == pytest.approx(numbers(other.saliency, other.threshold), rel=1e-9)
+        assert one.logprob == pytest.approx(other.logprob, rel=1e-9)
+        assert one.shares == pytest.approx(other.shares, rel=1e-9)
+        assert [r.token_id for r in one.rejected] == [r.token_id for r in other.rejected]
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {"sgrs": SGRSConfig(alpha=0.9), "locore": LocoREConfig(beta=0.3, window=4)},
+        {"sgrs": SGRSConfig(alpha=0.9, draft_length=5)},
+        {"saliency": SaliencyConfig()},
+        {"locore": LocoREConfig(renormalize=False)},
+    ],
+)
+def test_a_row_is_what_it_is_alone(case: tiny.Case, rules: dict[str, Any]) -> None:
+    exact = tiny.to(case, torch.float64)
+    rooms = [20, 13, 9, 20]
+    alone = [list(decoder.tokens(room)) for decoder, room in zip(decoders(exact, **rules), rooms, strict=True)]
+    rows = [Row(decoder, room) for decoder, room in zip(decoders(exact, **rules), rooms, strict=True)]
+    found: list[list[DecodedToken]] = [[] for _ in rows]
+    for index, tokens in decode_together(rows):
+        found[index] += tokens
+    for one, other in zip(found, alone, strict=True):
+        assert_same(one, other)
+    if "sgrs" in rules:
+        assert any(token.rejected for tokens in found for token in tokens)
+
+
+def test_a_row_ends_at_its_end_token_and_where_it_is_told(llava: tiny.Case) -> None:
+    exact = tiny.to(llava, torch.float64)
+    alone = [list(decoder.tokens(20)) for decoder in decoders(exact, saliency=SaliencyConfig())]
+    end = alone[1][4].token_id
+    rules = {"saliency": SaliencyConfig(), "eos": frozenset({end})}
+    rows = [Row(decoder, 20) for decoder in decoders(exact, **rules)]
+    found: list[list[int]] = [[] for _ in rows]
+    passes = 0
+
+    def count(*_: Any) -> None:
+        nonlocal passes
+        passes += 1
+
+    for index, tokens in decode_together(rows):
+        found[index] += [token.token_id for token in tokens]
+        rows[0].done = True
+    whole = [[token.token_id for token in tokens] for tokens in alone]
+    for index in (1, 2, 3):
+        stop = whole[index].index(end) + 1 if end in whole[index] else 20
+        assert found[index] == whole[index][:stop]
+    assert found[0] == whole[0][: len(found[0])]
+    assert len(found[0]) <= 16
+
+
+def test_rows_that_are_done_are_not_run(llava: tiny.Case) -> None:
+    sizes: list[int] = []
+    handle = llava.model.get_decoder().register_forward_pre_hook(
+        lambda _, __, named: sizes.append(len(named["inputs_embeds"])), with_kwargs=True
+    )
+    rows = [Row(decoder, room) for decoder, room in zip(decoders(llava), (3, 40, 3, 3), strict=True)]
+    sizes.clear()
+    for _ in decode_together(rows):
+        pass
+    handle.remove()
+    assert sizes.count(4) == 16  # one round of drafts
+    assert sizes.count(1) == 40 - 16
+
+
+def test_the_model_is_free_between_rounds(llava: tiny.Case) -> None:
+    before = llava.model.config._attn_implementation
+    for _ in decode_together([Row(decoder, 6) for decoder in decoders(llava, sgrs=SGRSConfig(alpha=0.9))]):
+        assert llava.model.config._attn_implementation == before
+        assert not llava.model.get_decoder().layers[-1]._forward_hooks
+
+
+@pytest.mark.parametrize("config", [SaliencyConfig(), SaliencyConfig(layers=(0.0, 1.0), history="after_image")])
+@pytest.mark.parametrize("locore", [None, LocoREConfig(beta=0.3, window=3)])
+def test_scores_of_a_batch_are_those_alone(
+    case: tiny.Case, config: SaliencyConfig, locore: LocoREConfig | None
+) -> None:
+    exact = tiny.to(case, torch.float64)
+    answers = [tiny.ANSWER, tiny.ANSWER[:3], [12], tiny.ANSWER[::-1]]
+    sessions = [Session(exact.model, inputs, locore=locore) for inputs in prompts(exact)]
+    for found, inputs, answer in zip(score_together(sessions, answers, config), prompts(exact), answers, strict=True):
+        alone = score_answer(exact.model, inputs, answer, config=config, locore=locore)
+        torch.testing.assert_close(found.saliency, alone.saliency, rtol=1e-9, atol=1e-12, equal_nan=True)
+        torch.testing.assert_close(found.logprobs, alone.logprobs, rtol=1e-9, atol=1e-9)
+        for name, values in alone.shares.items():
+            torch.testing.assert_close(found.shares[name], values, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", list(tiny.RECURRENT))
+def test_recurrent_models_take_turns(name: str) -> None:
+    exact = tiny.to(tiny.build(name), torch.float64)
+    rules = {"sgrs": SGRSConfig(alpha=0.9)}
+    alone = [list(decoder.tokens(6)) for decoder in decoders(exact, **rules)]
+    found: list[list[DecodedToken]] = [[] for _ in alone]
+    for index, tokens in decode_together([Row(decoder, 6) for decoder in decoders(exact, **rules)]):
+        found[index] += tokens
+    for one, other in zip(found, alone, strict=True):
+        assert_same(one, other)

@@ -1,0 +1,396 @@
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import oracle
+import pytest
+import tiny
+import torch
+from transformers import (
+    DynamicCache,
+    LogitsProcessor,
+    LogitsProcessorList,
+    MaxLengthCriteria,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
+from transformers.generation.streamers import BaseStreamer
+
+from saliency_guard import LVLM, ConfigError, LocoREConfig, SaliencyConfig, SGRSConfig, score_answer, sgrs_generate
+from saliency_guard.chat.layout import prompt_layout
+from saliency_guard.chat.messages import chat
+from saliency_guard.decoding.decoder import DecodedToken, Decoder
+from saliency_guard.evaluation.world import pictures
+from saliency_guard.models.session import Session
+from saliency_guard.saliency.equations import candidate_rows, token_rows
+from saliency_guard.scenes.language import DESCRIBE
+
+LENGTH = 14
+
+
+def only_text(_: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    """A random model may write image placeholders; a whole-sequence oracle cannot read them back."""
+    scores = scores.clone()
+    scores[..., tiny.IMAGE :] = -torch.inf
+    return scores
+
+
+def decode(
+    case: tiny.Case,
+    length: int = LENGTH,
+    *,
+    sgrs: SGRSConfig | None = None,
+    locore: LocoREConfig | None = None,
+    **rules: Any,
+) -> list[DecodedToken]:
+    rules.setdefault("processor", only_text)
+    return list(Decoder(Session(case.model, case.inputs, locore=locore), sgrs=sgrs, **rules).tokens(length))
+
+
+def summary(tokens: list[DecodedToken]) -> list[tuple]:
+    return [(t.token_id, [r.token_id for r in t.rejected]) for t in tokens]
+
+
+@pytest.mark.parametrize("locore", [None, LocoREConfig(beta=0.3, window=4)])
+@pytest.mark.parametrize("layers", [(0.5, 1.0), [1], (0.0, 1.0)])
+@pytest.mark.parametrize("history", ["output", "after_image"])
+def test_step_scores_agree_with_brute_force(
+    case: tiny.Case, locore: LocoREConfig | None, layers: Any, history: Any
+) -> None:
+    prompt = case.inputs["input_ids"].shape[1]
+    depth = case.model.config.get_text_config().num_hidden_layers
+    config = SaliencyConfig(layers=layers, history=history)
+    tokens = decode(case, 8, sgrs=SGRSConfig(alpha=0.9, draft_length=3), locore=locore, saliency=config)
+    after_image = int((case.inputs["input_ids"][0] == tiny.IMAGE).nonzero().max()) + 1
+    expected, logprobs, _ = oracle.saliency(
+        case.model,
+        case.inputs,
+        [t.token_id for t in tokens],
+        layers={(0.5, 1.0): list(range(depth // 2, depth)), (0.0, 1.0): list(range(depth))}.get(tuple(layers), [1]),
+        start=prompt if history == "output" else after_image,
+        locore=locore
+        and {
+            "layers": list(range(depth)),
+            "gamma": {"beta": locore.beta, "window": locore.window, "output_start": prompt},
+            "renormalize": True,
+        },
+    )
+    assert tokens[0].saliency is None
+    found = torch.tensor([t.saliency for t in tokens[1:]], dtype=torch.float64)
+    torch.testing.assert_close(found, expected[1:], rtol=1e-4, atol=0)
+    torch.testing.assert_close(torch.tensor([t.logprob for t in tokens]).double(), logprobs, rtol=1e-4, atol=1e-5)
+    # What was rejected was scored in its place, too.
+    for position, token in enumerate(tokens):
+        for rejected in token.rejected:
+            answer = [t.token_id for t in tokens[:position]] + [rejected.token_id]
+            ours = score_answer(case.model, case.inputs, answer, config=config, locore=locore)
+            assert rejected.saliency == pytest.approx(float(ours.saliency[-1]), rel=1e-4)
+
+
+def reference_sgrs(case: tiny.Case, config: SGRSConfig, length: int) -> list[tuple]:
+    """Algorithm 1 as it is written, greedy, on whole-sequence scores: one candidate after the other."""
+    answer: list[int] = []
+    history: list[float] = []
+    result: list[tuple] = []
+    for _ in range(length):
+        logits, _ = oracle.forward(case.model, case.inputs, answer, None)
+        ranked = only_text(None, logits[-1]).topk(config.top_k).indices.tolist()
+        score = {}
+        if answer:
+            for token in ranked:
+                score[token] = float(score_answer(case.model, case.inputs, [*answer, token]).saliency[-1])
+        recent = history[-config.window :]
+        tau = config.alpha * sum(recent) / len(recent) if recent else 0.0
+        tried = []
+        chosen = None
+        for token in ranked[: config.max_resamples]:
+            if not answer or score[token] >= tau:
+                chosen = token
+                break
+            tried.append(token)
+        if chosen is None:
+            chosen = max(ranked, key=lambda token: score[token])
+        if answer:
+            history.append(score[chosen])
+        answer.append(chosen)
+        result.append((chosen, [token for token in tried if token != chosen], tau))
+    return result
+
+
+@pytest.mark.parametrize("config", [SGRSConfig(alpha=0.95), SGRSConfig(alpha=0.97, top_k=3, max_resamples=2, window=2)])
+def test_greedy_sgrs_is_algorithm_1(case: tiny.Case, config: SGRSConfig) -> None:
+    expected = reference_sgrs(case, config, LENGTH)
+    tokens = decode(case, sgrs=config)
+    assert summary(tokens) == [(chosen, rejected) for chosen, rejected, _ in expected]
+    assert [t.threshold for t in tokens] == pytest.approx([tau for *_, tau in expected], rel=1e-4)
+    assert any(t.rejected for t in tokens), "the test must meet rejections"
+
+
+@pytest.mark.parametrize("seed", [None, 0, 1])
+def test_draft_length_changes_nothing(case: tiny.Case, seed: int | None) -> None:
+    exact = tiny.to(case, torch.float64)
+    runs = [
+        decode(exact, 30, sgrs=SGRSConfig(alpha=0.9, draft_length=length), locore=LocoREConfig(), seed=seed)
+        for length in (1, 4, 16, "auto")
+    ]
+    for run in runs[1:]:
+        assert summary(run) == summary(runs[0])
+        for one, other in zip(run[1:], runs[0][1:], strict=True):
+            assert one.saliency == pytest.approx(other.saliency, rel=1e-9)
+            assert one.threshold == pytest.approx(other.threshold, rel=1e-9)
+    assert sum(len(t.rejected) for t in runs[0]) > 0
+
+
+def test_without_sgrs_greedy_is_what_transformers_generates(case: tiny.Case) -> None:
+    plain = case.model.generate(**case.inputs, max_new_tokens=LENGTH, do_sample=False, eos_token_id=None)
+    tokens = decode(case, saliency=SaliencyConfig(), processor=None)
+    assert [t.token_id for t in tokens] == plain[0, case.inputs["input_ids"].shape[1] :].tolist()
+
+
+def test_sampling_follows_its_seed(llava: tiny.Case) -> None:
+    runs = [summary(decode(llava, 20, sgrs=SGRSConfig(), seed=seed)) for seed in (7, 7, 8)]
+    assert runs[0] == runs[1] != runs[2]
+
+
+def test_plain_sampling_has_the_models_distribution(llava: tiny.Case) -> None:
+    """First tokens over many seeds against the softmax: total variation distance."""
+    session = Session(llava.model, llava.inputs)
+    probabilities = session.run([session.last_prompt_token]).logits[-1].softmax(-1).double()
+    session.crop(session.prompt_length - 1)
+    counts = torch.zeros(tiny.VOCABULARY).double()
+    decoder = Decoder(session)
+    scores = probabilities.log().float()
+    draws = 4000
+    for seed in range(draws):
+        decoder.seed = seed
+        counts[decoder._first(scores, 0)[0]] += 1
+    assert float((counts / draws - probabilities).abs().sum() / 2) < 0.06
+
+
+def test_matrix_norm_while_generating_is_refused(llava: tiny.Case) -> None:
+    with pytest.raises(ConfigError, match="score the finished answer"):
+        decode(llava, saliency=SaliencyConfig(normalization="matrix"))
+
+
+class Streamer(BaseStreamer):
+    def __init__(self) -> None:
+        self.ids: list[int] = []
+        self.ended = False
+
+    def put(self, value: torch.Tensor) -> None:
+        self.ids += value.flatten().tolist()
+
+    def end(self) -> None:
+        self.ended = True
+
+
+def test_generate_honours_its_config(case: tiny.Case) -> None:
+    prompt = case.inputs["input_ids"].shape[1]
+    common = {"custom_generate": sgrs_generate, "sgrs": SGRSConfig(alpha=0.9), "max_new_tokens": LENGTH}
+    free = case.model.generate(**case.inputs, **common, eos_token_id=None)
+    assert free.shape == (1, prompt + LENGTH)
+    eos = int(free[0, prompt + 4])
+    first = free[0, prompt:].tolist().index(eos)
+    stopped = case.model.generate(**case.inputs, **common, eos_token_id=eos)
+    assert stopped.tolist() == free[:, : prompt + first + 1].tolist()
+    longer = case.model.generate(**case.inputs, **common, eos_token_id=eos, min_new_tokens=LENGTH)
+    assert longer.shape == (1, prompt + LENGTH)
+    assert eos not in longer[0, prompt:]
+
+
+def test_generate_takes_processors_criteria_and_a_streamer(case: tiny.Case) -> None:
+    prompt = case.inputs["input_ids"].shape[1]
+
+    class Only(LogitsProcessor):
+        def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+            keep = torch.full_like(scores, -torch.inf)
+            keep[:, [20 + input_ids.shape[1] % 2, 40]] = scores[:, [20 + input_ids.shape[1] % 2, 40]]
+            return keep
+
+    class Three(StoppingCriteria):
+        def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+            return torch.tensor([input_ids.shape[1] >= prompt + 3])
+
+    streamer = Streamer()
+    out = case.model.generate(
+        **case.inputs,
+        custom_generate=sgrs_generate,
+        sgrs=SGRSConfig(alpha=0.9),
+        logits_processor=LogitsProcessorList([Only()]),
+        stopping_criteria=StoppingCriteriaList([Three()]),
+        streamer=streamer,
+        max_new_tokens=LENGTH,
+        return_dict_in_generate=True,
+        output_scores=True,
+        output_logits=True,
+    )
+    assert out.sequences.shape == (1, prompt + 3)
+    for index, token in enumerate(out.sequences[0, prompt:].tolist()):
+        assert token in {20 + (prompt + index) % 2, 40}
+    assert streamer.ids == out.sequences[0].tolist()
+    assert streamer.ended
+    assert len(out.scores) == len(out.logits) == len(out.tokens) == 3
+    assert torch.isnan(out.saliency[0, 0])
+    assert torch.isfinite(out.saliency[0, 1:]).all()
+    assert torch.isfinite(out.logits[0]).all()
+
+
+def test_generate_samples_with_torchs_seed(llava: tiny.Case) -> None:
+    def run(seed: int) -> list[int]:
+        torch.manual_seed(seed)
+        return llava.model.generate(
+            **llava.inputs,
+            custom_generate=sgrs_generate,
+            do_sample=True,
+            top_p=0.9,
+            max_new_tokens=20,
+            eos_token_id=None,
+        )[0].tolist()
+
+    assert run(1) == run(1) != run(2)
+
+
+def test_generate_takes_a_partial(llava: tiny.Case) -> None:
+    custom = functools.partial(sgrs_generate, sgrs=SGRSConfig(alpha=0.9), locore=LocoREConfig())
+    out = llava.model.generate(**llava.inputs, custom_generate=custom, max_new_tokens=4, eos_token_id=None)
+    assert out.shape[1] == llava.inputs["input_ids"].shape[1] + 4
+
+
+def test_beams_are_refused(llava: tiny.Case) -> None:
+    with pytest.raises(ConfigError, match="one sequence"):
+        llava.model.generate(**llava.inputs, custom_generate=sgrs_generate, num_beams=2, max_new_tokens=3)
+
+
+def test_max_length_criteria_of_transformers_counts_the_same(llava: tiny.Case) -> None:
+    prompt = llava.inputs["input_ids"].shape[1]
+    out = llava.model.generate(
+        **llava.inputs,
+        custom_generate=sgrs_generate,
+        max_new_tokens=9,
+        stopping_criteria=StoppingCriteriaList([MaxLengthCriteria(prompt + 2)]),
+        eos_token_id=None,
+    )
+    assert out.shape[1] == prompt + 2
+
+
+def test_a_padded_prompt_changes_nothing(llava: tiny.Case) -> None:
+    """Length-aware processors count from the prompt as `generate` knows it, padding included."""
+    ids, mask = llava.inputs["input_ids"], llava.inputs["attention_mask"]
+    padded = dict(
+        llava.inputs,
+        input_ids=torch.nn.functional.pad(ids, (7, 0)),
+        attention_mask=torch.nn.functional.pad(mask, (7, 0)),
+    )
+    common = {"custom_generate": sgrs_generate, "max_new_tokens": 6, "eos_token_id": 2, "pad_token_id": 0}
+    runs = [
+        llava.model.generate(**inputs, **common, min_new_tokens=6, forced_eos_token_id=2)
+        for inputs in (llava.inputs, padded)
+    ]
+    assert runs[0][0, ids.shape[1] :].tolist() == runs[1][0, ids.shape[1] + 7 :].tolist()
+    assert runs[0][0, -1] == 2
+
+
+def test_processors_with_a_state_are_not_asked_twice(llava: tiny.Case) -> None:
+    def run(length: int) -> list[int]:
+        class Count(LogitsProcessor):
+            calls = 0
+
+            def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+                self.calls += 1
+                return scores.roll(self.calls, -1)
+
+        return llava.model.generate(
+            **llava.inputs,
+            custom_generate=sgrs_generate,
+            sgrs=SGRSConfig(alpha=0.9, draft_length=length),
+            logits_processor=LogitsProcessorList([Count()]),
+            max_new_tokens=12,
+            eos_token_id=None,
+        )[0].tolist()
+
+    assert run(1) == run(16)
+
+
+def test_a_filled_cache_is_refused(llava: tiny.Case) -> None:
+    cache = DynamicCache()
+    llava.model(**llava.inputs, past_key_values=cache)
+    with pytest.raises(ConfigError, match="whole prompt"):
+        llava.model.generate(**llava.inputs, past_key_values=cache, custom_generate=sgrs_generate, max_new_tokens=3)
+
+
+def test_sgrs_off_inside_generate_is_plain_decoding(llava: tiny.Case) -> None:
+    plain = llava.model.generate(**llava.inputs, max_new_tokens=9, do_sample=False)
+    out = llava.model.generate(
+        **llava.inputs, custom_generate=sgrs_generate, sgrs=None, max_new_tokens=9, return_dict_in_generate=True
+    )
+    assert out.sequences.tolist() == plain.tolist()
+    assert all(token.threshold is None for token in out.tokens)
+
+
+def test_a_wrapped_callable_still_finds_the_streamer(llava: tiny.Case) -> None:
+    def wrapped(*arguments: Any, **settings: Any) -> Any:
+        return sgrs_generate(*arguments, **settings)
+
+    streamer = Streamer()
+    llava.model.generate(
+        **llava.inputs,
+        custom_generate=wrapped,
+        streamer=streamer,
+        max_new_tokens=3,
+        eos_token_id=None,
+    )
+    assert len(streamer.ids) == llava.inputs["input_ids"].shape[1] + 3
+    assert streamer.ended
+
+
+def test_draft_length_changes_nothing_on_200_pictures_in_float32(lvlm: LVLM) -> None:
+    """Rounding differs between one row and many; what is written does not."""
+    kinds = (DESCRIBE, "Where is the dog?", "How many cups are there in the image?")
+    rejected = 0
+    for number, picture in enumerate(pictures("development", 200)):
+        inputs = lvlm.inputs(chat(picture.image, kinds[number % 3]))
+        layout = prompt_layout(lvlm.model.config, inputs)
+        session = Session(lvlm.model, inputs, locore=LocoREConfig())
+        runs = []
+        for length in (1, 5, "auto"):
+            sgrs = SGRSConfig(alpha=0.8, draft_length=length)
+            own = session.fork(locore=LocoREConfig(), layout=layout)
+            runs.append(list(Decoder(own, sgrs=sgrs, seed=number, eos=lvlm.end_tokens).tokens(12)))
+        for run in runs[1:]:
+            assert summary(run) == summary(runs[0])
+            for one, other in zip(run[1:], runs[0][1:], strict=True):
+                assert one.saliency == pytest.approx(other.saliency, abs=1e-5)
+        rejected += sum(len(token.rejected) for token in runs[0])
+    assert rejected > 100
+
+
+def test_candidates_at_one_position_are_one_batched_product(case: tiny.Case) -> None:
+    session = Session(case.model, case.inputs)
+    session.run([session.last_prompt_token, 12, 33])
+    chunk = session.run([7], layers=(2, 3, 4))
+    among = [5, 20, 33, 64]
+    together = candidate_rows(chunk, among)
+    for row, token in zip(together, among, strict=True):
+        alone = token_rows(chunk, torch.tensor([token]), retain_graph=True)[0]
+        torch.testing.assert_close(row, alone, rtol=1e-5, atol=1e-7)
+
+
+def test_the_layers_below_do_not_run_twice(case: tiny.Case) -> None:
+    calls = [0] * 3
+    layers = case.model.get_decoder().layers
+    for index in range(3):
+        layers[index].mlp.register_forward_pre_hook(functools.partial(_count, calls, index))
+    session = Session(case.model, case.inputs)
+    session.keep_states(2)
+    for token in (session.last_prompt_token, 12, 33):
+        session.run([token])
+    before = list(calls)
+    known = session.rescore(session.prompt_length - 1, 3, layers=(2, 3))
+    assert [after - earlier for after, earlier in zip(calls, before, strict=True)] == [0, 0, 1]
+    whole = Session(case.model, case.inputs).run([session.last_prompt_token, 12, 33], layers=(2, 3))
+    torch.testing.assert_close(known.logits, whole.logits, rtol=1e-4, atol=1e-5)
+
+
+def _count(calls: list[int], index: int, *_: Any) -> None:
+    calls[index] += 1

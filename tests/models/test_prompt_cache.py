@@ -1,0 +1,169 @@
+"""Prompts that were read before: fewer passes, the same results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import tiny
+import torch
+from PIL import Image
+
+from saliency_guard import LVLM, LocoREConfig, SaliencyConfig
+from saliency_guard.chat.layout import PromptLayout, prompt_layout
+from saliency_guard.chat.messages import chat
+from saliency_guard.models.prompt_cache import PromptCache
+from saliency_guard.models.session import Session
+from saliency_guard.scenes.language import DESCRIBE
+
+
+@contextmanager
+def counting(model: torch.nn.Module) -> Iterator[list[int]]:
+    """How many positions every pass of the decoder is over."""
+    lengths: list[int] = []
+    handle = model.get_decoder().register_forward_pre_hook(
+        lambda _, __, named: lengths.append(named["inputs_embeds"].shape[1]), with_kwargs=True
+    )
+    try:
+        yield lengths
+    finally:
+        handle.remove()
+
+
+@pytest.fixture
+def fresh() -> LVLM:
+    return LVLM.load().with_calibrator(None)  # Judging takes passes of its own.
+
+
+@pytest.fixture
+def plain() -> LVLM:
+    return LVLM.load(prompt_cache=0).with_calibrator(None)
+
+
+def test_scoring_what_was_generated_reads_nothing_again(fresh: LVLM, plain: LVLM, picture: Image.Image) -> None:
+    messages = chat(picture, DESCRIBE)
+    with counting(fresh.model) as lengths:
+        answer = fresh.generate(messages, sgrs=None, locore=None, saliency=None)
+        assert max(lengths) > 64
+        lengths.clear()
+        scored = fresh.score(messages, answer.text)
+    assert max(lengths) == len(lengths) * len(scored.tokens)  # the one chunk that is scored
+    assert scored == plain.score(messages, answer.text).model_copy(update={"tokens": scored.tokens})
+    for one, other in zip(scored.tokens, plain.score(messages, answer.text).tokens, strict=True):
+        assert (one.saliency or 0) == pytest.approx(other.saliency or 0, rel=1e-4)
+        assert one.logprob == pytest.approx(other.logprob, abs=1e-5)
+        assert one.shares == pytest.approx(other.shares, abs=1e-5)
+
+
+def test_a_retry_does_not_read_the_prompt_again(fresh: LVLM, plain: LVLM, picture: Image.Image) -> None:
+    messages = chat(picture, DESCRIBE)
+    with counting(fresh.model) as lengths:
+        fresh.generate(messages, temperature=1.0, seed=1)
+        lengths.clear()
+        again = fresh.generate(messages, temperature=1.0, seed=2)
+    assert max(lengths) < 64
+    assert again.text == plain.generate(messages, temperature=1.0, seed=2).text
+
+
+def test_another_picture_or_question_is_another_prompt(fresh: LVLM, plain: LVLM, picture: Image.Image) -> None:
+    turned = picture.rotate(90)
+    for image, question in ((picture, DESCRIBE), (turned, DESCRIBE), (picture, "Is there a dog in the image?")):
+        messages = chat(image, question)
+        assert fresh.generate(messages).text == plain.generate(messages).text
+        assert fresh.generate(messages, locore=None).text == plain.generate(messages, locore=None).text
+
+
+def tiny_prompt(case: tiny.Case) -> tuple[dict[str, torch.Tensor], PromptLayout]:
+    return case.inputs, prompt_layout(case.model.config, case.inputs)
+
+
+def test_a_changed_model_reads_again(case: tiny.Case) -> None:
+    cache = PromptCache(1)
+    inputs, layout = tiny_prompt(case)
+
+    def logits() -> torch.Tensor:
+        session = cache.session(case.model, inputs, locore=None, layout=layout)
+        session.crop(session.prompt_length - 1)
+        found = session.run([session.last_prompt_token]).logits
+        cache.keep(session)
+        return found
+
+    first = logits()
+    assert torch.equal(logits(), first)
+    with torch.no_grad():
+        case.model.get_decoder().layers[0].mlp.down_proj.weight.mul_(2.0)
+    changed = logits()
+    assert not torch.allclose(changed, first)
+    alone = Session(case.model, inputs)
+    assert torch.equal(alone.run([alone.last_prompt_token]).logits, changed)
+
+
+def test_gains_of_another_answer_are_forgotten(llava: tiny.Case) -> None:
+    cache = PromptCache(1)
+    inputs, layout = tiny_prompt(llava)
+    session = cache.session(llava.model, inputs, locore=LocoREConfig(beta=0.5), layout=layout)
+    session.run([session.last_prompt_token, *tiny.ANSWER])
+    cache.keep(session)
+    plain = cache.session(llava.model, inputs, locore=None, layout=layout)
+    assert plain.length == plain.prompt_length - 1
+    same = cache.session(llava.model, inputs, locore=LocoREConfig(beta=0.5), layout=layout)
+    assert same.length == same.prompt_length + len(tiny.ANSWER)
+
+
+def test_the_cache_is_bounded(llava: tiny.Case) -> None:
+    cache = PromptCache(2)
+    for token in range(5):
+        inputs = dict(llava.inputs)
+        inputs["input_ids"] = inputs["input_ids"].clone()
+        inputs["input_ids"][0, -1] = 20 + token
+        layout = prompt_layout(llava.model.config, inputs)
+        cache.keep(cache.session(llava.model, inputs, locore=None, layout=layout))
+    assert len(cache) == 2
+    cache.clear()
+    assert len(cache) == 0
+
+
+@pytest.mark.parametrize("name", list(tiny.RECURRENT))
+def test_recurrent_prompts_are_kept_as_they_were_read(name: str) -> None:
+    case = tiny.build(name)
+    cache = PromptCache(1)
+    inputs, layout = tiny_prompt(case)
+    found = []
+    for _ in range(3):
+        session = cache.session(case.model, inputs, locore=None, layout=layout)
+        found.append(session.run([session.last_prompt_token]).logits)
+        session.run([5])
+        cache.keep(session)
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+
+
+def test_equal_prompts_of_a_batch_are_read_once(fresh: LVLM, picture: Image.Image) -> None:
+    messages = chat(picture, DESCRIBE)
+    with counting(fresh.model) as lengths:
+        fresh.score_batch([(messages, "A dog."), (messages, "A cat."), (messages, "Two cups.")])
+    assert sum(length > 64 for length in lengths) == 1
+
+
+def test_a_batch_of_answers_is_what_each_is_alone(fresh: LVLM, plain: LVLM, picture: Image.Image) -> None:
+    asked = [chat(picture, DESCRIBE), chat(picture.rotate(180), DESCRIBE), chat(picture, "How many dogs are there?")]
+    common = {"max_new_tokens": 24, "temperature": 0.8, "stop": " and"}
+    together = fresh.generate_batch(asked, seed=[3, 4, 5], batch_size=2, signals=("nll",), **common)
+    for answer, messages, seed in zip(together, asked, (3, 4, 5), strict=True):
+        alone = plain.generate(messages, seed=seed, signals=("nll",), **common)
+        assert (answer.text, answer.finish_reason, answer.usage) == (alone.text, alone.finish_reason, alone.usage)
+        for one, other in zip(answer.tokens, alone.tokens, strict=True):
+            assert (one.saliency or 0) == pytest.approx(other.saliency or 0, rel=1e-3)
+            assert one.signals == pytest.approx(other.signals, rel=1e-3, abs=1e-4)
+            assert [r.token_id for r in one.rejected] == [r.token_id for r in other.rejected]
+
+
+def test_a_batch_of_scores_is_what_each_is_alone(fresh: LVLM, plain: LVLM, picture: Image.Image) -> None:
+    pairs = [(chat(picture, DESCRIBE), "A dog and two cats."), (chat(picture, "What is it?"), "An elephant.")]
+    config = SaliencyConfig(layers=(0.0, 1.0))
+    for found, (messages, text) in zip(fresh.score_batch(pairs, saliency=config), pairs, strict=True):
+        alone = plain.score(messages, text, saliency=config)
+        assert [token.text for token in found.tokens] == [token.text for token in alone.tokens]
+        for one, other in zip(found.tokens, alone.tokens, strict=True):
+            assert (one.saliency or 0) == pytest.approx(other.saliency or 0, rel=1e-4)

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from saliency_guard.scenes.scene import render, sample_scene
+from saliency_guard.scenes.sprites import load_style
+from saliency_guard.training.augment import LOOKS, Look, look
+
+
+def test_a_look_redraws_every_sprite_of_its_style_and_stays_what_it_is() -> None:
+    sprites, drawn = load_style("noto"), look("noto", 3)
+    assert set(drawn) == set(sprites)
+    assert len(drawn) == len(sprites)
+    for name in ("dog", "wine-glass"):
+        assert drawn[name].size == sprites[name].size
+        assert drawn[name].tobytes() == Look("noto", 3)[name].tobytes()
+        assert drawn[name].tobytes() != sprites[name].tobytes()
+    assert look("noto", 3) is drawn
+    with pytest.raises(KeyError):
+        drawn["no such drawing"]
+
+
+def test_looks_differ_in_colour_and_line_and_keep_the_thing_in_place() -> None:
+    sprite = load_style("twemoji")["dog"]
+    others = [look("twemoji", number)["dog"] for number in range(LOOKS)]
+    assert len({other.tobytes() for other in others}) == LOOKS
+    pixels = [np.asarray(other) for other in others]
+    dark = [float((one[..., :3].max(-1) < 70)[one[..., 3] > 200].mean()) for one in pixels]
+    assert max(dark) > 0.15, "some have outlines"
+    assert min(dark) < 0.05, "some have none"
+    rows, columns = np.nonzero(np.asarray(sprite.getchannel("A")) > 128)
+    for other in others:
+        rows_, columns_ = np.nonzero(np.asarray(other.getchannel("A")) > 128)
+        assert abs(rows_.mean() - rows.mean()) < 12
+        assert abs(columns_.mean() - columns.mean()) < 12
+
+
+def test_a_scene_drawn_in_a_look_is_the_same_scene() -> None:
+    scene = sample_scene(50)
+    plain, other = render(scene, 96), render(scene, 96, sprites=look(scene.style, 1))
+    assert plain.image.tobytes() != other.image.tobytes()
+    assert set(np.unique(plain.owners)) == set(np.unique(other.owners))
