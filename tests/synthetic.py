@@ -92,3 +92,15 @@ def records(
             for draw in range(draws)
         ],
     )
+
+
+def ratios(*values: float) -> GroundedAnswer:
+    """An answer whose tokens have these saliency ratios."""
+    tokens = tuple(
+        TokenGrounding(
+            text=" cat", token_id=5, position=at, logprob=-value, saliency=None, signals={"saliency_ratio": value}
+        )
+        for at, value in enumerate(values)
+    )
+    usage = Usage(prompt_tokens=1, completion_tokens=len(tokens), total_tokens=1 + len(tokens))
+    return GroundedAnswer(text=" cat" * len(values), tokens=tokens, finish_reason="stop", usage=usage, model_id="none")

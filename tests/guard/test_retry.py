@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from test_rules import answer
+from synthetic import ratios
 
 from saliency_guard import LocoREConfig, RetryPlan, SGRSConfig, TokenGrounding
 from saliency_guard.guard.retry import Try, retry, weak_words
@@ -51,7 +51,7 @@ def test_greedy_attempts_that_differ_by_their_seed_alone_repeat_themselves() -> 
 
 
 def test_weak_words_are_named_once_and_whole() -> None:
-    weak = answer(1.0, 1.0)
+    weak = ratios(1.0, 1.0)
     pieces = [(" app", 0.2), ("le", None), (" and", None), (" cat", 0.9), (",", None), (" apple", 0.1), (".", None)]
     tokens = tuple(
         TokenGrounding(text=text, token_id=1, position=at, logprob=0.0, saliency=None, grounding=grounding)
@@ -62,4 +62,4 @@ def test_weak_words_are_named_once_and_whole() -> None:
     asked = planned(RetryPlan(name_spans=True, new_seed=False), 1, last=weak)
     assert asked.messages[0]["content"][-1]["text"].endswith("Check these words: apple.")
     assert MESSAGES[0]["content"] == asked.messages[0]["content"][:-1]
-    assert planned(RetryPlan(name_spans=True, new_seed=False), 1, last=answer(1.0)).messages is MESSAGES
+    assert planned(RetryPlan(name_spans=True, new_seed=False), 1, last=ratios(1.0)).messages is MESSAGES

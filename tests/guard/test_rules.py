@@ -3,40 +3,30 @@
 from __future__ import annotations
 
 import pytest
+from synthetic import ratios
 
-from saliency_guard import ConfigError, GroundedAnswer, SignalRule, TokenFilter, TokenGrounding, Usage
-
-
-def answer(*values: float) -> GroundedAnswer:
-    tokens = tuple(
-        TokenGrounding(
-            text=" cat", token_id=5, position=at, logprob=-value, saliency=None, signals={"saliency_ratio": value}
-        )
-        for at, value in enumerate(values)
-    )
-    usage = Usage(prompt_tokens=1, completion_tokens=len(tokens), total_tokens=1 + len(tokens))
-    return GroundedAnswer(text=" cat" * len(values), tokens=tokens, finish_reason="stop", usage=usage, model_id="none")
+from saliency_guard import ConfigError, SignalRule, TokenFilter
 
 
 def test_the_papers_criterion() -> None:
     rule = SignalRule("saliency_ratio", below=0.6)
-    assert rule.refusal(answer(0.6, 1.2)) is None
-    assert rule.refusal(answer(0.7, 0.5, 0.4)) == "saliency_ratio of 'cat' is 0.5, below 0.6 (2 of 3 tokens)"
+    assert rule.refusal(ratios(0.6, 1.2)) is None
+    assert rule.refusal(ratios(0.7, 0.5, 0.4)) == "saliency_ratio of 'cat' is 0.5, below 0.6 (2 of 3 tokens)"
     assert rule.wanted == ("saliency_ratio",)
 
 
 def test_either_side_may_be_bad_and_a_share_may_be_let_pass() -> None:
-    assert SignalRule("saliency_ratio", above=1.0).refusal(answer(0.5, 1.5)) is not None
-    assert SignalRule("saliency_ratio", above=1.0, share=0.5).refusal(answer(0.5, 1.5)) is None
+    assert SignalRule("saliency_ratio", above=1.0).refusal(ratios(0.5, 1.5)) is not None
+    assert SignalRule("saliency_ratio", above=1.0, share=0.5).refusal(ratios(0.5, 1.5)) is None
     assert (
-        SignalRule("logprob", below=-2.0).refusal(answer(3.0)) == "logprob of 'cat' is -3, below -2.0 (1 of 1 tokens)"
+        SignalRule("logprob", below=-2.0).refusal(ratios(3.0)) == "logprob of 'cat' is -3, below -2.0 (1 of 1 tokens)"
     )
     assert SignalRule("logprob", below=-2.0).wanted == ()
 
 
 def test_what_has_no_signal_is_not_let_pass_unseen() -> None:
-    first, second = answer(1.0, 1.0).tokens
-    bare = answer(1.0, 1.0).model_copy(update={"tokens": (first.model_copy(update={"signals": {}}), second)})
+    first, second = ratios(1.0, 1.0).tokens
+    bare = ratios(1.0, 1.0).model_copy(update={"tokens": (first.model_copy(update={"signals": {}}), second)})
     assert SignalRule("saliency_ratio", below=0.6).refusal(bare) is None  # The first has no history.
     with pytest.raises(ConfigError, match="no signal 'entropy'"):
         SignalRule("entropy", above=0.0).refusal(bare)
