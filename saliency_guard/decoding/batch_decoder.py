@@ -11,7 +11,7 @@ from torch.nn import functional
 from saliency_guard.decoding.decoder import DecodedToken, Decoder, Draft
 from saliency_guard.decoding.sgrs import UNGUARDED_DRAFT
 from saliency_guard.models.batch_session import Batch
-from saliency_guard.models.forward import target_layers, undisturbed
+from saliency_guard.models.forward import target_layers, undisturbed, without_gradients
 from saliency_guard.models.session import Session
 from saliency_guard.saliency.equations import (
     SaliencyConfig,
@@ -52,8 +52,7 @@ def decode_together(rows: Sequence[Row]) -> Iterator[tuple[int, list[DecodedToke
 
 def _round(rows: Sequence[Row], running: list[int]) -> list[tuple[int, list[DecodedToken]]]:
     decoders = [rows[index].decoder for index in running]
-    model = decoders[0].session.model
-    with undisturbed(model):
+    with without_gradients():
         if len(running) == 1 or not decoders[0].session.croppable:
             return [(index, rows[index].decoder.round(rows[index].left)) for index in running]
         rooms = [rows[index].left for index in running]

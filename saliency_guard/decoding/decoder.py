@@ -25,7 +25,7 @@ from saliency_guard.decoding.sgrs import (
     uniform,
 )
 from saliency_guard.errors import ConfigError
-from saliency_guard.models.forward import target_layers, undisturbed
+from saliency_guard.models.forward import target_layers, without_gradients
 from saliency_guard.models.session import Chunk, Session
 from saliency_guard.saliency.equations import (
     SaliencyConfig,
@@ -149,7 +149,8 @@ class Decoder:
         """
         self.begin()
         while (room := max_new_tokens - self.written) > 0 and not self.ended:
-            with undisturbed(self.session.model):
+            # Not in `undisturbed`: logits processors are the caller's code, and may wait for other threads.
+            with without_gradients():
                 accepted = self.round(room)
             yield from accepted
 

@@ -9,9 +9,9 @@ projection, ``d loss / d A[j] = (d loss / d o) . v_j`` per head.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.masking_utils import AttentionMaskInterface, eager_mask
 
 from saliency_guard.errors import UnsupportedModelError
+from saliency_guard.models.compile_stance import uncompiled
 from saliency_guard.models.layers import anatomy
 
 NAME = "saliency_guard"
@@ -79,9 +80,17 @@ class _Call:
     seen: set[int] = field(default_factory=set)
 
 
-# The configuration is shared by all threads, this is not: a forward pass that another thread makes of
-# the same model meanwhile finds the default, and gets plain attention.
-_CALL: ContextVar[_Call] = ContextVar("saliency_guard_call", default=_Call(None, None))  # noqa: B039 - frozen
+class _ThreadState(threading.local):
+    """What this thread's forward pass is to keep and change.
+
+    The model's configuration is shared by all threads, this is not: a forward pass that another thread makes of the
+    same model meanwhile finds the default, and gets plain attention.
+    """
+
+    call = _Call(None, None)
+
+
+_THREAD = _ThreadState()
 
 
 @contextmanager
@@ -100,18 +109,17 @@ def attending(
         yield
         return
     before = [(config, config._attn_implementation_internal) for config in anatomy(model).configs]
-    call = _Call(tape, gains)
-    token = _CALL.set(call)
+    call, outer = _Call(tape, gains), _THREAD.call
+    _THREAD.call = call
     try:
         for config, _ in before:
             config._attn_implementation_internal = NAME
-        # A model that its owner has compiled runs as written here: a graph made of it keeps no tape.
-        with torch.compiler.set_stance("force_eager"):
+        with uncompiled(model):
             yield
     finally:
         for config, name in before:
             config._attn_implementation_internal = name
-        _CALL.reset(token)
+        _THREAD.call = outer
     wanted = {*(tape.layers if tape is not None else ()), *(gains.layers if gains is not None else ())}
     missing = sorted(layer for layer in wanted - call.seen if layer >= entry)
     if missing:
@@ -136,7 +144,7 @@ def _attention(
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Transformers' attention interface: ``[1, H, n, D]`` queries in, ``[1, n, H, D]`` outputs out."""
-    call = _CALL.get()
+    call = _THREAD.call
     layer: int = module.layer_idx  # type: ignore[assignment]
     call.seen.add(layer)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling

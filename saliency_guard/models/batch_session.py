@@ -14,7 +14,7 @@ from torch.nn import functional
 from transformers.cache_utils import Cache
 
 from saliency_guard.models.attention import Gains, Tape
-from saliency_guard.models.forward import row_gains
+from saliency_guard.models.forward import row_gains, undisturbed
 from saliency_guard.models.kv_cache import cached_layers, cached_pass, copied, set_back
 from saliency_guard.models.session import Chunk, Session
 from saliency_guard.models.skip_layers import recording, resuming
@@ -61,7 +61,7 @@ class Batch:
             The chunk, with logits ``[B, n, V]``.
         """
         ids = torch.tensor([list(row) for row in tokens], device=self.sessions[0].inputs["input_ids"].device)
-        with recording(self._model, self.sessions[0].entry) as entered:
+        with undisturbed(self._model), recording(self._model, self.sessions[0].entry) as entered:
             chunk = self._pass(ids, layers)
         if _positions(self._states) == _positions(self._tokens):
             self._states += entered
@@ -73,7 +73,11 @@ class Batch:
         ids = torch.cat(self._tokens, dim=1)
         whole = self.sessions[0].entry == min(layers) and _positions(self._states) == ids.shape[1]
         known = self._states if whole else []
-        with set_back(self._cache, self._width), resuming(self._model, min(layers), known) as entry:
+        with (
+            undisturbed(self._model),
+            set_back(self._cache, self._width),
+            resuming(self._model, min(layers), known) as entry,
+        ):
             return self._pass(ids, layers, entry=entry)
 
     def _pass(self, ids: Tensor, layers: tuple[int, ...] | None, *, entry: int = 0) -> Chunk:

@@ -7,7 +7,6 @@ import math
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -23,8 +22,15 @@ from saliency_guard.settings import require
 
 _LOCKS: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
 _LOCKS_GUARD = threading.Lock()
-_HELD: ContextVar[tuple[nn.Module, ...]] = ContextVar("saliency_guard_held", default=())
-"""The models that are undisturbed already: what that takes is not done again for every pass inside."""
+
+
+class _ThreadState(threading.local):
+    """The models that this thread holds already: what `undisturbed` does is not done again for every pass inside."""
+
+    held: tuple[nn.Module, ...] = ()
+
+
+_THREAD = _ThreadState()
 
 
 def resolve_layers(choice: LayerChoice | None, depth: int) -> tuple[int, ...]:
@@ -77,19 +83,28 @@ def target_layers(model: PreTrainedModel, choice: LayerChoice | None) -> tuple[i
 
 
 @contextmanager
+def without_gradients() -> Iterator[None]:
+    """No gradients are recorded but those that a tape asks for, whatever grad mode the caller is in."""
+    with torch.inference_mode(mode=False), torch.no_grad():
+        yield
+
+
+@contextmanager
 def undisturbed(model: PreTrainedModel) -> Iterator[None]:
     """Run a model for inference and put back what that changes: training flags, grad mode, rope state.
 
-    One thread at a time per model: the configuration of its attention is shared by all.
+    One thread at a time per model: hooks, patched layers and the configuration of its attention are shared by all
+    threads, so whatever sets one of them does so inside of this.
     """
-    if model in _HELD.get():
+    if model in _THREAD.held:
         with torch.no_grad():  # A scored pass ends with gradients on.
             yield
         return
     with _LOCKS_GUARD:
         lock = _LOCKS.setdefault(model, threading.RLock())
-    with lock, torch.inference_mode(mode=False), torch.no_grad():
-        held = _HELD.set((*_HELD.get(), model))
+    with lock, without_gradients():
+        outer = _THREAD.held
+        _THREAD.held = (*outer, model)
         training = [module for module in anatomy(model).modules if module.training]
         # Models with multimodal rotary positions keep an offset from the last prompt on themselves.
         roped = [(module, module.rope_deltas) for module in anatomy(model).roped]
@@ -98,7 +113,7 @@ def undisturbed(model: PreTrainedModel) -> Iterator[None]:
                 module.training = False
             yield
         finally:
-            _HELD.reset(held)
+            _THREAD.held = outer
             for module in training:
                 module.training = True
             for module, deltas in roped:

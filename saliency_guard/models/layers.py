@@ -19,11 +19,13 @@ class Anatomy:
         roped: those that keep an offset of multimodal rotary positions from the last prompt.
         configs: the configs that decide the decoder's attention: modules read their own, masks are made
             from the model's.
+        compiled: whether one of the modules is compiled.
     """
 
     modules: tuple[nn.Module, ...]
     roped: tuple[nn.Module, ...]
     configs: tuple[Any, ...]
+    compiled: bool
 
 
 _KNOWN: WeakKeyDictionary[nn.Module, Anatomy] = WeakKeyDictionary()
@@ -42,8 +44,11 @@ def look_at(model: PreTrainedModel) -> Anatomy:
     configs.update(
         {id(m.config): m.config for m in decoder.modules() if hasattr(m, "layer_idx") and hasattr(m, "config")}
     )
-    found = Anatomy(
-        modules, tuple(module for module in modules if "rope_deltas" in vars(module)), tuple(configs.values())
+    parts = Anatomy(
+        modules=modules,
+        roped=tuple(module for module in modules if "rope_deltas" in vars(module)),
+        configs=tuple(configs.values()),
+        compiled=any(module._compiled_call_impl is not None or hasattr(module, "_orig_mod") for module in modules),
     )
-    _KNOWN[model] = found
-    return found
+    _KNOWN[model] = parts
+    return parts

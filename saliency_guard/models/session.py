@@ -154,7 +154,7 @@ class Session:
             NonFiniteError: if the logits are NaN or infinite.
             UnsupportedModelError: if a target layer's attention did not come past.
         """
-        with recording(self.model, self.entry) as entered:
+        with undisturbed(self.model), recording(self.model, self.entry) as entered:
             chunk = self._pass(tokens, layers)
         if len(self.states) == len(self.tokens):
             self.states += [one for states in entered for one in states.split(1, dim=1)]
@@ -173,7 +173,11 @@ class Session:
         tokens = self.tokens[start : start + count]
         states = self.states[start : start + count] if self.entry == min(layers) else []
         known = states if len(states) == count else []
-        with set_back(self.cache, first), resuming(self.model, min(layers), known) as entry:
+        with (
+            undisturbed(self.model),
+            set_back(self.cache, first),
+            resuming(self.model, min(layers), known) as entry,
+        ):
             return self._pass(tokens, layers, entry=entry)
 
     def _pass(self, tokens: Sequence[int], layers: tuple[int, ...] | None, *, entry: int = 0) -> Chunk:

@@ -6,17 +6,30 @@ layers below hand through what comes, and the kept states take the place of what
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-# Another thread that runs the same model meanwhile finds None, and runs it whole.
-_RESUMED: ContextVar[Tensor | None] = ContextVar("saliency_guard_resumed", default=None)
+from saliency_guard.models.compile_stance import uncompiled
+
+
+class _ThreadState(threading.local):
+    """What this thread's pass keeps and resumes from.
+
+    Hooks and patched layers are seen by every thread. One that runs the same model meanwhile, without our lock, finds
+    the defaults: it runs the model whole, and nothing of it is kept.
+    """
+
+    recorded: list[Tensor] | None = None
+    resumed: Tensor | None = None
+
+
+_THREAD = _ThreadState()
 
 
 def decoder_layers(model: PreTrainedModel) -> nn.ModuleList | None:
@@ -28,26 +41,30 @@ def decoder_layers(model: PreTrainedModel) -> nn.ModuleList | None:
 
 @contextmanager
 def recording(model: PreTrainedModel, entry: int | None) -> Iterator[list[Tensor]]:
-    """Collect the ``[B, n, D]`` states that enter a layer; nothing where none is named, or it is not called as one."""
-    found: list[Tensor] = []
+    """Collect the ``[B, n, D]`` states that enter a layer; nothing where none is named, or it is not called as one.
+
+    To be used inside of `undisturbed`, as `resuming` is.
+    """
+    states_seen: list[Tensor] = []
     layers = decoder_layers(model)
     if entry is None or layers is None:
-        yield found
+        yield states_seen
         return
 
     def keep(_: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any], output: object) -> None:
         states = arguments[0] if arguments else named.get("hidden_states")
         # A layer that returns more than its states cannot be passed over.
-        if isinstance(states, Tensor) and isinstance(output, Tensor):
-            found.append(states.detach())
+        if _THREAD.recorded is not None and isinstance(states, Tensor) and isinstance(output, Tensor):
+            _THREAD.recorded.append(states.detach())
 
+    outer, _THREAD.recorded = _THREAD.recorded, states_seen
     handle = layers[entry].register_forward_hook(keep, with_kwargs=True)
     try:
-        # A compiled model would not notice the hook.
-        with torch.compiler.set_stance("force_eager"):
-            yield found
+        with uncompiled(model):
+            yield states_seen
     finally:
         handle.remove()
+        _THREAD.recorded = outer
 
 
 @contextmanager
@@ -68,12 +85,12 @@ def resuming(model: PreTrainedModel, first: int, states: Sequence[Tensor]) -> It
         return
 
     def replace(_: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        known = _RESUMED.get()
+        known = _THREAD.resumed
         if known is None:
             return None
         return ((known, *arguments[1:]), named) if arguments else (arguments, {**named, "hidden_states": known})
 
-    token = _RESUMED.set(torch.cat(list(states), dim=1))
+    outer, _THREAD.resumed = _THREAD.resumed, torch.cat(list(states), dim=1)
     handle = layers[first].register_forward_pre_hook(replace, with_kwargs=True)
     below = list(layers[:first])
     before = [vars(layer).get("forward") for layer in below]
@@ -88,12 +105,12 @@ def resuming(model: PreTrainedModel, first: int, states: Sequence[Tensor]) -> It
             else:
                 layer.forward = forward
         handle.remove()
-        _RESUMED.reset(token)
+        _THREAD.resumed = outer
 
 
 def _passed_over(forward: Callable[..., Any]) -> Callable[..., Any]:
     def handed_through(*arguments: Any, **named: Any) -> Any:
-        if _RESUMED.get() is None:
+        if _THREAD.resumed is None:
             return forward(*arguments, **named)
         return arguments[0] if arguments else named["hidden_states"]
 

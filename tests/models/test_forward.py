@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import gc
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
 import tiny
 import torch
+from PIL import Image
 
 from saliency_guard import (
+    LVLM,
     ConfigError,
     InputError,
     LocoREConfig,
@@ -23,6 +28,7 @@ from saliency_guard import (
     score_answer,
     sgrs_generate,
 )
+from saliency_guard.chat.messages import chat
 from saliency_guard.decoding.decoder import Decoder
 from saliency_guard.models.forward import resolve_layers
 from saliency_guard.models.session import Session
@@ -237,3 +243,89 @@ def test_layers_are_resolved(choice: Any, depth: int, expected: list[int]) -> No
 def test_layers_beyond_the_depth_are_refused() -> None:
     with pytest.raises(ConfigError, match="0 to 3"):
         resolve_layers([4], 4)
+
+
+@pytest.fixture
+def frequent_switches() -> Iterator[None]:
+    """Threads take turns a thousand times as often, so that what can go wrong between them does."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(interval)
+
+
+def in_threads(*work: Callable[[], None]) -> None:
+    """Run callables side by side; the first exception of any is raised here."""
+    with ThreadPoolExecutor(len(work)) as pool:
+        for job in [pool.submit(task) for task in work]:
+            job.result()
+
+
+@pytest.mark.usefixtures("frequent_switches")
+def test_threads_that_score_and_write_with_one_lvlm_get_what_one_alone_gets(lvlm: LVLM, picture: Image.Image) -> None:
+    messages = chat(picture, "Describe the image in detail.")
+    texts = ["There is a dog in the image.", "Two cups are on the left of a big elephant.", "Yes, there is."]
+    alone = {text: LVLM.load().score(messages, text) for text in texts}
+    written = LVLM.load().generate(messages, max_new_tokens=12)
+    shared = LVLM.load()
+
+    def score(first: int) -> None:
+        for turn in range(6):
+            text = texts[(first + turn) % len(texts)]
+            assert shared.score(messages, text) == alone[text]
+
+    def write() -> None:
+        for _ in range(3):
+            assert shared.generate(messages, max_new_tokens=12) == written
+
+    in_threads(partial(score, 0), partial(score, 1), write)
+    assert [shared.score(messages, text) for text in texts] == list(alone.values())  # Nothing wrong is kept.
+
+
+@pytest.mark.usefixtures("frequent_switches")
+def test_the_compile_stance_is_put_back_when_threads_overlap() -> None:
+    cases = [tiny.build("llava-gqa"), tiny.build("llava-gqa")]
+    for case in cases:
+        case.model.get_decoder().compile(backend="eager", dynamic=True)
+    before = torch._dynamo.eval_frame._stance
+
+    def score(case: tiny.Case) -> None:
+        for _ in range(4):
+            score_answer(case.model, case.inputs, tiny.ANSWER)
+
+    in_threads(*(partial(score, case) for case in cases), partial(score, cases[0]))
+    assert torch._dynamo.eval_frame._stance == before
+
+
+def test_another_threads_own_pass_is_neither_kept_nor_cut_short(llava: tiny.Case) -> None:
+    """A caller may run the model without our lock, while a pass of ours has hooks in place."""
+    expected = llava.model(**llava.inputs).logits
+    session = Session(llava.model, llava.inputs)
+    session.keep_states(2)
+    seen: list[torch.Tensor] = []
+
+    def run_elsewhere(*_: Any) -> None:
+        thread = threading.Thread(target=lambda: seen.append(llava.model(**llava.inputs).logits.detach()))
+        if not seen:
+            handle.remove()
+            thread.start()
+            thread.join()
+
+    handle = llava.model.get_decoder().layers[0].register_forward_pre_hook(run_elsewhere)
+    session.run([session.last_prompt_token, 5, 6])
+    assert torch.equal(seen[0], expected)
+    assert [tuple(states.shape[:2]) for states in session.states] == [(1, 1)] * 3
+
+
+def test_a_logits_processor_may_wait_for_a_thread_that_needs_the_model(llava: tiny.Case) -> None:
+    def process(_: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        in_threads(lambda: score_answer(llava.model, llava.inputs, tiny.ANSWER))
+        return scores
+
+    def write() -> None:
+        list(Decoder(Session(llava.model, llava.inputs), sgrs=SGRSConfig(), processor=process).tokens(3))
+
+    thread = threading.Thread(target=write, daemon=True)
+    thread.start()
+    thread.join(timeout=60)
+    assert not thread.is_alive()
