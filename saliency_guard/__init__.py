@@ -30,9 +30,9 @@ from saliency_guard.guard.retry import RetryPlan
 from saliency_guard.guard.rules import SignalRule
 from saliency_guard.lvlm import LVLM
 from saliency_guard.models.locore import LocoREConfig
-from saliency_guard.saliency.equations import SaliencyConfig, SaliencyScores
+from saliency_guard.saliency.config import SaliencyConfig
 from saliency_guard.saliency.maps import SaliencyMap, saliency_map
-from saliency_guard.saliency.scoring import score_answer
+from saliency_guard.saliency.scoring import SaliencyScores, score_answer
 
 __version__ = "0.1.0"
 

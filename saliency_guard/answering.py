@@ -18,7 +18,7 @@ from saliency_guard.decoding.plan import Plan
 from saliency_guard.decoding.writer import Writer
 from saliency_guard.models.prompt_cache import PromptCache
 from saliency_guard.models.session import Session
-from saliency_guard.saliency.equations import SaliencyConfig
+from saliency_guard.saliency.config import SaliencyConfig
 from saliency_guard.signals import compute
 from saliency_guard.signals.trace import trace_continuation
 

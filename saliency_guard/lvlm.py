@@ -33,7 +33,7 @@ from saliency_guard.errors import CalibrationMismatchError, ConfigError, InputEr
 from saliency_guard.models.load import load_pretrained
 from saliency_guard.models.locore import LocoREConfig
 from saliency_guard.models.prompt_cache import PromptCache
-from saliency_guard.saliency.equations import SaliencyConfig
+from saliency_guard.saliency.config import SaliencyConfig
 from saliency_guard.saliency.scoring import score_answer
 from saliency_guard.signals import known
 

@@ -17,7 +17,7 @@ from saliency_guard.errors import ConfigError
 from saliency_guard.guard.policy import GuardPolicy
 from saliency_guard.lvlm import LVLM
 from saliency_guard.models.locore import LocoREConfig
-from saliency_guard.saliency.equations import SaliencyConfig
+from saliency_guard.saliency.config import SaliencyConfig
 
 _OF_GENERATE = ("temperature", "top_p", "seed", "sgrs", "locore", "saliency", "signals")
 _OF_A_CALL = ("model", "max_tokens", "stop", "timeout", "policy", *_OF_GENERATE)

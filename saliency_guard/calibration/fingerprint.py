@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from saliency_guard.calibration.features import FEATURES_VERSION
-from saliency_guard.saliency.equations import SaliencyConfig
+from saliency_guard.saliency.config import SaliencyConfig
 from saliency_guard.settings import Frozen
 
 _SAMPLES = 64

@@ -17,9 +17,10 @@ from saliency_guard.cli.shared import Json, Model, load, reported
 from saliency_guard.decoding.sgrs import SGRSConfig
 from saliency_guard.embedded import EMBEDDED
 from saliency_guard.errors import ConfigError
-from saliency_guard.models.locore import LayerChoice, LocoREConfig
+from saliency_guard.models.layer_choice import LayerChoice
+from saliency_guard.models.locore import LocoREConfig
 from saliency_guard.report.terminal import answer_view, tokens_table
-from saliency_guard.saliency.equations import SaliencyConfig
+from saliency_guard.saliency.config import SaliencyConfig
 
 _Image = Annotated[Path, typer.Argument(help="A picture file.", show_default=False)]
 _Question = Annotated[str, typer.Argument(help="What to ask about it.", show_default=False)]

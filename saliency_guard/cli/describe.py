@@ -12,8 +12,8 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from saliency_guard.embedded import EMBEDDED, EMBEDDED_PATH
 from saliency_guard.errors import ModelError
-from saliency_guard.models.forward import target_layers
-from saliency_guard.saliency.equations import SaliencyConfig
+from saliency_guard.models.layers import target_layers
+from saliency_guard.saliency.config import SaliencyConfig
 
 _SAMPLE = (448, 448)
 

@@ -29,7 +29,7 @@ from saliency_guard.guard.policy import GuardPolicy
 from saliency_guard.guard.retry import RetryPlan
 from saliency_guard.lvlm import LVLM
 from saliency_guard.report.plots import plot_reliability, require_matplotlib
-from saliency_guard.saliency.equations import SaliencyConfig
+from saliency_guard.saliency.config import SaliencyConfig
 from saliency_guard.scenes.language import DESCRIBE
 
 REFUSED = 3

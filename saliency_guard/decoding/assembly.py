@@ -10,10 +10,11 @@ from torch import Tensor
 
 from saliency_guard.answer import GroundedAnswer, RejectedCandidate, TokenGrounding, Usage
 from saliency_guard.chat.detokenize import EncodedText
-from saliency_guard.decoding.batch_decoder import score_together
-from saliency_guard.decoding.decoder import DecodedToken, plain_shares
+from saliency_guard.decoding.decoder import DecodedToken
 from saliency_guard.models.session import Session
-from saliency_guard.saliency.equations import SaliencyConfig, SaliencyScores
+from saliency_guard.saliency.config import SaliencyConfig
+from saliency_guard.saliency.scoring import SaliencyScores, score_together
+from saliency_guard.saliency.shares import plain_shares
 from saliency_guard.signals import compute
 from saliency_guard.signals.trace import trace_continuation
 

@@ -6,22 +6,12 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from saliency_guard.decoding.decoder import DecodedToken, Decoder, Draft
 from saliency_guard.decoding.sgrs import UNGUARDED_DRAFT
 from saliency_guard.models.batch_session import Batch
-from saliency_guard.models.forward import target_layers, undisturbed, without_gradients
-from saliency_guard.models.session import Session
-from saliency_guard.saliency.equations import (
-    SaliencyConfig,
-    SaliencyScores,
-    answer_tensor,
-    scores_of_rows,
-    token_logprobs,
-    token_rows,
-)
-from saliency_guard.saliency.scoring import SCORED_TOGETHER, score_continuation
+from saliency_guard.models.forward import without_gradients
+from saliency_guard.saliency.equations import token_rows
 
 
 class Row:
@@ -84,49 +74,3 @@ def _used(drafts: list[Draft], decoder: Decoder, room: int) -> list[Draft]:
     """The drafts up to the end of the answer."""
     end = next((place + 1 for place, draft in enumerate(drafts) if draft.token in decoder.eos), len(drafts))
     return drafts[: min(end, room)]
-
-
-def score_together(
-    sessions: Sequence[Session], answers: Sequence[Sequence[int]], config: SaliencyConfig
-) -> list[SaliencyScores]:
-    """`score_answer` for several answers, each after its own prompt.
-
-    Args:
-        sessions: one per answer, none of them shared, at the end of their prompts.
-        answers: token ids.
-        config: target layers and history; the norm of the row.
-    """
-    model = sessions[0].model
-    if len(sessions) == 1 or not sessions[0].croppable:
-        pairs = zip(sessions, answers, strict=True)
-        return [score_continuation(session, answer, config) for session, answer in pairs]
-    checked = [answer_tensor(answer, model) for answer in answers]
-    length = max(map(len, checked))
-    layers = target_layers(model, config.layers)
-    for session in sessions:
-        session.crop(session.prompt_length - 1)
-    with undisturbed(model):
-        batch = Batch(sessions)
-        # What stands after the end of a shorter answer is seen by nothing before it.
-        padded = torch.stack([functional.pad(answer, (0, length - len(answer))) for answer in checked])
-        fed = [[session.last_prompt_token, *row[:-1]] for session, row in zip(sessions, padded.tolist(), strict=True)]
-        whole = max(session.prompt_length for session in sessions) - 1 + length
-        parts: list[Tensor] = []
-        likelihoods: list[Tensor] = []
-        for start in range(0, length, SCORED_TOGETHER):
-            piece = slice(start, start + SCORED_TOGETHER)
-            chunk = batch.run([row[piece] for row in fed], layers=layers)
-            found = token_rows(chunk, padded[:, piece])
-            parts.append(functional.pad(found, (0, whole - found.shape[-1])))
-            wanted = padded[:, piece].to(chunk.logits.device)
-            likelihoods.append(torch.stack([token_logprobs(*one) for one in zip(chunk.logits, wanted, strict=True)]))
-    rows, logprobs = torch.cat(parts, dim=1), torch.cat(likelihoods, dim=1)
-    return [
-        scores_of_rows(
-            rows[index, : len(answer), before : before + session.prompt_length - 1 + len(answer)],
-            logprobs[index, : len(answer)],
-            config,
-            session.layout,
-        )
-        for index, (answer, session, before) in enumerate(zip(checked, sessions, batch.padding, strict=True))
-    ]

@@ -24,7 +24,7 @@ from saliency_guard.decoding.sgrs import SGRSConfig
 from saliency_guard.errors import ConfigError
 from saliency_guard.models.locore import LocoREConfig
 from saliency_guard.models.session import Session
-from saliency_guard.saliency.equations import SaliencyConfig
+from saliency_guard.saliency.config import SaliencyConfig
 
 
 @dataclass

@@ -25,17 +25,12 @@ from saliency_guard.decoding.sgrs import (
     uniform,
 )
 from saliency_guard.errors import ConfigError
-from saliency_guard.models.forward import target_layers, without_gradients
+from saliency_guard.models.forward import without_gradients
+from saliency_guard.models.layers import target_layers
 from saliency_guard.models.session import Chunk, Session
-from saliency_guard.saliency.equations import (
-    SaliencyConfig,
-    candidate_rows,
-    history_start,
-    row_scores,
-    row_shares,
-    token_logprobs,
-    token_rows,
-)
+from saliency_guard.saliency.config import SaliencyConfig
+from saliency_guard.saliency.equations import candidate_rows, history_start, row_scores, token_logprobs, token_rows
+from saliency_guard.saliency.shares import plain_shares, row_shares
 from saliency_guard.settings import require
 
 LogitsProcessor = Callable[[Tensor, Tensor], Tensor]
@@ -321,11 +316,6 @@ class Decoder:
                     shares=shares[index],
                 )
         return scored
-
-
-def plain_shares(shares: dict[str, float]) -> dict[str, float]:
-    """A token's shares, or none where its row is all zeros and there is nothing to share out."""
-    return {} if any(math.isnan(share) for share in shares.values()) else shares
 
 
 _NOTHING_LEFT = "the logits processors rule out every token: nothing can be generated"

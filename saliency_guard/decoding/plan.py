@@ -9,7 +9,7 @@ from torch import Tensor
 from saliency_guard.decoding.decoder import Decoder, LogitsProcessor
 from saliency_guard.decoding.sgrs import SGRSConfig
 from saliency_guard.models.session import Session
-from saliency_guard.saliency.equations import SaliencyConfig
+from saliency_guard.saliency.config import SaliencyConfig
 
 
 @dataclass(frozen=True, slots=True)

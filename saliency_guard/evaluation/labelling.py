@@ -30,7 +30,7 @@ from saliency_guard.evaluation.files import CocoImage, PopeQuestion, read_text
 from saliency_guard.evaluation.mentions import ObjectVocabulary
 from saliency_guard.evaluation.world import WorldPicture, batches, write_answers
 from saliency_guard.lvlm import LVLM
-from saliency_guard.saliency.equations import SaliencyConfig
+from saliency_guard.saliency.config import SaliencyConfig
 from saliency_guard.scenes.language import (
     DESCRIBE_FORMS,
     caption,

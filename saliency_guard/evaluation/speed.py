@@ -31,7 +31,7 @@ from saliency_guard.decoding.decoder import DecodedToken, Decoder
 from saliency_guard.decoding.sgrs import SGRSConfig
 from saliency_guard.models.locore import LocoREConfig
 from saliency_guard.models.session import Session
-from saliency_guard.saliency.equations import SaliencyConfig
+from saliency_guard.saliency.config import SaliencyConfig
 from saliency_guard.saliency.scoring import score_continuation
 
 Inputs = Mapping[str, Tensor]

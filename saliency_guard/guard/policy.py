@@ -22,7 +22,7 @@ from saliency_guard.guard.outcome import Attempt, Decision, GuardOutcome, LowGro
 from saliency_guard.guard.retry import RetryPlan
 from saliency_guard.guard.rules import SignalRule
 from saliency_guard.lvlm import LVLM
-from saliency_guard.saliency.equations import SaliencyConfig
+from saliency_guard.saliency.config import SaliencyConfig
 from saliency_guard.settings import Settings
 from saliency_guard.storage import load_model, save_model
 

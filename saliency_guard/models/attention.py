@@ -24,6 +24,7 @@ from transformers.masking_utils import AttentionMaskInterface, eager_mask
 from saliency_guard.errors import UnsupportedModelError
 from saliency_guard.models.compile_stance import uncompiled
 from saliency_guard.models.layers import anatomy
+from saliency_guard.models.locore import Gains
 
 NAME = "saliency_guard"
 
@@ -62,15 +63,6 @@ class Tape:
     def lowest(self) -> int:
         """The layer at which the graph begins."""
         return min(self.layers)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Gains:
-    """LocoRE's factors for one forward pass: ``[n, T]`` over all keys, and where and how they apply."""
-
-    factors: Tensor
-    layers: frozenset[int]
-    renormalize: bool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -170,7 +162,7 @@ def _fused(
 ) -> Tensor:
     """No tape: torch's own kernel, with the gain as part of its mask (renormalised LocoRE is just that)."""
     if gain is not None:
-        bias = gain.factors.log().to(query)
+        bias = gain.log_bias(query)
         mask = bias if mask is None else mask + bias
     grouped = key.shape[1] != query.shape[1]
     output = functional.scaled_dot_product_attention(
@@ -216,7 +208,7 @@ def _weights(
     dtype = torch.promote_types(query.dtype, torch.float32)
     scores = scores.to(dtype)
     if gain is not None and gain.renormalize:
-        scores = scores + gain.factors.log().to(scores)
+        scores = scores + gain.log_bias(scores)
     if sinks is None:
         weights = scores.softmax(-1)
     else:

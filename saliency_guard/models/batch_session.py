@@ -13,9 +13,10 @@ from torch import Tensor
 from torch.nn import functional
 from transformers.cache_utils import Cache
 
-from saliency_guard.models.attention import Gains, Tape
-from saliency_guard.models.forward import row_gains, undisturbed
+from saliency_guard.models.attention import Tape
+from saliency_guard.models.forward import undisturbed
 from saliency_guard.models.kv_cache import cached_layers, cached_pass, copied, set_back
+from saliency_guard.models.locore import Gains, row_gains
 from saliency_guard.models.session import Chunk, Session
 from saliency_guard.models.skip_layers import recording, resuming
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,10 +13,11 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from saliency_guard.errors import ConfigError, InputError, NonFiniteError, UnsupportedModelError
-from saliency_guard.models.attention import Gains, Tape, attending
-from saliency_guard.models.layers import anatomy, look_at
-from saliency_guard.models.locore import LayerChoice, LocoREConfig, gains
+from saliency_guard.errors import InputError, NonFiniteError, UnsupportedModelError
+from saliency_guard.models.attention import Tape, attending
+from saliency_guard.models.inputs import check_no_image_token, extended
+from saliency_guard.models.layers import anatomy, look_at, target_layers
+from saliency_guard.models.locore import LocoREConfig, row_gains
 from saliency_guard.settings import require
 
 _LOCKS: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
@@ -31,55 +31,6 @@ class _ThreadState(threading.local):
 
 
 _THREAD = _ThreadState()
-
-
-def resolve_layers(choice: LayerChoice | None, depth: int) -> tuple[int, ...]:
-    """Layer indices from a choice: None is all, a tuple of two fractions a half-open range, a list itself.
-
-    Fractions ``a, b`` mean layers ``floor(a * depth)`` to ``ceil(b * depth) - 1``.
-
-    Raises:
-        ConfigError: if the choice names no layer, or one that is not there.
-    """
-    if choice is None:
-        return tuple(range(depth))
-    if isinstance(choice, tuple):
-        low, high = choice
-        # A fraction is meant as written: 0.1 * 30 is 3, whatever floating point makes of it.
-        picked = tuple(range(math.floor(low * depth + 1e-9), math.ceil(high * depth - 1e-9)))
-    else:
-        picked = tuple(sorted({layer + depth if layer < 0 else layer for layer in choice}))
-    if not picked or picked[0] < 0 or picked[-1] >= depth:
-        msg = f"layers={choice!r} does not name layers of a model with {depth} layers (0 to {depth - 1})"
-        raise ConfigError(msg)
-    return picked
-
-
-_WITHOUT_ATTENTION = frozenset({"linear_attention", "conv", "mamba", "mamba2", "recurrent"})
-
-
-def attention_layers(model: PreTrainedModel) -> tuple[int, ...]:
-    """The layers that attend: in recurrent and convolutional ones there is no attention to read or to change."""
-    config = model.config.get_text_config()
-    kinds = getattr(config, "layer_types", None) or [""] * config.num_hidden_layers
-    return tuple(index for index, kind in enumerate(kinds) if kind not in _WITHOUT_ATTENTION)
-
-
-def target_layers(model: PreTrainedModel, choice: LayerChoice | None) -> tuple[int, ...]:
-    """`resolve_layers` for a model; of a range, those layers that attend.
-
-    Raises:
-        ConfigError: if the choice names no layer, or one that is not there.
-    """
-    attending_layers = attention_layers(model)
-    picked = resolve_layers(choice, model.config.get_text_config().num_hidden_layers)
-    if isinstance(choice, list):
-        return picked
-    found = tuple(layer for layer in picked if layer in attending_layers)
-    if not found:
-        msg = f"layers={choice!r} holds no layer with attention; those of this model are {list(attending_layers)}"
-        raise ConfigError(msg)
-    return found
 
 
 @contextmanager
@@ -138,7 +89,7 @@ def run_whole(
         ``[len(tokens), V]`` logits; row t predicts ``tokens[t]``.
     """
     check_supported(model, locore)
-    _check_no_image_token(model, tokens[:-1])
+    check_no_image_token(model, tokens[:-1])
     whole = extended(inputs, tokens[:-1])
     gained = row_gains(model, locore, 0, prompt_length + len(tokens) - 1, prompt_length)
     with undisturbed(model), attending(model, tape=tape, gains=gained):
@@ -146,12 +97,6 @@ def run_whole(
         logits = last_logits(model, {**whole, "use_cache": False}, len(tokens))[0]
     check_finite(logits, model)
     return logits
-
-
-def _check_no_image_token(model: PreTrainedModel, tokens: Sequence[int]) -> None:
-    if getattr(model.config, "image_token_id", None) in tokens:
-        msg = "the answer holds the model's own image token: a whole-sequence pass would look for its picture"
-        raise InputError(msg)
 
 
 def check_supported(model: PreTrainedModel, locore: LocoREConfig | None) -> None:
@@ -165,18 +110,6 @@ def check_supported(model: PreTrainedModel, locore: LocoREConfig | None) -> None
         target_layers(model, locore.layers)
 
 
-def row_gains(
-    model: PreTrainedModel, locore: LocoREConfig | None, first: int, count: int, output_start: int
-) -> Gains | None:
-    """LocoRE's gains for ``count`` queries from position ``first`` on; None where there are none."""
-    factors = gains(locore, first, count, output_start) if locore is not None else None
-    if locore is None or factors is None:
-        return None
-    layers = target_layers(model, locore.layers)
-    factors = factors.to(model.device, torch.promote_types(model.dtype, torch.float32))
-    return Gains(factors, frozenset(layers), locore.renormalize)
-
-
 def last_logits(model: PreTrainedModel, inputs: Mapping[str, Any], keep: int) -> Tensor:
     """``[B, keep, V]`` logits of the last ``keep`` positions, in whatever grad mode the pass ends in."""
     extra = {"logits_to_keep": keep} if "logits_to_keep" in _parameters(type(model)) else {}
@@ -186,56 +119,6 @@ def last_logits(model: PreTrainedModel, inputs: Mapping[str, Any], keep: int) ->
         msg = f"{type(model).__name__} does not take these inputs: {error}"
         raise InputError(msg) from error
     return logits[:, -keep:]
-
-
-def unpadded(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """One prompt's inputs without left padding and without a mask that masks nothing.
-
-    Raises:
-        InputError: if there is no ``input_ids``, it is no single prompt, or it is padded on the right.
-    """
-    ids = inputs.get("input_ids") if isinstance(inputs, Mapping) else None
-    if not isinstance(ids, Tensor) or ids.ndim != 2 or ids.shape[1] == 0:
-        msg = "inputs must hold input_ids of shape [1, P], as the processor returns them with return_tensors='pt'"
-        raise InputError(msg)
-    if ids.shape[0] != 1:
-        msg = f"one prompt at a time: input_ids has batch size {ids.shape[0]}"
-        raise InputError(msg)
-    kept = {name: value for name, value in inputs.items() if value is not None}
-    mask = kept.pop("attention_mask", None)
-    if mask is None or bool((mask != 0).all()):
-        return kept
-    seen = (mask[0] != 0).to(torch.int8)
-    if bool((seen.diff() < 0).any()):
-        msg = "the prompt is padded on the right or masked inside: the answer has to follow it (padding_side='left')"
-        raise InputError(msg)
-    return {name: value[:, seen.bool()] if _per_position(value, ids) else value for name, value in kept.items()}
-
-
-def shortened(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """The inputs of a prompt without its last token.
-
-    Raises:
-        InputError: if it has no other.
-    """
-    ids = inputs["input_ids"]
-    if ids.shape[1] == 1:
-        msg = "the prompt is a single token: there is nothing before the one that predicts the answer"
-        raise InputError(msg)
-    return {name: value[:, :-1] if _per_position(value, ids) else value for name, value in inputs.items()}
-
-
-def extended(inputs: Mapping[str, Any], tokens: Sequence[int]) -> dict[str, Any]:
-    """The inputs of prompt and tokens together; what tells kinds of positions apart says text for the tokens."""
-    ids = inputs["input_ids"]
-    added = torch.tensor([list(tokens)], dtype=ids.dtype, device=ids.device)
-    result = dict(inputs)
-    for name, value in inputs.items():
-        if name == "input_ids":
-            result[name] = torch.cat([ids, added], dim=1)
-        elif _per_position(value, ids):
-            result[name] = torch.cat([value, torch.zeros_like(added, dtype=value.dtype)], dim=1)
-    return result
 
 
 def check_finite(logits: Tensor, model: PreTrainedModel) -> None:
@@ -263,10 +146,6 @@ def kept_offset(model: PreTrainedModel) -> Tensor | None:
 
 def _set_rope(module: nn.Module, deltas: Any) -> None:
     vars(module)["rope_deltas"] = deltas
-
-
-def _per_position(value: Any, ids: Tensor) -> bool:
-    return isinstance(value, Tensor) and value.shape == ids.shape
 
 
 def _parameters(kind: type[PreTrainedModel]) -> frozenset[str]:

@@ -12,8 +12,9 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicLayer, LinearAttentionCacheLayerMixin
 
-from saliency_guard.models.attention import Gains, Tape, attending
+from saliency_guard.models.attention import Tape, attending
 from saliency_guard.models.forward import check_finite, last_logits, undisturbed
+from saliency_guard.models.locore import Gains
 
 _RECURRENT = ("conv_states", "recurrent_states")
 _RECURRENT_FLAGS = ("is_conv_states_initialized", "is_recurrent_states_initialized", "has_previous_state")

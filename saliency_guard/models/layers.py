@@ -1,13 +1,17 @@
-"""What a model is made of, looked at once an answer rather than once a token."""
+"""What a model is made of: its parts, cached per answer, and which of its layers a setting names."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from torch import nn
 from transformers import PreTrainedModel
+
+from saliency_guard.errors import ConfigError
+from saliency_guard.models.layer_choice import LayerChoice
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,3 +56,52 @@ def look_at(model: PreTrainedModel) -> Anatomy:
     )
     _KNOWN[model] = parts
     return parts
+
+
+def resolve_layers(choice: LayerChoice | None, depth: int) -> tuple[int, ...]:
+    """Layer indices from a choice: None is all, a tuple of two fractions a half-open range, a list itself.
+
+    Fractions ``a, b`` mean layers ``floor(a * depth)`` to ``ceil(b * depth) - 1``.
+
+    Raises:
+        ConfigError: if the choice names no layer, or one that is not there.
+    """
+    if choice is None:
+        return tuple(range(depth))
+    if isinstance(choice, tuple):
+        low, high = choice
+        # A fraction is meant as written: 0.1 * 30 is 3, whatever floating point makes of it.
+        picked = tuple(range(math.floor(low * depth + 1e-9), math.ceil(high * depth - 1e-9)))
+    else:
+        picked = tuple(sorted({layer + depth if layer < 0 else layer for layer in choice}))
+    if not picked or picked[0] < 0 or picked[-1] >= depth:
+        msg = f"layers={choice!r} does not name layers of a model with {depth} layers (0 to {depth - 1})"
+        raise ConfigError(msg)
+    return picked
+
+
+_WITHOUT_ATTENTION = frozenset({"linear_attention", "conv", "mamba", "mamba2", "recurrent"})
+
+
+def attention_layers(model: PreTrainedModel) -> tuple[int, ...]:
+    """The layers that attend: in recurrent and convolutional ones there is no attention to read or to change."""
+    config = model.config.get_text_config()
+    kinds = getattr(config, "layer_types", None) or [""] * config.num_hidden_layers
+    return tuple(index for index, kind in enumerate(kinds) if kind not in _WITHOUT_ATTENTION)
+
+
+def target_layers(model: PreTrainedModel, choice: LayerChoice | None) -> tuple[int, ...]:
+    """`resolve_layers` for a model; of a range, those layers that attend.
+
+    Raises:
+        ConfigError: if the choice names no layer, or one that is not there.
+    """
+    attending_layers = attention_layers(model)
+    picked = resolve_layers(choice, model.config.get_text_config().num_hidden_layers)
+    if isinstance(choice, list):
+        return picked
+    attending = tuple(layer for layer in picked if layer in attending_layers)
+    if not attending:
+        msg = f"layers={choice!r} holds no layer with attention; those of this model are {list(attending_layers)}"
+        raise ConfigError(msg)
+    return attending

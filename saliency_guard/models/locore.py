@@ -1,4 +1,4 @@
-"""LocoRE, Eq. 8 to 10 of "Hallucination Begins Where Saliency Drops": the gains, without any model.
+"""LocoRE, Eq. 8 to 10 of "Hallucination Begins Where Saliency Drops": the gains.
 
 The newest output tokens get a little more attention from the query that predicts the next one:
 ``gamma_j = 1 + beta`` for output positions ``j`` with ``P - j <= window``, where ``P`` is the query's
@@ -7,36 +7,17 @@ position (that of the token just generated), and 1 elsewhere.
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Annotated
 
 import torch
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import Field
 from torch import Tensor
+from transformers import PreTrainedModel
 
+from saliency_guard.models.layer_choice import LayerChoice
+from saliency_guard.models.layers import target_layers
 from saliency_guard.settings import Settings
-
-
-def _checked(value: tuple[float, ...] | list[int]) -> tuple[float, ...] | list[int]:
-    if isinstance(value, tuple) and (len(value) != 2 or not 0 <= value[0] < value[1] <= 1):
-        msg = f"a tuple of layers is two fractions 0 <= a < b <= 1 of the depth, not {value}; indices go in a list"
-        raise ValueError(msg)
-    if isinstance(value, list) and not value:
-        msg = "the list of layers is empty"
-        raise ValueError(msg)
-    return value
-
-
-def _listed(value: object) -> object:
-    """Ranges, arrays and lists of any integers as a plain list; the rest as it is."""
-    if isinstance(value, (tuple, str)) or not isinstance(value, Iterable):
-        return value
-    return [operator.index(item) if hasattr(item, "__index__") else item for item in value]
-
-
-LayerChoice = Annotated[tuple[float, ...] | list[int], BeforeValidator(_listed), AfterValidator(_checked)]
-"""Two fractions of the depth (a tuple of floats), or layer indices (a list of ints)."""
 
 
 class LocoREConfig(Settings):
@@ -56,7 +37,7 @@ class LocoREConfig(Settings):
     renormalize: bool = True
 
 
-def gains(config: LocoREConfig, first_query: int, queries: int, output_start: int) -> Tensor | None:
+def gain_factors(config: LocoREConfig, first_query: int, queries: int, output_start: int) -> Tensor | None:
     """Eq. 8 for several queries in a row.
 
     Args:
@@ -75,3 +56,28 @@ def gains(config: LocoREConfig, first_query: int, queries: int, output_start: in
     key = torch.arange(last + 1)[None, :]
     inside = (key >= output_start) & (key <= query) & (query - key <= config.window)
     return torch.where(inside, 1.0 + config.beta, 1.0).double()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Gains:
+    """LocoRE's factors for one forward pass: ``[n, T]`` over all keys, and where and how they apply."""
+
+    factors: Tensor
+    layers: frozenset[int]
+    renormalize: bool
+
+    def log_bias(self, like: Tensor) -> Tensor:
+        """What renormalised LocoRE adds to the scores before the softmax, in the precision of ``like``."""
+        return self.factors.log().to(like)
+
+
+def row_gains(
+    model: PreTrainedModel, locore: LocoREConfig | None, first: int, count: int, output_start: int
+) -> Gains | None:
+    """LocoRE's gains for ``count`` queries from position ``first`` on; None where there are none."""
+    factors = gain_factors(locore, first, count, output_start) if locore is not None else None
+    if locore is None or factors is None:
+        return None
+    layers = target_layers(model, locore.layers)
+    factors = factors.to(model.device, torch.promote_types(model.dtype, torch.float32))
+    return Gains(factors, frozenset(layers), locore.renormalize)

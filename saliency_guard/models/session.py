@@ -17,18 +17,10 @@ from transformers import PreTrainedModel
 from saliency_guard.chat.layout import PromptLayout, prompt_layout
 from saliency_guard.errors import InputError, UnsupportedModelError
 from saliency_guard.models.attention import Tape, attending
-from saliency_guard.models.forward import (
-    check_supported,
-    forget_rope,
-    kept_offset,
-    last_logits,
-    row_gains,
-    shortened,
-    undisturbed,
-    unpadded,
-)
+from saliency_guard.models.forward import check_supported, forget_rope, kept_offset, last_logits, undisturbed
+from saliency_guard.models.inputs import shortened, unpadded
 from saliency_guard.models.kv_cache import cached_pass, copied, empty_cache, set_back
-from saliency_guard.models.locore import LocoREConfig
+from saliency_guard.models.locore import LocoREConfig, row_gains
 from saliency_guard.models.skip_layers import recording, resuming
 
 

@@ -7,56 +7,20 @@ the sequence is told in ``attention`` and ``docs``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from saliency_guard.chat.layout import PromptLayout
-from saliency_guard.errors import ConfigError, InputError, NonFiniteError
+from saliency_guard.errors import ConfigError, NonFiniteError
 from saliency_guard.models.attention import LayerRecord, Tape
-from saliency_guard.models.locore import LayerChoice
 from saliency_guard.models.session import Chunk
-from saliency_guard.settings import Settings
+from saliency_guard.saliency.config import SaliencyConfig
 
 _FLOAT16_SCALES = (256.0, 1.0, 1 / 256)
 """Gradients are linear in the loss: in float16 a larger loss keeps small ones from rounding to zero.
 Where that is too large for a model, the next smaller one is taken."""
-
-
-class SaliencyConfig(Settings):
-    """What is read as saliency.
-
-    Attributes:
-        layers: the target layers: two fractions of the depth as a tuple (half-open: ``a, b`` mean
-            ``floor(a * L)`` to ``ceil(b * L) - 1``), or a list of layer indices.
-        normalization: by what L2 norm a layer's saliency is divided (Eq. 5): its ``"row"``, as the
-            released code does, or the whole ``"matrix"``, as the text reads (much dearer: every row of
-            every layer is needed for every token; in scoring and maps only).
-        history: the positions J of Eq. 6: the ``"output"`` so far, or all ``"after_image"``.
-    """
-
-    layers: LayerChoice = (0.5, 1.0)
-    normalization: Literal["row", "matrix"] = "row"
-    history: Literal["output", "after_image"] = "output"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SaliencyScores:
-    """Scores of an answer of N tokens.
-
-    Attributes:
-        saliency: ``[N]`` Eq. 6 of each token; NaN for the first, which has no generated token before it.
-        logprobs: ``[N]`` log-probability of each token (natural log).
-        shares: per source ``[N]``, what part of the predictor row's saliency lies on it; they sum to 1.
-    """
-
-    saliency: Tensor
-    logprobs: Tensor
-    shares: Mapping[str, Tensor]
 
 
 def cotangents(logits: Tensor, tokens: Tensor) -> Tensor:
@@ -207,47 +171,10 @@ def row_scores(rows: Tensor, first_query: int, start: int, layout: PromptLayout,
     return torch.where(queries < layout.length, torch.full_like(scores, torch.nan), scores)
 
 
-def row_shares(rows: Tensor, layout: PromptLayout) -> dict[str, Tensor]:
-    """What part of each row lies on each source, ``[n]`` per source; they sum to 1 (NaN for a row of zeros)."""
-    masks = layout.masks(rows.shape[1]).to(rows)
-    parts = rows @ masks.T
-    shares = parts / parts.sum(dim=-1, keepdim=True)
-    return {name: shares[:, index] for index, name in enumerate(layout.sources)}
-
-
-def scores_of_rows(rows: Tensor, logprobs: Tensor, config: SaliencyConfig, layout: PromptLayout) -> SaliencyScores:
-    """Scores and shares of a whole answer from its normalised predictor rows ``[N, T]``, and its logprobs ``[N]``."""
-    first = layout.length - 1
-    return SaliencyScores(
-        saliency=row_scores(rows, first, history_start(config, layout), layout),
-        logprobs=logprobs,
-        shares=row_shares(rows, layout),
-    )
-
-
 def token_logprobs(logits: Tensor, tokens: Tensor) -> Tensor:
     """``[n]`` natural log-probabilities of tokens under ``[n, V]`` logits."""
     wide = logits.detach().to(torch.promote_types(logits.dtype, torch.float32))
     return wide.log_softmax(-1).gather(-1, tokens[:, None])[:, 0]
-
-
-def answer_tensor(answer_ids: Tensor | Sequence[int], model: PreTrainedModel) -> Tensor:
-    """An answer's ids as ``[N]``, checked."""
-    try:
-        answer = torch.as_tensor(answer_ids)
-    except (TypeError, ValueError, RuntimeError) as error:
-        msg = f"answer_ids must be token ids (encode a text with the tokenizer, or use LVLM.score): {error}"
-        raise InputError(msg) from error
-    if answer.ndim == 2 and answer.shape[0] == 1:
-        answer = answer[0]
-    if answer.ndim != 1 or answer.numel() == 0 or answer.dtype == torch.bool or answer.is_floating_point():
-        msg = f"answer_ids must be one answer's token ids, [N] or [1, N] with N > 0; got shape {tuple(answer.shape)}"
-        raise InputError(msg)
-    vocabulary = model.config.get_text_config().vocab_size
-    if int(answer.min()) < 0 or int(answer.max()) >= vocabulary:
-        msg = f"answer_ids holds ids outside the model's vocabulary of {vocabulary}: is it another model's answer?"
-        raise InputError(msg)
-    return answer.long()
 
 
 def whole_gradients(tape: Tape, logits: Tensor, row: int, token: Tensor) -> tuple[Sequence[Tensor], float]:

@@ -13,16 +13,12 @@ from transformers import PreTrainedModel
 from saliency_guard.chat.layout import PromptLayout, prompt_layout
 from saliency_guard.errors import InputError
 from saliency_guard.models.attention import Tape
-from saliency_guard.models.forward import run_whole, target_layers, unpadded
+from saliency_guard.models.forward import run_whole
+from saliency_guard.models.inputs import answer_tensor, unpadded
+from saliency_guard.models.layers import target_layers
 from saliency_guard.models.locore import LocoREConfig
-from saliency_guard.saliency.equations import (
-    SaliencyConfig,
-    answer_tensor,
-    token_logprobs,
-    unit,
-    weight_gradient,
-    whole_gradients,
-)
+from saliency_guard.saliency.config import SaliencyConfig
+from saliency_guard.saliency.equations import token_logprobs, unit, weight_gradient, whole_gradients
 from saliency_guard.settings import require
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,24 +13,42 @@ from transformers import PreTrainedModel
 
 from saliency_guard.chat.layout import PromptLayout, prompt_layout
 from saliency_guard.models.attention import Tape
-from saliency_guard.models.forward import run_whole, target_layers, unpadded
+from saliency_guard.models.batch_session import Batch
+from saliency_guard.models.forward import run_whole, undisturbed
+from saliency_guard.models.inputs import answer_tensor, unpadded
+from saliency_guard.models.layers import target_layers
 from saliency_guard.models.locore import LocoREConfig
 from saliency_guard.models.session import Session
+from saliency_guard.saliency.config import SaliencyConfig
 from saliency_guard.saliency.equations import (
-    SaliencyConfig,
-    SaliencyScores,
-    answer_tensor,
-    scores_of_rows,
+    history_start,
+    row_scores,
     token_logprobs,
     token_rows,
     unit,
     weight_gradient,
     whole_gradients,
 )
+from saliency_guard.saliency.shares import row_shares
 from saliency_guard.settings import require
 
 SCORED_TOGETHER = 64
 """Tokens of one scored pass: what it keeps for its gradients grows with them, their price hardly falls further."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SaliencyScores:
+    """Scores of an answer of N tokens.
+
+    Attributes:
+        saliency: ``[N]`` Eq. 6 of each token; NaN for the first, which has no generated token before it.
+        logprobs: ``[N]`` log-probability of each token (natural log).
+        shares: per source ``[N]``, what part of the predictor row's saliency lies on it; they sum to 1.
+    """
+
+    saliency: Tensor
+    logprobs: Tensor
+    shares: Mapping[str, Tensor]
 
 
 def score_answer(
@@ -83,6 +102,52 @@ def score_continuation(session: Session, answer_ids: Tensor | Sequence[int], con
     return scores_of_rows(torch.cat(rows), torch.cat(logprobs), config, session.layout)
 
 
+def score_together(
+    sessions: Sequence[Session], answers: Sequence[Sequence[int]], config: SaliencyConfig
+) -> list[SaliencyScores]:
+    """`score_answer` for several answers, each after its own prompt.
+
+    Args:
+        sessions: one per answer, none of them shared, at the end of their prompts.
+        answers: token ids.
+        config: target layers and history; the norm of the row.
+    """
+    model = sessions[0].model
+    if len(sessions) == 1 or not sessions[0].croppable:
+        pairs = zip(sessions, answers, strict=True)
+        return [score_continuation(session, answer, config) for session, answer in pairs]
+    checked = [answer_tensor(answer, model) for answer in answers]
+    length = max(map(len, checked))
+    layers = target_layers(model, config.layers)
+    for session in sessions:
+        session.crop(session.prompt_length - 1)
+    with undisturbed(model):
+        batch = Batch(sessions)
+        # What stands after the end of a shorter answer is seen by nothing before it.
+        padded = torch.stack([functional.pad(answer, (0, length - len(answer))) for answer in checked])
+        fed = [[session.last_prompt_token, *row[:-1]] for session, row in zip(sessions, padded.tolist(), strict=True)]
+        whole = max(session.prompt_length for session in sessions) - 1 + length
+        parts: list[Tensor] = []
+        likelihoods: list[Tensor] = []
+        for start in range(0, length, SCORED_TOGETHER):
+            piece = slice(start, start + SCORED_TOGETHER)
+            chunk = batch.run([row[piece] for row in fed], layers=layers)
+            found = token_rows(chunk, padded[:, piece])
+            parts.append(functional.pad(found, (0, whole - found.shape[-1])))
+            wanted = padded[:, piece].to(chunk.logits.device)
+            likelihoods.append(torch.stack([token_logprobs(*one) for one in zip(chunk.logits, wanted, strict=True)]))
+    rows, logprobs = torch.cat(parts, dim=1), torch.cat(likelihoods, dim=1)
+    return [
+        scores_of_rows(
+            rows[index, : len(answer), before : before + session.prompt_length - 1 + len(answer)],
+            logprobs[index, : len(answer)],
+            config,
+            session.layout,
+        )
+        for index, (answer, session, before) in enumerate(zip(checked, sessions, batch.padding, strict=True))
+    ]
+
+
 def _score_by_matrix(
     model: PreTrainedModel,
     inputs: Mapping[str, Any],
@@ -108,3 +173,13 @@ def _score_by_matrix(
             matrix = (record.weights * weight_gradient(record, gradient)).abs().mean(dim=1)[0].tril()
             rows[index] += unit(matrix[query], matrix.norm()).to(rows)
     return scores_of_rows(rows / len(tape.layers), token_logprobs(logits, answer), config, layout)
+
+
+def scores_of_rows(rows: Tensor, logprobs: Tensor, config: SaliencyConfig, layout: PromptLayout) -> SaliencyScores:
+    """Scores and shares of a whole answer from its normalised predictor rows ``[N, T]``, and its logprobs ``[N]``."""
+    first = layout.length - 1
+    return SaliencyScores(
+        saliency=row_scores(rows, first, history_start(config, layout), layout),
+        logprobs=logprobs,
+        shares=row_shares(rows, layout),
+    )

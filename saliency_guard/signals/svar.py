@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from saliency_guard.models.forward import resolve_layers
+from saliency_guard.models.layers import resolve_layers
 from saliency_guard.signals.trace import SOURCES, AnswerTrace
 
 LAYERS = (5 / 32, 19 / 32)

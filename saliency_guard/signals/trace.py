@@ -17,20 +17,13 @@ from transformers import PreTrainedModel
 
 from saliency_guard.chat.layout import OUTPUT, PromptLayout
 from saliency_guard.errors import ConfigError, UnsupportedModelError
-from saliency_guard.models.forward import attention_layers, target_layers
+from saliency_guard.models.inputs import answer_tensor
+from saliency_guard.models.layers import attention_layers, target_layers
 from saliency_guard.models.locore import LocoREConfig
 from saliency_guard.models.session import Session, hidden_states
-from saliency_guard.saliency.equations import (
-    SaliencyConfig,
-    SaliencyScores,
-    answer_tensor,
-    cotangents,
-    layer_gradients,
-    row_unit,
-    scores_of_rows,
-    token_logprobs,
-    weight_gradient,
-)
+from saliency_guard.saliency.config import SaliencyConfig
+from saliency_guard.saliency.equations import cotangents, layer_gradients, row_unit, token_logprobs, weight_gradient
+from saliency_guard.saliency.scoring import SaliencyScores, scores_of_rows
 from saliency_guard.settings import require
 
 SOURCES = ("image", "text", "output")

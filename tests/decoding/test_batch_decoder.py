@@ -9,9 +9,10 @@ import tiny
 import torch
 
 from saliency_guard import LocoREConfig, SaliencyConfig, SGRSConfig, score_answer
-from saliency_guard.decoding.batch_decoder import Row, decode_together, score_together
+from saliency_guard.decoding.batch_decoder import Row, decode_together
 from saliency_guard.decoding.decoder import DecodedToken, Decoder
 from saliency_guard.models.session import Session
+from saliency_guard.saliency.scoring import score_together
 
 
 def shortened(case: tiny.Case, dropped: int) -> dict[str, torch.Tensor]:

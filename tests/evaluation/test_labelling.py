@@ -8,14 +8,8 @@ from pathlib import Path
 import pytest
 
 from saliency_guard import LVLM, InputError
-from saliency_guard.evaluation.labelling import (
-    number_claimed,
-    objects_claimed,
-    read_labelled,
-    world_questions,
-    write_records,
-    yes_claimed,
-)
+from saliency_guard.evaluation.claims import number_claimed, objects_claimed, yes_claimed
+from saliency_guard.evaluation.labelling import read_labelled, world_questions, write_records
 from saliency_guard.evaluation.mentions import ObjectVocabulary
 from saliency_guard.evaluation.world import pictures
 

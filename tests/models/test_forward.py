@@ -30,7 +30,7 @@ from saliency_guard import (
 )
 from saliency_guard.chat.messages import chat
 from saliency_guard.decoding.decoder import Decoder
-from saliency_guard.models.forward import resolve_layers
+from saliency_guard.models.layers import resolve_layers
 from saliency_guard.models.session import Session
 
 

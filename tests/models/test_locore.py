@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saliency_guard import ConfigError, LocoREConfig
-from saliency_guard.models.locore import gains
+from saliency_guard.models.locore import gain_factors
 
 
 @given(st.integers(0, 12), st.integers(1, 8), st.integers(0, 15), st.integers(0, 6), st.floats(0.01, 2))
 def test_gains_are_equation_8(first: int, queries: int, output_start: int, window: int, beta: float) -> None:
-    found = gains(LocoREConfig(beta=beta, window=window), first, queries, output_start)
+    found = gain_factors(LocoREConfig(beta=beta, window=window), first, queries, output_start)
     if found is None:
         assert first + queries - 1 < output_start
         return
@@ -26,15 +26,15 @@ def test_gains_are_equation_8(first: int, queries: int, output_start: int, windo
 
 def test_rows_do_not_depend_on_how_many_run_together() -> None:
     config = LocoREConfig(beta=0.3, window=3)
-    together = gains(config, 5, 6, 6)
+    together = gain_factors(config, 5, 6, 6)
     for row in range(6):
-        alone = gains(config, 5 + row, 1, 6)
+        alone = gain_factors(config, 5 + row, 1, 6)
         expected = torch.ones(1, 6 + row).double() if alone is None else alone
         assert torch.equal(together[row : row + 1, : 6 + row], expected)
 
 
 def test_beta_zero_is_no_gain() -> None:
-    assert gains(LocoREConfig(beta=0), 9, 3, 2) is None
+    assert gain_factors(LocoREConfig(beta=0), 9, 3, 2) is None
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import torch
 
 from saliency_guard import LocoREConfig, SaliencyConfig, SGRSConfig, UnsupportedModelError, score_answer
 from saliency_guard.decoding.decoder import Decoder
-from saliency_guard.models.forward import target_layers
+from saliency_guard.models.layers import target_layers
 from saliency_guard.models.session import Session
 from saliency_guard.signals.trace import trace_answer
 

@@ -13,8 +13,9 @@ from torch.nn import functional
 from saliency_guard import ConfigError, InputError, LocoREConfig, SaliencyConfig, saliency_map, score_answer
 from saliency_guard.chat.layout import PromptLayout, Span
 from saliency_guard.models.session import Session
-from saliency_guard.saliency.equations import cotangents, row_shares, scores_of_rows, token_logprobs, token_rows
-from saliency_guard.saliency.scoring import score_continuation
+from saliency_guard.saliency.equations import cotangents, token_logprobs, token_rows
+from saliency_guard.saliency.scoring import score_continuation, scores_of_rows
+from saliency_guard.saliency.shares import row_shares
 
 LAYERS = {"default": (0.5, 1.0), "single": [1], "all": (0.0, 1.0)}
 

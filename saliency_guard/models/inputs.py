@@ -1,0 +1,93 @@
+"""What goes into a model: one prompt's inputs, checked, shortened and extended, and an answer's token ids."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from saliency_guard.errors import InputError
+
+
+def unpadded(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """One prompt's inputs without left padding and without a mask that masks nothing.
+
+    Raises:
+        InputError: if there is no ``input_ids``, it is no single prompt, or it is padded on the right.
+    """
+    ids = inputs.get("input_ids") if isinstance(inputs, Mapping) else None
+    if not isinstance(ids, Tensor) or ids.ndim != 2 or ids.shape[1] == 0:
+        msg = "inputs must hold input_ids of shape [1, P], as the processor returns them with return_tensors='pt'"
+        raise InputError(msg)
+    if ids.shape[0] != 1:
+        msg = f"one prompt at a time: input_ids has batch size {ids.shape[0]}"
+        raise InputError(msg)
+    kept = {name: value for name, value in inputs.items() if value is not None}
+    mask = kept.pop("attention_mask", None)
+    if mask is None or bool((mask != 0).all()):
+        return kept
+    seen = (mask[0] != 0).to(torch.int8)
+    if bool((seen.diff() < 0).any()):
+        msg = "the prompt is padded on the right or masked inside: the answer has to follow it (padding_side='left')"
+        raise InputError(msg)
+    return {name: value[:, seen.bool()] if per_position(value, ids) else value for name, value in kept.items()}
+
+
+def shortened(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The inputs of a prompt without its last token.
+
+    Raises:
+        InputError: if it has no other.
+    """
+    ids = inputs["input_ids"]
+    if ids.shape[1] == 1:
+        msg = "the prompt is a single token: there is nothing before the one that predicts the answer"
+        raise InputError(msg)
+    return {name: value[:, :-1] if per_position(value, ids) else value for name, value in inputs.items()}
+
+
+def extended(inputs: Mapping[str, Any], tokens: Sequence[int]) -> dict[str, Any]:
+    """The inputs of prompt and tokens together; what tells kinds of positions apart says text for the tokens."""
+    ids = inputs["input_ids"]
+    added = torch.tensor([list(tokens)], dtype=ids.dtype, device=ids.device)
+    result = dict(inputs)
+    for name, value in inputs.items():
+        if name == "input_ids":
+            result[name] = torch.cat([ids, added], dim=1)
+        elif per_position(value, ids):
+            result[name] = torch.cat([value, torch.zeros_like(added, dtype=value.dtype)], dim=1)
+    return result
+
+
+def answer_tensor(answer_ids: Tensor | Sequence[int], model: PreTrainedModel) -> Tensor:
+    """An answer's ids as ``[N]``, checked."""
+    try:
+        answer = torch.as_tensor(answer_ids)
+    except (TypeError, ValueError, RuntimeError) as error:
+        msg = f"answer_ids must be token ids (encode a text with the tokenizer, or use LVLM.score): {error}"
+        raise InputError(msg) from error
+    if answer.ndim == 2 and answer.shape[0] == 1:
+        answer = answer[0]
+    if answer.ndim != 1 or answer.numel() == 0 or answer.dtype == torch.bool or answer.is_floating_point():
+        msg = f"answer_ids must be one answer's token ids, [N] or [1, N] with N > 0; got shape {tuple(answer.shape)}"
+        raise InputError(msg)
+    vocabulary = model.config.get_text_config().vocab_size
+    if int(answer.min()) < 0 or int(answer.max()) >= vocabulary:
+        msg = f"answer_ids holds ids outside the model's vocabulary of {vocabulary}: is it another model's answer?"
+        raise InputError(msg)
+    return answer.long()
+
+
+def per_position(value: Any, ids: Tensor) -> bool:
+    """Whether a value has an entry for every position of a prompt."""
+    return isinstance(value, Tensor) and value.shape == ids.shape
+
+
+def check_no_image_token(model: PreTrainedModel, tokens: Sequence[int]) -> None:
+    """Raise `InputError` for tokens that a whole-sequence pass would take for a picture."""
+    if getattr(model.config, "image_token_id", None) in tokens:
+        msg = "the answer holds the model's own image token: a whole-sequence pass would look for its picture"
+        raise InputError(msg)
