@@ -10,16 +10,16 @@ from saliency_guard.settings import Frozen
 
 
 class RejectedCandidate(Frozen):
-    """A token that SGRS struck out.
+    """A candidate that SGRS rejected.
 
     Attributes:
-        text: the token's own text.
+        text: the token's own text; empty where no tokenizer is at hand (inside transformers' `generate`).
         token_id: its id.
         logprob: its log-probability.
         saliency: its score (Eq. 6), below the threshold at its position.
     """
 
-    text: str
+    text: str = ""
     token_id: int
     logprob: float
     saliency: float
@@ -36,7 +36,7 @@ class TokenGrounding(Frozen):
         saliency: Eq. 6; None for the first token, which has no generated token before it.
         threshold: Eq. 7 at its position; None where SGRS was off.
         shares: what part of its predictor row's saliency lies on each source; they sum to 1.
-        rejected: the candidates struck out before it was taken.
+        rejected: the candidates rejected before it was taken.
         signals: further detection signals by name.
         grounding: calibrated probability that it is grounded; None for a token that does not count (see
             `TokenFilter`), and where no calibration fits.

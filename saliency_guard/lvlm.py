@@ -4,38 +4,43 @@ from __future__ import annotations
 
 import copy
 import os
+import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Unpack, cast
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from saliency_guard.answer import GroundedAnswer, Step
-from saliency_guard.answering import AnswerMaker
+from saliency_guard.answer_builder import AnswerBuilder, Prompt, unjudged_answer, unscored_tokens, with_scores
 from saliency_guard.calibration.calibrator import CALIBRATOR_FILE, Calibrator
 from saliency_guard.calibration.fingerprint import fingerprint
-from saliency_guard.chat import detokenize as text_module
+from saliency_guard.chat import detokenize
 from saliency_guard.chat.detokenize import EncodedText
 from saliency_guard.chat.messages import MAX_IMAGE_PIXELS
-from saliency_guard.chat.template import Messages, Prompt, PromptReader
-from saliency_guard.decoding.assembly import scored_tokens, whole_answer
+from saliency_guard.chat.template import Messages, PreparedPrompt, PromptReader
 from saliency_guard.decoding.decoder import eos_ids
-from saliency_guard.decoding.json_schema import SchemaMask
-from saliency_guard.decoding.plan import Plan
-from saliency_guard.decoding.sampling import at_least_one, one_for_each, sampling_rules
-from saliency_guard.decoding.sgrs import SGRSConfig
-from saliency_guard.decoding.stop_strings import stop_strings
+from saliency_guard.decoding.options import (
+    Deadline,
+    GenerationOptions,
+    GenerationPlan,
+    at_least_one,
+    generation_plan,
+    generation_plans,
+)
 from saliency_guard.embedded import EMBEDDED, EMBEDDED_PATH
-from saliency_guard.errors import CalibrationMismatchError, ConfigError, InputError
+from saliency_guard.errors import CalibrationMismatchError, InputError
 from saliency_guard.models.load import load_pretrained
 from saliency_guard.models.locore import LocoREConfig
 from saliency_guard.models.prompt_cache import PromptCache
 from saliency_guard.saliency.config import SaliencyConfig
 from saliency_guard.saliency.scoring import score_answer
 from saliency_guard.signals import known
+from saliency_guard.worker import in_thread
 
 
 class LVLM:
@@ -68,7 +73,8 @@ class LVLM:
             model, processor, self.model_id, require_image=require_image, max_image_pixels=max_image_pixels
         )
         self._prompts = PromptCache(prompt_cache)
-        self._answers = AnswerMaker(self.model_id, self._prompts)
+        self._calibrator: Calibrator | None = None
+        self._fits = False
 
     def with_calibrator(self, calibrator: Calibrator | None, *, allow_mismatch: bool = False) -> LVLM:
         """The same model, whose answers have a ``grounding`` where they are looked at as the calibration was fitted.
@@ -82,12 +88,12 @@ class LVLM:
         """
         fits = False
         if calibrator is not None:
-            own = fingerprint(self.model, self.processor, self.model_id, calibrator.fingerprint.saliency)
-            fits = not calibrator.fingerprint.differing(own)
+            actual = fingerprint(self.model, self.processor, self.model_id, calibrator.fingerprint.saliency)
+            fits = not calibrator.fingerprint.differing(actual)
             if not allow_mismatch:
-                calibrator.require(own)
+                calibrator.require(actual)
         other = copy.copy(self)
-        other._answers = AnswerMaker(self.model_id, self._prompts, calibrator, fits)
+        other._calibrator, other._fits = calibrator, fits
         return other
 
     def with_tools(self, tools: Sequence[Mapping[str, Any]]) -> LVLM:
@@ -103,7 +109,7 @@ class LVLM:
     @property
     def calibrator(self) -> Calibrator | None:
         """What judges the answers; the embedded model has its own."""
-        return self._answers.calibrator
+        return self._calibrator
 
     @classmethod
     def load(
@@ -143,12 +149,18 @@ class LVLM:
             "prompt_cache": prompt_cache,
         }
         lvlm = cls(loaded, processor, model_id=name, **limits)
-        own = Path(source, CALIBRATOR_FILE)
+        fitted = Path(source, CALIBRATOR_FILE)
         try:
-            return lvlm.with_calibrator(Calibrator.load(own)) if own.is_file() else lvlm
+            return lvlm.with_calibrator(Calibrator.load(fitted)) if fitted.is_file() else lvlm
         except CalibrationMismatchError as error:  # Another precision, weights trained on: grounding stays open.
-            warnings.warn(f"{own} is left out: {error}", stacklevel=2)
+            warnings.warn(f"{fitted} is left out: {error}", stacklevel=2)
             return lvlm
+
+    @property
+    def _builder(self) -> AnswerBuilder:
+        return AnswerBuilder(
+            self.model_id, self._prompts, self.tokenizer, self.end_tokens, self._calibrator, self._fits
+        )
 
     @property
     def context_length(self) -> int | None:
@@ -177,145 +189,96 @@ class LVLM:
         """
         return self._reader.inputs(messages)
 
-    def generate(
-        self,
-        messages: Messages,
-        *,
-        max_new_tokens: int = 128,
-        temperature: float = 0.0,
-        top_p: float = 1.0,
-        seed: int | None = None,
-        stop: str | Sequence[str] | None = (),
-        sgrs: SGRSConfig | None = SGRSConfig(),
-        locore: LocoREConfig | None = LocoREConfig(),
-        saliency: SaliencyConfig | None = SaliencyConfig(),
-        signals: Sequence[str] = (),
-        json_schema: Mapping[str, Any] | None = None,
-    ) -> GroundedAnswer:
+    def prepare(self, messages: Messages | PreparedPrompt) -> PreparedPrompt:
+        """Messages checked, their pictures loaded, and the chat template applied; to be handed in instead of messages.
+
+        What asks the same messages several times (retries, several seeds) need not prepare them each time.
+
+        Raises:
+            InputError: of the kinds `inputs` names.
+        """
+        return messages if isinstance(messages, PreparedPrompt) else self._reader.prepare(messages)
+
+    def generate(self, messages: Messages | PreparedPrompt, **options: Unpack[GenerationOptions]) -> GroundedAnswer:
         """Answer messages.
 
         Args:
-            messages: chat messages with at least one image; see `messages`.
-            max_new_tokens: the most tokens to write.
-            temperature: 0 is greedy: candidates in order of probability.
-            top_p: nucleus to sample from.
-            seed: of the random numbers; the same seed gives the same answer. None draws one.
-            stop: strings at which the answer ends; they are not part of it.
-            sgrs: saliency-guided rejection; None is off.
-            locore: local reinforcement of recent output; None is off.
-            saliency: what to score; None (only without SGRS) scores nothing.
-            signals: names of detection signals (see `saliency_guard.signals`) to give every token of the
-                finished answer; they cost one more look at it.
-            json_schema: the answer is JSON of this schema (unless ``max_new_tokens`` cuts it short).
+            messages: chat messages with at least one image (see `saliency_guard.chat.messages`), or what `prepare`
+                made of them.
+            **options: see `GenerationOptions`; all may be left out.
 
         Raises:
             InputError: of the kinds `inputs` names, and `ContextLengthError`.
-            ConfigError: if a setting is out of range, or the schema cannot be used.
+            ConfigError: if an option is unknown or out of range, or the schema cannot be used.
             MissingExtraError: if ``json_schema`` needs the extra ``structured``.
             NonFiniteError: if the model returns NaN.
+            DeadlineError: if ``timeout`` passes.
         """
-        steps = self.stream(
-            messages,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            top_p=top_p,
-            seed=seed,
-            stop=stop,
-            sgrs=sgrs,
-            locore=locore,
-            saliency=saliency,
-            signals=signals,
-            json_schema=json_schema,
-        )
-        return cast("GroundedAnswer", list(steps)[-1].answer)  # A stream that ends without error ends with it.
+        *_, last = self._steps(messages, options, live=False)
+        return cast("GroundedAnswer", last.answer)  # A stream that ends without error ends with it.
 
-    def stream(
-        self,
-        messages: Messages,
-        *,
-        max_new_tokens: int = 128,
-        temperature: float = 0.0,
-        top_p: float = 1.0,
-        seed: int | None = None,
-        stop: str | Sequence[str] | None = (),
-        sgrs: SGRSConfig | None = SGRSConfig(),
-        locore: LocoREConfig | None = LocoREConfig(),
-        saliency: SaliencyConfig | None = SaliencyConfig(),
-        signals: Sequence[str] = (),
-        json_schema: Mapping[str, Any] | None = None,
-    ) -> Iterator[Step]:
+    def stream(self, messages: Messages | PreparedPrompt, **options: Unpack[GenerationOptions]) -> Iterator[Step]:
         """As `generate`, token by token: every step has a ``token``, the last one the ``answer`` instead.
 
-        Groundings come with the answer. Arguments are checked and the prompt is read before this returns; the
-        model is untouched between steps, so the stream may be abandoned.
+        Groundings and signals come with the answer. Options are checked and the prompt is read before this returns;
+        the model is untouched between steps, so the stream may be abandoned.
         """
-        rules = sampling_rules(max_new_tokens, temperature, top_p, seed)
-        plan = Plan(*rules, stop_strings(stop), sgrs, saliency, known(signals))
-        inputs, layout = self._reader.prompt(messages)
-        room = self._reader.room(layout.length, max_new_tokens)
-        if json_schema is not None:
-            plan = plan.held_to(SchemaMask(json_schema, self.tokenizer, self.end_tokens, layout.length))
-        session = self._prompts.session(self.model, inputs, locore=locore, layout=layout)
-        return self._answers.write(plan, session, room, tokenizer=self.tokenizer, eos=self.end_tokens)
+        return self._steps(messages, options, live=True)
+
+    def _steps(self, messages: Messages | PreparedPrompt, options: GenerationOptions, *, live: bool) -> Iterator[Step]:
+        plan = generation_plan(options)
+        deadline = Deadline(plan.options["timeout"])
+        prompt = self._read([self.prepare(messages)], [plan])[0]
+        return self._builder.write(plan, prompt, deadline, live=live)
+
+    def _read(self, prepared: Sequence[PreparedPrompt], plans: Sequence[GenerationPlan]) -> list[Prompt]:
+        """Prompts, read by the model, each with the room there is for its answer."""
+        options = plans[0].options
+        rooms = [self._reader.room(prompt.length, options["max_new_tokens"]) for prompt in prepared]
+        if options["json_schema"] is not None:  # A schema that cannot be used is said before anything is read.
+            plans[0].schema_mask(self.tokenizer, self.end_tokens, prepared[0].length)
+        sessions = self._prompts.sessions(
+            self.model,
+            prepared,
+            locore=options["locore"],
+            with_image_states=self._builder.traces(options["saliency"], plans[0].signals),
+        )
+        return [Prompt(session, room) for session, room in zip(sessions, rooms, strict=True)]
 
     def generate_batch(
         self,
-        batch: Sequence[Messages],
+        batch: Sequence[Messages | PreparedPrompt],
         *,
-        max_new_tokens: int = 128,
-        temperature: float = 0.0,
-        top_p: float = 1.0,
-        seed: int | Sequence[int] | None = None,
-        stop: str | Sequence[str] | None = (),
-        sgrs: SGRSConfig | None = SGRSConfig(),
-        locore: LocoREConfig | None = LocoREConfig(),
-        saliency: SaliencyConfig | None = SaliencyConfig(),
-        signals: Sequence[str] = (),
-        json_schema: Mapping[str, Any] | None = None,
         batch_size: int = 8,
+        **options: Unpack[GenerationOptions],
     ) -> list[GroundedAnswer]:
         """Answer several messages side by side; each answer is the one that `generate` gives.
 
         Args:
-            batch: messages of each.
-            max_new_tokens: as for `generate`, with what follows.
-            temperature: as for `generate`.
-            top_p: as for `generate`.
-            seed: one for all (equal messages then get equal answers), or one for each.
-            stop: as for `generate`.
-            sgrs: as for `generate`.
-            locore: as for `generate`.
-            saliency: as for `generate`.
-            signals: as for `generate`.
-            json_schema: as for `generate`, of every answer.
+            batch: messages of each, or what `prepare` made of them.
             batch_size: how many at a time; memory for keys and values grows with it.
+            **options: as for `generate`; ``seed`` is one for all, or one for each.
 
         Raises:
             ConfigError: also if there are not as many seeds as messages. Otherwise as `generate`; nothing is
                 answered if one of the messages is no good.
         """
-        seeds = one_for_each(seed, len(batch))
         size = at_least_one("batch_size", batch_size)
-        stops, names = stop_strings(stop), known(signals)
-        rules = [sampling_rules(max_new_tokens, temperature, top_p, one) for one in seeds]
-        prompts = [self._reader.prompt(messages) for messages in batch]
-        plans = [Plan(*rule, stops, sgrs, saliency, names) for rule in rules]
-        if json_schema is not None:
-            masks = [SchemaMask(json_schema, self.tokenizer, self.end_tokens, one.length) for _, one in prompts]
-            plans = [plan.held_to(mask) for plan, mask in zip(plans, masks, strict=True)]
-        rooms = [self._reader.room(layout.length, max_new_tokens) for _, layout in prompts]
+        plans = generation_plans(options, len(batch))
+        prepared = [self.prepare(messages) for messages in batch]
+        for prompt, plan in zip(prepared, plans, strict=True):
+            self._reader.room(prompt.length, plan.options["max_new_tokens"])
+        deadline = Deadline(plans[0].options["timeout"] if plans else None)
         answers: list[GroundedAnswer] = []
-        for start in range(0, len(prompts), size):
+        for start in range(0, len(prepared), size):
             part = slice(start, start + size)
-            sessions = self._prompts.sessions(self.model, prompts[part], locore=locore)
-            answers += self._answers.write_together(
-                plans[part], sessions, rooms[part], tokenizer=self.tokenizer, eos=self.end_tokens
-            )
+            prompts = self._read(prepared[part], plans[part])
+            answers += self._builder.write_together(plans[part], prompts, deadline)
         return answers
 
     def score(
         self,
-        messages: Messages,
+        messages: Messages | PreparedPrompt,
         text: str,
         *,
         locore: LocoREConfig | None = None,
@@ -325,27 +288,27 @@ class LVLM:
         """Say of any text what each of its tokens would rest on, were it this model's answer.
 
         Args:
-            messages: what the text answers.
+            messages: what the text answers, or what `prepare` made of it.
             text: the answer, from anywhere.
             locore: the gains to score under; None is off.
             saliency: what to score.
-            signals: as for `generate`.
+            signals: as in `GenerationOptions`.
 
         Raises:
             InputError: if the text is empty, or as for `generate`.
         """
         names = known(signals)
-        prompt, answer = self._to_score(messages, text)
         if saliency.normalization == "matrix" and not names:
-            inputs, layout = prompt
-            scores = score_answer(self.model, inputs, answer.ids, config=saliency, locore=locore, layout=layout)
-            return whole_answer(scored_tokens(scores, answer.ids, answer.pieces), "stop", layout.length, self.model_id)
-        session = self._prompts.sessions(self.model, [prompt], locore=locore)[0]
-        return self._answers.scored([session], [answer], saliency, names)[0]
+            prepared, answer = self._to_score(messages, text)
+            scores = score_answer(
+                self.model, prepared.inputs, answer.ids, saliency=saliency, locore=locore, layout=prepared.layout
+            )
+            return unjudged_answer(with_scores(unscored_tokens(answer), scores), "stop", prepared.length, self.model_id)
+        return self.score_batch([(messages, text)], locore=locore, saliency=saliency, signals=names)[0]
 
     def score_batch(
         self,
-        batch: Sequence[tuple[Messages, str]],
+        batch: Sequence[tuple[Messages | PreparedPrompt, str]],
         *,
         locore: LocoREConfig | None = None,
         saliency: SaliencyConfig = SaliencyConfig(),
@@ -357,7 +320,7 @@ class LVLM:
         A prompt that several of them answer is read once.
 
         Args:
-            batch: messages and answer of each.
+            batch: messages (or what `prepare` made of them) and answer of each.
             locore: as for `score`.
             saliency: as for `score`, with the norm of the row.
             signals: as for `score`.
@@ -365,26 +328,93 @@ class LVLM:
 
         Raises:
             ConfigError: for ``normalization="matrix"``.
-            InputError: as `score`; nothing is scored if one of the pairs is no good.
         """
-        names = known(signals)
+        parts = self._score_steps(batch, locore=locore, saliency=saliency, signals=signals, batch_size=batch_size)
+        return [answer for answers in parts for answer in answers]
+
+    def _score_steps(
+        self,
+        batch: Sequence[tuple[Messages | PreparedPrompt, str]],
+        *,
+        locore: LocoREConfig | None,
+        saliency: SaliencyConfig,
+        signals: Sequence[str],
+        batch_size: int,
+    ) -> Generator[list[GroundedAnswer], None, None]:
+        """`score_batch`, a part at a time; an empty part between reading prompts and scoring answers."""
         size = at_least_one("batch_size", batch_size)
-        if saliency.normalization == "matrix":
-            msg = 'normalization="matrix" takes a backward pass per token: use score, one answer at a time'
-            raise ConfigError(msg)
+        names = known(signals)
+        saliency.require_rows()
         pairs = [self._to_score(messages, text) for messages, text in batch]
-        answers: list[GroundedAnswer] = []
         for start in range(0, len(pairs), size):
             part = pairs[start : start + size]
-            sessions = self._prompts.sessions(self.model, [prompt for prompt, _ in part], locore=locore)
-            answers += self._answers.scored(sessions, [answer for _, answer in part], saliency, names)
-        return answers
+            sessions = self._prompts.sessions(
+                self.model,
+                [prepared for prepared, _ in part],
+                locore=locore,
+                with_image_states=self._builder.traces(saliency, names),
+            )
+            yield []
+            yield self._builder.score(sessions, [answer for _, answer in part], saliency, names)
 
-    def _to_score(self, messages: Messages, text: str) -> tuple[Prompt, EncodedText]:
+    def _to_score(self, messages: Messages | PreparedPrompt, text: str) -> tuple[PreparedPrompt, EncodedText]:
         if not isinstance(text, str) or not text.strip():
             msg = "there is no answer to score: the text is empty"
             raise InputError(msg)
-        inputs, layout = self._reader.prompt(messages)
-        answer = text_module.encode(self.tokenizer, text)
-        self._reader.require_room(layout.length, len(answer.ids))
-        return (inputs, layout), answer
+        answer = detokenize.encode(self.tokenizer, text)
+        prepared = self.prepare(messages)
+        self._reader.require_room(prepared.length, len(answer.ids))
+        return prepared, answer
+
+    async def agenerate(
+        self, messages: Messages | PreparedPrompt, **options: Unpack[GenerationOptions]
+    ) -> GroundedAnswer:
+        """`generate` in a worker thread; cancelling the task stops it between two tokens."""
+        answer: GroundedAnswer | None = None
+        async with aclosing(in_thread(self._lazily(messages, options, live=False), threading.Event())) as steps:
+            async for step in steps:
+                answer = step.answer
+        return cast("GroundedAnswer", answer)
+
+    async def astream(
+        self, messages: Messages | PreparedPrompt, **options: Unpack[GenerationOptions]
+    ) -> AsyncIterator[Step]:
+        """`stream` in a worker thread; leaving the stream, or cancelling the task, stops it between two tokens."""
+        async with aclosing(in_thread(self._lazily(messages, options, live=True), threading.Event())) as steps:
+            async for step in steps:
+                yield step
+
+    def _lazily(
+        self, messages: Messages | PreparedPrompt, options: GenerationOptions, *, live: bool
+    ) -> Generator[Step, None, None]:
+        yield from self._steps(messages, options, live=live)
+
+    async def ascore(
+        self,
+        messages: Messages | PreparedPrompt,
+        text: str,
+        *,
+        locore: LocoREConfig | None = None,
+        saliency: SaliencyConfig = SaliencyConfig(),
+        signals: Sequence[str] = (),
+    ) -> GroundedAnswer:
+        """`score` in a worker thread, for the norm of the row; cancelling the task stops it between two passes."""
+        scored = await self.ascore_batch([(messages, text)], locore=locore, saliency=saliency, signals=signals)
+        return scored[0]
+
+    async def ascore_batch(
+        self,
+        batch: Sequence[tuple[Messages | PreparedPrompt, str]],
+        *,
+        locore: LocoREConfig | None = None,
+        saliency: SaliencyConfig = SaliencyConfig(),
+        signals: Sequence[str] = (),
+        batch_size: int = 8,
+    ) -> list[GroundedAnswer]:
+        """`score_batch` in a worker thread; cancelling the task stops it between two passes."""
+        work = self._score_steps(batch, locore=locore, saliency=saliency, signals=signals, batch_size=batch_size)
+        answers: list[GroundedAnswer] = []
+        async with aclosing(in_thread(work, threading.Event())) as parts:
+            async for part in parts:
+                answers += part
+        return answers

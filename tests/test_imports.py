@@ -22,7 +22,7 @@ ORDER = (
     ("signals",),
     ("decoding",),
     ("calibration",),
-    ("answering",),
+    ("worker", "answer_builder"),
     ("lvlm",),
     ("guard",),
     ("adapters",),

@@ -52,18 +52,18 @@ def signed_logs(values: Floats) -> Floats:
 
 
 def lens_evidence(trace: AnswerTrace) -> Tensor:
-    """What the logit lens finds of each token in the picture: ``[N, (L + 1) * 10]``.
+    """What the logit lens finds of each token in the picture: ``[N, lens layers * 10]``.
 
     Per layer: the four largest log-probabilities at image positions, how many positions see it with more than
     each of four probabilities, the entropy where it is seen best, and the log of its probability averaged by
     where the token looks (Eq. 5). The logit lens over the picture: arXiv 2410.02762.
     """
-    lens = trace.lens  # [L + 1, I, N]
+    lens = trace.lens  # [lens layers, positions, N]
     best = lens.topk(min(_TOP, lens.shape[1]), dim=1)
     largest = functional.pad(best.values, (0, 0, 0, _TOP - best.values.shape[1]), value=_NOWHERE)
     seen = torch.stack([(lens.exp() > level).sum(dim=1) for level in _LEVELS], dim=1)
     entropy = trace.lens_entropy.gather(1, best.indices[:, 0])[:, None]
-    looks = trace.rows[:, trace.image_positions.to(trace.rows.device)].to(lens)
+    looks = trace.rows[:, trace.lens_positions.to(trace.rows.device)].to(lens)
     looks = looks / looks.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(looks.dtype).tiny)
     focused = torch.einsum("ni,lin->ln", looks, lens.exp()).clamp_min(math.exp(_NOWHERE)).log()[:, None]
     return torch.cat([largest, seen, entropy, focused], dim=1).permute(2, 0, 1).flatten(1)

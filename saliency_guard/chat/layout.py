@@ -53,6 +53,12 @@ class PromptLayout:
         """The first position after the last image (0 without one)."""
         return max((span.stop for span in self.spans if span.is_visual), default=0)
 
+    @property
+    def image_positions(self) -> Tensor:
+        """``[I]`` positions of all pictures."""
+        spans = [torch.arange(span.start, span.stop) for span in self.spans if span.is_visual]
+        return torch.cat(spans) if spans else torch.empty(0, dtype=torch.long)
+
     def masks(self, length: int) -> Tensor:
         """Which position is whose, for a sequence of ``length`` positions: ``[sources, length]`` bool."""
         names = self.sources

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from jinja2 import TemplateError
@@ -17,8 +18,24 @@ from saliency_guard.chat.tools import in_words, merge_runs, takes_tools
 from saliency_guard.errors import ContextLengthError, InputError, ModelError
 
 Messages = Sequence[Mapping[str, Any]]
-Prompt = tuple[dict[str, Tensor], PromptLayout]
-"""What the processor returned for messages, and its layout."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PreparedPrompt:
+    """Messages for one model, ready to be read.
+
+    Attributes:
+        inputs: what the processor returned.
+        layout: which position belongs to which source.
+    """
+
+    inputs: Mapping[str, Tensor]
+    layout: PromptLayout
+
+    @property
+    def length(self) -> int:
+        """Positions, images included."""
+        return self.layout.length
 
 
 class PromptReader:
@@ -98,7 +115,7 @@ class PromptReader:
             [messages], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt", **tools
         )
 
-    def prompt(self, messages: Messages) -> Prompt:
+    def prepare(self, messages: Messages) -> PreparedPrompt:
         """Inputs and layout of messages.
 
         Raises:
@@ -112,9 +129,10 @@ class PromptReader:
             msg = f"the processor of {self._name} returned no pixel values: is it a tokenizer alone?"
             raise ModelError(msg)
         if all(one.source is None for one in conversation.texts):
-            return inputs, layout
+            return PreparedPrompt(inputs, layout)
         pieces = text_module.pieces(self.tokenizer, inputs["input_ids"][0].tolist(), skip_special_tokens=False)
-        return inputs, layout.named(find_texts(layout, pieces, [(one.source, one.text) for one in conversation.texts]))
+        texts = [(text.source, text.text) for text in conversation.texts]
+        return PreparedPrompt(inputs, layout.named(find_texts(layout, pieces, texts)))
 
     def room(self, prompt: int, wanted: int) -> int:
         """How many tokens may follow a prompt of so many positions.

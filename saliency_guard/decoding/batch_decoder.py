@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from saliency_guard.decoding.decoder import DecodedToken, Decoder, Draft
-from saliency_guard.decoding.sgrs import UNGUARDED_DRAFT
+from saliency_guard.decoding.draft_length import UNGUARDED_DRAFT
 from saliency_guard.models.batch_session import Batch
 from saliency_guard.models.forward import without_gradients
 from saliency_guard.saliency.equations import token_rows

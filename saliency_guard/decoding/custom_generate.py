@@ -14,12 +14,12 @@ from transformers import (
     LogitsProcessorList,
     PreTrainedModel,
     StoppingCriteriaList,
-    SynthIDTextWatermarkLogitsProcessor,
-    UnbatchedClassifierFreeGuidanceLogitsProcessor,
 )
 from transformers.generation.utils import GenerateDecoderOnlyOutput, GenerationMixin
 
+from saliency_guard.answer import TokenGrounding
 from saliency_guard.decoding.decoder import DecodedToken, Decoder, eos_ids
+from saliency_guard.decoding.sampling import are_stateless
 from saliency_guard.decoding.sgrs import SGRSConfig
 from saliency_guard.errors import ConfigError
 from saliency_guard.models.locore import LocoREConfig
@@ -33,11 +33,11 @@ class SGRSOutput(GenerateDecoderOnlyOutput):
 
     Attributes:
         saliency: ``[1, N]`` Eq. 6 of each generated token, NaN for the first.
-        tokens: the decoded tokens with thresholds, shares and rejections.
+        tokens: every generated token with its threshold, shares and rejections; their texts are empty.
     """
 
     saliency: Tensor | None = None
-    tokens: tuple[DecodedToken, ...] | None = None
+    tokens: tuple[TokenGrounding, ...] | None = None
 
 
 # What `generate` prepares for its own loop and this one does for itself.
@@ -103,7 +103,7 @@ def sgrs_generate(
         seed=int(torch.randint(2**62, ())) if generation_config.do_sample else None,
         eos=eos_ids(generation_config.eos_token_id),
         prefix=input_ids,
-        draft_length=None if _stateless(logits_processor) else 1,
+        draft_length=None if are_stateless(logits_processor) else 1,
     )
     keep_scores = generation_config.return_dict_in_generate and generation_config.output_scores
     sequence = input_ids
@@ -127,18 +127,15 @@ def sgrs_generate(
         sequences=sequence,  # type: ignore[arg-type]
         scores=scores if keep_scores else None,  # type: ignore[arg-type]
         logits=tuple(one.logits[None] for one in tokens) if generation_config.output_logits else None,  # type: ignore[arg-type]
-        saliency=torch.tensor([[torch.nan if t.saliency is None else t.saliency for t in tokens]]),
-        tokens=tuple(tokens),
+        saliency=torch.tensor(
+            [[torch.nan if s is None else s for s in (token.grounding.saliency for token in tokens)]]
+        ),
+        tokens=tuple(token.grounding for token in tokens),
     )
 
 
-def _stateless(processors: LogitsProcessorList) -> bool:
-    """Whether the processors may be asked about a position twice, as drafting does.
-
-    Only transformers' own are trusted with that, and not those of them that count their calls.
-    """
-    counting = (UnbatchedClassifierFreeGuidanceLogitsProcessor, SynthIDTextWatermarkLogitsProcessor)
-    return all(type(one).__module__.startswith("transformers.") and not isinstance(one, counting) for one in processors)
+def _number(value: float | None) -> float:
+    return torch.nan if value is None else value
 
 
 def _streamer_of_generate() -> Any:

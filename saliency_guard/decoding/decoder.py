@@ -7,23 +7,17 @@ chunk is scored and whether a score can reject.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from saliency_guard.decoding.sgrs import (
-    UNGUARDED_DRAFT,
-    SGRSConfig,
-    candidates,
-    draft_length,
-    draw,
-    sample,
-    threshold,
-    uniform,
-)
+from saliency_guard.answer import TokenGrounding
+from saliency_guard.decoding.draft_length import UNGUARDED_DRAFT, draft_length
+from saliency_guard.decoding.sampling import LogitsProcessor, draw, sample, uniform
+from saliency_guard.decoding.sgrs import SGRSConfig, candidates, is_rejected, resample, threshold
 from saliency_guard.errors import ConfigError
 from saliency_guard.models.forward import without_gradients
 from saliency_guard.models.layers import target_layers
@@ -33,41 +27,25 @@ from saliency_guard.saliency.equations import candidate_rows, history_start, row
 from saliency_guard.saliency.shares import plain_shares, row_shares
 from saliency_guard.settings import require
 
-LogitsProcessor = Callable[[Tensor, Tensor], Tensor]
-
-
-@dataclass(frozen=True, slots=True)
-class Rejection:
-    """A candidate that SGRS struck out: its id, log-probability and score."""
-
-    token_id: int
-    logprob: float
-    saliency: float
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DecodedToken:
-    """An accepted token and what is known of it.
+    """An accepted token.
 
     Attributes:
-        token_id: the token.
-        logprob: its log-probability under the model's own softmax.
-        saliency: Eq. 6; None for the first token, and where no saliency was asked for.
-        threshold: Eq. 7 at its position; None without SGRS.
-        shares: part of its predictor row on each source; empty where no saliency was asked for.
-        rejected: what was struck out before it, in order.
+        grounding: what is known of it; its text is empty, nothing here reads token ids.
         logits: ``[V]`` the model's own.
         scores: ``[V]`` as the logits processors left them.
     """
 
-    token_id: int
-    logprob: float
-    saliency: float | None
-    threshold: float | None
-    shares: dict[str, float]
-    rejected: tuple[Rejection, ...]
+    grounding: TokenGrounding
     logits: Tensor
     scores: Tensor
+
+    @property
+    def token_id(self) -> int:
+        """Its id."""
+        return self.grounding.token_id
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,7 +55,7 @@ class Draft:
     token: int
     logits: Tensor
     scores: Tensor
-    among: list[int]
+    rivals: list[int]
 
 
 @dataclass(slots=True, eq=False)
@@ -114,12 +92,8 @@ class Decoder:
         require(SaliencyConfig, self.saliency)
         if self.sgrs is not None and self.saliency is None:
             self.saliency = SaliencyConfig()
-        if self.saliency is not None and self.saliency.normalization == "matrix":
-            msg = (
-                'normalization="matrix" needs a backward pass over the whole sequence for every candidate: use '
-                '"row" while generating, and score the finished answer with "matrix"'
-            )
-            raise ConfigError(msg)
+        if self.saliency is not None:
+            self.saliency.require_rows()
         self._targets = target_layers(self.session.model, (self.saliency or SaliencyConfig()).layers)
 
     def begin(self) -> None:
@@ -195,9 +169,9 @@ class Decoder:
 
     def draft(self, logits: Tensor, ahead: Sequence[Draft]) -> Draft:
         """What is drawn from ``[V]`` logits after the output so far and some drafts."""
-        scores = self._processed([one.token for one in ahead], logits)
-        token, among = self._first(scores, len(self._output) + len(ahead))
-        return Draft(token, logits.detach(), scores, among)
+        scores = self._processed([draft.token for draft in ahead], logits)
+        token, rivals = self._draw_first(scores, len(self._output) + len(ahead))
+        return Draft(token, logits.detach(), scores, rivals)
 
     def accept(self, drafts: Sequence[Draft], rows: Tensor | None, chunk: Chunk | None = None) -> list[DecodedToken]:
         """Walk the drafts in order, up to the first that Algorithm 1 changes, and forget what follows it.
@@ -209,32 +183,37 @@ class Decoder:
         """
         session = self.session
         first = session.prompt_length - 1 + len(self._output)
-        drawn = torch.tensor([draft.token for draft in drafts])
         logits = torch.stack([draft.logits for draft in drafts])
-        logprobs = token_logprobs(logits, drawn.to(logits.device)).tolist()
+        drawn = torch.tensor([draft.token for draft in drafts], device=logits.device)
+        logprobs = token_logprobs(logits, drawn).tolist()
         saliencies, shares = self._read(rows, first) if rows is not None else ([None] * len(drafts), [{}] * len(drafts))
         accepted: list[DecodedToken] = []
         for row, draft in enumerate(drafts):
-            tau = threshold(self.sgrs, self._history) if self.sgrs is not None else None
-            found = DecodedToken(
-                draft.token, logprobs[row], saliencies[row], tau, shares[row], (), draft.logits, draft.scores
+            token = TokenGrounding(
+                text="",
+                token_id=draft.token,
+                position=len(self._output),
+                logprob=logprobs[row],
+                saliency=saliencies[row],
+                threshold=threshold(self.sgrs, self._history) if self.sgrs is not None else None,
+                shares=shares[row],
             )
-            if self.refuses(found):
+            if self.rejects(token):
                 self._rejections += 1
                 alone = chunk or session.rescore(first + row, 1, layers=self._targets)
-                found = self._resample(alone, found, draft.among)
-            accepted.append(found)
-            self._output.append(found.token_id)
-            if found.saliency is not None:
-                self._history.append(found.saliency)
-            if found.token_id != draft.token:
+                token = self._resampled(alone, token, draft)
+            accepted.append(DecodedToken(token, draft.logits, draft.scores))
+            self._output.append(token.token_id)
+            if token.saliency is not None:
+                self._history.append(token.saliency)
+            if token.token_id != draft.token:
                 break
         session.crop(first + len(accepted))
         return accepted
 
-    def refuses(self, found: DecodedToken) -> bool:
-        """Whether Algorithm 1 strikes out what was drawn first."""
-        return found.threshold is not None and found.saliency is not None and found.saliency < found.threshold
+    def rejects(self, token: TokenGrounding) -> bool:
+        """Whether Algorithm 1 rejects what was drawn first."""
+        return is_rejected(token)
 
     def _number(self, position: int, round_: int) -> float | None:
         return None if self.seed is None else uniform(self.seed, position, round_)
@@ -248,17 +227,17 @@ class Decoder:
         tail = torch.tensor([[*self._output, *ahead]], dtype=prompt.dtype, device=prompt.device)
         return self.processor(torch.cat([prompt, tail], dim=1), scores[None].clone())[0]
 
-    def _first(self, scores: Tensor, position: int) -> tuple[int, list[int]]:
+    def _draw_first(self, scores: Tensor, position: int) -> tuple[int, list[int]]:
         """Round 0 of Algorithm 1: the token, and the candidates it was drawn from."""
         number = self._number(position, 0)
         if self.sgrs is None:
             if not bool((scores > -torch.inf).any()):
                 raise ConfigError(_NOTHING_LEFT)
             return sample(scores, number), []
-        among = candidates(scores, self.sgrs.top_k, self.sgrs.min_p)
-        if not among:
+        rivals = candidates(scores, self.sgrs.top_k, self.sgrs.min_p)
+        if not rivals:
             raise ConfigError(_NOTHING_LEFT)
-        return draw(scores, among, number), among
+        return draw(scores, rivals, number), rivals
 
     def _read(
         self, rows: Tensor, first_query: int, *, same_query: bool = False
@@ -269,66 +248,45 @@ class Decoder:
         start = history_start(self.saliency, layout)
         scores = row_scores(rows, first_query, start, layout, same_query=same_query).tolist()
         parts = {name: values.tolist() for name, values in row_shares(rows, layout).items()}
-        known = [None if math.isnan(score) else score for score in scores]
-        return known, [
+        saliencies = [None if math.isnan(score) else score for score in scores]
+        return saliencies, [
             plain_shares({name: values[row] for name, values in parts.items()}) for row in range(len(scores))
         ]
 
-    def _resample(self, chunk: Chunk, refused: DecodedToken, among: list[int]) -> DecodedToken:
-        """Algorithm 1 from round 1 on, then its fallback: the candidate with the highest score.
+    def _resampled(self, chunk: Chunk, rejected: TokenGrounding, draft: Draft) -> TokenGrounding:
+        """What Algorithm 1 takes instead of a rejected draft.
 
         Args:
             chunk: one row on tape, the one that predicts this position.
-            refused: what round 0 drew.
-            among: the candidates.
+            rejected: what round 0 drew.
+            draft: with the candidates and the logits.
         """
-        assert self.sgrs is not None  # noqa: S101 - only called with SGRS
+        assert self.sgrs is not None  # noqa: S101 - nothing is rejected without SGRS
+        scored = self._scored_candidates(chunk, rejected, draft)
         position = len(self._output)
-        scored = self._candidates(chunk, refused, among)
-        tried = [refused.token_id]
-        for round_ in range(1, self.sgrs.max_resamples):
-            left = [token for token in among if token not in tried]
-            if not left:
-                break
-            token = draw(refused.scores, left, self._number(position, round_))
-            if _score_of(scored[token]) >= (refused.threshold or 0.0):
-                return _after(scored[token], [scored[one] for one in tried])
-            tried.append(token)
-        best = max((scored[token] for token in among), key=_score_of)
-        return _after(best, [scored[one] for one in tried if one != best.token_id])
+        return resample(self.sgrs, rejected, scored, draft.scores, lambda round_: self._number(position, round_))
 
-    def _candidates(self, chunk: Chunk, refused: DecodedToken, among: list[int]) -> dict[int, DecodedToken]:
-        """S(c) of all candidates at one position, in one batched vector-Jacobian product."""
-        others = [token for token in among if token != refused.token_id]
-        scored = {refused.token_id: refused}
+    def _scored_candidates(self, chunk: Chunk, rejected: TokenGrounding, draft: Draft) -> dict[int, TokenGrounding]:
+        """S(c) of all candidates at one position, most probable first, in one batched vector-Jacobian product."""
+        others = [token for token in draft.rivals if token != rejected.token_id]
+        scored = {rejected.token_id: rejected}
         if others:
-            rows = candidate_rows(chunk, others)
-            saliencies, shares = self._read(rows, chunk.first_query, same_query=True)
+            saliencies, shares = self._read(candidate_rows(chunk, others), chunk.first_query, same_query=True)
             logprobs = token_logprobs(
-                refused.logits.expand(len(others), -1), torch.tensor(others, device=refused.logits.device)
+                draft.logits.expand(len(others), -1), torch.tensor(others, device=draft.logits.device)
             ).tolist()
             for index, token in enumerate(others):
-                scored[token] = replace(
-                    refused,
-                    token_id=token,
-                    logprob=logprobs[index],
-                    saliency=saliencies[index],
-                    shares=shares[index],
-                )
-        return scored
+                changed = {
+                    "token_id": token,
+                    "logprob": logprobs[index],
+                    "saliency": saliencies[index],
+                    "shares": shares[index],
+                }
+                scored[token] = rejected.model_copy(update=changed)
+        return {token: scored[token] for token in draft.rivals}
 
 
 _NOTHING_LEFT = "the logits processors rule out every token: nothing can be generated"
-
-
-def _score_of(token: DecodedToken) -> float:
-    return token.saliency if token.saliency is not None else -1.0
-
-
-def _after(token: DecodedToken, struck: list[DecodedToken]) -> DecodedToken:
-    """The token with its list of rejections."""
-    rejected = tuple(Rejection(one.token_id, one.logprob, _score_of(one)) for one in struck)
-    return replace(token, rejected=rejected)
 
 
 def eos_ids(value: Any) -> frozenset[int]:

@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 from saliency_guard.answer import TokenGrounding
 from saliency_guard.chat import detokenize as text_module
-from saliency_guard.decoding.assembly import written_token
 from saliency_guard.decoding.decoder import DecodedToken
 from saliency_guard.decoding.stop_strings import cut, may_have_begun, with_rest
 
@@ -46,7 +45,7 @@ class Writer:
             self.reason = "stop"
             return []
         text = self._detokenizer.push(token.token_id)
-        self._held.append(written_token(token, text, len(self.done) + len(self._held), self._tokenizer))
+        self._held.append(self._with_text(token.grounding, text))
         self._held, self._cut = cut(self._held, self._stops)
         if self._cut:
             self.reason = "stop"
@@ -59,6 +58,15 @@ class Writer:
         if not self._cut:
             self._held = with_rest(self._held, self._detokenizer.flush())
         return self._give(len(self._held))
+
+    def _with_text(self, token: TokenGrounding, text: str) -> TokenGrounding:
+        """A decoded token with its piece of the answer; the rejected candidates with their texts."""
+        rejected = tuple(
+            candidate.model_copy(update={"text": self._tokenizer.decode([candidate.token_id])})
+            for candidate in token.rejected
+        )
+        position = len(self.done) + len(self._held)
+        return token.model_copy(update={"text": text, "position": position, "rejected": rejected})
 
     def _give(self, count: int) -> list[TokenGrounding]:
         ready, self._held = self._held[:count], self._held[count:]

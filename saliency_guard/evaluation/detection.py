@@ -140,7 +140,7 @@ def _mentions(lvlm: LVLM, caption: _Caption, vocabulary: ObjectVocabulary) -> It
         part.flatten(1).cpu().numpy() for part in (trace.saliency, trace.signed, trace.attention)
     )
     evidence = lens_evidence(trace).cpu().numpy()
-    middle = trace.states[len(trace.states) // 2][trace.layout.length :].float().cpu().numpy()
+    middle = trace.output_states[len(trace.output_states) // 2][1:].float().cpu().numpy()
     named: list[str] = []
     for ordinal, mention in enumerate(found):
         at = first_token(pieces, mention)

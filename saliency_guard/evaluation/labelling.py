@@ -16,14 +16,14 @@ from typing import Any
 from PIL import Image
 from pydantic import ValidationError
 
-from saliency_guard.answer import TokenGrounding
+from saliency_guard.answer import GroundedAnswer
+from saliency_guard.answer_builder import traced_answer, unjudged_answer
 from saliency_guard.calibration.features import FEATURE_SETS, SUMMARIES, features
 from saliency_guard.calibration.records import TOLD, GroundingRecord, LabelledMention, encoded
 from saliency_guard.calibration.token_filter import TokenFilter, token_at
 from saliency_guard.chat import detokenize as text_module
 from saliency_guard.chat.detokenize import EncodedText
 from saliency_guard.chat.messages import chat
-from saliency_guard.decoding.assembly import scored_tokens, whole_answer, with_signals
 from saliency_guard.errors import InputError
 from saliency_guard.evaluation.claims import Checker, Claim, number_claimed, objects_claimed, yes_claimed
 from saliency_guard.evaluation.files import CocoImage, PopeQuestion, read_text
@@ -43,7 +43,6 @@ from saliency_guard.scenes.language import (
 )
 from saliency_guard.scenes.scene import Scene
 from saliency_guard.settings import Frozen
-from saliency_guard.signals import compute
 from saliency_guard.signals.trace import trace_answer
 from saliency_guard.storage import problem
 
@@ -219,21 +218,19 @@ def look(
     """The record of an answer: its tokens' signals and vectors, and the labels."""
     inputs = lvlm.inputs(messages)
     if not answer.ids:
-        return _record(lvlm, inputs, labels)
-    trace = trace_answer(lvlm.model, inputs, answer.ids, config=saliency)
-    tokens = with_signals(scored_tokens(trace.scores, answer.ids, answer.pieces), compute(trace, SUMMARIES))
+        return _record(unjudged_answer((), "stop", inputs["input_ids"].shape[1], lvlm.model_id), labels)
+    trace = trace_answer(lvlm.model, inputs, answer.ids, saliency=saliency)
+    traced = traced_answer(trace, answer, SUMMARIES, lvlm.model_id)
     counted = tuple(sorted({*TokenFilter().counted(answer.pieces), *(one.token for one in labels.mentions)}))
     groups = [name for name in FEATURE_SETS["all"] if name != "signals"] if vectors else []
     found = {name: encoded(rows[list(counted)]) for name, rows in features(trace, groups).items()}
-    return _record(lvlm, inputs, labels, tokens=tokens, counted=counted, vectors=found)
+    return _record(traced, labels, counted=counted, vectors=found)
 
 
 def _record(
-    lvlm: LVLM,
-    inputs: Mapping[str, Any],
+    answer: GroundedAnswer,
     labels: GroundingRecordLabels,
     *,
-    tokens: Sequence[TokenGrounding] = (),
     counted: tuple[int, ...] = (),
     vectors: Mapping[str, str] | None = None,
 ) -> GroundingRecord:
@@ -241,7 +238,7 @@ def _record(
         picture=labels.picture,
         question=labels.question,
         draw=labels.draw,
-        answer=whole_answer(tokens, "stop", inputs["input_ids"].shape[1], lvlm.model_id),
+        answer=answer,
         mentions=labels.mentions,
         grounded=labels.grounded,
         counted=counted,

@@ -27,7 +27,8 @@ import torch
 from torch import Tensor
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration, PreTrainedModel
 
-from saliency_guard.decoding.decoder import DecodedToken, Decoder
+from saliency_guard.answer import TokenGrounding
+from saliency_guard.decoding.decoder import Decoder
 from saliency_guard.decoding.sgrs import SGRSConfig
 from saliency_guard.models.locore import LocoREConfig
 from saliency_guard.models.session import Session
@@ -90,14 +91,14 @@ def llava_prompt(model: PreTrainedModel, length: int) -> dict[str, Tensor]:
 
 @dataclass(slots=True, eq=False)
 class ForcedDecoder(Decoder):
-    """Refuses a fixed part of its positions, whatever their scores: to time a rate of rejections."""
+    """Rejects a fixed part of its positions, whatever their scores: to time a rate of rejections."""
 
     rate: float = field(default=0.0, kw_only=True)
 
-    def refuses(self, found: DecodedToken) -> bool:
-        """A refusal drawn by position alone."""
+    def rejects(self, token: TokenGrounding) -> bool:
+        """A rejection drawn by position alone."""
         drawn = random.Random(f"refused {self.written}").random()
-        return found.saliency is not None and drawn < self.rate
+        return token.saliency is not None and drawn < self.rate
 
 
 def _generate(model: PreTrainedModel, inputs: Inputs, tokens: int, **settings: Any) -> Tensor:

@@ -51,19 +51,26 @@ class Batch:
                 setattr(layer, name, torch.cat(padded))
         return merged
 
-    def run(self, tokens: Sequence[Sequence[int]], *, layers: tuple[int, ...] | None = None) -> Chunk:
+    def run(
+        self,
+        tokens: Sequence[Sequence[int]],
+        *,
+        layers: tuple[int, ...] | None = None,
+        with_states: bool = False,
+    ) -> Chunk:
         """Feed each session the same number of tokens.
 
         Args:
             tokens: ``[B][n]``.
             layers: target layers to keep on tape; None runs without gradient.
+            with_states: as for `Session.run`.
 
         Returns:
             The chunk, with logits ``[B, n, V]``.
         """
         ids = torch.tensor([list(row) for row in tokens], device=self.sessions[0].inputs["input_ids"].device)
         with undisturbed(self._model), recording(self._model, self.sessions[0].entry) as entered:
-            chunk = self._pass(ids, layers)
+            chunk = self._pass(ids, layers, with_states=with_states)
         if _positions(self._states) == _positions(self._tokens):
             self._states += entered
         self._tokens.append(ids)
@@ -81,7 +88,7 @@ class Batch:
         ):
             return self._pass(ids, layers, entry=entry)
 
-    def _pass(self, ids: Tensor, layers: tuple[int, ...] | None, *, entry: int = 0) -> Chunk:
+    def _pass(self, ids: Tensor, layers: tuple[int, ...] | None, *, entry: int = 0, with_states: bool = False) -> Chunk:
         done = int(self._cache.get_seq_length()) - self._width
         count = ids.shape[1]
         whole = self._width + done + count
@@ -93,10 +100,10 @@ class Batch:
         ]
         inputs = {"input_ids": ids, "position_ids": torch.cat(positions, dim=-2), "attention_mask": mask}
         tape = Tape(layers) if layers is not None else None
-        logits = cached_pass(
-            self._model, self._cache, inputs, tape=tape, gains=self._gains(done, count, whole), entry=entry
-        )
-        return Chunk(logits, self._width + done, tape)
+        states: list[Tensor] | None = [] if with_states else None
+        gains = self._gains(done, count, whole)
+        logits = cached_pass(self._model, self._cache, inputs, tape=tape, gains=gains, entry=entry, states=states)
+        return Chunk(logits, self._width + done, tape, tuple(states or ()))
 
     def _gains(self, done: int, count: int, whole: int) -> Gains | None:
         found = [

@@ -110,14 +110,32 @@ def check_supported(model: PreTrainedModel, locore: LocoREConfig | None) -> None
         target_layers(model, locore.layers)
 
 
-def last_logits(model: PreTrainedModel, inputs: Mapping[str, Any], keep: int) -> Tensor:
-    """``[B, keep, V]`` logits of the last ``keep`` positions, in whatever grad mode the pass ends in."""
-    extra = {"logits_to_keep": keep} if "logits_to_keep" in _parameters(type(model)) else {}
+def last_logits(
+    model: PreTrainedModel, inputs: Mapping[str, Any], keep: int, *, states: list[Tensor] | None = None
+) -> Tensor:
+    """``[B, keep, V]`` logits of the last ``keep`` positions, in whatever grad mode the pass ends in.
+
+    Args:
+        model: what runs.
+        inputs: of the pass.
+        keep: positions whose logits are wanted.
+        states: filled with the decoder's states, ``[B, n, D]`` for the embeddings and after every layer (the last one
+            normalised, as transformers has it), where a list is given.
+
+    Raises:
+        InputError: if the model does not take the inputs.
+    """
+    extra: dict[str, Any] = {"logits_to_keep": keep} if "logits_to_keep" in _parameters(type(model)) else {}
+    if states is not None:
+        extra["output_hidden_states"] = True
     try:
-        logits: Tensor = model(**inputs, return_dict=True, **extra).logits
+        output = model(**inputs, return_dict=True, **extra)
     except ValueError as error:
         msg = f"{type(model).__name__} does not take these inputs: {error}"
         raise InputError(msg) from error
+    if states is not None:
+        states += [layer_states.detach() for layer_states in output.hidden_states]
+    logits: Tensor = output.logits
     return logits[:, -keep:]
 
 

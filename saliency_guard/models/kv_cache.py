@@ -148,6 +148,7 @@ def cached_pass(
     tape: Tape | None = None,
     gains: Gains | None = None,
     entry: int = 0,
+    states: list[Tensor] | None = None,
 ) -> Tensor:
     """Run the model over its cache for new tokens, which are added to it.
 
@@ -158,6 +159,7 @@ def cached_pass(
         tape: keeps the target layers.
         gains: of LocoRE.
         entry: the layer at which the pass begins.
+        states: as for `last_logits`.
 
     Returns:
         ``[n, V]`` logits, ``[B, n, V]`` for several sequences.
@@ -166,7 +168,7 @@ def cached_pass(
     count = inputs["input_ids"].shape[1]
     try:
         with undisturbed(model), attending(model, tape=tape, gains=gains, entry=entry):
-            logits = last_logits(model, {**inputs, "past_key_values": cache, "use_cache": True}, count)
+            logits = last_logits(model, {**inputs, "past_key_values": cache, "use_cache": True}, count, states=states)
             # In here, since outside the caller's grad mode is in force.
             logits = logits[0] if len(logits) == 1 else logits
     except BaseException:

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from saliency_guard.chat.layout import PromptLayout
+from saliency_guard.chat.template import PreparedPrompt
 from saliency_guard.models.locore import LocoREConfig
-from saliency_guard.models.session import Session
+from saliency_guard.models.session import Session, blank_inputs
 
 
 class PromptCache:
@@ -32,44 +32,41 @@ class PromptCache:
     def __init__(self, size: int) -> None:
         self._size = size
         self._kept: OrderedDict[tuple[object, ...], Session] = OrderedDict()
+        self._blank: tuple[tuple[object, ...], Session] | None = None
         self._lock = threading.Lock()
-
-    def session(
-        self, model: PreTrainedModel, inputs: Mapping[str, Tensor], *, locore: LocoREConfig | None, layout: PromptLayout
-    ) -> Session:
-        """A session of a prompt, from a kept one if there is one.
-
-        Args:
-            model: whose prompt it is.
-            inputs: of the prompt.
-            locore: the gains the continuation is to run under.
-            layout: the prompt's sources.
-        """
-        return self.sessions(model, [(inputs, layout)], locore=locore)[0]
 
     def sessions(
         self,
         model: PreTrainedModel,
-        prompts: Sequence[tuple[Mapping[str, Tensor], PromptLayout]],
+        prompts: Sequence[PreparedPrompt],
         *,
         locore: LocoREConfig | None,
+        with_image_states: bool = False,
     ) -> list[Session]:
-        """A session for each of several prompts; what is the same in two of them is read once."""
+        """A session for each of several prompts; what is the same in two of them is read once.
+
+        Args:
+            model: whose prompts they are.
+            prompts: inputs and layout of each.
+            locore: the gains the continuations are to run under.
+            with_image_states: whether the states at the pictures are kept while a prompt is read.
+        """
         state = _state(model)
         first: dict[str, Session] = {}
-        found: list[Session] = []
-        for inputs, layout in prompts:
+        sessions: list[Session] = []
+        for prompt in prompts:
+            inputs, layout = prompt.inputs, prompt.layout
             name = _digest(inputs)
             known = first.get(name) or self._known((state, name))
             if known is not None:
                 session = known.fork(locore=locore, layout=layout)
             else:
-                session = Session(model, inputs, locore=locore, layout=layout)
+                session = Session(model, inputs, locore=locore, layout=layout, with_image_states=with_image_states)
                 if not session.croppable:  # What it is continued with cannot be taken back: keep it as it is now.
                     self._keep((state, name), session.fork(locore=locore, layout=layout))
             first.setdefault(name, session)
-            found.append(session)
-        return found
+            sessions.append(session)
+        return sessions
 
     def _known(self, key: tuple[object, ...]) -> Session | None:
         """The kept session of a prompt; where there is none, room is made before the new one takes its own."""
@@ -86,6 +83,28 @@ class PromptCache:
         if session.croppable:
             self._keep((_state(session.model), _digest(session.inputs)), session)
 
+    def blank(self, session: Session) -> Session:
+        """A session's prompt with uniform pictures.
+
+        The newest is kept: where another prompt has pictures of the same sizes in the same places, only its text is
+        read. Uniform pictures are all alike.
+
+        Args:
+            session: the prompt with its own pictures.
+        """
+        inputs, state = blank_inputs(session.inputs), _state(session.model)
+        with self._lock:
+            kept = self._blank
+        if kept is not None and kept[0] == state and kept[1].locore == session.locore:
+            continued = kept[1].with_text(inputs, session.layout)
+            if continued is not None:
+                return continued
+        read = Session(session.model, inputs, locore=session.locore, layout=session.layout)
+        if self._size > 0 and read.croppable:
+            with self._lock:
+                self._blank = (state, read.fork(locore=session.locore, layout=session.layout))
+        return read
+
     def __len__(self) -> int:
         return len(self._kept)
 
@@ -93,6 +112,7 @@ class PromptCache:
         """Forget all prompts."""
         with self._lock:
             self._kept.clear()
+            self._blank = None
 
     def _keep(self, key: tuple[object, ...], session: Session) -> None:
         if self._size == 0:

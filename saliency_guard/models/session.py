@@ -16,9 +16,9 @@ from transformers import PreTrainedModel
 
 from saliency_guard.chat.layout import PromptLayout, prompt_layout
 from saliency_guard.errors import InputError, UnsupportedModelError
-from saliency_guard.models.attention import Tape, attending
+from saliency_guard.models.attention import Tape
 from saliency_guard.models.forward import check_supported, forget_rope, kept_offset, last_logits, undisturbed
-from saliency_guard.models.inputs import shortened, unpadded
+from saliency_guard.models.inputs import per_position, shortened, unpadded
 from saliency_guard.models.kv_cache import cached_pass, copied, empty_cache, set_back
 from saliency_guard.models.locore import LocoREConfig, row_gains
 from saliency_guard.models.skip_layers import recording, resuming
@@ -33,11 +33,13 @@ class Chunk:
             where there is a tape.
         first_query: position of row 0; in a batch, its place in the cache.
         tape: the target layers' records, or None.
+        states: where they were asked for, ``[B, n, D]`` for the embeddings and after every layer.
     """
 
     logits: Tensor
     first_query: int
     tape: Tape | None
+    states: tuple[Tensor, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -63,6 +65,8 @@ class Session:
         entry: the layer whose incoming states are kept (`keep_states`).
         states: ``[1, 1, D]`` what entered it, one for each of ``tokens`` or for none.
         rope_delta: the offset of multimodal rotary positions after the prompt.
+        image_states: ``[I, D]`` at the positions of all pictures, for the embeddings and after every layer; None where
+            they were not asked for.
     """
 
     def __init__(
@@ -72,6 +76,7 @@ class Session:
         *,
         locore: LocoREConfig | None = None,
         layout: PromptLayout | None = None,
+        with_image_states: bool = False,
     ) -> None:
         check_supported(model, locore)
         self.model = model
@@ -88,7 +93,8 @@ class Session:
         self.states: list[Tensor] = []
         self.rope_delta: Tensor | None = None
         self.entry: int | None = None
-        self._prefill()
+        self.image_states: tuple[Tensor, ...] | None = None
+        self._prefill(with_image_states=with_image_states)
 
     @property
     def length(self) -> int:
@@ -123,31 +129,73 @@ class Session:
             twin.crop(twin.prompt_length - 1)
         return twin
 
-    def _prefill(self) -> None:
+    def _prefill(self, *, with_image_states: bool) -> None:
         # Where the last token cannot be taken back, it is not read; its position knows no image.
         read = self.inputs if self.croppable else shortened(self.inputs)
         with undisturbed(self.model):
             forget_rope(self.model)
-            last_logits(self.model, {**read, "past_key_values": self.cache, "use_cache": True}, 1)
+            states: list[Tensor] | None = [] if with_image_states else None
+            last_logits(self.model, {**read, "past_key_values": self.cache, "use_cache": True}, 1, states=states)
             self.rope_delta = kept_offset(self.model)
         if self.length != read["input_ids"].shape[1]:
             msg = f"{type(self.model).__name__} does not fill a key-value cache"
             raise UnsupportedModelError(msg)
+        if states is not None:
+            positions = self.layout.image_positions
+            self.image_states = tuple(layer[0, positions.to(layer.device)] for layer in states)
         self.crop(self.prompt_length - 1)
 
-    def run(self, tokens: Sequence[int], *, layers: tuple[int, ...] | None = None) -> Chunk:
+    def require_image_states(self) -> None:
+        """Read the prompt once more for the states at its pictures, where they were not kept the first time."""
+        if self.image_states is None:
+            again = Session(self.model, self.inputs, locore=self.locore, layout=self.layout, with_image_states=True)
+            self.image_states = again.image_states
+
+    def with_text(self, inputs: Mapping[str, Any], layout: PromptLayout) -> Session | None:
+        """A session of another prompt whose pictures, and all that stands before them, are this one's.
+
+        Only the text after the last picture is read.
+
+        Args:
+            inputs: of the other prompt, without padding.
+            layout: its sources.
+
+        Returns:
+            None where the other prompt does not begin as this one does, or where what follows a picture may change how
+            the picture is read (a prefix that attends in both directions).
+        """
+        if not self.croppable or "token_type_ids" in inputs or layout.after_image != self.layout.after_image:
+            return None
+        ids, other_ids = self.inputs["input_ids"], inputs["input_ids"]
+        common = min(ids.shape[1], other_ids.shape[1])
+        same = int((ids[0, :common] == other_ids[0, :common]).cumprod(0).sum())
+        start = min(same, other_ids.shape[1] - 1, self.prompt_length - 1)
+        if start < layout.after_image or not _same_pictures(self.inputs, inputs):
+            return None
+        twin = self.fork(locore=self.locore, layout=self.layout)
+        twin.crop(start)
+        twin.inputs, twin.layout = dict(inputs), layout
+        twin.last_prompt_token = int(other_ids[0, -1])
+        left = other_ids[:, start:-1]
+        if left.shape[1] > 0:
+            positions = twin.positions(start, left.shape[1])
+            cached_pass(self.model, twin.cache, {"input_ids": left, "position_ids": positions})
+        return twin
+
+    def run(self, tokens: Sequence[int], *, layers: tuple[int, ...] | None = None, with_states: bool = False) -> Chunk:
         """Feed tokens after what is cached.
 
         Args:
             tokens: known token ids; row t of the result is the query at ``self.length + t``.
             layers: target layers to keep on tape; None runs without gradient.
+            with_states: whether the chunk is to hold every layer's states.
 
         Raises:
             NonFiniteError: if the logits are NaN or infinite.
             UnsupportedModelError: if a target layer's attention did not come past.
         """
         with undisturbed(self.model), recording(self.model, self.entry) as entered:
-            chunk = self._pass(tokens, layers)
+            chunk = self._pass(tokens, layers, with_states=with_states)
         if len(self.states) == len(self.tokens):
             self.states += [one for states in entered for one in states.split(1, dim=1)]
         self.tokens += tokens
@@ -172,25 +220,27 @@ class Session:
         ):
             return self._pass(tokens, layers, entry=entry)
 
-    def _pass(self, tokens: Sequence[int], layers: tuple[int, ...] | None, *, entry: int = 0) -> Chunk:
+    def _pass(
+        self, tokens: Sequence[int], layers: tuple[int, ...] | None, *, entry: int = 0, with_states: bool = False
+    ) -> Chunk:
         first, count = self.length, len(tokens)
         ids = torch.tensor([list(tokens)], device=self.inputs["input_ids"].device)
         tape = Tape(layers) if layers is not None else None
         gained = row_gains(self.model, self.locore, first, count, self.prompt_length)
         inputs = {"input_ids": ids, "position_ids": self.positions(first, count)}
-        logits = cached_pass(self.model, self.cache, inputs, tape=tape, gains=gained, entry=entry)
-        return Chunk(logits, first, tape)
+        states: list[Tensor] | None = [] if with_states else None
+        logits = cached_pass(self.model, self.cache, inputs, tape=tape, gains=gained, entry=entry, states=states)
+        return Chunk(logits, first, tape, tuple(states or ()))
 
     def positions(self, first: int, count: int) -> Tensor:
         """``[1, count]`` rotary positions from a position on (``[3, 1, count]`` where the model has three kinds)."""
         return _positions(first, count, self.rope_delta, self.inputs["input_ids"].device)
 
-    def run_answer(self, answer: Tensor, *, layers: tuple[int, ...]) -> Chunk:
-        """The rows that predict an answer ``[N]`` right after the prompt, on tape; what is known of it is reused."""
-        return next(self.run_pieces(answer, len(answer), layers=layers))
-
     def run_pieces(self, answer: Tensor, size: int, *, layers: tuple[int, ...]) -> Iterator[Chunk]:
-        """`run_answer` in pieces of at most ``size`` rows; where rows of one pass would mix, one at a time."""
+        """The rows that predict an answer ``[N]`` right after the prompt, on tape, in pieces of at most ``size`` rows.
+
+        What is known of the answer is reused. Where rows of one pass would mix, a piece is one row.
+        """
         tokens = [self.last_prompt_token, *answer[:-1].tolist()]
         first = self.prompt_length - 1
         known = self.croppable and self.tokens[: len(tokens)] == tokens
@@ -213,33 +263,26 @@ class Session:
             self.cache.crop(length - self.length)
 
 
-def hidden_states(
-    model: PreTrainedModel,
-    inputs: Mapping[str, Any],
-    tokens: Sequence[int],
-    *,
-    prompt_length: int,
-    locore: LocoREConfig | None,
-) -> tuple[Tensor, ...]:
-    """The decoder's states for prompt and answer: a plain pass over each, without gradient.
-
-    Returns:
-        For the embeddings and after every layer ``[T, D]``; the last one is normalised, as transformers has it.
-    """
-    check_supported(model, locore)
-    prompt = unpadded(inputs)
-    cache, _ = empty_cache(model)
-    ids = torch.tensor([list(tokens)], device=prompt["input_ids"].device)
-    asked: dict[str, Any] = {"past_key_values": cache, "use_cache": True, "return_dict": True}
-    with undisturbed(model):
-        forget_rope(model)
-        before = model(**prompt, **asked, output_hidden_states=True).hidden_states
-        positions = _positions(prompt_length, len(tokens), kept_offset(model), ids.device)
-        with attending(model, gains=row_gains(model, locore, prompt_length, len(tokens), prompt_length)):
-            after = model(input_ids=ids, position_ids=positions, **asked, output_hidden_states=True).hidden_states
-    return tuple(torch.cat([one[0], other[0]]) for one, other in zip(before, after, strict=True))
+def _same_pictures(inputs: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
+    """Whether all that two prompts hand to the model beside their texts is equal."""
+    ids, other_ids = inputs["input_ids"], others["input_ids"]
+    beside = {name: value for name, value in inputs.items() if not per_position(value, ids)}
+    beside_other = {name: value for name, value in others.items() if not per_position(value, other_ids)}
+    if beside.keys() != beside_other.keys():
+        return False
+    return all(
+        isinstance(value, Tensor) and isinstance(beside_other[name], Tensor) and torch.equal(value, beside_other[name])
+        for name, value in beside.items()
+    )
 
 
 def _positions(first: int, count: int, rope_delta: Tensor | None, device: torch.device) -> Tensor:
     positions = torch.arange(first, first + count, device=device)[None]
     return positions if rope_delta is None else (positions + rope_delta.to(device)).expand(3, 1, count)
+
+
+def blank_inputs(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """A prompt's inputs with every picture uniform: zeros, after normalisation."""
+    return {
+        name: torch.zeros_like(value) if name.startswith("pixel_values") else value for name, value in inputs.items()
+    }

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+from saliency_guard.errors import ConfigError
 from saliency_guard.models.layer_choice import LayerChoice
-from saliency_guard.settings import Settings
+from saliency_guard.settings import Settings, require
 
 
 class SaliencyConfig(Settings):
@@ -23,3 +24,25 @@ class SaliencyConfig(Settings):
     layers: LayerChoice = (0.5, 1.0)
     normalization: Literal["row", "matrix"] = "row"
     history: Literal["output", "after_image"] = "output"
+
+    def require_rows(self) -> None:
+        """Raise `ConfigError` for the norm of the matrix, where only single rows are at hand."""
+        if self.normalization == "matrix":
+            msg = (
+                'normalization="matrix" needs a backward pass over the whole sequence for every token: use "row" while '
+                'generating, in batches and for signals, and score a finished answer with "matrix"'
+            )
+            raise ConfigError(msg)
+
+
+def chosen_config(saliency: SaliencyConfig | None, config: SaliencyConfig | None) -> SaliencyConfig:
+    """The configuration that was given under either name, or the default.
+
+    Raises:
+        ConfigError: if two were given, or one is no `SaliencyConfig`.
+    """
+    require(SaliencyConfig, saliency, config)
+    if saliency is not None and config is not None:
+        msg = "saliency= and config= are two names of one setting: give one of them"
+        raise ConfigError(msg)
+    return saliency or config or SaliencyConfig()

@@ -17,9 +17,8 @@ from saliency_guard.models.forward import run_whole
 from saliency_guard.models.inputs import answer_tensor, unpadded
 from saliency_guard.models.layers import target_layers
 from saliency_guard.models.locore import LocoREConfig
-from saliency_guard.saliency.config import SaliencyConfig
+from saliency_guard.saliency.config import SaliencyConfig, chosen_config
 from saliency_guard.saliency.equations import token_logprobs, unit, weight_gradient, whole_gradients
-from saliency_guard.settings import require
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,8 +46,9 @@ def saliency_map(
     answer_ids: Tensor | Sequence[int],
     target: int,
     *,
-    config: SaliencyConfig | None = None,
+    saliency: SaliencyConfig | None = None,
     locore: LocoREConfig | None = None,
+    config: SaliencyConfig | None = None,
 ) -> SaliencyMap:
     """The full matrices of Eq. 3 to 5 for one token of an answer.
 
@@ -57,14 +57,14 @@ def saliency_map(
         inputs: as for `score_answer`.
         answer_ids: the answer, up to the target at least.
         target: index of the token in the answer whose loss is taken; negative counts from the end.
-        config: target layers and norm.
+        saliency: target layers and norm.
         locore: the gains in force.
+        config: another name of ``saliency``.
 
     Raises:
         InputError: if the answer has no such token; otherwise as `score_answer`.
     """
-    require(SaliencyConfig, config)
-    config = config or SaliencyConfig()
+    config = chosen_config(saliency, config)
     answer = answer_tensor(answer_ids, model)
     if not isinstance(target, int) or not -len(answer) <= target < len(answer):
         msg = f"target {target} is not a token of an answer of {len(answer)} tokens"

@@ -19,7 +19,7 @@ from saliency_guard.models.inputs import answer_tensor, unpadded
 from saliency_guard.models.layers import target_layers
 from saliency_guard.models.locore import LocoREConfig
 from saliency_guard.models.session import Session
-from saliency_guard.saliency.config import SaliencyConfig
+from saliency_guard.saliency.config import SaliencyConfig, chosen_config
 from saliency_guard.saliency.equations import (
     history_start,
     row_scores,
@@ -30,7 +30,6 @@ from saliency_guard.saliency.equations import (
     whole_gradients,
 )
 from saliency_guard.saliency.shares import row_shares
-from saliency_guard.settings import require
 
 SCORED_TOGETHER = 64
 """Tokens of one scored pass: what it keeps for its gradients grows with them, their price hardly falls further."""
@@ -56,9 +55,10 @@ def score_answer(
     inputs: Mapping[str, Any],
     answer_ids: Tensor | Sequence[int],
     *,
-    config: SaliencyConfig | None = None,
+    saliency: SaliencyConfig | None = None,
     locore: LocoREConfig | None = None,
     layout: PromptLayout | None = None,
+    config: SaliencyConfig | None = None,
 ) -> SaliencyScores:
     """Score every token of an answer: one prefill, then a pass and a backward pass per 64 tokens (Eq. 3 to 6).
 
@@ -66,9 +66,10 @@ def score_answer(
         model: a transformers model with images and a causal decoder; left as it was.
         inputs: what its processor returns for one prompt (batch 1), ending where the answer begins.
         answer_ids: ``[N]`` or ``[1, N]`` token ids of the answer.
-        config: target layers, norm and history; the default is ``SaliencyConfig()``.
+        saliency: target layers, norm and history; the default is ``SaliencyConfig()``.
         locore: the gains the answer was (or is thought to have been) written under.
         layout: sources of the prompt, where finer than images and text.
+        config: another name of ``saliency``.
 
     Raises:
         InputError: if the inputs are no single prompt, or the answer is empty.
@@ -76,8 +77,7 @@ def score_answer(
         NonFiniteError: if the model returns NaN.
         UnsupportedModelError: if its attention cannot be read.
     """
-    require(SaliencyConfig, config)
-    config = config or SaliencyConfig()
+    config = chosen_config(saliency, config)
     if config.normalization == "matrix":
         answer = answer_tensor(answer_ids, model)
         return _score_by_matrix(model, inputs, answer, config=config, locore=locore, layout=layout)

@@ -16,7 +16,7 @@ _TINY = 1e-12
 
 def focused_lens(trace: AnswerTrace) -> Tensor:
     """``[N]`` log of the lens probability averaged over the image by saliency, in the best layer; NaN without image."""
-    positions = trace.image_positions.to(trace.rows.device)
+    positions = trace.lens_positions.to(trace.rows.device)
     if len(positions) == 0:
         return torch.full_like(trace.scores.logprobs, torch.nan)
     looks = trace.rows[:, positions]

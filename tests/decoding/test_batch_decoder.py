@@ -9,8 +9,9 @@ import tiny
 import torch
 
 from saliency_guard import LocoREConfig, SaliencyConfig, SGRSConfig, score_answer
+from saliency_guard.answer import TokenGrounding
 from saliency_guard.decoding.batch_decoder import Row, decode_together
-from saliency_guard.decoding.decoder import DecodedToken, Decoder
+from saliency_guard.decoding.decoder import Decoder
 from saliency_guard.models.session import Session
 from saliency_guard.saliency.scoring import score_together
 
@@ -45,7 +46,7 @@ def numbers(*values: float | None) -> list[float]:
     return [-1.0 if value is None else value for value in values]
 
 
-def assert_same(found: list[DecodedToken], alone: list[DecodedToken]) -> None:
+def assert_same(found: list[TokenGrounding], alone: list[TokenGrounding]) -> None:
     assert [token.token_id for token in found] == [token.token_id for token in alone]
     for one, other in zip(found, alone, strict=True):
         assert numbers(one.saliency, one.threshold) == pytest.approx(numbers(other.saliency, other.threshold), rel=1e-9)
@@ -66,11 +67,14 @@ def assert_same(found: list[DecodedToken], alone: list[DecodedToken]) -> None:
 def test_a_row_is_what_it_is_alone(case: tiny.Case, rules: dict[str, Any]) -> None:
     exact = tiny.to(case, torch.float64)
     rooms = [20, 13, 9, 20]
-    alone = [list(decoder.tokens(room)) for decoder, room in zip(decoders(exact, **rules), rooms, strict=True)]
+    alone = [
+        [token.grounding for token in decoder.tokens(room)]
+        for decoder, room in zip(decoders(exact, **rules), rooms, strict=True)
+    ]
     rows = [Row(decoder, room) for decoder, room in zip(decoders(exact, **rules), rooms, strict=True)]
-    found: list[list[DecodedToken]] = [[] for _ in rows]
+    found: list[list[TokenGrounding]] = [[] for _ in rows]
     for index, tokens in decode_together(rows):
-        found[index] += tokens
+        found[index] += [token.grounding for token in tokens]
     for one, other in zip(found, alone, strict=True):
         assert_same(one, other)
     if "sgrs" in rules:
@@ -79,7 +83,9 @@ def test_a_row_is_what_it_is_alone(case: tiny.Case, rules: dict[str, Any]) -> No
 
 def test_a_row_ends_at_its_end_token_and_where_it_is_told(llava: tiny.Case) -> None:
     exact = tiny.to(llava, torch.float64)
-    alone = [list(decoder.tokens(20)) for decoder in decoders(exact, saliency=SaliencyConfig())]
+    alone = [
+        [token.grounding for token in decoder.tokens(20)] for decoder in decoders(exact, saliency=SaliencyConfig())
+    ]
     end = alone[1][4].token_id
     rules = {"saliency": SaliencyConfig(), "eos": frozenset({end})}
     rows = [Row(decoder, 20) for decoder in decoders(exact, **rules)]
@@ -142,9 +148,9 @@ def test_scores_of_a_batch_are_those_alone(
 def test_recurrent_models_take_turns(name: str) -> None:
     exact = tiny.to(tiny.build(name), torch.float64)
     rules = {"sgrs": SGRSConfig(alpha=0.9)}
-    alone = [list(decoder.tokens(6)) for decoder in decoders(exact, **rules)]
-    found: list[list[DecodedToken]] = [[] for _ in alone]
+    alone = [[token.grounding for token in decoder.tokens(6)] for decoder in decoders(exact, **rules)]
+    found: list[list[TokenGrounding]] = [[] for _ in alone]
     for index, tokens in decode_together([Row(decoder, 6) for decoder in decoders(exact, **rules)]):
-        found[index] += tokens
+        found[index] += [token.grounding for token in tokens]
     for one, other in zip(found, alone, strict=True):
         assert_same(one, other)

@@ -18,9 +18,10 @@ from transformers import (
 from transformers.generation.streamers import BaseStreamer
 
 from saliency_guard import LVLM, ConfigError, LocoREConfig, SaliencyConfig, SGRSConfig, score_answer, sgrs_generate
+from saliency_guard.answer import TokenGrounding
 from saliency_guard.chat.layout import prompt_layout
 from saliency_guard.chat.messages import chat
-from saliency_guard.decoding.decoder import DecodedToken, Decoder
+from saliency_guard.decoding.decoder import Decoder
 from saliency_guard.evaluation.world import pictures
 from saliency_guard.models.session import Session
 from saliency_guard.saliency.equations import candidate_rows, token_rows
@@ -43,12 +44,15 @@ def decode(
     sgrs: SGRSConfig | None = None,
     locore: LocoREConfig | None = None,
     **rules: Any,
-) -> list[DecodedToken]:
+) -> list[TokenGrounding]:
     rules.setdefault("processor", only_text)
-    return list(Decoder(Session(case.model, case.inputs, locore=locore), sgrs=sgrs, **rules).tokens(length))
+    return [
+        token.grounding
+        for token in Decoder(Session(case.model, case.inputs, locore=locore), sgrs=sgrs, **rules).tokens(length)
+    ]
 
 
-def summary(tokens: list[DecodedToken]) -> list[tuple]:
+def summary(tokens: list[TokenGrounding]) -> list[tuple]:
     return [(t.token_id, [r.token_id for r in t.rejected]) for t in tokens]
 
 
@@ -356,7 +360,9 @@ def test_draft_length_changes_nothing_on_200_pictures_in_float32(lvlm: LVLM) -> 
         for length in (1, 5, "auto"):
             sgrs = SGRSConfig(alpha=0.8, draft_length=length)
             own = session.fork(locore=LocoREConfig(), layout=layout)
-            runs.append(list(Decoder(own, sgrs=sgrs, seed=number, eos=lvlm.end_tokens).tokens(12)))
+            runs.append(
+                [token.grounding for token in Decoder(own, sgrs=sgrs, seed=number, eos=lvlm.end_tokens).tokens(12)]
+            )
         for run in runs[1:]:
             assert summary(run) == summary(runs[0])
             for one, other in zip(run[1:], runs[0][1:], strict=True):

@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saliency_guard import ConfigError, SGRSConfig
-from saliency_guard.decoding.sgrs import candidates, draft_length, draw, sample, threshold, uniform
+from saliency_guard.decoding.draft_length import draft_length
+from saliency_guard.decoding.sampling import draw, sample, uniform
+from saliency_guard.decoding.sgrs import candidates, threshold
 
 SCORES = st.lists(st.floats(-20, 20), min_size=2, max_size=12).map(torch.tensor)
 

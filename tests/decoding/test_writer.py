@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import torch
 
-from saliency_guard import LVLM
+from saliency_guard import LVLM, TokenGrounding
 from saliency_guard.decoding.decoder import DecodedToken
 from saliency_guard.decoding.writer import Writer
 
 
 def decoded(token_id: int) -> DecodedToken:
-    return DecodedToken(token_id, -1.0, None, None, {}, (), torch.zeros(0), torch.zeros(0))
+    grounding = TokenGrounding(text="", token_id=token_id, position=0, logprob=-1.0, saliency=None)
+    return DecodedToken(grounding, torch.zeros(0), torch.zeros(0))
 
 
 def test_an_answer_cut_inside_a_character_keeps_its_bytes(lvlm: LVLM) -> None:

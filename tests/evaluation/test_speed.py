@@ -34,7 +34,10 @@ def test_all_ways_take_their_turn(lvlm: LVLM, inputs: dict[str, torch.Tensor]) -
 def test_a_forced_rate_of_rejections_is_met(lvlm: LVLM, inputs: dict[str, torch.Tensor]) -> None:
     for rate, low, high in ((0.0, 0, 0), (0.2, 8, 32), (1.0, 99, 99)):
         sgrs = SGRSConfig(alpha=1e-6)
-        tokens = list(speed.ForcedDecoder(Session(lvlm.model, inputs), sgrs=sgrs, rate=rate).tokens(100))
+        tokens = [
+            token.grounding
+            for token in speed.ForcedDecoder(Session(lvlm.model, inputs), sgrs=sgrs, rate=rate).tokens(100)
+        ]
         assert low <= sum(bool(token.rejected) for token in tokens) <= high
 
 

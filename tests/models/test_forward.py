@@ -90,7 +90,7 @@ def test_left_as_found_after_success(case: tiny.Case, use: str, implementation: 
 def test_a_model_its_owner_has_compiled_gives_the_same(llava: tiny.Case, *, whole: bool) -> None:
     def tokens() -> list[tuple[int, float | None]]:
         decoder = Decoder(Session(llava.model, llava.inputs, locore=LocoREConfig()), sgrs=SGRSConfig(draft_length=4))
-        return [(token.token_id, token.saliency) for token in decoder.tokens(8)]
+        return [(token.token_id, token.grounding.saliency) for token in decoder.tokens(8)]
 
     plain = tokens()
     for module in [llava.model] if whole else llava.model.get_decoder().layers:
@@ -323,7 +323,10 @@ def test_a_logits_processor_may_wait_for_a_thread_that_needs_the_model(llava: ti
         return scores
 
     def write() -> None:
-        list(Decoder(Session(llava.model, llava.inputs), sgrs=SGRSConfig(), processor=process).tokens(3))
+        [
+            token.grounding
+            for token in Decoder(Session(llava.model, llava.inputs), sgrs=SGRSConfig(), processor=process).tokens(3)
+        ]
 
     thread = threading.Thread(target=write, daemon=True)
     thread.start()

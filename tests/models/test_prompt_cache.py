@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 
 from saliency_guard import LVLM, LocoREConfig, SaliencyConfig
-from saliency_guard.chat.layout import PromptLayout, prompt_layout
+from saliency_guard.chat.layout import prompt_layout
 from saliency_guard.chat.messages import chat
+from saliency_guard.chat.template import PreparedPrompt
 from saliency_guard.models.prompt_cache import PromptCache
 from saliency_guard.models.session import Session
 from saliency_guard.scenes.language import DESCRIBE
@@ -74,16 +75,16 @@ def test_another_picture_or_question_is_another_prompt(fresh: LVLM, plain: LVLM,
         assert fresh.generate(messages, locore=None).text == plain.generate(messages, locore=None).text
 
 
-def tiny_prompt(case: tiny.Case) -> tuple[dict[str, torch.Tensor], PromptLayout]:
-    return case.inputs, prompt_layout(case.model.config, case.inputs)
+def read(cache: PromptCache, case: tiny.Case, *, locore: LocoREConfig | None = None) -> Session:
+    prompt = PreparedPrompt(case.inputs, prompt_layout(case.model.config, case.inputs))
+    return cache.sessions(case.model, [prompt], locore=locore)[0]
 
 
 def test_a_changed_model_reads_again(case: tiny.Case) -> None:
     cache = PromptCache(1)
-    inputs, layout = tiny_prompt(case)
 
     def logits() -> torch.Tensor:
-        session = cache.session(case.model, inputs, locore=None, layout=layout)
+        session = read(cache, case, locore=None)
         session.crop(session.prompt_length - 1)
         found = session.run([session.last_prompt_token]).logits
         cache.keep(session)
@@ -95,19 +96,18 @@ def test_a_changed_model_reads_again(case: tiny.Case) -> None:
         case.model.get_decoder().layers[0].mlp.down_proj.weight.mul_(2.0)
     changed = logits()
     assert not torch.allclose(changed, first)
-    alone = Session(case.model, inputs)
+    alone = Session(case.model, case.inputs)
     assert torch.equal(alone.run([alone.last_prompt_token]).logits, changed)
 
 
 def test_gains_of_another_answer_are_forgotten(llava: tiny.Case) -> None:
     cache = PromptCache(1)
-    inputs, layout = tiny_prompt(llava)
-    session = cache.session(llava.model, inputs, locore=LocoREConfig(beta=0.5), layout=layout)
+    session = read(cache, llava, locore=LocoREConfig(beta=0.5))
     session.run([session.last_prompt_token, *tiny.ANSWER])
     cache.keep(session)
-    plain = cache.session(llava.model, inputs, locore=None, layout=layout)
+    plain = read(cache, llava, locore=None)
     assert plain.length == plain.prompt_length - 1
-    same = cache.session(llava.model, inputs, locore=LocoREConfig(beta=0.5), layout=layout)
+    same = read(cache, llava, locore=LocoREConfig(beta=0.5))
     assert same.length == same.prompt_length + len(tiny.ANSWER)
 
 
@@ -117,8 +117,7 @@ def test_the_cache_is_bounded(llava: tiny.Case) -> None:
         inputs = dict(llava.inputs)
         inputs["input_ids"] = inputs["input_ids"].clone()
         inputs["input_ids"][0, -1] = 20 + token
-        layout = prompt_layout(llava.model.config, inputs)
-        cache.keep(cache.session(llava.model, inputs, locore=None, layout=layout))
+        cache.keep(read(cache, tiny.Case(llava.model, inputs)))
     assert len(cache) == 2
     cache.clear()
     assert len(cache) == 0
@@ -128,10 +127,9 @@ def test_the_cache_is_bounded(llava: tiny.Case) -> None:
 def test_recurrent_prompts_are_kept_as_they_were_read(name: str) -> None:
     case = tiny.build(name)
     cache = PromptCache(1)
-    inputs, layout = tiny_prompt(case)
     found = []
     for _ in range(3):
-        session = cache.session(case.model, inputs, locore=None, layout=layout)
+        session = read(cache, case, locore=None)
         found.append(session.run([session.last_prompt_token]).logits)
         session.run([5])
         cache.keep(session)

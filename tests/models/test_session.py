@@ -52,7 +52,7 @@ def test_scores_agree_with_brute_force(recurrent: tiny.Case, layers: object, loc
 
 def test_what_is_generated_and_what_is_rejected_agree_with_brute_force(recurrent: tiny.Case) -> None:
     decoder = Decoder(Session(recurrent.model, recurrent.inputs), sgrs=SGRSConfig(alpha=0.95))
-    tokens = list(decoder.tokens(10))
+    tokens = [token.grounding for token in decoder.tokens(10)]
     answer = [token.token_id for token in tokens]
     layers = target_layers(recurrent.model, SaliencyConfig().layers)
     found, _ = expected_scores(recurrent, answer, layers, None)

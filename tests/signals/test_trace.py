@@ -41,8 +41,8 @@ def test_sums_over_heads_and_sources_agree_with_brute_force(case: tiny.Case) -> 
 def test_scores_are_those_of_score_answer(case: tiny.Case) -> None:
     config = SaliencyConfig(layers=[1])
     locore = LocoREConfig(beta=0.7)
-    trace = trace_answer(case.model, case.inputs, tiny.ANSWER, config=config, locore=locore)
-    alone = score_answer(case.model, case.inputs, tiny.ANSWER, config=config, locore=locore)
+    trace = trace_answer(case.model, case.inputs, tiny.ANSWER, saliency=config, locore=locore)
+    alone = score_answer(case.model, case.inputs, tiny.ANSWER, saliency=config, locore=locore)
     torch.testing.assert_close(trace.scores.saliency, alone.saliency, rtol=1e-5, atol=0, equal_nan=True)
     torch.testing.assert_close(trace.scores.logprobs, alone.logprobs, rtol=1e-5, atol=1e-6)
     assert list(trace.scores.shares) == list(alone.shares)
@@ -53,12 +53,13 @@ def test_states_and_lens_are_those_of_a_plain_forward_pass(case: tiny.Case) -> N
     logits, _ = oracle.forward(case.model, case.inputs, tiny.ANSWER, None)
     ids = case.inputs["input_ids"][0]
     assert trace.image_positions.tolist() == (ids == tiny.IMAGE).nonzero()[:, 0].tolist()
-    assert all(states.shape[0] == len(ids) + len(tiny.ANSWER) for states in trace.states)
+    assert all(states.shape[0] == len(tiny.ANSWER) + 1 for states in trace.output_states)
+    assert all(states.shape[0] == len(trace.image_positions) for states in trace.image_states)
     # In the last layer the lens is the model's own output at the image positions.
     whole = logits.log_softmax(-1)[-(len(ids) + len(tiny.ANSWER)) :]
     expected = whole[ids == tiny.IMAGE if len(whole) == len(ids) else trace.image_positions][:, tiny.ANSWER]
     torch.testing.assert_close(trace.lens[-1], expected.detach(), rtol=1e-3, atol=1e-4)
-    assert trace.lens.shape == (len(trace.states), len(trace.image_positions), len(tiny.ANSWER))
+    assert trace.lens.shape == (len(trace.lens_layers), len(trace.image_positions), len(tiny.ANSWER))
 
 
 def test_a_blank_picture_changes_nothing_for_a_model_that_is_shown_one_anyway(llava: tiny.Case) -> None:
@@ -72,4 +73,4 @@ def test_a_blank_picture_changes_nothing_for_a_model_that_is_shown_one_anyway(ll
 
 def test_a_trace_needs_rows(llava: tiny.Case) -> None:
     with pytest.raises(ConfigError, match="row"):
-        trace_answer(llava.model, llava.inputs, tiny.ANSWER, config=SaliencyConfig(normalization="matrix"))
+        trace_answer(llava.model, llava.inputs, tiny.ANSWER, saliency=SaliencyConfig(normalization="matrix"))

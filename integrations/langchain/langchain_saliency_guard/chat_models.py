@@ -32,7 +32,7 @@ from saliency_guard import (
 )
 from saliency_guard.adapters.run import Finished
 from saliency_guard.adapters.settings import Request, ServedLVLM
-from saliency_guard.adapters.worker import in_thread
+from saliency_guard.worker import in_thread
 
 
 class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):

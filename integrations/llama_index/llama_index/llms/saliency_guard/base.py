@@ -36,8 +36,8 @@ from llama_index.llms.saliency_guard._tools import as_functions
 from llama_index.llms.saliency_guard.events import dispatcher
 from saliency_guard.adapters.run import Finished, Happening, happenings
 from saliency_guard.adapters.settings import Request, ServedLVLM
-from saliency_guard.adapters.worker import in_thread
 from saliency_guard.chat.tools import required_tools, takes_tools
+from saliency_guard.worker import in_thread
 
 
 class SaliencyGuardedLVLM(ServedLVLM, StructuredAnswers, FunctionCallingLLM, CustomLLM):

@@ -23,7 +23,7 @@ def close(one: float | None, other: float | None) -> bool:
 
 
 def test_what_counts_has_a_grounding(lvlm: LVLM, messages: list[dict[str, Any]]) -> None:
-    answer = lvlm.generate(messages, sgrs=None, locore=None)
+    answer = lvlm.generate(messages)
     assert answer.calibrated
     assert 0 < answer.grounding < 1
     counted = lvlm.calibrator.token_filter.counted([token.text for token in answer.tokens])
