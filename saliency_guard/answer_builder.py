@@ -118,6 +118,7 @@ class AnswerBuilder:
             seed=plan.seed,
             eos=self.eos,
             draft_length=None if plan.drafts_ahead else 1,
+            keeps_states=sgrs is not None or not self.traces(plan.options["saliency"], plan.signals),
         )
 
     def _writer(self, plan: GenerationPlan) -> Writer:

@@ -24,7 +24,7 @@ from saliency_guard import (
     SGRSConfig,
     score_answer,
 )
-from saliency_guard.chat.template import Messages, PromptReader
+from saliency_guard.chat.template import Messages, PreparedPrompt, PromptReader
 from saliency_guard.embedded import EMBEDDED_PATH
 
 DESCRIBE = "Describe the image in detail."

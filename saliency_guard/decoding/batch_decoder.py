@@ -46,28 +46,38 @@ def _round(rows: Sequence[Row], running: list[int]) -> list[tuple[int, list[Deco
         if len(running) == 1 or not decoders[0].session.croppable:
             return [(index, rows[index].decoder.round(rows[index].left)) for index in running]
         rooms = [rows[index].left for index in running]
-        scored = decoders[0].layers
-        wanted = min(decoder.length() for decoder in decoders) if scored is not None else UNGUARDED_DRAFT
-        count = min(wanted, max(rooms))
+        layers = decoders[0].layers
         batch = Batch([decoder.session for decoder in decoders])
-        drafts: list[list[Draft]] = [[] for _ in running]
-        for _ in range(count):
-            fed = [own[-1].token if own else decoder.pending for own, decoder in zip(drafts, decoders, strict=True)]
-            logits = batch.run([[token] for token in fed]).logits[:, -1]
-            for own, decoder, scores in zip(drafts, decoders, logits, strict=True):
-                own.append(decoder.draft(scores, own))
-        chosen = [_used(own, decoder, room) for own, decoder, room in zip(drafts, decoders, rooms, strict=True)]
-        found: list[Tensor | None] = [None] * len(running)
-        if scored is not None:
-            drawn = torch.tensor([[draft.token for draft in own] for own in drafts])
-            together = token_rows(batch.rescore(layers=scored), drawn)
-            used = [(own, len(kept), before) for own, kept, before in zip(together, chosen, batch.padding, strict=True)]
-            found = [own[:count, before:] for own, count, before in used]
+        drafts = _draft(batch, decoders, rooms)
+        used = [_used(row, decoder, room) for row, decoder, room in zip(drafts, decoders, rooms, strict=True)]
+        token_rows_used: list[Tensor | None] = [None] * len(running)
+        if layers is not None:
+            drawn = torch.tensor([[draft.token for draft in row] for row in drafts])
+            together = token_rows(batch.rescore(layers=layers), drawn)
+            kept = zip(together, used, batch.padding, strict=True)
+            token_rows_used = [row[: len(own), before:] for row, own, before in kept]
         batch.hand_back()
         return [
-            (index, decoder.accept(own, seen))
-            for index, decoder, own, seen in zip(running, decoders, chosen, found, strict=True)
+            (index, decoder.accept(row, seen))
+            for index, decoder, row, seen in zip(running, decoders, used, token_rows_used, strict=True)
         ]
+
+
+def _draft(batch: Batch, decoders: Sequence[Decoder], rooms: Sequence[int]) -> list[list[Draft]]:
+    """Drafts of every row, as many of each; up to the end of them all."""
+    guarded = decoders[0].layers is not None
+    wanted = min(decoder.length() for decoder in decoders) if guarded else UNGUARDED_DRAFT
+    drafts: list[list[Draft]] = [[] for _ in decoders]
+    ended = [False] * len(decoders)
+    for step in range(min(wanted, max(rooms))):
+        fed = [row[-1].token if row else decoder.pending for row, decoder in zip(drafts, decoders, strict=True)]
+        logits = batch.run([[token] for token in fed]).logits[:, -1]
+        for index, (row, decoder) in enumerate(zip(drafts, decoders, strict=True)):
+            row.append(decoder.draft(logits[index], row))
+            ended[index] = ended[index] or row[-1].token in decoder.eos or step + 1 >= rooms[index]
+        if all(ended):
+            break
+    return drafts
 
 
 def _used(drafts: list[Draft], decoder: Decoder, room: int) -> list[Draft]:

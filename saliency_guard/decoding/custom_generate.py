@@ -126,7 +126,7 @@ def sgrs_generate(
     return SGRSOutput(
         sequences=sequence,  # type: ignore[arg-type]
         scores=scores if keep_scores else None,  # type: ignore[arg-type]
-        logits=tuple(one.logits[None] for one in tokens) if generation_config.output_logits else None,  # type: ignore[arg-type]
+        logits=tuple(token.logits[None].clone() for token in tokens) if generation_config.output_logits else None,  # type: ignore[arg-type]
         saliency=torch.tensor(
             [[torch.nan if s is None else s for s in (token.grounding.saliency for token in tokens)]]
         ),

@@ -71,6 +71,8 @@ class Decoder:
         eos: ids after which nothing follows.
         prefix: ``[1, P]`` prompt as the logits processors know it; the session's where None.
         draft_length: overrides that of ``sgrs``.
+        keeps_states: whether the states that enter the lowest target layer are kept, so that a scoring of the finished
+            answer need not run the layers below.
     """
 
     session: Session
@@ -81,6 +83,7 @@ class Decoder:
     eos: frozenset[int] = frozenset()
     prefix: Tensor | None = None
     draft_length: int | None = None
+    keeps_states: bool = True
     _output: list[int] = field(default_factory=list)
     _history: list[float] = field(default_factory=list)
     _rejections: int = 0
@@ -97,9 +100,9 @@ class Decoder:
         self._targets = target_layers(self.session.model, (self.saliency or SaliencyConfig()).layers)
 
     def begin(self) -> None:
-        """Go back to the end of the prompt; what a later scoring of the answer would ask for is kept."""
+        """Go back to the end of the prompt."""
         self.session.crop(self.session.prompt_length - 1)
-        self.session.keep_states(min(self._targets))
+        self.session.keep_states(min(self._targets) if self.keeps_states else None)
 
     @property
     def pending(self) -> int:

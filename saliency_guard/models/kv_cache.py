@@ -74,6 +74,11 @@ def _with_room(states: Tensor, capacity: int) -> Tensor:
     return room
 
 
+def is_croppable(cache: Cache) -> bool:
+    """Whether a cache can forget its newest positions; a recurrent layer's cannot."""
+    return not any(isinstance(layer, LinearAttentionCacheLayerMixin) for layer in cache.layers)
+
+
 def empty_cache(model: PreTrainedModel) -> tuple[Cache, bool]:
     """A cache for a model, and whether it can forget its newest positions."""
     typed = DynamicCache(config=model.config.get_text_config())
@@ -167,7 +172,9 @@ def cached_pass(
     before = int(cache.get_seq_length())
     count = inputs["input_ids"].shape[1]
     try:
-        with undisturbed(model), attending(model, tape=tape, gains=gains, entry=entry):
+        # Inference mode is a tenth faster on small models. A recurrent layer writes into its states, in any mode.
+        inference = torch.inference_mode(mode=tape is None and is_croppable(cache))
+        with undisturbed(model), inference, attending(model, tape=tape, gains=gains, entry=entry):
             logits = last_logits(model, {**inputs, "past_key_values": cache, "use_cache": True}, count, states=states)
             # In here, since outside the caller's grad mode is in force.
             logits = logits[0] if len(logits) == 1 else logits

@@ -24,12 +24,14 @@ class Anatomy:
         configs: the configs that decide the decoder's attention: modules read their own, masks are made
             from the model's.
         compiled: whether one of the modules is compiled.
+        layers: the decoder's layers, one after the other; None where it does not keep them in the usual place.
     """
 
     modules: tuple[nn.Module, ...]
     roped: tuple[nn.Module, ...]
     configs: tuple[Any, ...]
     compiled: bool
+    layers: tuple[nn.Module, ...] | None
 
 
 _KNOWN: WeakKeyDictionary[nn.Module, Anatomy] = WeakKeyDictionary()
@@ -48,11 +50,14 @@ def look_at(model: PreTrainedModel) -> Anatomy:
     configs.update(
         {id(m.config): m.config for m in decoder.modules() if hasattr(m, "layer_idx") and hasattr(m, "config")}
     )
+    layers = getattr(decoder, "layers", None)
+    usual = isinstance(layers, nn.ModuleList) and len(layers) == model.config.get_text_config().num_hidden_layers
     parts = Anatomy(
         modules=modules,
         roped=tuple(module for module in modules if "rope_deltas" in vars(module)),
         configs=tuple(configs.values()),
         compiled=any(module._compiled_call_impl is not None or hasattr(module, "_orig_mod") for module in modules),
+        layers=tuple(layers) if usual else None,  # type: ignore[arg-type]
     )
     _KNOWN[model] = parts
     return parts

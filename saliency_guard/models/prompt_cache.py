@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from saliency_guard.chat.template import PreparedPrompt
+from saliency_guard.models.layers import anatomy, look_at
 from saliency_guard.models.locore import LocoREConfig
 from saliency_guard.models.session import Session, blank_inputs
 
@@ -51,6 +52,7 @@ class PromptCache:
             locore: the gains the continuations are to run under.
             with_image_states: whether the states at the pictures are kept while a prompt is read.
         """
+        look_at(model)  # Adapters may have come or gone since the last call.
         state = _state(model)
         first: dict[str, Session] = {}
         sessions: list[Session] = []
@@ -136,17 +138,20 @@ def _digest(inputs: Mapping[str, Any]) -> str:
 
 
 def _state(model: PreTrainedModel) -> tuple[object, ...]:
-    """What would change if the same prompt were to be read otherwise."""
-    return (
-        *((id(one), 0 if one.is_inference() else one._version) for one in chain(model.parameters(), model.buffers())),
-        *(
-            (id(module), tuple(module._forward_hooks), tuple(module._forward_pre_hooks), str(_adapters(module)))
-            for module in model.modules()
-            if module._forward_hooks or module._forward_pre_hooks or _adapters(module)
-        ),
-        model.config._attn_implementation,
-        model.config.get_text_config()._attn_implementation,
-    )
+    """State that invalidates the cache when it changes: weights, hooks, adapters, attention implementation."""
+    changed: list[object] = [model.config._attn_implementation, model.config.get_text_config()._attn_implementation]
+    for module in anatomy(model).modules:
+        changed += [
+            (id(tensor), 0 if tensor.is_inference() else tensor._version)
+            for tensor in chain(module._parameters.values(), module._buffers.values())
+            if tensor is not None
+        ]
+        if module._forward_hooks or module._forward_pre_hooks:
+            changed.append((id(module), tuple(module._forward_hooks), tuple(module._forward_pre_hooks)))
+        adapters = _adapters(module)
+        if adapters:
+            changed.append((id(module), str(adapters)))
+    return tuple(changed)
 
 
 def _adapters(module: torch.nn.Module) -> tuple[object, ...]:

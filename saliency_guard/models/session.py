@@ -106,8 +106,12 @@ class Session:
         """Positions of the prompt; the first output token has this position."""
         return self.layout.length
 
-    def keep_states(self, layer: int) -> None:
-        """Keep what enters a layer from now on, so that `rescore` with it as the lowest need not run those below."""
+    def keep_states(self, layer: int | None) -> None:
+        """Keep what enters a layer from now on, so that `rescore` with it as the lowest need not run those below.
+
+        Args:
+            layer: its index; None keeps nothing.
+        """
         if layer != self.entry:
             self.entry = layer
             self.states.clear()
@@ -132,7 +136,7 @@ class Session:
     def _prefill(self, *, with_image_states: bool) -> None:
         # Where the last token cannot be taken back, it is not read; its position knows no image.
         read = self.inputs if self.croppable else shortened(self.inputs)
-        with undisturbed(self.model):
+        with undisturbed(self.model), torch.inference_mode(mode=self.croppable):
             forget_rope(self.model)
             states: list[Tensor] | None = [] if with_image_states else None
             last_logits(self.model, {**read, "past_key_values": self.cache, "use_cache": True}, 1, states=states)
@@ -176,10 +180,11 @@ class Session:
         twin.crop(start)
         twin.inputs, twin.layout = dict(inputs), layout
         twin.last_prompt_token = int(other_ids[0, -1])
-        left = other_ids[:, start:-1]
-        if left.shape[1] > 0:
-            positions = twin.positions(start, left.shape[1])
-            cached_pass(self.model, twin.cache, {"input_ids": left, "position_ids": positions})
+        unread = other_ids[:, start:-1]
+        if unread.shape[1] > 0:
+            cached_pass(
+                self.model, twin.cache, {"input_ids": unread, "position_ids": twin.positions(start, unread.shape[1])}
+            )
         return twin
 
     def run(self, tokens: Sequence[int], *, layers: tuple[int, ...] | None = None, with_states: bool = False) -> Chunk:

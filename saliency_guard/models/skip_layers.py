@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from saliency_guard.models.compile_stance import uncompiled
+from saliency_guard.models.layers import anatomy
 
 
 class _ThreadState(threading.local):
@@ -32,13 +33,6 @@ class _ThreadState(threading.local):
 _THREAD = _ThreadState()
 
 
-def decoder_layers(model: PreTrainedModel) -> nn.ModuleList | None:
-    """The decoder's layers, one after the other; None where it does not keep them in the usual place."""
-    layers = getattr(model.get_decoder(), "layers", None)
-    depth = model.config.get_text_config().num_hidden_layers
-    return layers if isinstance(layers, nn.ModuleList) and len(layers) == depth else None
-
-
 @contextmanager
 def recording(model: PreTrainedModel, entry: int | None) -> Iterator[list[Tensor]]:
     """Collect the ``[B, n, D]`` states that enter a layer; nothing where none is named, or it is not called as one.
@@ -46,7 +40,7 @@ def recording(model: PreTrainedModel, entry: int | None) -> Iterator[list[Tensor
     To be used inside of `undisturbed`, as `resuming` is.
     """
     states_seen: list[Tensor] = []
-    layers = decoder_layers(model)
+    layers = anatomy(model).layers
     if entry is None or layers is None:
         yield states_seen
         return
@@ -79,7 +73,7 @@ def resuming(model: PreTrainedModel, first: int, states: Sequence[Tensor]) -> It
     Yields:
         The layer at which the model begins: 0 where everything has to run.
     """
-    layers = decoder_layers(model)
+    layers = anatomy(model).layers
     if layers is None or not states:
         yield 0
         return
