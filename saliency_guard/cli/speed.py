@@ -192,16 +192,26 @@ def _section(results: _Results, command: str) -> str:
             f"as {3 * floor.prompt_seconds / floor.token_seconds:.0f} tokens at the floor."
         ),
     ]
+    parts += [_batch_sentence(main)]
     if others:
         parts += ["Other lengths:", _timings_table(others)]
     here, elsewhere = _parted(results.embedded)
     parts += [
         f"The embedded model, prompt of {here[0].prompt} positions, {here[0].tokens} tokens:",
         _timings_table(here),
+        _batch_sentence(here),
     ]
     if elsewhere:
         parts += ["And at other lengths:", _timings_table(elsewhere)]
     return "\n\n".join(parts)
+
+
+def _batch_sentence(timings: Sequence[Timing]) -> str:
+    """What grounding costs a batch, which is compared with the same batch without."""
+    seconds = {timing.name: timing.seconds for timing in timings}
+    pairs = zip(seconds[speed.GROUNDED_TOGETHER], seconds[speed.TOGETHER], strict=True)
+    ratio = statistics.median(grounded / plain for grounded, plain in pairs)
+    return f"A batch of eight with grounding takes {ratio:.2f} times as long as the same batch without."
 
 
 def _parted(timings: list[Timing]) -> tuple[list[Timing], list[Timing]]:

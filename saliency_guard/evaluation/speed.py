@@ -28,12 +28,16 @@ from torch import Tensor
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration, PreTrainedModel
 
 from saliency_guard.answer import TokenGrounding
+from saliency_guard.calibration.features import FEATURE_SETS, features
+from saliency_guard.decoding.batch_decoder import Row, decode_together
 from saliency_guard.decoding.decoder import Decoder
 from saliency_guard.decoding.sgrs import SGRSConfig
 from saliency_guard.models.locore import LocoREConfig
+from saliency_guard.models.prompt_cache import PromptCache
 from saliency_guard.models.session import Session
 from saliency_guard.saliency.config import SaliencyConfig
 from saliency_guard.saliency.scoring import score_continuation
+from saliency_guard.signals.trace import trace_answers
 
 Inputs = Mapping[str, Tensor]
 Way = Callable[[PreTrainedModel, Inputs, int], object]
@@ -43,6 +47,10 @@ _NEVER = 1e-6
 _STATUS = Path("/proc/self/status")
 PLAIN = "plain generate (sdpa)"
 READING = "reading the prompt"
+GROUNDED = "with grounding"
+TOGETHER = "batch of eight"
+GROUNDED_TOGETHER = "batch of eight, with grounding"
+BATCH = 8
 RATES = (0.0, 0.02, 0.05, 0.1, 0.2)
 
 
@@ -176,6 +184,27 @@ def _scored_afterwards(model: PreTrainedModel, inputs: Inputs, tokens: int) -> N
     score_continuation(session, answer, SaliencyConfig())
 
 
+_BLANKS = PromptCache(1)
+"""The prefix of a blank picture is read once, as `LVLM` does; prompts themselves are read anew for every answer."""
+
+
+def _grounded(model: PreTrainedModel, inputs: Inputs, tokens: int) -> None:
+    """What an answer of a calibrated `LVLM` takes: written, traced once, and all features of a calibration."""
+    _grounded_together(model, inputs, tokens, count=1)
+
+
+def _grounded_together(
+    model: PreTrainedModel, inputs: Inputs, tokens: int, *, count: int = BATCH, judged: bool = True
+) -> None:
+    sessions = [Session(model, inputs, with_image_states=judged) for _ in range(count)]
+    answers: list[list[int]] = [[] for _ in sessions]
+    for index, written in decode_together([Row(Decoder(one, keeps_states=False), tokens) for one in sessions]):
+        answers[index] += [token.token_id for token in written]
+    if judged:
+        for trace in trace_answers(sessions, answers, SaliencyConfig(), read=_BLANKS.blank):
+            features(trace, FEATURE_SETS["all"])
+
+
 def _guarded(rate: float, draft_length: Any = "auto") -> Way:
     sgrs = SGRSConfig(alpha=_NEVER, draft_length=draft_length)
     return partial(_decoded, sgrs=sgrs, locore=LocoREConfig(), rate=rate)
@@ -244,6 +273,9 @@ WAYS: MappingProxyType[str, Way] = MappingProxyType(
         "LocoRE only": partial(_decoded, locore=LocoREConfig()),
         "generated, then scored": _scored_afterwards,
         "scored while generating": partial(_decoded, saliency=SaliencyConfig()),
+        GROUNDED: _grounded,
+        TOGETHER: partial(_grounded_together, judged=False),
+        GROUNDED_TOGETHER: _grounded_together,
         **{f"SGRS and LocoRE, {rate:.0%} rejected": _guarded(rate) for rate in RATES},
         "SGRS and LocoRE stepwise, 2% rejected": _guarded(0.02, 1),
         "vl-saliency after generate": _vl_saliency,

@@ -32,7 +32,7 @@ SOURCES = ("image", "text", "output")
 """The kinds of source along the last dimension of a trace's per-head numbers."""
 
 MAX_LENS_POSITIONS = 64
-MAX_LENS_LAYERS = 12
+MAX_LENS_LAYERS = 8
 """The logit lens takes one product with the whole vocabulary per position and layer: of a larger picture only the
 positions that the answer looks at most are taken, of a deeper model evenly spaced layers."""
 
@@ -128,9 +128,10 @@ class AnswerTrace:
                 states = states[self.lens_columns.to(states.device)]
                 # The last layer's states come normalised.
                 logits = head(states if depth == len(self.image_states) - 1 else norm(states))
-                logprobs = logits.float().log_softmax(-1)
-                layers.append(logprobs[:, self.tokens.to(logits.device)])
-                entropies.append(-(logprobs.exp() * logprobs).sum(-1))
+                logits = logits.float()
+                total = logits.logsumexp(-1)
+                layers.append(logits[:, self.tokens.to(logits.device)] - total[:, None])
+                entropies.append(total - ((logits - total[:, None]).exp_() * logits).sum(-1))
         return torch.stack(layers), torch.stack(entropies)
 
     @property
@@ -260,6 +261,7 @@ def trace_answers(
 
 
 _SUMMED = ("attention", "saliency", "signed")
+_ROWS = SCORED_TOGETHER + 1  # An answer of as many tokens as are scored together is one piece.
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -317,7 +319,7 @@ def _chunks(
     layers: tuple[int, ...] | None = None,
     with_states: bool = False,
 ) -> Iterator[tuple[int, Chunk]]:
-    """The rows from the last prompt token on, in pieces of at most `SCORED_TOGETHER`; each with its first row's index.
+    """The rows from the last prompt token on, in pieces of `_ROWS` at most; each with its first row's index.
 
     Args:
         sessions: the prompts; what they were continued with is forgotten.
@@ -329,8 +331,8 @@ def _chunks(
         session.crop(session.prompt_length - 1)
     fed = [[session.last_prompt_token, *row[:-1]] for session, row in zip(sessions, padded.tolist(), strict=True)]
     batch = Batch(sessions) if len(sessions) > 1 else None
-    for start in range(0, padded.shape[1], SCORED_TOGETHER):
-        piece = [row[start : start + SCORED_TOGETHER] for row in fed]
+    for start in range(0, padded.shape[1], _ROWS):
+        piece = [row[start : start + _ROWS] for row in fed]
         if batch is None:
             yield start, sessions[0].run(piece[0], layers=layers, with_states=with_states)
         else:

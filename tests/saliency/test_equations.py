@@ -217,7 +217,7 @@ def test_a_long_answer_is_scored_in_pieces(case: tiny.Case) -> None:
     answer = (tiny.ANSWER * 10)[:70]
     scores = score_answer(exact.model, exact.inputs, answer, locore=LocoREConfig())
     session = Session(exact.model, exact.inputs, locore=LocoREConfig())
-    whole = session.run_answer(torch.tensor(answer), layers=(3, 4))
+    (whole,) = session.run_pieces(torch.tensor(answer), len(answer), layers=(3, 4))
     config = SaliencyConfig(layers=[3, 4])
     rows = token_rows(whole, torch.tensor(answer))
     ours = score_answer(exact.model, exact.inputs, answer, config=config, locore=LocoREConfig())
