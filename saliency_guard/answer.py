@@ -81,6 +81,8 @@ class GroundedAnswer(Frozen):
             counts.
         calibrated: whether a calibration that fits stands behind ``grounding``; False with one that was let in by
             ``allow_mismatch``.
+        unlocated: named texts without a share of their own, because it is not known where they stand in the prompt,
+            and why; they count as text.
     """
 
     text: str
@@ -90,6 +92,7 @@ class GroundedAnswer(Frozen):
     model_id: str
     grounding: float | None = None
     calibrated: bool = False
+    unlocated: dict[str, str] = Field(default_factory=dict)
 
     @property
     def saliency(self) -> float | None:

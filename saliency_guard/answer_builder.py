@@ -218,12 +218,12 @@ class AnswerBuilder:
     def _answer(
         self, finished: _Finished, tokens: Sequence[TokenGrounding], judgement: Judgement | None
     ) -> GroundedAnswer:
-        prompt = finished.session.prompt_length
+        prompt, unlocated = finished.session.prompt_length, finished.session.layout.unlocated
         if judgement is None:
-            return unjudged_answer(tokens, finished.reason, prompt, self.model_id)
+            return unjudged_answer(tokens, finished.reason, prompt, self.model_id, unlocated)
         known = judgement.tokens
         grounded = [token.model_copy(update={"grounding": known.get(index)}) for index, token in enumerate(tokens)]
-        answer = unjudged_answer(grounded, finished.reason, prompt, self.model_id)
+        answer = unjudged_answer(grounded, finished.reason, prompt, self.model_id, unlocated)
         return answer.model_copy(update={"grounding": judgement.answer, "calibrated": self.fits})
 
 
@@ -271,7 +271,11 @@ def unscored_tokens(answer: EncodedText) -> list[TokenGrounding]:
 
 
 def unjudged_answer(
-    tokens: Sequence[TokenGrounding], reason: Literal["stop", "length"], prompt: int, model_id: str
+    tokens: Sequence[TokenGrounding],
+    reason: Literal["stop", "length"],
+    prompt: int,
+    model_id: str,
+    unlocated: Sequence[tuple[str, str]] = (),
 ) -> GroundedAnswer:
     """An answer of its tokens, without a grounding.
 
@@ -280,6 +284,7 @@ def unjudged_answer(
         reason: why there are no more.
         prompt: positions of the prompt.
         model_id: who wrote or scored it.
+        unlocated: as in `PromptLayout`.
     """
     return GroundedAnswer(
         text="".join(token.text for token in tokens),
@@ -287,6 +292,7 @@ def unjudged_answer(
         finish_reason=reason,
         usage=Usage(prompt_tokens=prompt, completion_tokens=len(tokens), total_tokens=prompt + len(tokens)),
         model_id=model_id,
+        unlocated=dict(unlocated),
     )
 
 

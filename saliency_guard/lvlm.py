@@ -22,6 +22,7 @@ from saliency_guard.calibration.fingerprint import fingerprint
 from saliency_guard.chat import detokenize
 from saliency_guard.chat.detokenize import EncodedText
 from saliency_guard.chat.messages import MAX_IMAGE_PIXELS
+from saliency_guard.chat.role_markers import RoleMarkersIn
 from saliency_guard.chat.template import Messages, PreparedPrompt, PromptReader
 from saliency_guard.decoding.decoder import eos_ids
 from saliency_guard.decoding.options import (
@@ -54,6 +55,8 @@ class LVLM:
         max_image_pixels: images with more pixels are refused.
         prompt_cache: how many of the prompts read last are kept with their keys and values, so that a retry
             of one, or scoring an answer to it, need not read it again; never changes a result. 0 keeps none.
+        role_markers: what to do with headers of the chat template in messages that are plain text, as ``USER:``:
+            ``"keep"`` them, ``"escape"`` them by a zero-width space, or ``"refuse"`` the messages.
     """
 
     def __init__(
@@ -65,12 +68,18 @@ class LVLM:
         require_image: bool = True,
         max_image_pixels: int = MAX_IMAGE_PIXELS,
         prompt_cache: int = 1,
+        role_markers: RoleMarkersIn = "keep",
     ) -> None:
         self.model = model
         self.processor = processor
         self.model_id = model_id or str(model.config.name_or_path or type(model).__name__)
         self._reader = PromptReader(
-            model, processor, self.model_id, require_image=require_image, max_image_pixels=max_image_pixels
+            model,
+            processor,
+            self.model_id,
+            require_image=require_image,
+            max_image_pixels=max_image_pixels,
+            role_markers=role_markers,
         )
         self._prompts = PromptCache(prompt_cache)
         self._calibrator: Calibrator | None = None
@@ -122,6 +131,7 @@ class LVLM:
         require_image: bool = True,
         max_image_pixels: int = MAX_IMAGE_PIXELS,
         prompt_cache: int = 1,
+        role_markers: RoleMarkersIn = "keep",
         **from_pretrained: Any,
     ) -> LVLM:
         """Load a model and its processor.
@@ -134,6 +144,7 @@ class LVLM:
             require_image: as for `LVLM`.
             max_image_pixels: as for `LVLM`.
             prompt_cache: as for `LVLM`.
+            role_markers: as for `LVLM`.
             **from_pretrained: for transformers' ``from_pretrained``: ``quantization_config``,
                 ``device_map`` (then ``device`` must be None), ``token``, ...
 
@@ -147,6 +158,7 @@ class LVLM:
             "require_image": require_image,
             "max_image_pixels": max_image_pixels,
             "prompt_cache": prompt_cache,
+            "role_markers": role_markers,
         }
         lvlm = cls(loaded, processor, model_id=name, **limits)
         fitted = Path(source, CALIBRATOR_FILE)
@@ -295,7 +307,7 @@ class LVLM:
             signals: as in `GenerationOptions`.
 
         Raises:
-            InputError: if the text is empty, or as for `generate`.
+            InputError: if the text is empty or holds a control token that cannot be text, or as for `generate`.
         """
         names = known(signals)
         if saliency.normalization == "matrix" and not names:
@@ -303,7 +315,8 @@ class LVLM:
             scores = score_answer(
                 self.model, prepared.inputs, answer.ids, saliency=saliency, locore=locore, layout=prepared.layout
             )
-            return unjudged_answer(with_scores(unscored_tokens(answer), scores), "stop", prepared.length, self.model_id)
+            tokens, layout = with_scores(unscored_tokens(answer), scores), prepared.layout
+            return unjudged_answer(tokens, "stop", layout.length, self.model_id, layout.unlocated)
         return self.score_batch([(messages, text)], locore=locore, saliency=saliency, signals=names)[0]
 
     def score_batch(
@@ -361,7 +374,7 @@ class LVLM:
         if not isinstance(text, str) or not text.strip():
             msg = "there is no answer to score: the text is empty"
             raise InputError(msg)
-        answer = detokenize.encode(self.tokenizer, text)
+        answer = detokenize.encode(self.tokenizer, text, self._reader.controls)
         prepared = self.prepare(messages)
         self._reader.require_room(prepared.length, len(answer.ids))
         return prepared, answer

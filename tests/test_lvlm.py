@@ -267,6 +267,22 @@ def test_nothing_to_score(lvlm: LVLM, picture: Image.Image, text: Any) -> None:
         lvlm.score(ask(picture), text)
 
 
+@pytest.mark.parametrize("text", ["<image>", "There is </s> a <image> cat.", "</s>", "<s>Yes.<pad>"])
+def test_control_tokens_in_an_answer_to_score_are_text(lvlm: LVLM, picture: Image.Image, text: str) -> None:
+    scored = lvlm.score(ask(picture), text)
+    special = set(lvlm.tokenizer.all_special_ids)
+    assert not special.intersection(token.token_id for token in scored.tokens)
+    assert scored.text == "".join(token.text for token in scored.tokens) == text
+    assert lvlm.tokenizer.decode([token.token_id for token in scored.tokens]) == text
+    together = lvlm.score_batch([(ask(picture), text), (ask(picture), "Yes.")])
+    assert [token.token_id for token in together[0].tokens] == [token.token_id for token in scored.tokens]
+    assert [token.logprob for token in together[0].tokens] == pytest.approx(
+        [t.logprob for t in scored.tokens], abs=1e-4
+    )
+    direct = score_answer(lvlm.model, lvlm.inputs(ask(picture)), [token.token_id for token in scored.tokens])
+    assert [token.logprob for token in scored.tokens] == pytest.approx(direct.logprobs.tolist(), abs=1e-4)
+
+
 def test_a_processor_without_chat_template(lvlm: LVLM, picture: Image.Image) -> None:
     processor = AutoProcessor.from_pretrained(EMBEDDED_PATH)
     processor.chat_template = None

@@ -10,6 +10,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from saliency_guard.adapters.shared_models import shared_lvlm
 from saliency_guard.answer import GroundedAnswer
+from saliency_guard.chat.role_markers import RoleMarkersIn
 from saliency_guard.chat.tools import Tool, call_schema
 from saliency_guard.decoding.sgrs import SGRSConfig
 from saliency_guard.embedded import EMBEDDED
@@ -62,6 +63,7 @@ class ServedLVLM(BaseModel):
         revision: of a hub model.
         model_kwargs: for transformers' ``from_pretrained``.
         require_image: refuse messages without an image.
+        role_markers: what to do where a message holds a header of the chat template in plain text; as for `LVLM`.
         max_tokens: the most tokens of an answer (alias ``max_new_tokens``).
         temperature: 0 is greedy.
         top_p: nucleus to sample from.
@@ -86,6 +88,7 @@ class ServedLVLM(BaseModel):
     revision: str | None = None
     model_kwargs: dict[str, Any] = Field(default_factory=dict)
     require_image: bool = False
+    role_markers: RoleMarkersIn = "keep"
     max_tokens: int = Field(default=128, validation_alias=AliasChoices("max_tokens", "max_new_tokens"))
     temperature: float = 0.0
     top_p: float = 1.0
@@ -117,12 +120,15 @@ class ServedLVLM(BaseModel):
         """
         if self.lvlm is not None and model in (None, self.model):
             return self.lvlm
+        # Left out where it is the default, so that it is the same model as without any setting.
+        markers = {} if self.role_markers == "keep" else {"role_markers": self.role_markers}
         return shared_lvlm(
             model or self.model,
             device=self.device,
             dtype=self.dtype,
             revision=self.revision,
             require_image=self.require_image,
+            **markers,
             **self.model_kwargs,
         )
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import accumulate, pairwise, zip_longest
 from typing import Any
 
+from saliency_guard.chat.control_tokens import ControlTokens, control_tokens
+from saliency_guard.chat.marked_tokenizer import MarkedReader
+from saliency_guard.chat.marks import Marks
 from saliency_guard.errors import InputError
 
 _INCOMPLETE = "\ufffd"
@@ -75,28 +78,39 @@ class EncodedText:
     pieces: list[str]
 
 
-def encode(tokenizer: Any, text: str) -> EncodedText:
-    """Token ids of a text without special tokens, and the piece of the text each stands for.
+def encode(tokenizer: Any, text: str, controls: ControlTokens | None = None) -> EncodedText:
+    """Token ids of a text as an answer, without special tokens, and the piece of the text each stands for.
 
-    The pieces are slices of ``text`` where the tokenizer knows offsets, so they concatenate to it even
-    if the tokenizer normalises; otherwise they are what the ids decode to.
+    Control tokens in the text are encoded as text, but for those that models write themselves. The pieces are slices
+    of ``text`` where the tokenizer knows offsets, so they concatenate to it even if the tokenizer normalises;
+    otherwise they are what the ids decode to.
+
+    Args:
+        tokenizer: the tokenizer.
+        text: the text.
+        controls: its control tokens, if they are known already.
 
     Raises:
-        InputError: if the text holds half a surrogate pair.
+        InputError: if the text holds half a surrogate pair, or a control token that the tokenizer cannot write as text.
     """
     try:
         text.encode()
     except UnicodeEncodeError as error:
         msg = f"the text cannot be written in UTF-8: {error}"
         raise InputError(msg) from error
-    if not getattr(tokenizer, "is_fast", False):
-        ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
-        return EncodedText(ids, pieces(tokenizer, ids))
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    ids = encoded["input_ids"]
+    controls = controls or control_tokens(tokenizer)
+    marks = Marks([text])
+    reader = MarkedReader(controls, marks)
+    reader.tokenizer()(
+        controls.mark(text, lambda control: _spellable(controls, marks, control), is_answer=True),
+        add_special_tokens=False,
+    )
+    (row,) = reader.rows
+    if row.offsets is None:
+        return EncodedText(row.ids, pieces(tokenizer, row.ids))
     result: list[str] = []
     at = 0
-    stops = [stop for _, stop in encoded["offset_mapping"]]
+    stops = [stop for _, stop in row.offsets]
     for stop, following in zip_longest(stops, stops[1:]):
         # A character of several tokens comes with the last of them, as in `Detokenizer`.
         end = at if stop == following else max(at, stop)
@@ -104,4 +118,35 @@ def encode(tokenizer: Any, text: str) -> EncodedText:
         at = end
     if result:
         result[-1] += text[at:]
-    return EncodedText(ids, result)
+    return EncodedText(row.ids, result)
+
+
+def _spellable(controls: ControlTokens, marks: Marks, control: str) -> str:
+    if controls.spell(control) is None:
+        msg = f"the text holds {control!r}, which the tokenizer can only read as a control token: take it out"
+        raise InputError(msg)
+    return marks.literal(control)
+
+
+def aligned_offsets(tokenizer: Any, ids: Sequence[int], text: str) -> list[tuple[int, int]] | None:
+    """Where tokens stand in a text, by what they decode to; None where that is not the text but for white space.
+
+    Args:
+        tokenizer: one that does not tell itself.
+        ids: of the text.
+        text: that was encoded.
+    """
+    shown = pieces(tokenizer, ids, skip_special_tokens=False)
+    if "".join(shown) == text:
+        return list(pairwise(accumulate(map(len, shown), initial=0)))
+    places = [index for index, char in enumerate(text) if not char.isspace()]
+    cores = ["".join(piece.split()) for piece in shown]
+    if "".join(cores) != "".join(text.split()):
+        return None
+    offsets: list[tuple[int, int]] = []
+    at = 0
+    for core in cores:
+        covered = places[at : at + len(core)]
+        offsets.append((covered[0], covered[-1] + 1) if covered else (0, 0))
+        at += len(core)
+    return offsets

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import accumulate, groupby, pairwise
+from itertools import groupby, pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import PretrainedConfig
@@ -33,10 +34,17 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class PromptLayout:
-    """The sources of a prompt of ``length`` positions; what is in no span is text."""
+    """The sources of a prompt of ``length`` positions; what is in no span is text.
+
+    Attributes:
+        length: positions of the prompt.
+        spans: whose they are.
+        unlocated: named texts that are in no span because it is not known where they stand, and why.
+    """
 
     length: int
     spans: tuple[Span, ...] = field(default=())
+    unlocated: tuple[tuple[str, str], ...] = field(default=())
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -106,6 +114,10 @@ class PromptLayout:
                 raise InputError(msg)
         return PromptLayout(self.length, tuple(ordered))
 
+    def with_unlocated(self, reasons: Mapping[str, str]) -> PromptLayout:
+        """The same prompt with named texts of which it is not known where they stand."""
+        return replace(self, unlocated=tuple(reasons.items()))
+
 
 def prompt_layout(config: PretrainedConfig, inputs: Mapping[str, Tensor]) -> PromptLayout:
     """Find the images (and videos) of a prompt from the model's config and the processor's outputs.
@@ -128,46 +140,36 @@ def prompt_layout(config: PretrainedConfig, inputs: Mapping[str, Tensor]) -> Pro
     return PromptLayout(len(ids), tuple(sorted(spans, key=lambda span: span.start)))
 
 
-def find_texts(
-    layout: PromptLayout, pieces: Sequence[str], texts: Sequence[tuple[str | None, str]]
+def text_spans(
+    layout: PromptLayout, offsets: Sequence[tuple[int, int]], texts: Mapping[str, Sequence[tuple[int, int]]]
 ) -> dict[str, list[tuple[int, int]]]:
-    """Find named texts among a prompt's tokens, in order.
+    """Which positions named texts take.
 
     Args:
         layout: the prompt's images; their placeholders are part of no text.
-        pieces: the text of each position.
-        texts: every text of the prompt in order, with the name of its source or None. One that the
-            template changed is not found, and left out; a token on the border of two named ones belongs
-            to the first.
+        offsets: where each position stands in the prompt's text.
+        texts: where the texts of each source stand in it.
 
     Returns:
-        Position ranges by source.
+        Position ranges by source. A token on the border of two texts belongs to the first. A source is missing if one
+        of its texts has no token of its own.
     """
-    taken = {position for span in layout.spans for position in range(span.start, span.stop)}
-    shown = ["" if index in taken else piece for index, piece in enumerate(pieces)]
-    stops = list(accumulate(map(len, shown)))
-    whole = "".join(shown)
-    spans: dict[str, list[tuple[int, int]]] = {}
-    cursor = free = 0
-    for source, text in texts:
-        needle = text.strip()
-        found = whole.find(needle, cursor) if needle else -1
-        if found < 0:
-            continue
-        cursor = found + len(needle)
-        if source is None:
-            continue
-        inside = [
-            index
-            for index, stop in enumerate(stops)
-            if index >= free and index not in taken and stop > found and stop - len(shown[index]) < cursor
-        ]
+    starts, stops = np.array(offsets, dtype=int).reshape(-1, 2).T
+    is_free = starts < stops
+    for span in layout.spans:
+        is_free[span.start : span.stop] = False
+    spans: dict[str, list[tuple[int, int]]] = {source: [] for source in texts}
+    incomplete: set[str] = set()
+    for start, stop, source in sorted((*place, source) for source, places in texts.items() for place in places):
+        inside = np.flatnonzero(is_free & (starts < stop) & (stops > start)).tolist()
+        is_free[inside] = False
+        if not inside:
+            incomplete.add(source)
         # An image inside a text parts it.
         for _, run in groupby(enumerate(inside), key=lambda pair: pair[1] - pair[0]):
             positions = [position for _, position in run]
-            spans.setdefault(source, []).append((positions[0], positions[-1] + 1))
-            free = positions[-1] + 1
-    return spans
+            spans[source].append((positions[0], positions[-1] + 1))
+    return {source: ranges for source, ranges in spans.items() if source not in incomplete}
 
 
 def _runs(marked: Tensor) -> list[tuple[int, int]]:

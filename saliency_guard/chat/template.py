@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar, cast
 
 from jinja2 import TemplateError
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from saliency_guard.chat import detokenize as text_module
-from saliency_guard.chat.layout import PromptLayout, find_texts, prompt_layout
+from saliency_guard.chat.control_tokens import ControlTokens, control_tokens, template_text
+from saliency_guard.chat.encode import EncodedPrompt, PromptEncoder, rendered
+from saliency_guard.chat.layout import PromptLayout, prompt_layout
+from saliency_guard.chat.locate import with_texts
 from saliency_guard.chat.messages import Conversation, parse_messages
-from saliency_guard.chat.tools import in_words, merge_runs, takes_tools
-from saliency_guard.errors import ContextLengthError, InputError, ModelError
+from saliency_guard.chat.role_markers import RoleMarkers, RoleMarkersIn, find_role_markers, role_markers_in
+from saliency_guard.errors import ConfigError, ContextLengthError, InputError, ModelError
 
 Messages = Sequence[Mapping[str, Any]]
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,10 +52,18 @@ class PromptReader:
         name: what to call the model in errors.
         require_image: whether messages without an image are refused.
         max_image_pixels: images with more pixels are refused.
+        role_markers: what to do with text of a message that looks like the template's own.
     """
 
     def __init__(
-        self, model: PreTrainedModel, processor: Any, name: str, *, require_image: bool, max_image_pixels: int
+        self,
+        model: PreTrainedModel,
+        processor: Any,
+        name: str,
+        *,
+        require_image: bool,
+        max_image_pixels: int,
+        role_markers: RoleMarkersIn = "keep",
     ) -> None:
         self._model = model
         self._processor = processor
@@ -58,6 +71,8 @@ class PromptReader:
         self._require_image = require_image
         self._max_image_pixels = max_image_pixels
         self._tools: tuple[Mapping[str, Any], ...] = ()
+        self._role_markers = role_markers_in(role_markers)
+        self._known: dict[str, tuple[object, Any]] = {}  # Of all readers that `with_tools` makes of this one.
 
     def with_tools(self, tools: Sequence[Mapping[str, Any]]) -> PromptReader:
         """The same, whose prompts tell of tools."""
@@ -78,42 +93,61 @@ class PromptReader:
 
     def inputs(self, messages: Messages) -> dict[str, Tensor]:
         """What the processor returns for messages; errors as for `LVLM.inputs`."""
-        return self._encoded(self._parse(messages))
+        return self._tensors(self._encoded(self._parse(messages), locate=False))
 
     def _parse(self, messages: Messages) -> Conversation:
         return parse_messages(messages, max_pixels=self._max_image_pixels, require_image=self._require_image)
 
-    def _encoded(self, conversation: Conversation) -> dict[str, Tensor]:
+    def _encoded(self, conversation: Conversation, *, locate: bool) -> EncodedPrompt:
         if not getattr(self._processor, "chat_template", None):
             msg = f"the processor of {self._name} has no chat template: set processor.chat_template"
             raise ModelError(msg)
-        messages = list(conversation.messages)
-        if not takes_tools(self._processor):
-            messages = in_words(messages, self._tools)
         try:
-            try:
-                encoded = self._applied(messages)
-            except TemplateError:  # Many templates insist on roles that alternate.
-                merged = merge_runs(messages)
-                if len(merged) == len(messages):
-                    raise
-                encoded = self._applied(merged)
+            return self._encoder.encode(conversation, locate=locate)
+        except (InputError, ConfigError):
+            raise
         except (ValueError, TypeError, IndexError, TemplateError) as error:
             msg = f"the processor of {self._name} does not take these messages: {error}"
             raise InputError(msg) from error
+
+    def _tensors(self, encoded: EncodedPrompt) -> dict[str, Tensor]:
         dtype = self._model.dtype
         return {
             name: (value.to(self._model.device, dtype) if value.is_floating_point() else value.to(self._model.device))
-            for name, value in encoded.items()
+            for name, value in encoded.data.items()
             if isinstance(value, Tensor)
         }
 
-    def _applied(self, messages: list[dict[str, Any]]) -> Any:
-        told = self._tools and takes_tools(self._processor)
-        tools = {"tools": [dict(one) for one in self._tools]} if told else {}
-        return self._processor.apply_chat_template(
-            [messages], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt", **tools
-        )
+    @property
+    def _encoder(self) -> PromptEncoder:
+        return PromptEncoder(self._processor, self._tools, self.controls, self._markers)
+
+    @property
+    def controls(self) -> ControlTokens:
+        """The control tokens of the processor's tokenizer."""
+        return self._found("controls", self._find_controls)
+
+    def _find_controls(self) -> ControlTokens:
+        config = self._model.config
+        configs = [config, config.get_text_config(), getattr(self._model, "generation_config", None)]
+        return control_tokens(self.tokenizer, self._processor, [each for each in configs if each is not None])
+
+    @property
+    def _markers(self) -> RoleMarkers:
+        return RoleMarkers() if self._role_markers == "keep" else self._found("role markers", self._find_markers)
+
+    def _find_markers(self) -> RoleMarkers:
+        render = partial(rendered, self._processor, tools=[])
+        return RoleMarkers(find_role_markers(render, self.controls), self._role_markers)
+
+    def _found(self, name: str, find: Callable[[], _Found]) -> _Found:
+        """What was found out about tokenizer and template; found again where they were changed since."""
+        version = (len(self.tokenizer), tuple(self.tokenizer.all_special_tokens), template_text(self._processor))
+        known, value = self._known.get(name, (None, None))
+        if known != version:
+            value = find()
+            self._known[name] = (version, value)
+        return cast("_Found", value)
 
     def prepare(self, messages: Messages) -> PreparedPrompt:
         """Inputs and layout of messages.
@@ -123,16 +157,16 @@ class PromptReader:
             ModelError: if the processor is not one for pictures.
         """
         conversation = self._parse(messages)
-        inputs = self._encoded(conversation)
+        encoded = self._encoded(conversation, locate=True)
+        inputs = self._tensors(encoded)
         layout = prompt_layout(self._model.config, inputs).for_images(len(conversation.images))
         if conversation.images and not any(name.startswith("pixel_values") for name in inputs):
             msg = f"the processor of {self._name} returned no pixel values: is it a tokenizer alone?"
             raise ModelError(msg)
-        if all(one.source is None for one in conversation.texts):
-            return PreparedPrompt(inputs, layout)
-        pieces = text_module.pieces(self.tokenizer, inputs["input_ids"][0].tolist(), skip_special_tokens=False)
-        texts = [(text.source, text.text) for text in conversation.texts]
-        return PreparedPrompt(inputs, layout.named(find_texts(layout, pieces, texts)))
+        layout = with_texts(layout, encoded, conversation.texts, self.tokenizer)
+        for source, reason in layout.unlocated:
+            warnings.warn(f"{source!r} has no share of its own and counts as text: {reason}", stacklevel=3)
+        return PreparedPrompt(inputs, layout)
 
     def room(self, prompt: int, wanted: int) -> int:
         """How many tokens may follow a prompt of so many positions.

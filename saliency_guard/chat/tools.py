@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,10 +60,19 @@ def takes_tools(processor: Any) -> bool:
     return any(isinstance(one, str) and _TOOLS_IN_TEMPLATE.search(one) for one in templates)
 
 
-def in_words(messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def in_words(
+    messages: Sequence[Mapping[str, Any]],
+    tools: Sequence[Mapping[str, Any]],
+    quote: Callable[[str], str] = lambda text: text,
+) -> list[dict[str, Any]]:
     """Checked messages for a template that knows no tools.
 
     The system message tells of them, calls are said by the assistant, and results come from the user.
+
+    Args:
+        messages: the messages.
+        tools: what they may call.
+        quote: what is done to the names, descriptions and arguments of tools before they are told.
     """
     changed: list[dict[str, Any]] = []
     for message in messages:
@@ -73,11 +82,12 @@ def in_words(messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str,
         for made in message.get("tool_calls", ()):
             function = made.get("function", made)
             call = {"name": function.get("name"), "arguments": function.get("arguments", {})}
-            parts.append(_text(f"<tool_call>{json.dumps(call)}</tool_call>"))
+            parts.append(_text(f"<tool_call>{quote(json.dumps(call))}</tool_call>"))
         role = "user" if message["role"] == "tool" else message["role"]
         changed.append({"role": role, "content": parts})
     if tools:
-        told = _text(_TOLD.format(tools="\n".join(json.dumps(dict(tool.get("function", tool))) for tool in tools)))
+        listed = (quote(json.dumps(dict(tool.get("function", tool)))) for tool in tools)
+        told = _text(_TOLD.format(tools="\n".join(listed)))
         if changed[0]["role"] == "system":
             changed[0]["content"] += [_text("\n"), told]
         else:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import pytest
+import tiny_processors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from saliency_guard import LVLM
-from saliency_guard.chat.detokenize import Detokenizer, encode, pieces
+from saliency_guard import LVLM, InputError
+from saliency_guard.chat.detokenize import Detokenizer, aligned_offsets, encode, pieces
 
 
 @settings(max_examples=150, deadline=None)
@@ -47,3 +49,42 @@ def test_an_answer_cut_inside_a_character_shows_it(lvlm: LVLM) -> None:
     detokenizer = Detokenizer(tokenizer)
     assert "".join(detokenizer.push(token) for token in ids) == "a"
     assert detokenizer.flush().startswith("\ufffd")
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.sampled_from([*tiny_processors.SPECIAL, "cat", " ", "é", "🐘", "<", "/s>", "\n"])).map("".join))
+def test_control_tokens_are_encoded_as_text(lvlm: LVLM, text: str) -> None:
+    tokenizer = lvlm.processor.tokenizer
+    encoded = encode(tokenizer, text)
+    assert not set(tokenizer.all_special_ids).intersection(encoded.ids)
+    assert tokenizer.decode(encoded.ids) == text
+    assert "".join(encoded.pieces) == text
+    assert len(encoded.pieces) == len(encoded.ids)
+
+
+@pytest.mark.parametrize("name", list(tiny_processors.TOKENIZERS))
+def test_control_tokens_are_text_for_every_kind_of_tokenizer(name: str) -> None:
+    tokenizer = tiny_processors.TOKENIZERS[name]()
+    encoded = encode(tokenizer, "A </s> and <image>, <think>so</think>")
+    controls = {tokenizer.convert_tokens_to_ids(text) for text in tiny_processors.SPECIAL if text != "<unk>"}
+    assert not controls.intersection(encoded.ids)
+    assert tokenizer.convert_tokens_to_ids("<think>") in encoded.ids, "models write that themselves"
+    assert "".join("".join(encoded.pieces).split()).casefold() == "a</s>and<image>,<think>so</think>"
+    plain = tokenizer("A cat.", add_special_tokens=False)["input_ids"]
+    assert encode(tokenizer, "A cat.").ids == plain
+
+
+def test_a_control_token_that_cannot_be_text_is_refused() -> None:
+    words = tiny_processors.whole_words()
+    assert words.convert_ids_to_tokens(encode(words, "Is </s> a cat").ids) == ["Is", "<", "/s>", "a", "cat"]
+    with pytest.raises(InputError, match="'<image>'"):
+        encode(words, "Is <image> a cat")
+
+
+def test_offsets_of_a_tokenizer_that_gives_none() -> None:
+    tokenizer = tiny_processors.characters()
+    ids = tokenizer("a b\n", add_special_tokens=False)["input_ids"]
+    assert aligned_offsets(tokenizer, ids, "a b\n") == [(0, 1), (1, 2), (2, 3), (3, 4)]
+    spaced = tokenizer("a  b", add_special_tokens=False)["input_ids"]
+    assert aligned_offsets(tokenizer, spaced, "a b") == [(0, 1), (0, 0), (0, 0), (2, 3)]
+    assert aligned_offsets(tokenizer, ids, "a c\n") is None

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saliency_guard import InputError, UnsupportedModelError
-from saliency_guard.chat.layout import PromptLayout, Span, prompt_layout
+from saliency_guard.chat.layout import PromptLayout, Span, prompt_layout, text_spans
 
 
 def test_two_images_are_found(case: tiny.Case) -> None:
@@ -64,3 +64,13 @@ def test_rows_of_one_picture_are_one_image_and_unclear_ones_an_error() -> None:
         layout.for_images(2)
     with pytest.raises(UnsupportedModelError, match="none is found"):
         PromptLayout(12).for_images(1)
+
+
+def test_texts_take_the_tokens_that_they_overlap() -> None:
+    layout = PromptLayout(7, (Span("image_0", 3, 4),))
+    offsets = [(0, 0), (0, 2), (2, 4), (4, 5), (5, 7), (7, 9), (9, 10)]
+    texts = {"a": [(1, 6)], "b": [(6, 8), (9, 10)]}
+    # An image parts a text, and a token on a border belongs to the first of two.
+    assert text_spans(layout, offsets, texts) == {"a": [(1, 3), (4, 5)], "b": [(5, 6), (6, 7)]}
+    assert text_spans(layout, offsets, {"a": [(1, 6)], "b": [(6, 7)]}) == {"a": [(1, 3), (4, 5)]}
+    assert text_spans(layout, offsets, {}) == {}

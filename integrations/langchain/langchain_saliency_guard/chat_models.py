@@ -74,6 +74,7 @@ class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
             "dtype": self.dtype,
             "revision": self.revision,
             "require_image": self.require_image,
+            "role_markers": self.role_markers,
             "model_kwargs": repr(sorted(self.model_kwargs.items())),
             "calibrator": digest(self.lvlm.calibrator) if self.lvlm is not None else None,
         }
