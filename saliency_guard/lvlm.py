@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import copy
 import os
-import threading
 import warnings
-from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack, cast
 
@@ -17,6 +15,7 @@ from transformers import PreTrainedModel
 
 from saliency_guard.answer import GroundedAnswer, Step
 from saliency_guard.answer_builder import AnswerBuilder, Prompt, unjudged_answer, unscored_tokens, with_scores
+from saliency_guard.async_answers import AsyncAnswers
 from saliency_guard.calibration.calibrator import CALIBRATOR_FILE, Calibrator
 from saliency_guard.calibration.fingerprint import fingerprint
 from saliency_guard.chat import detokenize
@@ -41,10 +40,9 @@ from saliency_guard.models.prompt_cache import PromptCache
 from saliency_guard.saliency.config import SaliencyConfig
 from saliency_guard.saliency.scoring import score_answer
 from saliency_guard.signals import known
-from saliency_guard.worker import in_thread
 
 
-class LVLM:
+class LVLM(AsyncAnswers):
     """A local vision-language model whose every token comes with what it rests on.
 
     Args:
@@ -378,56 +376,3 @@ class LVLM:
         prepared = self.prepare(messages)
         self._reader.require_room(prepared.length, len(answer.ids))
         return prepared, answer
-
-    async def agenerate(
-        self, messages: Messages | PreparedPrompt, **options: Unpack[GenerationOptions]
-    ) -> GroundedAnswer:
-        """`generate` in a worker thread; cancelling the task stops it between two tokens."""
-        answer: GroundedAnswer | None = None
-        async with aclosing(in_thread(self._lazily(messages, options, live=False), threading.Event())) as steps:
-            async for step in steps:
-                answer = step.answer
-        return cast("GroundedAnswer", answer)
-
-    async def astream(
-        self, messages: Messages | PreparedPrompt, **options: Unpack[GenerationOptions]
-    ) -> AsyncIterator[Step]:
-        """`stream` in a worker thread; leaving the stream, or cancelling the task, stops it between two tokens."""
-        async with aclosing(in_thread(self._lazily(messages, options, live=True), threading.Event())) as steps:
-            async for step in steps:
-                yield step
-
-    def _lazily(
-        self, messages: Messages | PreparedPrompt, options: GenerationOptions, *, live: bool
-    ) -> Generator[Step, None, None]:
-        yield from self._steps(messages, options, live=live)
-
-    async def ascore(
-        self,
-        messages: Messages | PreparedPrompt,
-        text: str,
-        *,
-        locore: LocoREConfig | None = None,
-        saliency: SaliencyConfig = SaliencyConfig(),
-        signals: Sequence[str] = (),
-    ) -> GroundedAnswer:
-        """`score` in a worker thread, for the norm of the row; cancelling the task stops it between two passes."""
-        scored = await self.ascore_batch([(messages, text)], locore=locore, saliency=saliency, signals=signals)
-        return scored[0]
-
-    async def ascore_batch(
-        self,
-        batch: Sequence[tuple[Messages | PreparedPrompt, str]],
-        *,
-        locore: LocoREConfig | None = None,
-        saliency: SaliencyConfig = SaliencyConfig(),
-        signals: Sequence[str] = (),
-        batch_size: int = 8,
-    ) -> list[GroundedAnswer]:
-        """`score_batch` in a worker thread; cancelling the task stops it between two passes."""
-        work = self._score_steps(batch, locore=locore, saliency=saliency, signals=signals, batch_size=batch_size)
-        answers: list[GroundedAnswer] = []
-        async with aclosing(in_thread(work, threading.Event())) as parts:
-            async for part in parts:
-                answers += part
-        return answers

@@ -23,6 +23,7 @@ ORDER = (
     ("decoding",),
     ("calibration",),
     ("worker", "answer_builder"),
+    ("async_answers",),
     ("lvlm",),
     ("guard",),
     ("adapters",),

@@ -20,7 +20,7 @@ from saliency_guard.chat.messages import chat
 from saliency_guard.cli.bench import Page, Quick, check_page, command_line, write_result
 from saliency_guard.cli.shared import load, progress, reported
 from saliency_guard.embedded import EMBEDDED
-from saliency_guard.evaluation import speed
+from saliency_guard.evaluation import machine, speed
 from saliency_guard.evaluation.evidence import replace_section, table
 from saliency_guard.evaluation.files import output_folder
 from saliency_guard.evaluation.speed import PLAIN, PUBLISHED, READING, WAYS, Timing
@@ -41,8 +41,8 @@ class _Results:
     """What has been measured so far; written after every piece, since a whole run takes long."""
 
     out: Path
-    machine: dict[str, Any]
-    floor: speed.Floor
+    environment: dict[str, Any]
+    floor: machine.Floor
     timings: list[Timing] = field(default_factory=list)
     embedded: list[Timing] = field(default_factory=list)
     candidates: dict[str, dict[int, list[float]]] = field(default_factory=dict)
@@ -51,7 +51,7 @@ class _Results:
         write_result(
             self.out / "result.json",
             {
-                "machine": self.machine,
+                "machine": self.environment,
                 "floor": asdict(self.floor),
                 "timings": [{**asdict(one), "median": one.median} for one in self.timings],
                 "embedded": [{**asdict(one), "median": one.median} for one in self.embedded],
@@ -76,7 +76,7 @@ def speed_command(
         cuda = torch.cuda.is_available()
         model = speed.random_llava("cuda", torch.bfloat16, large=True) if cuda else speed.random_llava()
         parameters = sum(parameter.numel() for parameter in model.parameters())
-        results = _Results(out, _machine(parameters), speed.floor(model, _PROMPT))
+        results = _Results(out, _machine(parameters), machine.floor(model, _PROMPT))
         for _ in _measured(results, model, count, quick=quick):
             results.save()
         command = command_line("speed", {"rounds": rounds, "page": page}, quick=quick)
@@ -99,7 +99,7 @@ def _measured(results: _Results, model: PreTrainedModel, rounds: int, *, quick: 
     for prompt in _SLOW_PROMPTS[: 1 if quick else None]:
         inputs = speed.llava_prompt(model, prompt)
         for name, way in PUBLISHED.items():
-            seconds = [speed.timed(way, model, inputs, 1) for _ in range(1 if quick else 3)]
+            seconds = [machine.timed(way, model, inputs, 1) for _ in range(1 if quick else 3)]
             results.candidates.setdefault(name, {})[prompt] = seconds
             yield
     lvlm = load(EMBEDDED)
@@ -166,12 +166,12 @@ def _section(results: _Results, command: str) -> str:
         for name, found in results.candidates.items()
         for prompt, each in ((prompt, statistics.median(seconds)) for prompt, seconds in found.items())
     ]
-    floor, machine = results.floor, results.machine
+    floor, environment = results.floor, results.environment
     parts = [
         f"```\n{command}\n```",
         (
-            f"Random LLaVA of {machine['parameters'] / 1e6:.0f} M parameters, {machine['device']}, "
-            f"torch {machine['torch']}, transformers {machine['transformers']}; "
+            f"Random LLaVA of {environment['parameters'] / 1e6:.0f} M parameters, {environment['device']}, "
+            f"torch {environment['torch']}, transformers {environment['transformers']}; "
             f"prompt of {main[0].prompt} positions (576 of the picture), {main[0].tokens} tokens; "
             f"median of {len(main[0].seconds)}, in turns. *Writing alone* is the ratio of what is left "
             "without reading the prompt."

@@ -5,21 +5,17 @@ All of them write the same number of tokens after the same prompt, and read the 
 
 from __future__ import annotations
 
-import gc
 import importlib
 import math
 import random
-import resource
 import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import find_spec
-from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
@@ -32,6 +28,7 @@ from saliency_guard.calibration.features import FEATURE_SETS, features
 from saliency_guard.decoding.batch_decoder import Row, decode_together
 from saliency_guard.decoding.decoder import Decoder
 from saliency_guard.decoding.sgrs import SGRSConfig
+from saliency_guard.evaluation.machine import Inputs, Way, forget_peak, peak, timed
 from saliency_guard.models.locore import LocoREConfig
 from saliency_guard.models.prompt_cache import PromptCache
 from saliency_guard.models.session import Session
@@ -39,12 +36,8 @@ from saliency_guard.saliency.config import SaliencyConfig
 from saliency_guard.saliency.scoring import score_continuation
 from saliency_guard.signals.trace import trace_answers
 
-Inputs = Mapping[str, Tensor]
-Way = Callable[[PreTrainedModel, Inputs, int], object]
-
 _IMAGE_TOKEN = 31_999
 _NEVER = 1e-6
-_STATUS = Path("/proc/self/status")
 PLAIN = "plain generate (sdpa)"
 READING = "reading the prompt"
 GROUNDED = "with grounding"
@@ -114,44 +107,6 @@ def _generate(model: PreTrainedModel, inputs: Inputs, tokens: int, **settings: A
         **inputs, max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False, pad_token_id=0, **settings
     )
     return written
-
-
-@dataclass(frozen=True, slots=True)
-class Floor:
-    """What the machine can do at best for one model.
-
-    Attributes:
-        weight_bytes: that every token has to read, of the decoder and its output head.
-        token_seconds: of multiplying each of those weights with one vector, and nothing else.
-        flops: operations of one pass over the prompt's products with the weights.
-        prompt_seconds: of just these.
-    """
-
-    weight_bytes: int
-    token_seconds: float
-    flops: int
-    prompt_seconds: float
-
-
-def floor(model: PreTrainedModel, prompt: int) -> Floor:
-    """Count bytes and operations, and time the machine at just these."""
-    modules = [model.get_decoder(), model.get_output_embeddings()]
-    linear = [layer.weight for module in modules for layer in module.modules() if isinstance(layer, torch.nn.Linear)]
-    one = {weight.shape[1]: weight.new_ones(1, weight.shape[1]) for weight in linear}
-    all_ = {width: vector.expand(prompt, -1).contiguous() for width, vector in one.items()}
-
-    def best(vectors: Mapping[int, Tensor]) -> float:
-        def work(*_: object) -> None:
-            for weight in linear[:-1] if vectors is all_ else linear:  # The head sees the last position alone.
-                torch.nn.functional.linear(vectors[weight.shape[1]], weight)
-
-        return min(timed(work, model, {}, 0) for _ in range(10))
-
-    parameters = [weight.numel() for weight in linear]
-    with torch.no_grad():
-        return Floor(
-            sum(parameters) * linear[0].element_size(), best(one), 2 * prompt * sum(parameters[:-1]), best(all_)
-        )
 
 
 @contextmanager
@@ -369,21 +324,6 @@ def compare(
     ]
 
 
-def timed(way: Way, model: PreTrainedModel, inputs: Inputs, tokens: int) -> float:
-    """Seconds of one answer, the device's queue included."""
-    gc.collect()
-    _wait(model)
-    begun = time.perf_counter()
-    way(model, inputs, tokens)
-    _wait(model)
-    return time.perf_counter() - begun
-
-
-def _wait(model: PreTrainedModel) -> None:
-    if model.device.type == "cuda":
-        torch.cuda.synchronize(model.device)
-
-
 def peak_memory(name: str, prompt: int, tokens: int) -> int:
     """Bytes at the peak of one way on the random LLaVA, in a process of its own."""
     code = f"from saliency_guard.evaluation import speed; print(speed.measure_memory({name!r}, {prompt}, {tokens}))"
@@ -400,19 +340,6 @@ def measure_memory(name: str, prompt: int, tokens: int) -> int:
         return torch.cuda.max_memory_allocated()
     model = random_llava()
     WAYS[name](model, llava_prompt(model, prompt), 2)  # What is loaded and allocated once is not the way's own.
-    _forget_peak()
+    forget_peak()
     WAYS[name](model, llava_prompt(model, prompt), tokens)
-    return _peak()
-
-
-def _forget_peak() -> None:
-    """Begin to look for the peak anew: building a model takes more room than running it."""
-    if _STATUS.exists():
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-
-
-def _peak() -> int:
-    if not _STATUS.exists():  # Not Linux: the peak of the whole process is all there is.
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    line = next(line for line in _STATUS.read_text(encoding="ascii").splitlines() if line.startswith("VmHWM:"))
-    return int(line.split()[1]) * 1024
+    return peak()
