@@ -102,24 +102,6 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     assert out.stdout == "[]\n", out.stderr
 
 
-def test_every_module_of_a_public_name_can_be_imported_first() -> None:
-    """Each in a process in which no other has helped it; forks keep that cheap."""
-    names = sorted({module: name for name, module in type_checkers_names().items()}.values())
-    code = f"""
-import os, saliency_guard, pydantic, torch, transformers
-for name in {names!r}:
-    if (child := os.fork()) == 0:
-        try:
-            getattr(saliency_guard, name)
-        except BaseException as error:
-            print(name, repr(error), flush=True)
-        os._exit(0)
-    os.waitpid(child, 0)
-"""
-    out = in_new_process(code)
-    assert (out.returncode, out.stdout) == (0, ""), out.stderr
-
-
 def type_checkers_names() -> dict[str, str]:
     """Public name -> module, as the imports for type checkers have it."""
     tree = ast.parse((ROOT / "__init__.py").read_text(encoding="utf-8"))
