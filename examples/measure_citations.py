@@ -58,7 +58,7 @@ def main(count: int = 60) -> None:
         for scenes in (pair, pair[::-1]):
             images = [render(scene, 224).image for scene in scenes]
             messages = both(images)
-            own = lvlm.generate(messages, sgrs=None, locore=None)
+            own = lvlm.generate(messages)
             for right, scene in enumerate(scenes):
                 text = f"The image shows {with_article(thing(scene))}."
                 scored = lvlm.score(messages, text)

@@ -1,40 +1,50 @@
-"""saliency-guard: run a local vision-language model and know, for every token, what it rests on."""
+"""saliency-guard: run a local vision-language model and know, for every token, what it rests on.
 
-from saliency_guard.adapters.shared_models import forget_shared, shared_lvlm
-from saliency_guard.answer import GroundedAnswer, RejectedCandidate, Step, TokenGrounding, Usage
-from saliency_guard.calibration.calibrator import CalibrationReport, Calibrator, Judgement
-from saliency_guard.calibration.guarantee import NoPromise, Promise
-from saliency_guard.calibration.monitor import RiskMonitor
-from saliency_guard.calibration.records import GroundingRecord, LabelledMention, Records
-from saliency_guard.calibration.token_filter import TokenFilter
-from saliency_guard.decoding.custom_generate import SGRSOutput, sgrs_generate
-from saliency_guard.decoding.sgrs import SGRSConfig
-from saliency_guard.errors import (
-    CalibrationMismatchError,
-    CancelledError,
-    ConfigError,
-    ContextLengthError,
-    DeadlineError,
-    ImageError,
-    InputError,
-    MessageError,
-    MissingExtraError,
-    ModelError,
-    NonFiniteError,
-    SaliencyGuardError,
-    UnsupportedModelError,
-)
-from saliency_guard.guard.outcome import Attempt, GuardOutcome, LowGroundingError
-from saliency_guard.guard.policy import GuardPolicy
-from saliency_guard.guard.retry import RetryPlan
-from saliency_guard.guard.rules import SignalRule
-from saliency_guard.lvlm import LVLM
-from saliency_guard.models.locore import LocoREConfig
-from saliency_guard.saliency.config import SaliencyConfig
-from saliency_guard.saliency.maps import SaliencyMap, saliency_map
-from saliency_guard.saliency.scoring import SaliencyScores, score_answer
+The public names are imported on first use: importing this package does not import torch or transformers, so that
+``saliency-guard --help`` answers at once.
+"""
 
-__version__ = "0.1.0"
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # The same names for type checkers and editors; a test compares the two.
+    from saliency_guard.adapters.shared_models import forget_shared, shared_lvlm
+    from saliency_guard.answer import GroundedAnswer, RejectedCandidate, Step, TokenGrounding, Usage
+    from saliency_guard.calibration.calibrator import CalibrationReport, Calibrator, Judgement
+    from saliency_guard.calibration.guarantee import NoPromise, Promise
+    from saliency_guard.calibration.monitor import RiskMonitor
+    from saliency_guard.calibration.records import GroundingRecord, LabelledMention, Records
+    from saliency_guard.calibration.token_filter import TokenFilter
+    from saliency_guard.decoding.custom_generate import SGRSOutput, sgrs_generate
+    from saliency_guard.decoding.sgrs import SGRSConfig
+    from saliency_guard.errors import (
+        CalibrationMismatchError,
+        CancelledError,
+        ConfigError,
+        ContextLengthError,
+        DeadlineError,
+        ImageError,
+        InputError,
+        MessageError,
+        MissingExtraError,
+        ModelError,
+        NonFiniteError,
+        SaliencyGuardError,
+        UnsupportedModelError,
+    )
+    from saliency_guard.guard.outcome import Attempt, GuardOutcome, LowGroundingError
+    from saliency_guard.guard.policy import GuardPolicy
+    from saliency_guard.guard.retry import RetryPlan
+    from saliency_guard.guard.rules import SignalRule
+    from saliency_guard.lvlm import LVLM
+    from saliency_guard.models.locore import LocoREConfig
+    from saliency_guard.saliency.config import SaliencyConfig
+    from saliency_guard.saliency.maps import SaliencyMap, saliency_map
+    from saliency_guard.saliency.scoring import SaliencyScores, score_answer
+
+__version__ = "0.2.0"
 
 __all__ = [
     "LVLM",
@@ -85,3 +95,54 @@ __all__ = [
     "sgrs_generate",
     "shared_lvlm",
 ]
+
+_MODULES: dict[str, tuple[str, ...]] = {
+    "adapters.shared_models": ("forget_shared", "shared_lvlm"),
+    "answer": ("GroundedAnswer", "RejectedCandidate", "Step", "TokenGrounding", "Usage"),
+    "calibration.calibrator": ("CalibrationReport", "Calibrator", "Judgement"),
+    "calibration.guarantee": ("NoPromise", "Promise"),
+    "calibration.monitor": ("RiskMonitor",),
+    "calibration.records": ("GroundingRecord", "LabelledMention", "Records"),
+    "calibration.token_filter": ("TokenFilter",),
+    "decoding.custom_generate": ("SGRSOutput", "sgrs_generate"),
+    "decoding.sgrs": ("SGRSConfig",),
+    "errors": (
+        "CalibrationMismatchError",
+        "CancelledError",
+        "ConfigError",
+        "ContextLengthError",
+        "DeadlineError",
+        "ImageError",
+        "InputError",
+        "MessageError",
+        "MissingExtraError",
+        "ModelError",
+        "NonFiniteError",
+        "SaliencyGuardError",
+        "UnsupportedModelError",
+    ),
+    "guard.outcome": ("Attempt", "GuardOutcome", "LowGroundingError"),
+    "guard.policy": ("GuardPolicy",),
+    "guard.retry": ("RetryPlan",),
+    "guard.rules": ("SignalRule",),
+    "lvlm": ("LVLM",),
+    "models.locore": ("LocoREConfig",),
+    "saliency.config": ("SaliencyConfig",),
+    "saliency.maps": ("SaliencyMap", "saliency_map"),
+    "saliency.scoring": ("SaliencyScores", "score_answer"),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use, and keep it."""
+    if name not in _MODULE_OF:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

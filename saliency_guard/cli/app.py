@@ -1,16 +1,33 @@
-"""The command line's commands. Needs the extra ``cli`` (typer, rich)."""
+"""The command line's commands."""
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
+from saliency_guard import __version__
 from saliency_guard.cli import answers, bench, calibration, evaluate, guard, speed
 
-app = typer.Typer(
-    help="Ask a local vision-language model about a picture and see what every token rests on.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it with the option's value
+    if wanted:
+        print(f"saliency-guard {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Ask a local vision-language model about a picture and see what every token rests on."""
+
+
 app.command()(answers.ask)
 app.command()(answers.score)
 app.command()(answers.info)

@@ -7,31 +7,20 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
-from saliency_guard.cli.shared import Model, as_json, load, progress, reported, weights_of
-from saliency_guard.decoding.sgrs import SGRSConfig
+from saliency_guard.cli.options import MAX_NEW_TOKENS, Model
+from saliency_guard.cli.shared import as_json, load, progress, reported, weights_of
 from saliency_guard.embedded import EMBEDDED
 from saliency_guard.errors import ConfigError
-from saliency_guard.evaluation.detection import MODES, MentionTable, collect
-from saliency_guard.evaluation.evidence import (
-    around_section,
-    detection_section,
-    mitigation_section,
-    replace_section,
-)
-from saliency_guard.evaluation.files import output_folder
-from saliency_guard.evaluation.mitigation import ALPHAS, BETAS, FLOORS, GUARDS, Guard, compare, compare_answers
-from saliency_guard.evaluation.probe import require_scikit_learn
-from saliency_guard.evaluation.ranking import SplitResult, rank
-from saliency_guard.evaluation.world import pictures, title
-from saliency_guard.models.locore import LocoREConfig
-from saliency_guard.report.plots import plot_auroc, plot_quartiles, require_matplotlib
-from saliency_guard.scenes import tuxpaint
-from saliency_guard.storage import replace_file
+
+if TYPE_CHECKING:
+    from saliency_guard.evaluation.detection import MentionTable
+    from saliency_guard.evaluation.mitigation import Guard
+    from saliency_guard.evaluation.ranking import SplitResult
 
 app = typer.Typer(help="Measure on the picture world, whose truth is known.", no_args_is_help=True)
 
@@ -39,7 +28,6 @@ Quick = Annotated[bool, typer.Option("--quick", help="A small sample, under two 
 Page = Annotated[Path | None, typer.Option(help="A Markdown page whose section of this command's name is rewritten.")]
 _MaxNewTokens = Annotated[int, typer.Option(min=1, help="Fixed length limit of all captions.")]
 _TRAINING = "training styles"
-_MAX_NEW_TOKENS = 96
 
 
 @app.command()
@@ -50,7 +38,7 @@ def detection(
     count: Annotated[
         int | None, typer.Option("--pictures", min=1, help="Pictures of each split.", show_default="1500")
     ] = None,
-    max_new_tokens: _MaxNewTokens = _MAX_NEW_TOKENS,
+    max_new_tokens: _MaxNewTokens = MAX_NEW_TOKENS,
     split: Annotated[
         list[str] | None,
         typer.Option(
@@ -61,6 +49,15 @@ def detection(
     quick: Quick = False,
 ) -> None:
     """How well each signal tells hallucinated object mentions from true ones."""
+    from saliency_guard.evaluation.detection import MODES, collect
+    from saliency_guard.evaluation.evidence import detection_section, replace_section
+    from saliency_guard.evaluation.files import output_folder
+    from saliency_guard.evaluation.probe import require_scikit_learn
+    from saliency_guard.evaluation.ranking import rank
+    from saliency_guard.evaluation.world import pictures, title
+    from saliency_guard.report.plots import plot_auroc, plot_quartiles, require_matplotlib
+    from saliency_guard.scenes import tuxpaint
+
     asked = {"model": model, "split": split, "pictures": count, "max-new-tokens": max_new_tokens, "page": page}
     count = count or (100 if quick else 1500)
     samples = 200 if quick else 1000
@@ -127,12 +124,19 @@ def mitigation(
     count: Annotated[
         int | None, typer.Option("--pictures", min=1, help="Pictures of the comparison.", show_default="300")
     ] = None,
-    max_new_tokens: _MaxNewTokens = _MAX_NEW_TOKENS,
+    max_new_tokens: _MaxNewTokens = MAX_NEW_TOKENS,
     split: Annotated[str, typer.Option(help="Which split.")] = _TRAINING,
     page: Page = None,
     quick: Quick = False,
 ) -> None:
     """What LocoRE and SGRS change about captions and yes/no answers."""
+    from saliency_guard.decoding.sgrs import SGRSConfig
+    from saliency_guard.evaluation.evidence import mitigation_section, replace_section
+    from saliency_guard.evaluation.files import output_folder
+    from saliency_guard.evaluation.mitigation import ALPHAS, BETAS, FLOORS, GUARDS, compare, compare_answers
+    from saliency_guard.evaluation.world import pictures
+    from saliency_guard.models.locore import LocoREConfig
+
     asked = {"model": model, "split": split, "pictures": count, "max-new-tokens": max_new_tokens, "page": page}
     count = count or (8 if quick else 300)
     swept, questioned = -(-count // 3), -(-count // 2)
@@ -202,10 +206,12 @@ def check_page(page: Path | None, section: str, *, quick: bool) -> None:
     if quick:
         msg = "--quick is a look, --page is for keeping: use one of them"
         raise ConfigError(msg)
+    from saliency_guard.evaluation.evidence import around_section
+
     around_section(page, section)  # Raises where the page has no such section.
 
 
-_DEFAULTS: Mapping[str, Any] = {"model": EMBEDDED, "max-new-tokens": _MAX_NEW_TOKENS, "split": _TRAINING}
+_DEFAULTS: Mapping[str, Any] = {"model": EMBEDDED, "max-new-tokens": MAX_NEW_TOKENS, "split": _TRAINING}
 
 
 def command_line(name: str, asked: Mapping[str, Any], *, quick: bool) -> str:
@@ -220,4 +226,6 @@ def command_line(name: str, asked: Mapping[str, Any], *, quick: bool) -> str:
 
 def write_result(path: Path, result: Mapping[str, Any]) -> None:
     """Write a result as JSON, with its date."""
+    from saliency_guard.storage import replace_file
+
     replace_file(path, f"{as_json({'written': time.strftime('%Y-%m-%d'), **result})}\n".encode())

@@ -5,34 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 
-from saliency_guard.calibration.calibrator import Calibrator
-from saliency_guard.calibration.features import Floats
-from saliency_guard.calibration.guarantee import Keep, units
-from saliency_guard.calibration.records import TOLD, Records
-from saliency_guard.calibration.reliability import Bools, Reliability
 from saliency_guard.cli.bench import Page, Quick, check_page, command_line, write_result
 from saliency_guard.cli.guard import make_records
-from saliency_guard.cli.shared import Model, load, progress, reported
+from saliency_guard.cli.options import Model
+from saliency_guard.cli.shared import load, progress, reported
 from saliency_guard.embedded import EMBEDDED
 from saliency_guard.errors import ConfigError
-from saliency_guard.evaluation.evidence import replace_section, table
-from saliency_guard.evaluation.files import output_folder
-from saliency_guard.evaluation.guarding import (
-    Comparison,
-    Validity,
-    compare_scores,
-    reliabilities,
-    risk_coverage,
-    validity,
-)
-from saliency_guard.evaluation.world import title
-from saliency_guard.lvlm import LVLM
-from saliency_guard.report.plots import plot_coverage, plot_reliability, require_matplotlib
+
+if TYPE_CHECKING:
+    from saliency_guard.calibration.calibrator import Calibrator
+    from saliency_guard.calibration.features import Floats
+    from saliency_guard.calibration.guarantee import Keep
+    from saliency_guard.calibration.records import Records
+    from saliency_guard.calibration.reliability import Bools, Reliability
+    from saliency_guard.evaluation.guarding import Comparison, Validity
+    from saliency_guard.lvlm import LVLM
 
 _SPLITS = ("training styles", "openmoji")
 _RISKS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4)
@@ -62,6 +53,15 @@ def calibration_command(
     quick: Quick = False,
 ) -> None:
     """How well the calibrated grounding tells right from wrong, comes true, and keeps promises."""
+    from saliency_guard.calibration.calibrator import Calibrator
+    from saliency_guard.calibration.guarantee import units
+    from saliency_guard.calibration.records import TOLD
+    from saliency_guard.evaluation.evidence import replace_section
+    from saliency_guard.evaluation.files import output_folder
+    from saliency_guard.evaluation.guarding import compare_scores, reliabilities, risk_coverage
+    from saliency_guard.evaluation.world import title
+    from saliency_guard.report.plots import plot_coverage, plot_reliability, require_matplotlib
+
     asked = {"model": model, "calibrator": calibrator, "pictures": count, "page": page}
     count = count or (60 if quick else 500)
     samples, splits = (100, 50) if quick else (1000, 500)
@@ -113,6 +113,9 @@ def calibration_command(
 
 def _records(lvlm: LVLM, split: str, count: int, out: Path) -> Records:
     """The split's labelled answers, three draws to a question; made once."""
+    from saliency_guard.calibration.records import Records
+    from saliency_guard.evaluation.world import title
+
     path = out / f"{split.replace(' ', '-')}-{count}.jsonl"
     if not path.is_file():
         with progress(f"answers, {title(split)}", count * 4 * (_DRAWS + 1)) as done:
@@ -121,7 +124,9 @@ def _records(lvlm: LVLM, split: str, count: int, out: Path) -> Records:
 
 
 def _validities(scores: Floats, grounded: Bools, splits: int) -> list[Validity]:
-    wrong = 1 - float(np.mean(grounded[:, 0]))
+    from saliency_guard.evaluation.guarding import validity
+
+    wrong = 1 - float(grounded[:, 0].mean())
     low, high = (part * wrong for part in _ABOUT)  # Far below nothing is promised, far above all is.
     risks = [risk for risk in _RISKS if low <= risk <= high] or [_RISKS[0]]
     return [
@@ -149,6 +154,9 @@ def _section(
     curves: Mapping[str, _Curve],
     kept: Sequence[Validity],
 ) -> list[str]:
+    from saliency_guard.evaluation.evidence import table
+    from saliency_guard.evaluation.world import title
+
     first = [record for record in records if record.draw == 0]
     wrong = sum(not record.grounded for record in first)
     reliability_rows = [

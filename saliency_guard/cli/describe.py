@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
-from saliency_guard.embedded import EMBEDDED, EMBEDDED_PATH
+from saliency_guard.embedded import EMBEDDED, EMBEDDED_PATH, vision_tower  # noqa: F401 - transformers has to know it
 from saliency_guard.errors import ModelError
 from saliency_guard.models.layers import target_layers
 from saliency_guard.saliency.config import SaliencyConfig

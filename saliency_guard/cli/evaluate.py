@@ -6,25 +6,29 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from saliency_guard.chat.messages import chat
-from saliency_guard.cli.shared import Json, Model, as_json, load, progress, reported, weights_of
-from saliency_guard.decoding.sgrs import SGRSConfig
+from saliency_guard.cli.options import (
+    DESCRIBE,
+    Alpha,
+    Beta,
+    Json,
+    Locore,
+    MinP,
+    Model,
+    Sgrs,
+    locore_settings,
+    sgrs_settings,
+)
+from saliency_guard.cli.shared import as_json, load, progress, reported, weights_of
 from saliency_guard.embedded import EMBEDDED
-from saliency_guard.evaluation.chair import chair, score_caption
-from saliency_guard.evaluation.files import output_folder, read_instances, read_pope
-from saliency_guard.evaluation.journal import Journal
-from saliency_guard.evaluation.mentions import ObjectVocabulary
-from saliency_guard.evaluation.mitigation import Guard
-from saliency_guard.evaluation.pope import pope, says_yes
-from saliency_guard.models.locore import LocoREConfig
-from saliency_guard.scenes.language import DESCRIBE
-from saliency_guard.storage import replace_file
+
+if TYPE_CHECKING:
+    from saliency_guard.evaluation.mitigation import Guard
 
 app = typer.Typer(help="POPE and CHAIR on the standard files.", no_args_is_help=True)
 
@@ -33,11 +37,6 @@ _Out = Annotated[
     Path,
     typer.Option(help="Where answers (answers.jsonl) and result (result.json) go; a run that was cut off goes on."),
 ]
-_Sgrs = Annotated[bool, typer.Option("--sgrs", help="Saliency-guided rejection on.")]
-_Locore = Annotated[bool, typer.Option("--locore", help="Local reinforcement on.")]
-_Alpha = Annotated[float, typer.Option(help="SGRS: rejection threshold as a part of the recent mean.")]
-_MinP = Annotated[float, typer.Option(help="SGRS: floor under candidates, as a part of the most probable one's.")]
-_Beta = Annotated[float, typer.Option(help="LocoRE: strength.")]
 _Limit = Annotated[int | None, typer.Option(min=1, help="Only so many, from the top.")]
 _MaxNewTokens = Annotated[int, typer.Option(min=1, help="The most tokens of an answer.")]
 
@@ -49,19 +48,24 @@ def eval_pope(
     images: _Images,
     out: _Out = Path("runs/pope"),
     model: Model = EMBEDDED,
-    sgrs: _Sgrs = False,
-    alpha: _Alpha = SGRSConfig().alpha,
-    min_p: _MinP = SGRSConfig().min_p,
-    locore: _Locore = False,
-    beta: _Beta = LocoREConfig().beta,
+    sgrs: Sgrs = False,
+    alpha: Alpha = None,
+    min_p: MinP = None,
+    locore: Locore = False,
+    beta: Beta = None,
     max_new_tokens: _MaxNewTokens = 16,
     limit: _Limit = None,
     json_out: Json = False,
 ) -> None:
     """Yes/no questions: accuracy, precision, recall, F1 and the part of yes."""
+    from saliency_guard.evaluation.files import read_pope
+    from saliency_guard.evaluation.pope import pope, says_yes
+
     with reported():
         asked = read_pope(questions, images, limit)
-        runner = _Runner("POPE", model, max_new_tokens, _guard(sgrs, locore, alpha, min_p, beta))
+        runner = _Runner(
+            "POPE", model, max_new_tokens, _guard(sgrs=sgrs, alpha=alpha, min_p=min_p, locore=locore, beta=beta)
+        )
         settings, texts = runner.answers(
             [(one.question_id, one.image, one.text) for one in asked], _files(questions, images), out
         )
@@ -80,11 +84,11 @@ def eval_chair(
     out: _Out = Path("runs/chair"),
     model: Model = EMBEDDED,
     prompt: Annotated[str, typer.Option(help="What the model is asked.")] = DESCRIBE,
-    sgrs: _Sgrs = False,
-    alpha: _Alpha = SGRSConfig().alpha,
-    min_p: _MinP = SGRSConfig().min_p,
-    locore: _Locore = False,
-    beta: _Beta = LocoREConfig().beta,
+    sgrs: Sgrs = False,
+    alpha: Alpha = None,
+    min_p: MinP = None,
+    locore: Locore = False,
+    beta: Beta = None,
     max_new_tokens: _MaxNewTokens = 128,
     limit: _Limit = None,
     json_out: Json = False,
@@ -93,11 +97,17 @@ def eval_chair(
 
     True is what is annotated; the published CHAIR also takes what people's captions name.
     """
+    from saliency_guard.evaluation.chair import chair, score_caption
+    from saliency_guard.evaluation.files import read_instances
+    from saliency_guard.evaluation.mentions import ObjectVocabulary
+
     with reported():
         pictures = read_instances(annotations, images, limit)
         vocabulary = ObjectVocabulary.coco(synonyms)
         vocabulary.require(frozenset().union(*(one.shown for one in pictures)))
-        runner = _Runner("CHAIR", model, max_new_tokens, _guard(sgrs, locore, alpha, min_p, beta))
+        runner = _Runner(
+            "CHAIR", model, max_new_tokens, _guard(sgrs=sgrs, alpha=alpha, min_p=min_p, locore=locore, beta=beta)
+        )
         settings, texts = runner.answers(
             [(one.image_id, one.image, prompt) for one in pictures],
             {**_files(annotations, images), "prompt": prompt},
@@ -117,8 +127,8 @@ def digest_of(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
-def _guard(sgrs: bool, locore: bool, alpha: float, min_p: float, beta: float) -> Guard:  # noqa: FBT001 - one caller's flags
-    return SGRSConfig(alpha=alpha, min_p=min_p) if sgrs else None, LocoREConfig(beta=beta) if locore else None
+def _guard(*, sgrs: bool, alpha: float | None, min_p: float | None, locore: bool, beta: float | None) -> Guard:
+    return sgrs_settings(on=sgrs, alpha=alpha, min_p=min_p), locore_settings(on=locore, beta=beta)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +148,10 @@ class _Runner:
             files: the settings that name the input.
             out: the run's folder.
         """
+        from saliency_guard.chat.messages import chat
+        from saliency_guard.evaluation.files import output_folder
+        from saliency_guard.evaluation.journal import Journal
+
         output_folder(out)
         lvlm = load(self.model)
         sgrs, locore = self.guard
@@ -167,6 +181,8 @@ class _Runner:
 
 
 def _finish(result: Mapping[str, float], settings: Mapping[str, Any], out: Path, *, json_out: bool) -> None:
+    from saliency_guard.storage import replace_file
+
     text = as_json({"settings": settings, "result": result})
     replace_file(out / "result.json", f"{text}\n".encode())
     if json_out:

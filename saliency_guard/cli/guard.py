@@ -6,36 +6,27 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from saliency_guard.calibration.calibrator import Calibrator
-from saliency_guard.calibration.fingerprint import fingerprint
-from saliency_guard.calibration.fit import require_scikit_learn
-from saliency_guard.calibration.guarantee import NoPromise, Promise
-from saliency_guard.calibration.records import GroundingRecord, Records
-from saliency_guard.chat.messages import chat
-from saliency_guard.cli.shared import Json, Model, load, progress, reported
+from saliency_guard.cli.options import MAX_NEW_TOKENS, RETRY_TEMPERATURE, Json, Model
+from saliency_guard.cli.shared import load, progress, reported
 from saliency_guard.embedded import EMBEDDED
 from saliency_guard.errors import ConfigError
-from saliency_guard.evaluation import labelling
-from saliency_guard.evaluation.files import output_folder, read_instances, read_pope
-from saliency_guard.evaluation.mentions import ObjectVocabulary
-from saliency_guard.evaluation.world import pictures
-from saliency_guard.guard.policy import GuardPolicy
-from saliency_guard.guard.retry import RetryPlan
-from saliency_guard.lvlm import LVLM
-from saliency_guard.report.plots import plot_reliability, require_matplotlib
-from saliency_guard.saliency.config import SaliencyConfig
-from saliency_guard.scenes.language import DESCRIBE
+
+if TYPE_CHECKING:
+    from saliency_guard.calibration.calibrator import Calibrator
+    from saliency_guard.calibration.guarantee import NoPromise, Promise
+    from saliency_guard.calibration.records import GroundingRecord, Records
+    from saliency_guard.evaluation import labelling
+    from saliency_guard.lvlm import LVLM
 
 REFUSED = 3
 NO_PROMISE = 1
 _SCENES = "calibration"
-_DRAWN_AT = RetryPlan().temperature
 
 _Out = Annotated[Path, typer.Option(help="The file to write.", show_default=False)]
 _Draws = Annotated[int, typer.Option(min=1, help="Answers to each question; a policy with n retries needs n + 1.")]
@@ -60,8 +51,8 @@ def records(
     split: Annotated[str, typer.Option(help="With --scenes: which scenes.")] = _SCENES,
     draws: _Draws = 1,
     temperature: _Temperature = 0.0,
-    retry_temperature: _RetryTemperature = _DRAWN_AT,
-    max_new_tokens: _MaxNewTokens = labelling.MAX_NEW_TOKENS,
+    retry_temperature: _RetryTemperature = RETRY_TEMPERATURE,
+    max_new_tokens: _MaxNewTokens = MAX_NEW_TOKENS,
     limit: _Limit = None,
     told: Annotated[
         bool, typer.Option("--told", help="With --scenes: true and false answers from elsewhere, too.")
@@ -69,6 +60,9 @@ def records(
     vectors: Annotated[bool, typer.Option(help="Keep the probes' vectors, not only the summary signals.")] = True,
 ) -> None:
     """Make labelled records: ask about pictures whose truth is known, and look at every answer."""
+    from saliency_guard.evaluation import labelling
+    from saliency_guard.evaluation.files import output_folder
+
     with reported():
         asked, count = _asked(scenes, pope, coco, labelled, images, synonyms, split, limit)
         output_folder(out.parent)
@@ -111,6 +105,12 @@ def _asked(  # noqa: PLR0917 - one caller's options
     limit: int | None,
 ) -> tuple[Iterator[labelling.Asked] | list[labelling.LabelledAnswer], int]:
     """What is to be asked (or was answered), and how many there are."""
+    from saliency_guard.evaluation import labelling
+    from saliency_guard.evaluation.files import read_instances, read_pope
+    from saliency_guard.evaluation.mentions import ObjectVocabulary
+    from saliency_guard.evaluation.world import pictures
+    from saliency_guard.scenes.language import DESCRIBE
+
     if sum(source is not None for source in (scenes, pope, coco, labelled)) != 1:
         msg = "say what to make records from: one of --scenes N, --pope FILE, --coco FILE, --labelled FILE"
         raise ConfigError(msg)
@@ -136,6 +136,10 @@ def _asked(  # noqa: PLR0917 - one caller's options
 
 def _records(lvlm: LVLM, found: Iterable[GroundingRecord], generation: Mapping[str, Any] | None = None) -> Records:
     """The records with whose they are and how they were written."""
+    from saliency_guard.calibration.fingerprint import fingerprint
+    from saliency_guard.calibration.records import Records
+    from saliency_guard.saliency.config import SaliencyConfig
+
     own = fingerprint(lvlm.model, lvlm.processor, lvlm.model_id, SaliencyConfig())
     return Records(own, found, generation=generation)
 
@@ -143,8 +147,8 @@ def _records(lvlm: LVLM, found: Iterable[GroundingRecord], generation: Mapping[s
 def _generation(
     *,
     temperature: float = 0.0,
-    retry_temperature: float = _DRAWN_AT,
-    max_new_tokens: int = labelling.MAX_NEW_TOKENS,
+    retry_temperature: float = RETRY_TEMPERATURE,
+    max_new_tokens: int = MAX_NEW_TOKENS,
 ) -> dict[str, Any]:
     """How `labelling.write_records` writes, in the words of `LVLM.generate`: plainly."""
     return {
@@ -188,6 +192,14 @@ def calibrate(
     With --risk and no --calibrator, half of the pictures fit the calibration and the other half make the promise.
     Exit code 1 if no threshold keeps it.
     """
+    from saliency_guard.calibration.calibrator import Calibrator
+    from saliency_guard.calibration.fit import require_scikit_learn
+    from saliency_guard.calibration.guarantee import NoPromise
+    from saliency_guard.evaluation.files import output_folder
+    from saliency_guard.guard.policy import GuardPolicy
+    from saliency_guard.guard.retry import RetryPlan
+    from saliency_guard.report.plots import plot_reliability, require_matplotlib
+
     with reported():
         require_scikit_learn()
         require_matplotlib()
@@ -234,6 +246,9 @@ def _one_of(value: str, *choices: str) -> Any:
 
 
 def _source(path: Path | None, model: str, scenes: int | None, *, draws: int) -> tuple[Records, str]:
+    from saliency_guard.calibration.records import Records
+    from saliency_guard.evaluation import labelling
+
     if (path is None) == (scenes is None):
         msg = "say what to calibrate on: a file of records, or --scenes N"
         raise ConfigError(msg)
@@ -250,6 +265,9 @@ def _source(path: Path | None, model: str, scenes: int | None, *, draws: int) ->
 
 def make_records(lvlm: LVLM, split: str, count: int, **settings: Any) -> Records:
     """Ask about scenes of a split and label the answers; settings as for `labelling.write_records`."""
+    from saliency_guard.evaluation import labelling
+    from saliency_guard.evaluation.world import pictures
+
     asked = (one for picture in pictures(split, count) for one in labelling.world_questions(picture))
     written = {name: settings[name] for name in ("temperature", "retry_temperature") if name in settings}
     return _records(lvlm, labelling.write_records(lvlm, asked, **settings), _generation(**written))
@@ -276,6 +294,8 @@ def _show_calibration(fitted: Calibrator, out: Path, *, as_json: bool) -> None:
 
 
 def _show_promise(promise: Promise | NoPromise, out: Path, *, as_json: bool) -> None:
+    from saliency_guard.calibration.guarantee import Promise
+
     if as_json:
         print(json.dumps(promise.model_dump(mode="json"), indent=2))
         return
@@ -307,6 +327,9 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Decide on an answer that is there. Exit code 0: accepted; 3: refused."""
+    from saliency_guard.chat.messages import chat
+    from saliency_guard.guard.policy import GuardPolicy
+
     with reported():
         guard = GuardPolicy.load(policy)
         lvlm = load(model)

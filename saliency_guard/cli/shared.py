@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
@@ -16,20 +16,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from saliency_guard.embedded import EMBEDDED, EMBEDDED_PATH
 from saliency_guard.errors import SaliencyGuardError
-from saliency_guard.lvlm import LVLM
+
+if TYPE_CHECKING:
+    from saliency_guard.lvlm import LVLM
 
 FAILED = 2
-
-Model = Annotated[str, typer.Option(help="'embedded', a local folder, or a hub id.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 def load(model: str) -> LVLM:
     """The model, with a word on standard error while it loads."""
+    from transformers.utils.logging import disable_progress_bar
+
+    from saliency_guard.lvlm import LVLM
+
     console = Console(stderr=True)
     if model == EMBEDDED:
-        from transformers.utils.logging import disable_progress_bar  # noqa: PLC0415
-
         disable_progress_bar()  # It loads at once; a hub model's download keeps its bar.
     with console.status(f"Loading {model} ..."):
         return LVLM.load(model)

@@ -8,26 +8,22 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
-import transformers
 import typer
 from rich.console import Console
-from transformers import PreTrainedModel
 
-from saliency_guard.chat.messages import chat
 from saliency_guard.cli.bench import Page, Quick, check_page, command_line, write_result
 from saliency_guard.cli.shared import load, progress, reported
 from saliency_guard.embedded import EMBEDDED
-from saliency_guard.evaluation import machine, speed
-from saliency_guard.evaluation.evidence import replace_section, table
-from saliency_guard.evaluation.files import output_folder
-from saliency_guard.evaluation.speed import PLAIN, PUBLISHED, READING, WAYS, Timing
-from saliency_guard.lvlm import LVLM
-from saliency_guard.report.plots import plot_costs, require_matplotlib
-from saliency_guard.scenes.language import DESCRIBE
-from saliency_guard.scenes.scene import render, sample_scene
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+    from saliency_guard.evaluation import machine, speed
+    from saliency_guard.evaluation.speed import Timing
+    from saliency_guard.lvlm import LVLM
 
 _FEW = ("scored while generating", "SGRS and LocoRE, 2% rejected", "SGRS and LocoRE, 10% rejected")
 _PROMPT, _TOKENS = 640, 64
@@ -68,6 +64,13 @@ def speed_command(
     quick: Quick = False,
 ) -> None:
     """What SGRS, LocoRE and scoring cost, as ratios to plain generate."""
+    import torch
+
+    from saliency_guard.evaluation import machine, speed
+    from saliency_guard.evaluation.evidence import replace_section
+    from saliency_guard.evaluation.files import output_folder
+    from saliency_guard.report.plots import plot_costs, require_matplotlib
+
     count = rounds or (1 if quick else 5)
     with reported():
         require_matplotlib()
@@ -91,6 +94,9 @@ def speed_command(
 
 def _measured(results: _Results, model: PreTrainedModel, rounds: int, *, quick: bool) -> Iterator[None]:
     """Measure piece by piece, the most asked-for first."""
+    from saliency_guard.evaluation import machine, speed
+    from saliency_guard.evaluation.speed import PLAIN, PUBLISHED, WAYS
+
     tokens = 16 if quick else _TOKENS
     with progress("rounds", rounds) as done:
         inputs = speed.llava_prompt(model, _PROMPT)
@@ -128,6 +134,12 @@ def _measured(results: _Results, model: PreTrainedModel, rounds: int, *, quick: 
 
 def _scene_prompt(lvlm: LVLM, length: int = 0) -> Mapping[str, torch.Tensor]:
     """A scene of the picture world to describe, with as many more words as make it ``length`` positions long."""
+    import torch
+
+    from saliency_guard.chat.messages import chat
+    from saliency_guard.scenes.language import DESCRIBE
+    from saliency_guard.scenes.scene import render, sample_scene
+
     scene = render(sample_scene(2523), 224).image
     inputs = lvlm.inputs(chat(scene, DESCRIBE))
     if length == 0:
@@ -139,11 +151,16 @@ def _scene_prompt(lvlm: LVLM, length: int = 0) -> Mapping[str, torch.Tensor]:
 
 
 def _with_memory(timing: Timing, plain: int) -> Timing:
+    from saliency_guard.evaluation import speed
+
     with Console(stderr=True).status(f"Peak memory: {timing.name} ..."):
         return replace(timing, memory=speed.peak_memory(timing.name, timing.prompt, timing.tokens) / plain)
 
 
 def _machine(parameters: int) -> dict[str, Any]:
+    import torch
+    import transformers
+
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
     return {
         "device": device,
@@ -156,6 +173,9 @@ def _machine(parameters: int) -> dict[str, Any]:
 
 
 def _section(results: _Results, command: str) -> str:
+    from saliency_guard.evaluation.evidence import table
+    from saliency_guard.evaluation.speed import READING
+
     main, others = _parted(results.timings)
     reading = next(one for one in main if one.name == READING)
     step = (main[0].median - reading.median) / main[0].tokens
@@ -208,6 +228,8 @@ def _section(results: _Results, command: str) -> str:
 
 def _batch_sentence(timings: Sequence[Timing]) -> str:
     """What grounding costs a batch, which is compared with the same batch without."""
+    from saliency_guard.evaluation import speed
+
     seconds = {timing.name: timing.seconds for timing in timings}
     pairs = zip(seconds[speed.GROUNDED_TOGETHER], seconds[speed.TOGETHER], strict=True)
     ratio = statistics.median(grounded / plain for grounded, plain in pairs)
@@ -221,6 +243,9 @@ def _parted(timings: list[Timing]) -> tuple[list[Timing], list[Timing]]:
 
 
 def _timings_table(timings: Sequence[Timing]) -> str:
+    from saliency_guard.evaluation.evidence import table
+    from saliency_guard.evaluation.speed import READING
+
     several = len({(one.prompt, one.tokens) for one in timings}) > 1
     memory = any(one.memory is not None for one in timings)
     rows = [

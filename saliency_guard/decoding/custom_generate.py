@@ -41,7 +41,8 @@ class SGRSOutput(GenerateDecoderOnlyOutput):
 
 
 # What `generate` prepares for its own loop and this one does for itself.
-_PREPARED = frozenset({"past_key_values", "position_ids", "cache_position", "logits_to_keep", "use_cache"})
+_CACHES = ("past_key_values", "cache")  # From transformers 5.24 on it is called ``cache``.
+_PREPARED = frozenset({*_CACHES, "position_ids", "cache_position", "logits_to_keep", "use_cache"})
 
 
 def sgrs_generate(
@@ -89,9 +90,8 @@ def sgrs_generate(
     if generation_config.output_attentions or generation_config.output_hidden_states:
         msg = "sgrs_generate returns no attentions or hidden states; saliency_map gives the attention of one token"
         raise ConfigError(msg)
-    given = model_kwargs.get("past_key_values")
-    if given is not None and given.get_seq_length() > 0:
-        msg = "sgrs_generate starts from the whole prompt: do not pass a past_key_values that is already filled"
+    if any(model_kwargs.get(name) is not None and model_kwargs[name].get_seq_length() > 0 for name in _CACHES):
+        msg = "sgrs_generate starts from the whole prompt: do not pass a cache (past_key_values) that is already filled"
         raise ConfigError(msg)
     streamer = streamer if streamer is not None else _streamer_of_generate()
     inputs = {name: value for name, value in model_kwargs.items() if name not in _PREPARED and value is not None}

@@ -139,6 +139,11 @@ def last_logits(
     return logits[:, -keep:]
 
 
+def cache_argument(model: PreTrainedModel) -> str:
+    """What the model's ``forward`` calls its cache of keys and values: ``cache`` from transformers 5.24 on."""
+    return "cache" if "cache" in _parameters(type(model)) else "past_key_values"
+
+
 def check_finite(logits: Tensor, model: PreTrainedModel) -> None:
     """Raise `NonFiniteError` for logits that mean nothing."""
     # Ruled-out tokens may be -inf in a model's own logits; NaN (which a maximum hands on) and +inf never mean anything.

@@ -13,7 +13,7 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicLayer, LinearAttentionCacheLayerMixin
 
 from saliency_guard.models.attention import Tape, attending
-from saliency_guard.models.forward import check_finite, last_logits, undisturbed
+from saliency_guard.models.forward import cache_argument, check_finite, last_logits, undisturbed
 from saliency_guard.models.locore import Gains
 
 _RECURRENT = ("conv_states", "recurrent_states")
@@ -175,7 +175,8 @@ def cached_pass(
         # Inference mode is a tenth faster on small models. A recurrent layer writes into its states, in any mode.
         inference = torch.inference_mode(mode=tape is None and is_croppable(cache))
         with undisturbed(model), inference, attending(model, tape=tape, gains=gains, entry=entry):
-            logits = last_logits(model, {**inputs, "past_key_values": cache, "use_cache": True}, count, states=states)
+            cached = {cache_argument(model): cache, "use_cache": True}
+            logits = last_logits(model, {**inputs, **cached}, count, states=states)
             # In here, since outside the caller's grad mode is in force.
             logits = logits[0] if len(logits) == 1 else logits
     except BaseException:

@@ -17,7 +17,14 @@ from transformers import PreTrainedModel
 from saliency_guard.chat.layout import PromptLayout, prompt_layout
 from saliency_guard.errors import InputError, UnsupportedModelError
 from saliency_guard.models.attention import Tape
-from saliency_guard.models.forward import check_supported, forget_rope, kept_offset, last_logits, undisturbed
+from saliency_guard.models.forward import (
+    cache_argument,
+    check_supported,
+    forget_rope,
+    kept_offset,
+    last_logits,
+    undisturbed,
+)
 from saliency_guard.models.inputs import per_position, shortened, unpadded
 from saliency_guard.models.kv_cache import cached_pass, copied, empty_cache, set_back
 from saliency_guard.models.locore import LocoREConfig, row_gains
@@ -139,7 +146,8 @@ class Session:
         with undisturbed(self.model), torch.inference_mode(mode=self.croppable):
             forget_rope(self.model)
             states: list[Tensor] | None = [] if with_image_states else None
-            last_logits(self.model, {**read, "past_key_values": self.cache, "use_cache": True}, 1, states=states)
+            cached = {cache_argument(self.model): self.cache, "use_cache": True}
+            last_logits(self.model, {**read, **cached}, 1, states=states)
             self.rope_delta = kept_offset(self.model)
         if self.length != read["input_ids"].shape[1]:
             msg = f"{type(self.model).__name__} does not fill a key-value cache"

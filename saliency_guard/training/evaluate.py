@@ -73,7 +73,7 @@ def speed(lvlm: LVLM, shown: Sequence[WorldPicture]) -> float:
     tokens, seconds = 0, 0.0
     for number, picture in enumerate(shown):
         begun = time.perf_counter()
-        answer = lvlm.generate(chat(picture.image, DESCRIBE), sgrs=None, locore=None, saliency=None)
+        answer = lvlm.generate(chat(picture.image, DESCRIBE), saliency=None)
         if number:  # The first one warms up.
             seconds += time.perf_counter() - begun
             tokens += len(answer.tokens)

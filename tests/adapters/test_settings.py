@@ -72,7 +72,7 @@ def test_a_judge_looks_at_what_the_policy_needs(lvlm: LVLM, picture: Image.Image
     assert judge.score(messages, "There is a zebra.", plain) == lvlm.score(messages, "There is a zebra.")
     assert "contrast" in judge.score(messages, "There is a zebra.", ruled).tokens[0].signals
     written = judge.write(messages, plain, max_new_tokens=5)
-    assert written == lvlm.generate(messages, max_new_tokens=5, sgrs=None, locore=None)
+    assert written == lvlm.generate(messages, max_new_tokens=5)
     assert Judge("embedded").lvlm is Judge().lvlm is ServedLVLM().engine()
     own = Calibrator.load(EMBEDDED_PATH / "calibrator.json")
     lost = LVLM(lvlm.model, lvlm.processor, model_id=lvlm.model_id)

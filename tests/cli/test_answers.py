@@ -2,10 +2,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_line import run
 from PIL import Image
+
+from saliency_guard import LVLM, LocoREConfig, SGRSConfig
+from saliency_guard.chat.messages import chat
 
 QUESTION = "Describe the image in detail."
 
@@ -18,7 +22,7 @@ def file(tmp_path_factory: pytest.TempPathFactory, picture: Image.Image) -> str:
 
 
 def test_ask_shows_answer_shares_and_rejections(file: str) -> None:
-    out = run("ask", file, QUESTION, "--alpha", "0.9", "--min-p", "0", "--tokens")
+    out = run("ask", file, QUESTION, "--sgrs", "--alpha", "0.9", "--tokens")
     for part in ("What the answer rests on", "image_0", "output", "Rejected by SGRS", "Token by token", "threshold"):
         assert part in out
 
@@ -31,13 +35,19 @@ def test_ask_gives_json(file: str) -> None:
     assert sum(answer["tokens"][3]["shares"].values()) == pytest.approx(1)
 
 
-def test_options_reach_the_model(file: str) -> None:
+def test_options_reach_the_model(file: str, lvlm: LVLM) -> None:
+    def generated(**options: Any) -> dict:
+        return json.loads(json.dumps(lvlm.generate(chat(file, QUESTION), **options).to_dict()))
+
     def ask(*options: str) -> dict:
         return json.loads(run("ask", file, QUESTION, "--json", "--max-new-tokens", "12", *options))
 
-    plain = ask("--no-sgrs", "--no-locore")
-    assert all(token["threshold"] is None for token in plain["tokens"])
-    strong = ask("--no-sgrs", "--beta", "0.9")
+    plain = ask()
+    assert [token["threshold"] for token in plain["tokens"]] == [None] * 12
+    assert plain == generated(max_new_tokens=12)
+    assert ask("--sgrs") == generated(max_new_tokens=12, sgrs=SGRSConfig())
+    assert ask("--locore") == generated(max_new_tokens=12, locore=LocoREConfig())
+    strong = ask("--locore", "--beta", "0.9")
     assert [t["logprob"] for t in strong["tokens"]] != [t["logprob"] for t in plain["tokens"]]
     first = ask("--layers", "0")
     assert [t["saliency"] for t in first["tokens"]] != [t["saliency"] for t in ask("--layers", "0.5,1.0")["tokens"]]
@@ -65,8 +75,10 @@ def test_info_tells_what_a_model_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        (["--alpha", "1.5"], "alpha"),
-        (["--beta", "-1"], "beta"),
+        (["--sgrs", "--alpha", "1.5"], "alpha"),
+        (["--locore", "--beta", "-1"], "beta"),
+        (["--alpha", "0.6"], "--alpha does nothing without --sgrs"),
+        (["--beta", "0.15"], "--beta does nothing without --locore"),
         (["--layers", "a,b"], "neither two fractions"),
         (["--layers", "77"], "does not name layers"),
         (["--temperature", "-2"], "temperature"),

@@ -35,7 +35,9 @@ def test_records_of_scenes(tmp_path: Path) -> None:
     assert len(found) == 16
     assert {record.draw for record in found} == {0, 1}
     assert len({(record.picture, record.question) for record in found}) == 8
-    assert all(record.mentions for record in found if record.question.startswith("Is"))
+    yes_no = [record for record in found if record.question.startswith("Is")]
+    assert len(yes_no) == 8
+    assert all(record.mentions for record in yes_no)
 
 
 def test_records_of_ones_own_labelled_answers(tmp_path: Path, image: Path, lvlm: LVLM) -> None:

@@ -74,8 +74,8 @@ def test_a_batch_gives_what_each_gives_alone(lvlm: LVLM) -> None:
         chat(Image.new("RGB", (64, 64), colour), question)
         for colour, question in (("teal", "Describe the image."), ("red", "How many cats are there?"))
     ]
-    together = lvlm.generate_batch(batch, json_schema=SCHEMA, max_new_tokens=200, sgrs=None)
-    alone = [lvlm.generate(one, json_schema=SCHEMA, max_new_tokens=200, sgrs=None) for one in batch]
+    together = lvlm.generate_batch(batch, json_schema=SCHEMA, max_new_tokens=200)
+    alone = [lvlm.generate(one, json_schema=SCHEMA, max_new_tokens=200) for one in batch]
     assert [one.text for one in together] == [one.text for one in alone]
     for one in together:
         check(one.text)

@@ -53,7 +53,7 @@ def test_it_describes_unseen_scenes(lvlm: LVLM) -> None:
 def test_it_writes_sentences(lvlm: LVLM, seed: int) -> None:
     image = render(sample_scene(seed), 224).image
     for question in (language.DESCRIBE, "How many dogs are there in the image?", "Where is the dog?"):
-        text = lvlm.generate(chat(image, question), max_new_tokens=80, sgrs=None, locore=None).text
+        text = lvlm.generate(chat(image, question), max_new_tokens=80).text
         assert re.fullmatch(r"([A-Z][\w ,:'-]+\. ?)+", text), text
 
 
@@ -62,7 +62,7 @@ def test_its_nouns_numbers_and_articles_agree(lvlm: LVLM) -> None:
     right = {counted(name, count) for name in CLASSES for count in range(1, 9)}
     lists = 0
     for picture in pictures("development", 25):
-        text = lvlm.generate(chat(picture.image, language.DESCRIBE), sgrs=None, locore=None, saliency=None).text
+        text = lvlm.generate(chat(picture.image, language.DESCRIBE), saliency=None).text
         first = text.split(".")[0]
         opening = re.match(r"(The image shows|In the image, there (is|are)|This is a picture of) ", first)
         assert opening, text
@@ -77,14 +77,11 @@ def test_its_nouns_numbers_and_articles_agree(lvlm: LVLM) -> None:
 def test_it_says_what_it_cannot_answer_and_when_there_is_nothing(lvlm: LVLM) -> None:
     empty = [scene for scene in map(sample_scene, range(500_000, 500_300)) if not scene.objects]
     assert len(empty) > 3
-    said = [
-        lvlm.generate(chat(render(scene, 224).image, language.DESCRIBE), sgrs=None, locore=None, saliency=None).text
-        for scene in empty
-    ]
+    said = [lvlm.generate(chat(render(scene, 224).image, language.DESCRIBE), saliency=None).text for scene in empty]
     assert sum(text == language.EMPTY for text in said) >= 0.8 * len(said), said
     image = render(sample_scene(2523), 224).image
     for question in ("What is the capital of France?", "Who took this photo?"):
-        assert lvlm.generate(chat(image, question), sgrs=None, locore=None).text == language.UNKNOWN
+        assert lvlm.generate(chat(image, question)).text == language.UNKNOWN
 
 
 def test_it_counts_what_it_sees(lvlm: LVLM) -> None:

@@ -32,7 +32,7 @@ def test_every_mention_of_every_caption_is_a_row(lvlm: LVLM, collected: MentionT
     shown = list(pictures("development", 6))
     expected = []
     for picture in shown:
-        answer = lvlm.generate(chat(picture.image, DESCRIBE), max_new_tokens=40, sgrs=None, locore=None)
+        answer = lvlm.generate(chat(picture.image, DESCRIBE), max_new_tokens=40)
         for mention in ObjectVocabulary.world().find(answer.text):
             stops = np.cumsum([len(token.text) for token in answer.tokens])
             at = int(np.argmax(stops > mention.start))
@@ -55,6 +55,7 @@ def test_the_evidence_of_a_word_is_what_the_lens_shows_of_it(lvlm: LVLM) -> None
     found = lens_evidence(trace)
     assert found.shape == (len(ids), len(trace.lens_layers) * 10)
     layers = found.unflatten(1, (len(trace.lens_layers), 10))
+    assert len(trace.lens) == len(trace.lens_layers) > 0
     for layer, values in enumerate(trace.lens):
         for token in range(len(ids)):
             column = values[:, token]
@@ -151,6 +152,7 @@ def test_greedy_and_sampled_captions_are_never_told_apart() -> None:
     table.signals[:, SCALARS.index("margin")] = table.sampled + 0.01 * rng.normal(size=len(table))
     table.hallucinated[:] = rng.random(len(table)) < np.where(table.sampled, 0.6, 0.1)
     result = rank("made up", 200, table, samples=100)
+    assert set(result.modes) == {"greedy", "sampled"}
     for mode in result.modes.values():
         margin = next(one for one in mode.ranks if one.name == "margin")
         assert margin.auroc.low < 0.55

@@ -22,9 +22,7 @@ def test_guards_are_compared_on_the_same_pictures(lvlm: LVLM) -> None:
     shown = list(pictures("development", 4))
     results, baseline = compare(lvlm, shown, GUARDS, sampled=False, max_new_tokens=24)
     plain, guarded = results
-    captions = [
-        lvlm.generate(chat(one.image, DESCRIBE), max_new_tokens=24, sgrs=None, locore=None).text for one in shown
-    ]
+    captions = [lvlm.generate(chat(one.image, DESCRIBE), max_new_tokens=24).text for one in shown]
     scores = [
         score_caption(text, one.scene.counts, ObjectVocabulary.world())
         for text, one in zip(captions, shown, strict=True)
@@ -53,6 +51,7 @@ def test_guarded_and_batched_questions_agree_where_there_is_no_guard(lvlm: LVLM)
     plain, guarded = compare_answers(lvlm, shown, GUARDS, sampled=False)
     assert plain.values == world_pope(lvlm, shown)
     assert plain.differences == {}
+    assert set(guarded.differences) == {"random", "popular", "adversarial"}
     for kind, difference in guarded.differences.items():
         assert difference.value == pytest.approx(guarded.values[kind]["accuracy"] - plain.values[kind]["accuracy"])
     sampled = compare_answers(lvlm, shown, {"nothing": (None, None)}, sampled=True)

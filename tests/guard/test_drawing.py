@@ -31,7 +31,7 @@ Answers = dict[str, GroundedAnswer]
 @pytest.fixture(scope="module")
 def answers(lvlm: LVLM, picture: Image.Image) -> Answers:
     messages = chat(picture, DESCRIBE)
-    written = lvlm.generate(messages, sgrs=None, locore=None, max_new_tokens=24)
+    written = lvlm.generate(messages, max_new_tokens=24)
     found = {GOOD: written, BAD: lvlm.score(messages, "There is a zebra."), WORSE: written}
     return {
         name: one.model_copy(update={"grounding": grounding})

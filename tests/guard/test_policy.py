@@ -269,7 +269,7 @@ def test_answers_written_in_another_way_have_no_promise(
 
 
 def test_an_answer_that_lacks_what_a_rule_looks_at_is_not_let_pass(lvlm: LVLM, messages: list[dict[str, Any]]) -> None:
-    bare = lvlm.generate(messages, sgrs=None, locore=None, saliency=None, max_new_tokens=8)
+    bare = lvlm.generate(messages, saliency=None, max_new_tokens=8)
     with pytest.raises(ConfigError, match="has no signal 'saliency'"):
         GuardPolicy(rules=(SignalRule("saliency", below=0.0),)).check(bare)
     empty = bare.model_copy(update={"tokens": (), "text": ""})

@@ -45,7 +45,7 @@ def plain() -> LVLM:
 def test_scoring_what_was_generated_reads_nothing_again(fresh: LVLM, plain: LVLM, picture: Image.Image) -> None:
     messages = chat(picture, DESCRIBE)
     with counting(fresh.model) as lengths:
-        answer = fresh.generate(messages, sgrs=None, locore=None, saliency=None)
+        answer = fresh.generate(messages, saliency=None)
         assert max(lengths) > 64
         lengths.clear()
         scored = fresh.score(messages, answer.text)
@@ -72,7 +72,8 @@ def test_another_picture_or_question_is_another_prompt(fresh: LVLM, plain: LVLM,
     for image, question in ((picture, DESCRIBE), (turned, DESCRIBE), (picture, "Is there a dog in the image?")):
         messages = chat(image, question)
         assert fresh.generate(messages).text == plain.generate(messages).text
-        assert fresh.generate(messages, locore=None).text == plain.generate(messages, locore=None).text
+        reinforced = {"locore": LocoREConfig()}
+        assert fresh.generate(messages, **reinforced).text == plain.generate(messages, **reinforced).text
 
 
 def read(cache: PromptCache, case: tiny.Case, *, locore: LocoREConfig | None = None) -> Session:

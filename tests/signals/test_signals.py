@@ -91,9 +91,7 @@ def test_answers_carry_the_signals_that_were_asked_for(lvlm: LVLM, picture: Imag
     message = {"role": "user", "content": [{"type": "image", "image": picture}, {"type": "text", "text": "What?"}]}
     names = ("nll", "saliency", "contrast", "logit_lens")
     saliency = SaliencyConfig(layers=(0.0, 1.0))
-    answer = lvlm.generate(
-        [message], max_new_tokens=8, sgrs=None, locore=None, saliency=saliency, signals=names, stop=("zzz",)
-    )
+    answer = lvlm.generate([message], max_new_tokens=8, saliency=saliency, signals=names, stop=("zzz",))
     assert all(set(token.signals) == set(names) for token in answer.tokens[1:])
     assert "saliency" not in answer.tokens[0].signals
     for token in answer.tokens[1:]:

@@ -10,7 +10,7 @@ from langchain_saliency_guard.rag import Citation, CitedAnswer, RetrievalGuard
 if TYPE_CHECKING:
     from langchain_saliency_guard.middleware import GroundingMiddleware
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "AsyncGroundingCallbackHandler",
     "Citation",

@@ -50,7 +50,7 @@ def test_it_is_an_llm() -> None:
 
 
 def test_chat_says_what_the_core_says(llm: SaliencyGuardedLVLM, ask: Ask) -> None:
-    answer = llm.engine().generate(chat(str(EXAMPLES / "desk.png"), DESCRIBE), sgrs=None, locore=None)
+    answer = llm.engine().generate(chat(str(EXAMPLES / "desk.png"), DESCRIBE))
     response = llm.chat(ask())
     report = response.raw["grounding"]
     assert response.message.content == answer.text

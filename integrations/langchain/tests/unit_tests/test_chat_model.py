@@ -85,7 +85,7 @@ def alike(first: Any, second: Any) -> bool:
 
 
 def test_the_answer_is_the_core_s(model: SaliencyGuardedLVLM, lvlm: LVLM, ask: Any, picture: Any) -> None:
-    answer = lvlm.generate(chat(picture, "Describe the image in detail."), sgrs=None, locore=None)
+    answer = lvlm.generate(chat(picture, "Describe the image in detail."))
     message = model.invoke([ask()])
     assert message.content == answer.text
     report = message.response_metadata["grounding"]
@@ -529,7 +529,7 @@ async def test_policies_run_side_by_side_in_threads(ask: Any) -> None:
 
 def test_a_policy_s_stream_may_change_threads(ask: Any) -> None:
     strict = GuardPolicy(min_grounding=1.0, on_low="retry", max_retries=2)
-    steps = strict.steps(SaliencyGuardedLVLM().engine(), to_core([ask()]), seed=1, max_new_tokens=5, sgrs=None)
+    steps = strict.steps(SaliencyGuardedLVLM().engine(), to_core([ask()]), seed=1, max_new_tokens=5)
     found = []
     for _ in range(4):
         with ThreadPoolExecutor(1) as pool:

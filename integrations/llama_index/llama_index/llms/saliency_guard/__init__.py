@@ -7,7 +7,7 @@ from llama_index.llms.saliency_guard.evaluator import GroundingEvaluator
 from llama_index.llms.saliency_guard.events import GroundingRejectionEvent, GroundingRetryEvent, GroundingScoreEvent
 from llama_index.llms.saliency_guard.query_engine import GroundedQueryEngine
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "CollectedCall",
     "GroundedAgentMixin",

@@ -1,0 +1,83 @@
+"""Options that several commands share.
+
+Where an option is not given, the default of the setting itself holds; help shows it as text, because the settings'
+modules import torch. A test compares the two.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from saliency_guard.errors import ConfigError
+
+if TYPE_CHECKING:
+    from saliency_guard.decoding.sgrs import SGRSConfig
+    from saliency_guard.models.locore import LocoREConfig
+
+Model = Annotated[str, typer.Option(help="'embedded', a local folder, or a hub id.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Sgrs = Annotated[bool, typer.Option("--sgrs", help="Saliency-guided rejection sampling on, at the paper's settings.")]
+Alpha = Annotated[
+    float | None,
+    typer.Option(help="With --sgrs: threshold, as a part of the mean saliency of recent tokens.", show_default="0.6"),
+]
+MinP = Annotated[
+    float | None,
+    typer.Option(
+        help="With --sgrs: candidates need at least this part of the most probable one's probability.",
+        show_default="0.0",
+    ),
+]
+Locore = Annotated[bool, typer.Option("--locore", help="Local coherence reinforcement on, at the paper's settings.")]
+Beta = Annotated[
+    float | None,
+    typer.Option(help="With --locore: how much attention to recent tokens is raised.", show_default="0.15"),
+]
+
+RETRY_TEMPERATURE = 0.7
+"""The temperature of `RetryPlan`."""
+
+MAX_NEW_TOKENS = 96
+"""``MAX_NEW_TOKENS`` of `saliency_guard.evaluation.labelling`."""
+
+DESCRIBE = "Describe the image in detail."
+"""``DESCRIBE`` of `saliency_guard.scenes.language`."""
+
+
+def sgrs_settings(*, on: bool, alpha: float | None, min_p: float | None) -> SGRSConfig | None:
+    """The settings of ``--sgrs``; None where it is off.
+
+    Raises:
+        ConfigError: if one of its settings is given without it, or is out of range.
+    """
+    given = {name: value for name, value in (("alpha", alpha), ("min_p", min_p)) if value is not None}
+    _require_switch("--sgrs", given, on=on)
+    if not on:
+        return None
+    from saliency_guard.decoding.sgrs import SGRSConfig
+
+    return SGRSConfig.model_validate(given)
+
+
+def locore_settings(*, on: bool, beta: float | None) -> LocoREConfig | None:
+    """The settings of ``--locore``; None where it is off.
+
+    Raises:
+        ConfigError: if its strength is given without it, or is out of range.
+    """
+    given = {} if beta is None else {"beta": beta}
+    _require_switch("--locore", given, on=on)
+    if not on:
+        return None
+    from saliency_guard.models.locore import LocoREConfig
+
+    return LocoREConfig.model_validate(given)
+
+
+def _require_switch(switch: str, given: dict[str, float], *, on: bool) -> None:
+    if given and not on:
+        option = next(iter(given)).replace("_", "-")
+        msg = f"--{option} does nothing without {switch}: add {switch}, or leave --{option} out"
+        raise ConfigError(msg)
