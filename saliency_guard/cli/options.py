@@ -58,7 +58,8 @@ def sgrs_settings(*, on: bool, alpha: float | None, min_p: float | None) -> SGRS
         return None
     from saliency_guard.decoding.sgrs import SGRSConfig
 
-    return SGRSConfig.model_validate(given)
+    settings: dict[str, Any] = dict(given)
+    return SGRSConfig(**settings)
 
 
 def locore_settings(*, on: bool, beta: float | None) -> LocoREConfig | None:
@@ -73,7 +74,8 @@ def locore_settings(*, on: bool, beta: float | None) -> LocoREConfig | None:
         return None
     from saliency_guard.models.locore import LocoREConfig
 
-    return LocoREConfig.model_validate(given)
+    settings: dict[str, Any] = dict(given)
+    return LocoREConfig(**settings)
 
 
 def _require_switch(switch: str, given: dict[str, float], *, on: bool) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-    from saliency_guard.evaluation import machine, speed
+    from saliency_guard.evaluation import machine
     from saliency_guard.evaluation.speed import Timing
     from saliency_guard.lvlm import LVLM
 
