@@ -37,6 +37,7 @@ from saliency_guard.errors import CalibrationMismatchError, InputError
 from saliency_guard.models.load import load_pretrained
 from saliency_guard.models.locore import LocoREConfig
 from saliency_guard.models.prompt_cache import PromptCache
+from saliency_guard.models.supported import require_readable
 from saliency_guard.saliency.config import SaliencyConfig
 from saliency_guard.saliency.scoring import score_answer
 from saliency_guard.signals import known
@@ -55,6 +56,9 @@ class LVLM(AsyncAnswers):
             of one, or scoring an answer to it, need not read it again; never changes a result. 0 keeps none.
         role_markers: what to do with headers of the chat template in messages that are plain text, as ``USER:``:
             ``"keep"`` them, ``"escape"`` them by a zero-width space, or ``"refuse"`` the messages.
+
+    Raises:
+        UnsupportedModelError: if it is no causal decoder that looks at the picture along its own sequence.
     """
 
     def __init__(
@@ -68,6 +72,7 @@ class LVLM(AsyncAnswers):
         prompt_cache: int = 1,
         role_markers: RoleMarkersIn = "keep",
     ) -> None:
+        require_readable(model)
         self.model = model
         self.processor = processor
         self.model_id = model_id or str(model.config.name_or_path or type(model).__name__)

@@ -18,12 +18,21 @@ _LOCORE: dict[str, object] = {}
 
 
 def _eager_with_locore(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, scaling: float, **_: object
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor,
+    scaling: float,
+    softcap: float | None = None,
+    **_: object,
 ) -> tuple[Tensor, Tensor]:
     """Textbook attention, then Eq. 8 to 10 as they are written: multiply, and if asked renormalise."""
     repeat = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(repeat, 1), value.repeat_interleave(repeat, 1)
-    weights = torch.softmax(query @ key.transpose(2, 3) * scaling + attention_mask, dim=-1)
+    scores = query @ key.transpose(2, 3) * scaling
+    scores = scores if softcap is None else torch.tanh(scores / softcap) * softcap
+    weights = torch.softmax(scores + attention_mask, dim=-1)
     if module.layer_idx in _LOCORE["layers"]:
         multiplied = weights * _gamma(weights.shape[-1], **_LOCORE["gamma"])
         weights = multiplied / multiplied.sum(-1, keepdim=True) if _LOCORE["renormalize"] else multiplied
@@ -43,13 +52,22 @@ AttentionInterface.register("oracle_locore", _eager_with_locore)
 AttentionMaskInterface.register("oracle_locore", eager_mask)
 
 
-def forward(model: PreTrainedModel, inputs: dict[str, Tensor], answer: list[int], locore: dict | None) -> tuple:
-    """Logits and attention matrices of prompt + answer, in the graph."""
+def extended(model: PreTrainedModel, inputs: dict[str, Tensor], answer: list[int]) -> dict[str, Tensor]:
+    """The inputs of prompt and answer as one sequence."""
     ids = torch.cat([inputs["input_ids"], torch.tensor([answer], dtype=torch.long)], dim=1)
     full = dict(inputs, input_ids=ids, attention_mask=torch.ones_like(ids))
-    for name in ("token_type_ids", "mm_token_type_ids"):
+    full.pop("labels", None)
+    for name in ("token_type_ids", "mm_token_type_ids", "moe_mm_token_type_ids", "image_embeds_position_mask"):
         if name in inputs:
-            full[name] = torch.cat([inputs[name], torch.zeros(1, len(answer), dtype=torch.long)], dim=1)
+            # An answer is text; PaliGemma, which calls its prefix 0, calls it 1.
+            kind = int(name == "token_type_ids" and model.config.model_type == "paligemma")
+            full[name] = torch.cat([inputs[name], torch.full((1, len(answer)), kind)], dim=1)
+    return full
+
+
+def forward(model: PreTrainedModel, inputs: dict[str, Tensor], answer: list[int], locore: dict | None) -> tuple:
+    """Logits and attention matrices of prompt + answer, in the graph."""
+    full = extended(model, inputs, answer)
     before = model.config.get_text_config()._attn_implementation
     try:
         if locore is None:

@@ -61,7 +61,7 @@ class Case:
 def _awake(model: PreTrainedModel, seed: int) -> PreTrainedModel:
     """Weights large enough that attention is no longer flat and logits differ."""
     generator = torch.Generator().manual_seed(seed)
-    zero_centred = model.config.model_type == "gemma3"  # its norms multiply by 1 + weight
+    zero_centred = model.config.model_type in {"gemma3", "paligemma"}  # their norms multiply by 1 + weight
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator)

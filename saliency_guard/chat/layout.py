@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby, pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -119,7 +120,7 @@ class PromptLayout:
         return replace(self, unlocated=tuple(reasons.items()))
 
 
-def prompt_layout(config: PretrainedConfig, inputs: Mapping[str, Tensor]) -> PromptLayout:
+def prompt_layout(config: PretrainedConfig, inputs: Mapping[str, Any]) -> PromptLayout:
     """Find the images (and videos) of a prompt from the model's config and the processor's outputs.
 
     Images that touch without a token between them are told apart by the processor's ``image_grid_thw``,
@@ -131,12 +132,18 @@ def prompt_layout(config: PretrainedConfig, inputs: Mapping[str, Tensor]) -> Pro
     """
     ids = inputs["input_ids"][0]
     spans: list[Span] = []
+    known: set[int] = set()
     for kind in ("image", "video"):
         token = getattr(config, f"{kind}_token_id", None) or getattr(config, f"{kind}_token_index", None)
-        if token is None:
+        if token is None or token in known:  # Some have one token for both.
             continue
+        known.add(token)
         runs = _runs(ids == token)
-        spans += [Span(f"{kind}_{k}", *run) for k, run in enumerate(_split(runs, _sizes(config, inputs, kind, runs)))]
+        pieces = _split(runs, _sizes(config, inputs, kind, runs))
+        spans += [Span(f"{kind}_{number}", start, stop) for number, start, stop in pieces]
+    marked = inputs.get("image_embeds_position_mask")
+    if marked is not None:  # Kosmos has no token of its own for pictures.
+        spans += [Span(f"image_{k}", *run) for k, run in enumerate(_runs(marked[0] != 0))]
     return PromptLayout(len(ids), tuple(sorted(spans, key=lambda span: span.start)))
 
 
@@ -180,7 +187,7 @@ def _runs(marked: Tensor) -> list[tuple[int, int]]:
 
 
 def _sizes(
-    config: PretrainedConfig, inputs: Mapping[str, Tensor], kind: str, runs: list[tuple[int, int]]
+    config: PretrainedConfig, inputs: Mapping[str, Any], kind: str, runs: list[tuple[int, int]]
 ) -> list[int] | None:
     """How many positions each image takes, where the processor's outputs tell."""
     total = sum(stop - start for start, stop in runs)
@@ -189,8 +196,14 @@ def _sizes(
         merge = getattr(getattr(config, "vision_config", None), "spatial_merge_size", 1)
         sizes = [int(size) // merge**2 for size in grid.prod(-1)]
         return sizes if sum(sizes) == total else None
-    pixels = inputs.get("pixel_values")
-    if kind == "image" and pixels is not None and pixels.ndim == 4 and total % pixels.shape[0] == 0:
+    # `generate` encodes pictures before anything else, and hands on their features, picture by picture.
+    encoded = (inputs.get("mm_encoder_outputs") or {}).get(kind)
+    pooled = getattr(encoded, "pooler_output", None)
+    if isinstance(pooled, (list, tuple)):
+        sizes = [len(features) for features in pooled]
+        return sizes if sum(sizes) == total and len(sizes) >= len(runs) else None
+    pixels = inputs.get("pixel_values", pooled)
+    if kind == "image" and pixels is not None and pixels.ndim in {3, 4} and total % pixels.shape[0] == 0:
         each = total // pixels.shape[0]
         # Only a longer run than one image is a question; where tiles of one image are counted, runs are right.
         if len(runs) < pixels.shape[0] and getattr(config, "model_type", "") in {"llava", "vipllava"}:
@@ -198,14 +211,19 @@ def _sizes(
     return None
 
 
-def _split(runs: list[tuple[int, int]], sizes: list[int] | None) -> list[tuple[int, int]]:
+def _split(runs: list[tuple[int, int]], sizes: list[int] | None) -> list[tuple[int, int, int]]:
+    """The pieces of each image as number, start and stop: several of one run, or several runs of one."""
     if sizes is None:
-        return runs
-    result: list[tuple[int, int]] = []
+        return [(number, *run) for number, run in enumerate(runs)]
+    result: list[tuple[int, int, int]] = []
     left = list(sizes)
+    number = 0
     for start, stop in runs:
         at = start
-        while at < stop and left:
-            result.append((at, min(stop, at + left[0])))
-            at += left.pop(0)
+        while at < stop and number < len(left):
+            taken = min(left[number], stop - at)
+            result.append((number, at, at + taken))
+            at += taken
+            left[number] -= taken
+            number += left[number] == 0
     return result

@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 from saliency_guard.embedded import EMBEDDED, EMBEDDED_PATH, vision_tower  # noqa: F401 - transformers has to know it
 from saliency_guard.errors import ModelError
 from saliency_guard.models.layers import target_layers
+from saliency_guard.models.supported import refusal
 from saliency_guard.saliency.config import SaliencyConfig
 
 _SAMPLE = (448, 448)
@@ -38,7 +39,8 @@ def describe_model(model: str) -> dict[str, Any]:
     text = config.get_text_config()
     depth = text.num_hidden_layers
     kinds = Counter(getattr(text, "layer_types", None) or ["full_attention"] * depth)
-    readable = bool(getattr(empty, "_supports_attention_backend", False))
+    reason = refusal(empty)
+    readable = reason is None and bool(getattr(empty, "_supports_attention_backend", False))
     softmax = all(kind.endswith("attention") and "linear" not in kind for kind in kinds)
     kv_heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     return {
@@ -56,6 +58,7 @@ def describe_model(model: str) -> dict[str, Any]:
         "locore": readable,
         "sgrs": readable,
         "drafting": readable and softmax,
+        **({} if reason is None else {"not supported": reason}),
     }
 
 

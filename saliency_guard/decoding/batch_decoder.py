@@ -43,7 +43,7 @@ def decode_together(rows: Sequence[Row]) -> Iterator[tuple[int, list[DecodedToke
 def _round(rows: Sequence[Row], running: list[int]) -> list[tuple[int, list[DecodedToken]]]:
     decoders = [rows[index].decoder for index in running]
     with without_gradients():
-        if len(running) == 1 or not decoders[0].session.croppable:
+        if len(running) == 1 or not all(decoder.session.joins for decoder in decoders):
             return [(index, rows[index].decoder.round(rows[index].left)) for index in running]
         rooms = [rows[index].left for index in running]
         layers = decoders[0].layers

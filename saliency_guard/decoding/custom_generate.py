@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -21,7 +22,7 @@ from saliency_guard.answer import TokenGrounding
 from saliency_guard.decoding.decoder import DecodedToken, Decoder, eos_ids
 from saliency_guard.decoding.sampling import are_stateless
 from saliency_guard.decoding.sgrs import SGRSConfig
-from saliency_guard.errors import ConfigError
+from saliency_guard.errors import ConfigError, InputError
 from saliency_guard.models.locore import LocoREConfig
 from saliency_guard.models.session import Session
 from saliency_guard.saliency.config import SaliencyConfig
@@ -42,7 +43,7 @@ class SGRSOutput(GenerateDecoderOnlyOutput):
 
 # What `generate` prepares for its own loop and this one does for itself.
 _CACHES = ("past_key_values", "cache")  # From transformers 5.24 on it is called ``cache``.
-_PREPARED = frozenset({*_CACHES, "position_ids", "cache_position", "logits_to_keep", "use_cache"})
+_PREPARED = frozenset({*_CACHES, "cache_position", "logits_to_keep", "use_cache"})
 
 
 def sgrs_generate(
@@ -82,7 +83,7 @@ def sgrs_generate(
 
     Raises:
         ConfigError: for beams or several return sequences.
-        InputError: for more than one prompt.
+        InputError: for more than one prompt, and for embeddings in place of token ids.
     """
     if generation_config.num_beams != 1 or generation_config.num_return_sequences != 1:
         msg = "sgrs_generate decodes one sequence: num_beams and num_return_sequences must be 1"
@@ -93,10 +94,12 @@ def sgrs_generate(
     if any(model_kwargs.get(name) is not None and model_kwargs[name].get_seq_length() > 0 for name in _CACHES):
         msg = "sgrs_generate starts from the whole prompt: do not pass a cache (past_key_values) that is already filled"
         raise ConfigError(msg)
+    if model_kwargs.get("inputs_embeds") is not None:
+        msg = "sgrs_generate reads token ids: this generate was given, or has made of its own, embeddings instead"
+        raise InputError(msg)
     streamer = streamer if streamer is not None else _streamer_of_generate()
-    inputs = {name: value for name, value in model_kwargs.items() if name not in _PREPARED and value is not None}
     decoder = Decoder(
-        session=Session(model, {"input_ids": input_ids, **inputs}, locore=locore),
+        session=Session(model, _first_inputs(model, input_ids, model_kwargs), locore=locore),
         sgrs=sgrs,
         saliency=saliency,
         processor=logits_processor if len(logits_processor) else None,  # type: ignore[arg-type]
@@ -136,6 +139,14 @@ def sgrs_generate(
 
 def _number(value: float | None) -> float:
     return torch.nan if value is None else value
+
+
+def _first_inputs(model: PreTrainedModel, input_ids: Tensor, model_kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """What `generate` would have the model read first: the pictures it encoded, the positions it counted."""
+    given = {name: value for name, value in model_kwargs.items() if name not in _PREPARED}
+    generating: Any = model
+    inputs: dict[str, Any] = generating.prepare_inputs_for_generation(input_ids, is_first_iteration=True, **given)
+    return {name: value for name, value in inputs.items() if name not in _PREPARED and value is not None}
 
 
 def _streamer_of_generate() -> Any:

@@ -191,7 +191,9 @@ def published(
                 whole = {**inputs, "input_ids": ids, "attention_mask": torch.ones_like(ids)}
                 output = model(**whole, output_attentions=True, use_cache=False)
                 token = output.logits[0, -1].argmax()
-                loss = torch.nn.functional.cross_entropy(output.logits[0, -1:].float(), token[None])
+                logits = output.logits[0, -1:]
+                wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+                loss = torch.nn.functional.cross_entropy(wide, token[None])
                 attentions = output.attentions[upper]
                 gradients = _backward(model, loss, attentions) if everything else torch.autograd.grad(loss, attentions)
             start = inputs["input_ids"].shape[1]

@@ -52,11 +52,14 @@ class Tape:
         layers: the target layers.
         whole: True where the queries are the whole sequence and every path counts (Eq. 3 in full);
             False where each row is to depend on its own loss alone (the predictor row).
+        prefix: with ``whole`` False and a pass over the whole sequence: how many positions at its beginning see
+            each other whatever their order. All paths among them count, and rows are kept from the last of them on.
         records: filled by the pass, by layer index.
     """
 
     layers: tuple[int, ...]
     whole: bool = False
+    prefix: int = 0
     records: dict[int, LayerRecord] = field(default_factory=dict)
 
     @property
@@ -148,12 +151,19 @@ def _attention(
         # Everything below runs without gradient; the caller's own mode comes back when the pass is over.
         torch.set_grad_enabled(True)
     rows = tape is not None and not tape.whole
-    weights = _weights(query, key, attention_mask, scale=scale, softcap=softcap, sinks=s_aux, gain=gain, rows=rows)
-    output = _mix(weights, value, rows=rows, dtype=query.dtype)
+    prefix = tape.prefix if tape is not None else 0
+    weights = _weights(
+        query, key, attention_mask, scale=scale, softcap=softcap, sinks=s_aux, gain=gain, rows=rows, prefix=prefix
+    )
+    output = _mix(weights, value, rows=rows, prefix=prefix, dtype=query.dtype)
     if tape is not None and layer in tape.layers:
+        first = max(prefix - 1, 0)
+        before, kept = output[:, :first], output[:, first:]
         if layer == tape.lowest:
-            output = output.detach().requires_grad_()
-        tape.records[layer] = LayerRecord(output=output, weights=weights.detach(), values=value.detach())
+            before, kept = before.detach(), kept.detach().requires_grad_()
+        # Put together anew, so that what follows depends on what is kept.
+        output = torch.cat([before, kept], dim=1) if first else kept
+        tape.records[layer] = LayerRecord(output=kept, weights=weights[:, :, first:].detach(), values=value.detach())
     return output, None
 
 
@@ -187,10 +197,12 @@ def _weights(
     sinks: Tensor | None,
     gain: Gains | None,
     rows: bool,
+    prefix: int,
 ) -> Tensor:
     """Post-softmax attention ``[1, H, n, T]``, in float32 at least.
 
-    With ``rows``, row ``t`` sees every other position's key as a constant and its own as live.
+    With ``rows``, row ``t`` sees every other position's key as a constant and its own as live; within the
+    ``prefix`` all are live.
     """
     batch, heads, n, width = query.shape
     groups = heads // key.shape[1]
@@ -201,6 +213,9 @@ def _weights(
         # Zero in value; in gradient, the path through the row's own key.
         own = _live(key, n).repeat_interleave(groups, dim=1)
         scores = scores + (query * own).sum(-1, keepdim=True) * scale * _diagonal(n, key.shape[2], scores)
+    if prefix:
+        others = query @ _live(key, n).repeat_interleave(groups, dim=1).transpose(2, 3)
+        scores = scores + others * scale * _block(prefix, scores)
     if softcap is not None:
         scores = torch.tanh(scores / softcap) * softcap
     if mask is not None:
@@ -219,8 +234,8 @@ def _weights(
     return weights
 
 
-def _mix(weights: Tensor, value: Tensor, *, rows: bool, dtype: torch.dtype) -> Tensor:
-    """``o = A V`` as ``[1, n, H, D]``; with ``rows``, only the row's own value is live."""
+def _mix(weights: Tensor, value: Tensor, *, rows: bool, prefix: int, dtype: torch.dtype) -> Tensor:
+    """``o = A V`` as ``[1, n, H, D]``; with ``rows``, the row's own value is live, and those of its ``prefix``."""
     batch, heads, n, length = weights.shape
     groups = heads // value.shape[1]
     fixed = value.detach() if rows else value
@@ -229,6 +244,8 @@ def _mix(weights: Tensor, value: Tensor, *, rows: bool, dtype: torch.dtype) -> T
     if rows:
         own = _live(value, n).repeat_interleave(groups, dim=1)
         output = output + (cast * _diagonal(n, length, cast)).sum(-1, keepdim=True) * own
+    if prefix:
+        output = output + (cast * _block(prefix, cast)) @ _live(value, n).repeat_interleave(groups, dim=1)
     return output.transpose(1, 2).contiguous()
 
 
@@ -241,6 +258,14 @@ def _live(states: Tensor, n: int) -> Tensor:
 def _diagonal(n: int, length: int, like: Tensor) -> Tensor:
     """``[n, T]`` ones where a query meets its own key; the queries are the last ``n`` positions."""
     return torch.ones(n, length, dtype=like.dtype, device=like.device).tril(length - n).triu(length - n)
+
+
+def _block(prefix: int, like: Tensor) -> Tensor:
+    """``[T, T]`` ones where a position of the prefix meets another one's key; the queries are all positions."""
+    length = like.shape[-1]
+    block = torch.zeros(length, length, dtype=like.dtype, device=like.device)
+    block[:prefix, :prefix] = 1
+    return block.fill_diagonal_(0)
 
 
 AttentionInterface.register(NAME, _attention)

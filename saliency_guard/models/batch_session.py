@@ -98,6 +98,9 @@ class Batch:
         positions = [
             session.positions(start + done, count) for session, start in zip(self.sessions, self._starts, strict=True)
         ]
+        # A prompt without a picture may count in one row where others count in several.
+        rows = max(positions, key=lambda ids: ids.ndim).shape[:-2]
+        positions = [ids.expand(*rows, *ids.shape[-2:]) for ids in positions]
         inputs = {"input_ids": ids, "position_ids": torch.cat(positions, dim=-2), "attention_mask": mask}
         tape = Tape(layers) if layers is not None else None
         states: list[Tensor] | None = [] if with_states else None

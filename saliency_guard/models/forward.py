@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from saliency_guard.errors import InputError, NonFiniteError, UnsupportedModelError
+from saliency_guard.errors import InputError, NonFiniteError
 from saliency_guard.models.attention import Tape, attending
-from saliency_guard.models.inputs import check_no_image_token, extended
+from saliency_guard.models.inputs import ANSWER_KINDS, check_no_image_token, extended
 from saliency_guard.models.layers import anatomy, look_at, target_layers
 from saliency_guard.models.locore import LocoREConfig, row_gains
+from saliency_guard.models.supported import require_readable
 from saliency_guard.settings import require
 
 _LOCKS: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
@@ -82,15 +83,15 @@ def run_whole(
 ) -> Tensor:
     """Prompt and answer in one pass without a cache, everything above the lowest target layer in the graph.
 
-    Needed where every row of a layer matters (the full map, the matrix norm); costs what a training
-    step of the whole sequence costs.
+    Needed where every row of a layer matters (the full map, the matrix norm, a prompt that looks both ways);
+    costs what a training step of the whole sequence costs.
 
     Returns:
         ``[len(tokens), V]`` logits; row t predicts ``tokens[t]``.
     """
     check_supported(model, locore)
     check_no_image_token(model, tokens[:-1])
-    whole = extended(inputs, tokens[:-1])
+    whole = extended(inputs, tokens[:-1], ANSWER_KINDS.get(model.config.model_type, 0))
     gained = row_gains(model, locore, 0, prompt_length + len(tokens) - 1, prompt_length)
     with undisturbed(model), attending(model, tape=tape, gains=gained):
         forget_rope(model)
@@ -102,10 +103,8 @@ def run_whole(
 def check_supported(model: PreTrainedModel, locore: LocoREConfig | None) -> None:
     """Look at a model, and refuse what cannot work before anything runs: another kind, layers that are not there."""
     require(LocoREConfig, locore)
+    require_readable(model)
     look_at(model)
-    if model.config.is_encoder_decoder:
-        msg = f"{type(model).__name__} has an encoder and a decoder: only causal decoders are supported"
-        raise UnsupportedModelError(msg)
     if locore is not None:
         target_layers(model, locore.layers)
 
@@ -159,12 +158,6 @@ def forget_rope(model: PreTrainedModel) -> None:
     """Drop the offset of the last prompt, so that the next pass finds its own."""
     for module in anatomy(model).roped:
         _set_rope(module, None)
-
-
-def kept_offset(model: PreTrainedModel) -> Tensor | None:
-    """The offset of rotary positions that the model keeps from the last prompt, if it is of that kind."""
-    modules = anatomy(model).roped
-    return vars(modules[0])["rope_deltas"] if modules else None
 
 
 def _set_rope(module: nn.Module, deltas: Any) -> None:

@@ -25,7 +25,8 @@ def unpadded(inputs: Mapping[str, Any]) -> dict[str, Any]:
     if ids.shape[0] != 1:
         msg = f"one prompt at a time: input_ids has batch size {ids.shape[0]}"
         raise InputError(msg)
-    kept = {name: value for name, value in inputs.items() if value is not None}
+    # Some processors add labels for training, which a model would want to see logits of every position for.
+    kept = {name: value for name, value in inputs.items() if value is not None and name != "labels"}
     mask = kept.pop("attention_mask", None)
     if mask is None or bool((mask != 0).all()):
         return kept
@@ -33,7 +34,8 @@ def unpadded(inputs: Mapping[str, Any]) -> dict[str, Any]:
     if bool((seen.diff() < 0).any()):
         msg = "the prompt is padded on the right or masked inside: the answer has to follow it (padding_side='left')"
         raise InputError(msg)
-    return {name: value[:, seen.bool()] if per_position(value, ids) else value for name, value in kept.items()}
+    places = seen.bool()
+    return {name: value[..., places] if per_position(name, value, ids) else value for name, value in kept.items()}
 
 
 def shortened(inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -46,19 +48,26 @@ def shortened(inputs: Mapping[str, Any]) -> dict[str, Any]:
     if ids.shape[1] == 1:
         msg = "the prompt is a single token: there is nothing before the one that predicts the answer"
         raise InputError(msg)
-    return {name: value[:, :-1] if per_position(value, ids) else value for name, value in inputs.items()}
+    return {name: value[..., :-1] if per_position(name, value, ids) else value for name, value in inputs.items()}
 
 
-def extended(inputs: Mapping[str, Any], tokens: Sequence[int]) -> dict[str, Any]:
-    """The inputs of prompt and tokens together; what tells kinds of positions apart says text for the tokens."""
+ANSWER_KINDS = {"paligemma": 1}
+"""What tells kinds of positions apart says 0 for text, and for PaliGemma's prefix, which an answer is not."""
+
+
+def extended(inputs: Mapping[str, Any], tokens: Sequence[int], kind: int = 0) -> dict[str, Any]:
+    """The inputs of prompt and tokens together; what tells kinds of positions apart says ``kind`` for the tokens."""
     ids = inputs["input_ids"]
     added = torch.tensor([list(tokens)], dtype=ids.dtype, device=ids.device)
     result = dict(inputs)
     for name, value in inputs.items():
         if name == "input_ids":
             result[name] = torch.cat([ids, added], dim=1)
-        elif per_position(value, ids):
-            result[name] = torch.cat([value, torch.zeros_like(added, dtype=value.dtype)], dim=1)
+        elif name == "position_ids":
+            following = torch.arange(1, len(tokens) + 1, device=value.device)
+            result[name] = torch.cat([value, value[..., -1:] + following], dim=-1)
+        elif per_position(name, value, ids):
+            result[name] = torch.cat([value, torch.full_like(added, kind, dtype=value.dtype)], dim=1)
     return result
 
 
@@ -81,9 +90,12 @@ def answer_tensor(answer_ids: Tensor | Sequence[int], model: PreTrainedModel) ->
     return answer.long()
 
 
-def per_position(value: Any, ids: Tensor) -> bool:
-    """Whether a value has an entry for every position of a prompt."""
-    return isinstance(value, Tensor) and value.shape == ids.shape
+def per_position(name: str, value: Any, ids: Tensor) -> bool:
+    """Whether an input has an entry, along its last dimension, for every position of a prompt."""
+    if not isinstance(value, Tensor):
+        return False
+    # Positions may have several rows: [R, 1, P].
+    return value.shape == ids.shape or (name == "position_ids" and value.shape[-1] == ids.shape[-1])
 
 
 def check_no_image_token(model: PreTrainedModel, tokens: Sequence[int]) -> None:

@@ -24,7 +24,8 @@ class Anatomy:
         configs: the configs that decide the decoder's attention: modules read their own, masks are made
             from the model's.
         compiled: whether one of the modules is compiled.
-        layers: the decoder's layers, one after the other; None where it does not keep them in the usual place.
+        layers: the decoder's layers, each of which works by itself; None where it does not keep them in the usual
+            place.
     """
 
     modules: tuple[nn.Module, ...]
@@ -51,7 +52,10 @@ def look_at(model: PreTrainedModel) -> Anatomy:
         {id(m.config): m.config for m in decoder.modules() if hasattr(m, "layer_idx") and hasattr(m, "config")}
     )
     layers = getattr(decoder, "layers", None)
-    usual = isinstance(layers, nn.ModuleList) and len(layers) == model.config.get_text_config().num_hidden_layers
+    text = model.config.get_text_config()
+    usual = isinstance(layers, nn.ModuleList) and len(layers) == text.num_hidden_layers
+    if getattr(text, "num_kv_shared_layers", 0):  # The upper ones take keys and values from some below.
+        usual = False
     parts = Anatomy(
         modules=modules,
         roped=tuple(module for module in modules if "rope_deltas" in vars(module)),

@@ -130,8 +130,8 @@ def _digest(inputs: Mapping[str, Any]) -> str:
     digest = hashlib.blake2b(digest_size=20)
     for name in sorted(inputs):
         value = inputs[name]
-        if name == "attention_mask" or not isinstance(value, Tensor):
-            continue  # One prompt without padding: the mask masks nothing.
+        if name in {"attention_mask", "labels"} or not isinstance(value, Tensor):
+            continue  # One prompt without padding: the mask masks nothing, and labels are not read.
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

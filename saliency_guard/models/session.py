@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -21,13 +21,14 @@ from saliency_guard.models.forward import (
     cache_argument,
     check_supported,
     forget_rope,
-    kept_offset,
     last_logits,
+    run_whole,
     undisturbed,
 )
 from saliency_guard.models.inputs import per_position, shortened, unpadded
 from saliency_guard.models.kv_cache import cached_pass, copied, empty_cache, set_back
 from saliency_guard.models.locore import LocoREConfig, row_gains
+from saliency_guard.models.positions import prompt_positions, watching
 from saliency_guard.models.skip_layers import recording, resuming
 
 
@@ -71,7 +72,7 @@ class Session:
         croppable: whether the cache can forget its newest positions; a recurrent layer's cannot.
         entry: the layer whose incoming states are kept (`keep_states`).
         states: ``[1, 1, D]`` what entered it, one for each of ``tokens`` or for none.
-        rope_delta: the offset of multimodal rotary positions after the prompt.
+        counted: how the model counts the prompt's positions, and goes on after it.
         image_states: ``[I, D]`` at the positions of all pictures, for the embeddings and after every layer; None where
             they were not asked for.
     """
@@ -98,7 +99,6 @@ class Session:
         self.cache, self.croppable = empty_cache(model)
         self.tokens: list[int] = []
         self.states: list[Tensor] = []
-        self.rope_delta: Tensor | None = None
         self.entry: int | None = None
         self.image_states: tuple[Tensor, ...] | None = None
         self._prefill(with_image_states=with_image_states)
@@ -107,6 +107,11 @@ class Session:
     def length(self) -> int:
         """Positions in the cache."""
         return int(self.cache.get_seq_length())
+
+    @property
+    def joins(self) -> bool:
+        """Whether it can be continued in one batch with others."""
+        return self.croppable and not self.counted.both_ways
 
     @property
     def prompt_length(self) -> int:
@@ -141,17 +146,20 @@ class Session:
         return twin
 
     def _prefill(self, *, with_image_states: bool) -> None:
-        # Where the last token cannot be taken back, it is not read; its position knows no image.
+        # Where the last token cannot be taken back, it is not read.
         read = self.inputs if self.croppable else shortened(self.inputs)
-        with undisturbed(self.model), torch.inference_mode(mode=self.croppable):
+        length = read["input_ids"].shape[1]
+        inference = torch.inference_mode(mode=self.croppable)
+        with undisturbed(self.model), inference, watching(self.model) as calls:
             forget_rope(self.model)
             states: list[Tensor] | None = [] if with_image_states else None
             cached = {cache_argument(self.model): self.cache, "use_cache": True}
             last_logits(self.model, {**read, **cached}, 1, states=states)
-            self.rope_delta = kept_offset(self.model)
-        if self.length != read["input_ids"].shape[1]:
+        if self.length != length:
             msg = f"{type(self.model).__name__} does not fill a key-value cache"
             raise UnsupportedModelError(msg)
+        picture = self.layout.after_image == length
+        self.counted = prompt_positions(self.model, calls, length, ends_with_picture=picture)
         if states is not None:
             positions = self.layout.image_positions
             self.image_states = tuple(layer[0, positions.to(layer.device)] for layer in states)
@@ -176,7 +184,7 @@ class Session:
             None where the other prompt does not begin as this one does, or where what follows a picture may change how
             the picture is read (a prefix that attends in both directions).
         """
-        if not self.croppable or "token_type_ids" in inputs or layout.after_image != self.layout.after_image:
+        if not self.joins or "token_type_ids" in inputs or layout.after_image != self.layout.after_image:
             return None
         ids, other_ids = self.inputs["input_ids"], inputs["input_ids"]
         common = min(ids.shape[1], other_ids.shape[1])
@@ -207,8 +215,12 @@ class Session:
             NonFiniteError: if the logits are NaN or infinite.
             UnsupportedModelError: if a target layer's attention did not come past.
         """
+        opens = self.counted.both_ways and not self.tokens
         with undisturbed(self.model), recording(self.model, self.entry) as entered:
-            chunk = self._pass(tokens, layers, with_states=with_states)
+            if opens:
+                chunk = self._open(tokens, layers, with_states=with_states)
+            else:
+                chunk = self._pass(tokens, layers, with_states=with_states)
         if len(self.states) == len(self.tokens):
             self.states += [one for states in entered for one in states.split(1, dim=1)]
         self.tokens += tokens
@@ -224,6 +236,8 @@ class Session:
         """
         start = first - (self.prompt_length - 1)
         tokens = self.tokens[start : start + count]
+        if start == 0 and self.counted.both_ways:
+            return self._whole_pass(tokens, layers)
         states = self.states[start : start + count] if self.entry == min(layers) else []
         known = states if len(states) == count else []
         with (
@@ -233,21 +247,47 @@ class Session:
         ):
             return self._pass(tokens, layers, entry=entry)
 
+    def _open(self, tokens: Sequence[int], layers: tuple[int, ...] | None, *, with_states: bool) -> Chunk:
+        """The first tokens after a prompt that looks both ways: its last token sees all of it, whatever the window."""
+        seen = torch.zeros(1, 1, 1, self.length + 1, dtype=self.model.dtype, device=self.inputs["input_ids"].device)
+        chunks = [self._pass(tokens[:1], None, mask=seen, with_states=with_states)]
+        if len(tokens) > 1:
+            chunks.append(self._pass(tokens[1:], None, with_states=with_states))
+        states = tuple(torch.cat(parts, dim=1) for parts in zip(*(chunk.states for chunk in chunks), strict=True))
+        if layers is not None:
+            return replace(self._whole_pass(tokens, layers), states=states)
+        return Chunk(torch.cat([chunk.logits for chunk in chunks]), chunks[0].first_query, None, states)
+
     def _pass(
-        self, tokens: Sequence[int], layers: tuple[int, ...] | None, *, entry: int = 0, with_states: bool = False
+        self,
+        tokens: Sequence[int],
+        layers: tuple[int, ...] | None,
+        *,
+        entry: int = 0,
+        mask: Tensor | None = None,
+        with_states: bool = False,
     ) -> Chunk:
         first, count = self.length, len(tokens)
         ids = torch.tensor([list(tokens)], device=self.inputs["input_ids"].device)
         tape = Tape(layers) if layers is not None else None
         gained = row_gains(self.model, self.locore, first, count, self.prompt_length)
         inputs = {"input_ids": ids, "position_ids": self.positions(first, count)}
+        if mask is not None:
+            inputs["attention_mask"] = mask
         states: list[Tensor] | None = [] if with_states else None
         logits = cached_pass(self.model, self.cache, inputs, tape=tape, gains=gained, entry=entry, states=states)
         return Chunk(logits, first, tape, tuple(states or ()))
 
+    def _whole_pass(self, tokens: Sequence[int], layers: tuple[int, ...]) -> Chunk:
+        """The same without the cache, which holds still the rest of a prompt that its last row acts through."""
+        tape = Tape(layers, prefix=self.prompt_length)
+        fed = [*tokens[1:], self.last_prompt_token]  # What the last row is asked about is not read.
+        logits = run_whole(self.model, self.inputs, fed, tape, prompt_length=self.prompt_length, locore=self.locore)
+        return Chunk(logits, self.prompt_length - 1, tape)
+
     def positions(self, first: int, count: int) -> Tensor:
-        """``[1, count]`` rotary positions from a position on (``[3, 1, count]`` where the model has three kinds)."""
-        return _positions(first, count, self.rope_delta, self.inputs["input_ids"].device)
+        """``[1, count]`` positions, as the model counts, from a place on; ``[R, 1, count]`` where it has R rows."""
+        return self.counted.following(first, count, self.inputs["input_ids"].device)
 
     def run_pieces(self, answer: Tensor, size: int, *, layers: tuple[int, ...]) -> Iterator[Chunk]:
         """The rows that predict an answer ``[N]`` right after the prompt, on tape, in pieces of at most ``size`` rows.
@@ -279,19 +319,14 @@ class Session:
 def _same_pictures(inputs: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
     """Whether all that two prompts hand to the model beside their texts is equal."""
     ids, other_ids = inputs["input_ids"], others["input_ids"]
-    beside = {name: value for name, value in inputs.items() if not per_position(value, ids)}
-    beside_other = {name: value for name, value in others.items() if not per_position(value, other_ids)}
+    beside = {name: value for name, value in inputs.items() if not per_position(name, value, ids)}
+    beside_other = {name: value for name, value in others.items() if not per_position(name, value, other_ids)}
     if beside.keys() != beside_other.keys():
         return False
     return all(
         isinstance(value, Tensor) and isinstance(beside_other[name], Tensor) and torch.equal(value, beside_other[name])
         for name, value in beside.items()
     )
-
-
-def _positions(first: int, count: int, rope_delta: Tensor | None, device: torch.device) -> Tensor:
-    positions = torch.arange(first, first + count, device=device)[None]
-    return positions if rope_delta is None else (positions + rope_delta.to(device)).expand(3, 1, count)
 
 
 def blank_inputs(inputs: Mapping[str, Any]) -> dict[str, Any]:

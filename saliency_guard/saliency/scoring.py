@@ -113,7 +113,7 @@ def score_together(
         config: target layers and history; the norm of the row.
     """
     model = sessions[0].model
-    if len(sessions) == 1 or not sessions[0].croppable:
+    if len(sessions) == 1 or not all(session.joins for session in sessions):
         pairs = zip(sessions, answers, strict=True)
         return [score_continuation(session, answer, config) for session, answer in pairs]
     checked = [answer_tensor(answer, model) for answer in answers]

@@ -219,6 +219,9 @@ def trace_answers(
     if not sessions[0].croppable:
         msg = f"{type(model).__name__} has recurrent layers: its answers can be scored, not traced"
         raise UnsupportedModelError(msg)
+    if len(sessions) > 1 and not all(session.joins for session in sessions):
+        pairs = zip(sessions, answers, strict=True)
+        return [trace_answers([session], [answer], config, read=read)[0] for session, answer in pairs]
     checked = tuple(answer_tensor(answer, model) for answer in answers)
     padded = _padded(checked)
     layers = attention_layers(model)

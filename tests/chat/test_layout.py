@@ -34,6 +34,29 @@ def test_images_that_touch_are_told_apart_by_their_grid() -> None:
     assert [(s.start, s.stop) for s in layout.spans] == [(1, 5), (5, 7)]
 
 
+def test_frames_of_one_video_are_one_source() -> None:
+    """Their timestamps stand between them."""
+    case = tiny.build("qwen2-vl")
+    ids = torch.tensor([[1, 91, 91, 5, 91, 91, 7, 91, 91, 9]])
+    inputs = {"input_ids": ids, "video_grid_thw": torch.tensor([[2, 2, 4], [1, 2, 4]])}
+    layout = prompt_layout(case.model.config, inputs)
+    assert [(s.source, s.start, s.stop) for s in layout.spans] == [
+        ("video_0", 1, 3),
+        ("video_0", 4, 6),
+        ("video_1", 7, 9),
+    ]
+
+
+def test_pictures_that_a_mask_marks_are_found() -> None:
+    case = tiny.build("llava-mha")
+    inputs = {
+        "input_ids": torch.arange(8)[None],
+        "image_embeds_position_mask": torch.tensor([[0, 1, 1, 0, 0, 1, 0, 0]]),
+    }
+    layout = prompt_layout(case.model.config, inputs)
+    assert [(s.source, s.start, s.stop) for s in layout.spans] == [("image_0", 1, 3), ("image_1", 5, 6)]
+
+
 @given(st.integers(2, 30), st.integers(0, 10), st.data())
 def test_every_position_has_one_source(length: int, output: int, data: st.DataObject) -> None:
     start = data.draw(st.integers(0, length - 2))

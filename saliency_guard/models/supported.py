@@ -1,0 +1,55 @@
+"""Which models cannot be read, and why: said before anything runs, so that none is scored wrongly."""
+
+from __future__ import annotations
+
+import inspect
+
+from transformers import PreTrainedModel
+
+from saliency_guard.errors import UnsupportedModelError
+
+_ACROSS = ("crossattn", "crossattention")
+
+_BY_NAME = {
+    "diffusion_gemma": "it writes blocks of tokens by diffusion, not token after token",
+    "pi0": "it writes actions, not tokens",
+    "kosmos-2": "it wants the picture at every step, and so cannot be continued from its keys and values "
+    "(model.generate(..., custom_generate=sgrs_generate) works)",
+}
+"""Families refused by name: model type -> reason."""
+
+
+def refusal(model: PreTrainedModel) -> str | None:
+    """Why a model cannot be read; None where nothing speaks against it."""
+    if model.config.is_encoder_decoder:
+        return "it has an encoder and a decoder: only causal decoders are supported"
+    across = [name for name, module in model.get_decoder().named_modules() if _looks_across(name, module)]
+    if across:
+        return (
+            f"its decoder looks at the picture through cross-attention ({across[0]} and others), where no token "
+            "stands for the picture: shares and saliency would leave it out"
+        )
+    needed = [name for name in _needed_arguments(model) if name not in {"self", "input_ids"}]
+    if needed:
+        return f"it wants {' and '.join(needed)} at every step, and so cannot be continued from its keys and values"
+    return _BY_NAME.get(model.config.model_type)
+
+
+def require_readable(model: PreTrainedModel) -> None:
+    """Raise `UnsupportedModelError` for a model that cannot be read."""
+    reason = refusal(model)
+    if reason is not None:
+        msg = f"{type(model).__name__} is not supported: {reason}"
+        raise UnsupportedModelError(msg)
+
+
+def _looks_across(path: str, module: object) -> bool:
+    name, kind = (part.replace("_", "").lower() for part in (path.rpartition(".")[2], type(module).__name__))
+    return name == "encoderattn" or any(word in part for part in (name, kind) for word in _ACROSS)
+
+
+def _needed_arguments(model: PreTrainedModel) -> list[str]:
+    """What a forward pass of a model has to be given."""
+    parameters = inspect.signature(type(model).forward).parameters.values()
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return [one.name for one in parameters if one.default is one.empty and one.kind in named]
