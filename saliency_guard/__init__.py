@@ -7,6 +7,7 @@ from saliency_guard.calibration.guarantee import NoPromise, Promise
 from saliency_guard.calibration.monitor import RiskMonitor
 from saliency_guard.calibration.records import GroundingRecord, LabelledMention, Records
 from saliency_guard.calibration.token_filter import TokenFilter
+from saliency_guard.chat.fetch import URLFetcher
 from saliency_guard.decoding.custom_generate import SGRSOutput, sgrs_generate
 from saliency_guard.decoding.sgrs import SGRSConfig
 from saliency_guard.errors import (
@@ -76,6 +77,7 @@ __all__ = [
     "Step",
     "TokenFilter",
     "TokenGrounding",
+    "URLFetcher",
     "UnsupportedModelError",
     "Usage",
     "__version__",

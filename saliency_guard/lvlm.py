@@ -19,7 +19,7 @@ from saliency_guard.calibration.calibrator import CALIBRATOR_FILE, Calibrator
 from saliency_guard.calibration.fingerprint import fingerprint
 from saliency_guard.chat import detokenize as text_module
 from saliency_guard.chat.detokenize import EncodedText
-from saliency_guard.chat.messages import MAX_IMAGE_PIXELS
+from saliency_guard.chat.images import MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS
 from saliency_guard.chat.template import Messages, Prompt, PromptReader
 from saliency_guard.decoding.assembly import scored_tokens, whole_answer
 from saliency_guard.decoding.decoder import eos_ids
@@ -47,6 +47,7 @@ class LVLM:
         model_id: what to call it in results.
         require_image: whether messages without an image are refused.
         max_image_pixels: images with more pixels are refused.
+        max_image_bytes: images of more bytes, as files or encoded, are refused.
         prompt_cache: how many of the prompts read last are kept with their keys and values, so that a retry
             of one, or scoring an answer to it, need not read it again; never changes a result. 0 keeps none.
     """
@@ -59,13 +60,19 @@ class LVLM:
         model_id: str | None = None,
         require_image: bool = True,
         max_image_pixels: int = MAX_IMAGE_PIXELS,
+        max_image_bytes: int = MAX_IMAGE_BYTES,
         prompt_cache: int = 1,
     ) -> None:
         self.model = model
         self.processor = processor
         self.model_id = model_id or str(model.config.name_or_path or type(model).__name__)
         self._reader = PromptReader(
-            model, processor, self.model_id, require_image=require_image, max_image_pixels=max_image_pixels
+            model,
+            processor,
+            self.model_id,
+            require_image=require_image,
+            max_image_pixels=at_least_one("max_image_pixels", max_image_pixels),
+            max_image_bytes=at_least_one("max_image_bytes", max_image_bytes),
         )
         self._prompts = PromptCache(prompt_cache)
         self._answers = AnswerMaker(self.model_id, self._prompts)
@@ -94,7 +101,8 @@ class LVLM:
         """The same model, whose prompts tell of tools: by the chat template, or in words where that knows none.
 
         Args:
-            tools: as JSON schemas of functions, the form that transformers' chat templates take; none forgets them.
+            tools: as JSON schemas of functions, the form that transformers' chat templates take (anything else is a
+                `ConfigError`); none forgets them.
         """
         other = copy.copy(self)
         other._reader = self._reader.with_tools(tools)
@@ -115,6 +123,7 @@ class LVLM:
         revision: str | None = None,
         require_image: bool = True,
         max_image_pixels: int = MAX_IMAGE_PIXELS,
+        max_image_bytes: int = MAX_IMAGE_BYTES,
         prompt_cache: int = 1,
         **from_pretrained: Any,
     ) -> LVLM:
@@ -127,6 +136,7 @@ class LVLM:
             revision: a hub branch, tag or commit.
             require_image: as for `LVLM`.
             max_image_pixels: as for `LVLM`.
+            max_image_bytes: as for `LVLM`.
             prompt_cache: as for `LVLM`.
             **from_pretrained: for transformers' ``from_pretrained``: ``quantization_config``,
                 ``device_map`` (then ``device`` must be None), ``token``, ...
@@ -137,12 +147,8 @@ class LVLM:
         source = EMBEDDED_PATH if model == EMBEDDED else model
         loaded, processor = load_pretrained(source, device, dtype, {"revision": revision}, from_pretrained)
         name = f"saliency-guard/{EMBEDDED}" if model == EMBEDDED else str(model)
-        limits: dict[str, Any] = {
-            "require_image": require_image,
-            "max_image_pixels": max_image_pixels,
-            "prompt_cache": prompt_cache,
-        }
-        lvlm = cls(loaded, processor, model_id=name, **limits)
+        limits = {"max_image_pixels": max_image_pixels, "max_image_bytes": max_image_bytes}
+        lvlm = cls(loaded, processor, model_id=name, require_image=require_image, prompt_cache=prompt_cache, **limits)
         own = Path(source, CALIBRATOR_FILE)
         try:
             return lvlm.with_calibrator(Calibrator.load(own)) if own.is_file() else lvlm

@@ -11,9 +11,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from saliency_guard.chat import detokenize as text_module
+from saliency_guard.chat.images import MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS
 from saliency_guard.chat.layout import PromptLayout, find_texts, prompt_layout
 from saliency_guard.chat.messages import Conversation, parse_messages
-from saliency_guard.chat.tools import in_words, merge_runs, takes_tools
+from saliency_guard.chat.tools import checked_tools, in_words, merge_runs, takes_tools
 from saliency_guard.errors import ContextLengthError, InputError, ModelError
 
 Messages = Sequence[Mapping[str, Any]]
@@ -30,22 +31,31 @@ class PromptReader:
         name: what to call the model in errors.
         require_image: whether messages without an image are refused.
         max_image_pixels: images with more pixels are refused.
+        max_image_bytes: images of more bytes are refused.
     """
 
     def __init__(
-        self, model: PreTrainedModel, processor: Any, name: str, *, require_image: bool, max_image_pixels: int
+        self,
+        model: PreTrainedModel,
+        processor: Any,
+        name: str,
+        *,
+        require_image: bool,
+        max_image_pixels: int = MAX_IMAGE_PIXELS,
+        max_image_bytes: int = MAX_IMAGE_BYTES,
     ) -> None:
         self._model = model
         self._processor = processor
         self._name = name
         self._require_image = require_image
-        self._max_image_pixels = max_image_pixels
+        self._max_pixels = max_image_pixels
+        self._max_bytes = max_image_bytes
         self._tools: tuple[Mapping[str, Any], ...] = ()
 
     def with_tools(self, tools: Sequence[Mapping[str, Any]]) -> PromptReader:
-        """The same, whose prompts tell of tools."""
+        """The same, whose prompts tell of tools; errors as for `checked_tools`."""
         other = copy.copy(self)
-        other._tools = tuple(tools)
+        other._tools = checked_tools(tools)
         return other
 
     @property
@@ -64,7 +74,9 @@ class PromptReader:
         return self._encoded(self._parse(messages))
 
     def _parse(self, messages: Messages) -> Conversation:
-        return parse_messages(messages, max_pixels=self._max_image_pixels, require_image=self._require_image)
+        return parse_messages(
+            messages, max_pixels=self._max_pixels, max_bytes=self._max_bytes, require_image=self._require_image
+        )
 
     def _encoded(self, conversation: Conversation) -> dict[str, Tensor]:
         if not getattr(self._processor, "chat_template", None):

@@ -24,7 +24,7 @@ from saliency_guard.evaluation.mitigation import Guard
 from saliency_guard.evaluation.pope import pope, says_yes
 from saliency_guard.models.locore import LocoREConfig
 from saliency_guard.scenes.language import DESCRIBE
-from saliency_guard.storage import replace_file
+from saliency_guard.storage import open_file, replace_file
 
 app = typer.Typer(help="POPE and CHAIR on the standard files.", no_args_is_help=True)
 
@@ -114,7 +114,8 @@ def _files(truth: Path, images: Path) -> dict[str, str]:
 
 def digest_of(path: Path) -> str:
     """What tells one file's content from another's."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    with open_file(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def _guard(sgrs: bool, locore: bool, alpha: float, min_p: float, beta: float) -> Guard:  # noqa: FBT001 - one caller's flags

@@ -9,7 +9,10 @@ from numbers import Integral, Real
 from torch import Tensor
 from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
 
-from saliency_guard.errors import ConfigError
+from saliency_guard.errors import ConfigError, shown
+
+LARGEST_SEED = 2**64
+"""Seeds lie below this, and above its negative."""
 
 
 def sampling_rules(
@@ -27,14 +30,17 @@ def sampling_rules(
         ("seed", 0 if seed is None else seed, Integral),
     ):
         if not isinstance(value, kind) or isinstance(value, bool):
-            msg = f"{name} must be {'a whole number' if kind is Integral else 'a number'}, not {value!r}"
+            msg = f"{name} must be {'a whole number' if kind is Integral else 'a number'}, not {shown(value)}"
             raise ConfigError(msg)
+    if seed is not None and not -LARGEST_SEED < seed < LARGEST_SEED:
+        msg = f"seed must lie between -2**64 and 2**64, not {shown(seed)}"
+        raise ConfigError(msg)
     at_least_one("max_new_tokens", max_new_tokens)
     if not 0.0 <= temperature < float("inf"):
-        msg = f"temperature must be 0 (greedy) or more, not {temperature!r}"
+        msg = f"temperature must be 0 (greedy) or more, not {shown(temperature)}"
         raise ConfigError(msg)
     if not 0.0 < top_p <= 1.0:
-        msg = f"top_p must be in (0, 1], not {top_p!r}"
+        msg = f"top_p must be in (0, 1], not {shown(top_p)}"
         raise ConfigError(msg)
     if temperature == 0.0:
         return None, None
@@ -54,7 +60,7 @@ def one_for_each(seed: int | Sequence[int] | None, count: int) -> list[int | Non
         return [seed] * count  # type: ignore[list-item]
     seeds = list(seed) if isinstance(seed, Sequence) and not isinstance(seed, str) else []
     if len(seeds) != count:
-        msg = f"seed must be one number, or one for each of the {count} answers, not {seed!r}"
+        msg = f"seed must be one number, or one for each of the {count} answers, not {shown(seed)}"
         raise ConfigError(msg)
     return list(seeds)
 
@@ -66,6 +72,6 @@ def at_least_one(name: str, value: int) -> int:
         ConfigError: if it is anything else.
     """
     if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-        msg = f"{name} must be a whole number of at least 1, not {value!r}"
+        msg = f"{name} must be a whole number of at least 1, not {shown(value)}"
         raise ConfigError(msg)
     return int(value)
