@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export HF_HUB_OFFLINE := 1
 
-.PHONY: demo test lint bench validity lowest clean
+.PHONY: demo test lint bench fuzz validity lowest clean
 demo: $(INSTALLED)
 	@$(BIN)/python examples/demo.py
 
@@ -21,6 +21,10 @@ lint: $(INSTALLED)
 
 bench: $(INSTALLED)
 	@$(BIN)/saliency-guard bench speed
+
+# Random and damaged input (a few minutes): an answer or an error of ours, never a raw one, and never a hang.
+fuzz: $(INSTALLED)
+	@$(BIN)/python -m pytest tests/fuzz
 
 validity: $(INSTALLED)
 	@$(BIN)/python -m pytest tests/validity

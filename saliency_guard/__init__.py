@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # The same names for type checkers and editors; a test compar
     from saliency_guard.calibration.monitor import RiskMonitor
     from saliency_guard.calibration.records import GroundingRecord, LabelledMention, Records
     from saliency_guard.calibration.token_filter import TokenFilter
+    from saliency_guard.chat.fetch import URLFetcher
     from saliency_guard.decoding.custom_generate import SGRSOutput, sgrs_generate
     from saliency_guard.decoding.sgrs import SGRSConfig
     from saliency_guard.errors import (
@@ -86,6 +87,7 @@ __all__ = [
     "Step",
     "TokenFilter",
     "TokenGrounding",
+    "URLFetcher",
     "UnsupportedModelError",
     "Usage",
     "__version__",
@@ -104,6 +106,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "calibration.monitor": ("RiskMonitor",),
     "calibration.records": ("GroundingRecord", "LabelledMention", "Records"),
     "calibration.token_filter": ("TokenFilter",),
+    "chat.fetch": ("URLFetcher",),
     "decoding.custom_generate": ("SGRSOutput", "sgrs_generate"),
     "decoding.sgrs": ("SGRSConfig",),
     "errors": (

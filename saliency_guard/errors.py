@@ -22,6 +22,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.util import find_spec
+from reprlib import Repr
+from typing import Any
 
 
 class SaliencyGuardError(Exception):
@@ -116,3 +118,30 @@ def require_extra(module: str, package: str, extra: str) -> None:
     """
     if find_spec(module) is None:
         raise MissingExtraError(package, extra)
+
+
+class _Shown(Repr):
+    """Short, shallow, and never an error itself: what is shown may be anything."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 3
+        self.maxstring = self.maxother = self.maxlong = 100
+
+    def repr_bytes(self, value: bytes, _: int) -> str:
+        """As for a text: only what is shown is written out."""
+        return self.repr_str(value[: self.maxstring], _)  # type: ignore[arg-type]
+
+    repr_bytearray = repr_bytes
+
+    def repr_int(self, value: int, level: int) -> str:
+        """Python refuses to write out numbers of thousands of digits."""
+        return super().repr_int(value, level) if value.bit_length() < 4000 else f"{value.bit_length()} bits of a number"
+
+
+_SHOWN = _Shown()
+
+
+def shown(value: Any) -> str:
+    """A value for an error message: its repr, cut short where it is long, deep or broken."""
+    return _SHOWN.repr(value)

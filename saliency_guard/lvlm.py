@@ -20,7 +20,7 @@ from saliency_guard.calibration.calibrator import CALIBRATOR_FILE, Calibrator
 from saliency_guard.calibration.fingerprint import fingerprint
 from saliency_guard.chat import detokenize
 from saliency_guard.chat.detokenize import EncodedText
-from saliency_guard.chat.messages import MAX_IMAGE_PIXELS
+from saliency_guard.chat.images import MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS
 from saliency_guard.chat.role_markers import RoleMarkersIn
 from saliency_guard.chat.template import Messages, PreparedPrompt, PromptReader
 from saliency_guard.decoding.decoder import eos_ids
@@ -52,6 +52,7 @@ class LVLM(AsyncAnswers):
         model_id: what to call it in results.
         require_image: whether messages without an image are refused.
         max_image_pixels: images with more pixels are refused.
+        max_image_bytes: images of more bytes, as files or encoded, are refused.
         prompt_cache: how many of the prompts read last are kept with their keys and values, so that a retry
             of one, or scoring an answer to it, need not read it again; never changes a result. 0 keeps none.
         role_markers: what to do with headers of the chat template in messages that are plain text, as ``USER:``:
@@ -69,6 +70,7 @@ class LVLM(AsyncAnswers):
         model_id: str | None = None,
         require_image: bool = True,
         max_image_pixels: int = MAX_IMAGE_PIXELS,
+        max_image_bytes: int = MAX_IMAGE_BYTES,
         prompt_cache: int = 1,
         role_markers: RoleMarkersIn = "keep",
     ) -> None:
@@ -81,7 +83,8 @@ class LVLM(AsyncAnswers):
             processor,
             self.model_id,
             require_image=require_image,
-            max_image_pixels=max_image_pixels,
+            max_image_pixels=at_least_one("max_image_pixels", max_image_pixels),
+            max_image_bytes=at_least_one("max_image_bytes", max_image_bytes),
             role_markers=role_markers,
         )
         self._prompts = PromptCache(prompt_cache)
@@ -112,7 +115,8 @@ class LVLM(AsyncAnswers):
         """The same model, whose prompts tell of tools: by the chat template, or in words where that knows none.
 
         Args:
-            tools: as JSON schemas of functions, the form that transformers' chat templates take; none forgets them.
+            tools: as JSON schemas of functions, the form that transformers' chat templates take (anything else is a
+                `ConfigError`); none forgets them.
         """
         other = copy.copy(self)
         other._reader = self._reader.with_tools(tools)
@@ -133,6 +137,7 @@ class LVLM(AsyncAnswers):
         revision: str | None = None,
         require_image: bool = True,
         max_image_pixels: int = MAX_IMAGE_PIXELS,
+        max_image_bytes: int = MAX_IMAGE_BYTES,
         prompt_cache: int = 1,
         role_markers: RoleMarkersIn = "keep",
         **from_pretrained: Any,
@@ -146,6 +151,7 @@ class LVLM(AsyncAnswers):
             revision: a hub branch, tag or commit.
             require_image: as for `LVLM`.
             max_image_pixels: as for `LVLM`.
+            max_image_bytes: as for `LVLM`.
             prompt_cache: as for `LVLM`.
             role_markers: as for `LVLM`.
             **from_pretrained: for transformers' ``from_pretrained``: ``quantization_config``,
@@ -160,6 +166,7 @@ class LVLM(AsyncAnswers):
         limits: dict[str, Any] = {
             "require_image": require_image,
             "max_image_pixels": max_image_pixels,
+            "max_image_bytes": max_image_bytes,
             "prompt_cache": prompt_cache,
             "role_markers": role_markers,
         }

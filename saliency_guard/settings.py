@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from saliency_guard.errors import ConfigError
+from saliency_guard.errors import ConfigError, shown
+
+MAX_SECONDS = 1_000_000.0
+"""The longest time that may be waited for: eleven days; timers of some systems take little more."""
+
+Seconds = Annotated[float, Field(gt=0.0, le=MAX_SECONDS, allow_inf_nan=False)]
 
 
 class Frozen(BaseModel):
@@ -22,18 +27,41 @@ class Settings(Frozen):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            problems = "; ".join(
-                f"{'.'.join(str(part) for part in item['loc'] if isinstance(part, str)) or 'value'}: "
-                f"{item['msg'].removeprefix('Value error, ')} (got {item['input']!r})"
-                for item in error.errors()
-            )
-            msg = f"{type(self).__name__}: {problems}"
-            raise ConfigError(msg) from error
+            raise refused(type(self).__name__, error) from error
+
+
+def refused(name: str, error: ValidationError) -> ConfigError:
+    """What pydantic says of wrong settings, as an error of our tree.
+
+    Args:
+        name: of the settings.
+        error: pydantic's.
+    """
+    problems = "; ".join(
+        f"{'.'.join(str(part) for part in item['loc'] if isinstance(part, str)) or 'value'}: "
+        f"{item['msg'].removeprefix('Value error, ')} (got {shown(item['input'])})"
+        for item in error.errors()
+    )
+    return ConfigError(f"{name}: {problems}")
+
+
+def seconds(name: str, value: Any) -> float | None:
+    """A time that may be waited for; None is no limit.
+
+    Raises:
+        ConfigError: if it is no number above 0, or infinite, or longer than `MAX_SECONDS`.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 < value <= MAX_SECONDS:
+        msg = f"{name} must be a number of seconds above 0 and up to {MAX_SECONDS:g}, or None, not {shown(value)}"
+        raise ConfigError(msg)
+    return float(value)
 
 
 def require(kind: type[Settings], *values: Settings | None) -> None:
     """Raise `ConfigError` for a value that is neither None nor of the kind: a dict, or other settings."""
     for value in values:
         if value is not None and not isinstance(value, kind):
-            msg = f"expected {kind.__name__}(...) or None, not {value!r}"
+            msg = f"expected {kind.__name__}(...) or None, not {shown(value)}"
             raise ConfigError(msg)

@@ -1,17 +1,120 @@
-"""Files of ours: written whole or not at all, and read with an error that says what is wrong."""
+"""Files: written whole or not at all; read only where they are files, and of a size that was foreseen."""
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import secrets
+import stat
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from saliency_guard.errors import ConfigError, InputError
+from saliency_guard.errors import ConfigError, InputError, shown
 
 Stored = TypeVar("Stored", bound=BaseModel)
+
+MAX_SETTINGS_BYTES = 100_000_000
+"""The largest calibration or policy that is read."""
+
+MAX_DATA_BYTES = 4_000_000_000
+"""The largest file of records, questions or annotations that is read."""
+
+_PIECE = 1 << 20
+# A FIFO would wait for a writer, and a terminal would become the process's own.
+_OPENING = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"))
+
+
+def open_file(path: str | os.PathLike[str], *, max_bytes: int = MAX_DATA_BYTES, name: str = "") -> io.BufferedReader:
+    """Open a regular file to read it; nothing else is opened, and nothing is waited for.
+
+    Args:
+        path: of the file.
+        max_bytes: a larger file is refused before anything of it is read.
+        name: what to call what it holds in errors.
+
+    Raises:
+        InputError: if there is no such file, it is a folder, a FIFO, a device or a socket, or it is too large.
+    """
+    called = _called(path, name)
+    try:
+        _require_regular(Path(path).stat(), called, max_bytes)  # Some devices act on being opened alone.
+        file = os.fdopen(os.open(path, _OPENING), "rb")
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:
+        msg = f"{called}: {error}"
+        raise InputError(msg) from error
+    try:
+        _require_regular(os.fstat(file.fileno()), called, max_bytes)  # It may be another file by now.
+    except InputError:
+        file.close()
+        raise
+    return file
+
+
+def read_file(path: str | os.PathLike[str], *, max_bytes: int = MAX_DATA_BYTES, name: str = "") -> bytes:
+    """The bytes of a regular file; arguments and errors as for `open_file`."""
+    called = _called(path, name)
+    with open_file(path, max_bytes=max_bytes, name=name) as file:
+        try:
+            pieces = [file.read(os.fstat(file.fileno()).st_size)]
+            size = len(pieces[0])
+            while size <= max_bytes and (piece := file.read(_PIECE)):  # It has grown since, or says no size.
+                pieces.append(piece)
+                size += len(piece)
+        except OSError as error:
+            msg = f"{called}: {error}"
+            raise InputError(msg) from error
+    _require_size(size, called, max_bytes)
+    return b"".join(pieces)
+
+
+def read_text(path: str | os.PathLike[str], *, max_bytes: int = MAX_DATA_BYTES, name: str = "") -> str:
+    """The text of a regular file in UTF-8; arguments and errors as for `open_file`."""
+    content = read_file(path, max_bytes=max_bytes, name=name)
+    try:
+        return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as error:
+        msg = f"{_called(path, name)}: {error}"
+        raise InputError(msg) from error
+
+
+def _called(path: str | os.PathLike[str], name: str) -> str:
+    """The beginning of every error of reading."""
+    if not isinstance(path, (str, os.PathLike)):  # A number would be taken for a file that is open already.
+        msg = f"a path is a text or a Path, not {shown(path)}"
+        raise InputError(msg)
+    return f"cannot read {f'{name} from ' if name else ''}{str(path)[:300]!r}"
+
+
+def _require_regular(status: os.stat_result, called: str, max_bytes: int) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a FIFO, a device or a socket"
+        msg = f"{called}: it is no file but {kind}"
+        raise InputError(msg)
+    _require_size(status.st_size, called, max_bytes)
+
+
+def _require_size(size: int, called: str, max_bytes: int) -> None:
+    if size > max_bytes:
+        msg = f"{called}: its {size} bytes are over the limit of {max_bytes}"
+        raise InputError(msg)
+
+
+def parse_json(text: str | bytes) -> Any:
+    """A JSON document.
+
+    Raises:
+        ValueError: if it is none, or nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        msg = "it is nested too deeply"
+        raise ValueError(msg) from error
 
 
 def replace_file(path: str | os.PathLike[str], content: bytes) -> None:
@@ -51,11 +154,9 @@ def load_model(kind: type[Stored], path: str | os.PathLike[str], name: str) -> S
     Raises:
         InputError: if the file cannot be read, or holds something else or another version.
     """
+    content = read_file(path, max_bytes=MAX_SETTINGS_BYTES, name=f"a {name}")
     try:
-        return kind.model_validate_json(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        msg = f"cannot read a {name} from {path}: {error}"
-        raise InputError(msg) from error
+        return kind.model_validate_json(content)
     except (ValidationError, ConfigError) as error:
         msg = f"{path} is no {name} of this version: {problem(error)}"
         raise InputError(msg) from error

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from saliency_guard.adapters.shared_models import shared_lvlm
 from saliency_guard.answer import GroundedAnswer
+from saliency_guard.chat.fetch import Fetch
 from saliency_guard.chat.role_markers import RoleMarkersIn
-from saliency_guard.chat.tools import Tool, call_schema
+from saliency_guard.chat.tools import Tool, call_schema, checked_tools
+from saliency_guard.decoding.options import LARGEST_SEED, checked_options
 from saliency_guard.decoding.sgrs import SGRSConfig
+from saliency_guard.decoding.stop_strings import stop_strings
 from saliency_guard.embedded import EMBEDDED
-from saliency_guard.errors import ConfigError
+from saliency_guard.errors import ConfigError, shown
 from saliency_guard.guard.policy import GuardPolicy
 from saliency_guard.lvlm import LVLM
 from saliency_guard.models.locore import LocoREConfig
 from saliency_guard.saliency.config import SaliencyConfig
+from saliency_guard.settings import Seconds, refused, require, seconds
 
 _OF_GENERATE = ("temperature", "top_p", "seed", "sgrs", "locore", "saliency", "signals")
 _OF_A_CALL = ("model", "max_tokens", "stop", "timeout", "policy", *_OF_GENERATE)
@@ -46,6 +50,9 @@ class Request:
     tools: list[Tool] = field(default_factory=list)
     forced: list[Tool] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        seconds("timeout", self.timeout)
+
     @property
     def live(self) -> bool:
         """Whether tokens are given out as they are written: not where a policy decides or a call may be in them."""
@@ -54,6 +61,8 @@ class Request:
 
 class ServedLVLM(BaseModel):
     """Settings of a model that is loaded when it is first used, once per process and configuration.
+
+    A wrong or misspelt one raises `ConfigError`.
 
     Attributes:
         model: ``"embedded"`` (no network), a local folder, or a hub id.
@@ -76,7 +85,7 @@ class ServedLVLM(BaseModel):
         signals: names of detection signals for every token.
         policy: what to do with a badly grounded answer. Streams are then held back until the policy has decided.
         timeout: seconds for one call.
-        fetch_image: gets the bytes behind an http(s) URL; None refuses such images.
+        fetch_image: gets the bytes behind an http(s) URL, such as a `URLFetcher`; None refuses such images.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True, populate_by_name=True, extra="forbid")
@@ -89,18 +98,32 @@ class ServedLVLM(BaseModel):
     model_kwargs: dict[str, Any] = Field(default_factory=dict)
     require_image: bool = False
     role_markers: RoleMarkersIn = "keep"
-    max_tokens: int = Field(default=128, validation_alias=AliasChoices("max_tokens", "max_new_tokens"))
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int | None = None
+    max_tokens: int = Field(default=128, ge=1, validation_alias=AliasChoices("max_tokens", "max_new_tokens"))
+    temperature: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
+    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
+    seed: int | None = Field(default=None, gt=-LARGEST_SEED, lt=LARGEST_SEED)
     stop: str | list[str] | None = Field(default=None, validation_alias=AliasChoices("stop", "stop_sequences"))
     sgrs: SGRSConfig | None = None
     locore: LocoREConfig | None = None
     saliency: SaliencyConfig | None = SaliencyConfig()
     signals: tuple[str, ...] = ()
     policy: GuardPolicy | None = None
-    timeout: float | None = Field(default=None, gt=0)
-    fetch_image: Callable[[str], bytes] | None = Field(default=None, exclude=True)
+    timeout: Seconds | None = None
+    fetch_image: Fetch | None = Field(default=None, exclude=True)
+
+    if not TYPE_CHECKING:  # Its signature stays the one of the fields.
+
+        def __init__(self, *args: Any, **values: Any) -> None:
+            try:
+                super().__init__(*args, **values)
+            except ValidationError as error:
+                raise refused(type(self).__name__, error) from error
+
+    @field_validator("stop")
+    @classmethod
+    def _check_stop(cls, stop: str | list[str] | None) -> str | list[str] | None:
+        stop_strings(stop)
+        return stop
 
     @property
     def call_settings(self) -> dict[str, Any]:
@@ -151,7 +174,7 @@ class ServedLVLM(BaseModel):
             json_schema: of the answer, where no tool is forced.
 
         Raises:
-            ConfigError: for a setting that nothing is known of.
+            ConfigError: for a setting that nothing is known of, or is of the wrong kind or out of range.
         """
         given = {_OTHER_NAMES.get(name, name): value for name, value in given.items()}
         given = {name: value for name, value in given.items() if value is not None or name not in _NEVER_NONE}
@@ -160,9 +183,12 @@ class ServedLVLM(BaseModel):
             msg = f"unknown argument {min(unknown)!r}: a call takes {', '.join(sorted(_OF_A_CALL))}, tools, json_schema"
             raise ConfigError(msg)
         settings = {**self.call_settings, **given}
+        _check(settings)
         generation = {name: settings[name] for name in _OF_GENERATE}
         generation["max_new_tokens"] = settings["max_tokens"]
-        generation["stop"] = tuple(dict.fromkeys([*_several(settings["stop"]), *_several(stop)]))
+        both = dict.fromkeys([*stop_strings(settings["stop"]), *stop_strings(stop)])
+        generation["stop"] = stop_strings(tuple(both))
+        forced = checked_tools(forced)
         schema = call_schema(forced) if forced else json_schema
         if schema is not None:
             generation["json_schema"] = schema
@@ -170,14 +196,20 @@ class ServedLVLM(BaseModel):
             model=settings["model"],
             generation=generation,
             policy=settings["policy"],
-            timeout=settings["timeout"],
-            tools=[] if forced else list(tools),
+            timeout=seconds("timeout", settings["timeout"]),
+            tools=[] if forced else list(checked_tools(tools)),
             forced=list(forced),
         )
 
 
-def _several(stop: str | Sequence[str] | None) -> Sequence[str]:
-    return (stop,) if isinstance(stop, str) else stop or ()
+def _check(settings: Mapping[str, Any]) -> None:
+    """Raise `ConfigError` for what a call would stumble over only after its model is loaded and its prompt read."""
+    if not isinstance(settings["model"], str):
+        msg = f"model must be the name of one, not {shown(settings['model'])}"
+        raise ConfigError(msg)
+    require(GuardPolicy, settings["policy"])
+    options = {name: settings[name] for name in _OF_GENERATE}
+    checked_options({**options, "max_new_tokens": settings["max_tokens"]})
 
 
 Scorer = ServedLVLM | LVLM | str
@@ -199,7 +231,7 @@ class Judge:
         return self._scorer if isinstance(self._scorer, LVLM) else self._scorer.engine()
 
     @property
-    def fetch_image(self) -> Callable[[str], bytes] | None:
+    def fetch_image(self) -> Fetch | None:
         """Gets the bytes behind a URL."""
         return None if isinstance(self._scorer, LVLM) else self._scorer.fetch_image
 

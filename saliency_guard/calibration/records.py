@@ -14,7 +14,6 @@ import base64
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from saliency_guard.calibration.features import GROUPS, SUMMARIES, Floats
 from saliency_guard.calibration.fingerprint import Fingerprint
 from saliency_guard.errors import InputError
 from saliency_guard.settings import Frozen
-from saliency_guard.storage import problem, replace_file
+from saliency_guard.storage import parse_json, problem, read_text, replace_file
 
 TOLD = -1
 """The draw of an answer that the model did not write."""
@@ -166,16 +165,12 @@ class Records:
         Raises:
             InputError: if the file cannot be read, or a line is no record; says which.
         """
-        try:
-            lines = Path(path).read_text(encoding="utf-8").split("\n")
-        except (OSError, UnicodeDecodeError) as error:
-            msg = f"cannot read records from {path}: {error}"
-            raise InputError(msg) from error
+        lines = read_text(path, name="records").split("\n")
         if not lines[0]:
             msg = f"{path} is empty: make records with `saliency-guard records`"
             raise InputError(msg)
         try:
-            header = json.loads(lines[0])
+            header = parse_json(lines[0])
             known = Fingerprint.model_validate(header["fingerprint"])
             generation = header.get("generation")
         except (ValueError, TypeError, KeyError) as error:

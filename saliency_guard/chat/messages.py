@@ -1,36 +1,32 @@
-"""Chat messages in; images loaded safely.
+"""Chat messages in, checked before anything is done with them.
 
 Messages have the shape that transformers' chat templates take: a list of dicts with ``role`` and
 ``content``, the content a string or a list of parts. A part is text, or an image as a PIL picture, an array, a
 path, bytes, a base64 string (under ``"base64"``) or a data URL. Nothing is ever fetched from the network.
-A message of the assistant may have ``tool_calls``, and one of the role ``tool`` is the result of one.
+A message of the assistant may have ``tool_calls``, and one of the role ``tool`` is the result of one. How much a
+conversation may hold is said in `limits`, how large a picture may be in `images`.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlparse
 
-import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
-from saliency_guard.errors import ImageError, MessageError
-
-MAX_IMAGE_PIXELS = 50_000_000
-"""Images with more pixels are refused before they are decoded."""
+from saliency_guard.chat.fetch import scheme_of
+from saliency_guard.chat.images import MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS, decoded_base64, load_image
+from saliency_guard.chat.limits import MAX_MESSAGES, Budget
+from saliency_guard.chat.tools import checked_calls
+from saliency_guard.errors import ImageError, MessageError, shown
 
 _ROLES = ("system", "user", "assistant", "tool")
-_KEPT = ("tool_calls", "tool_call_id", "name")
+_NAMES = ("tool_call_id", "name")
 _IMAGE_KEYS = ("image", "path", "url", "base64", "data")
-_DATA_URL = re.compile(r"data:image/[\w.+-]+(;[^;,]+)*;base64,(?P<data>.+)", re.DOTALL)
 _SPAN_NAME = re.compile(r"[A-Za-z][\w.-]*")
+_TOGETHER = 8  # Times the pixels of one picture.
 _RESERVED = re.compile(r"output|(image|video)_\d+")
 
 
@@ -63,193 +59,136 @@ def chat(image: Any, question: str) -> list[dict[str, Any]]:
 
 
 def parse_messages(
-    messages: Sequence[Mapping[str, Any]], *, max_pixels: int = MAX_IMAGE_PIXELS, require_image: bool = True
+    messages: Sequence[Mapping[str, Any]],
+    *,
+    max_pixels: int = MAX_IMAGE_PIXELS,
+    max_bytes: int = MAX_IMAGE_BYTES,
+    require_image: bool = True,
 ) -> Conversation:
     """Check messages and load their images.
 
     Args:
         messages: chat messages; a text part may name its source: ``{"type": "text", "text": ...,
             "source": "document_1"}``.
-        max_pixels: the most pixels an image may have.
+        max_pixels: the most pixels an image may have; all of them together may have eight times as many.
+        max_bytes: the most bytes an image may take as a file.
         require_image: whether a conversation without any image is refused.
 
     Raises:
-        MessageError: if there is no message, or one is malformed.
+        MessageError: if there is no message, one is malformed, or there is more than `limits` allow.
         ImageError: if an image is missing, unreadable, too large, or of an unknown kind.
     """
-    if isinstance(messages, (str, Mapping)) or not isinstance(messages, Sequence):
+    if isinstance(messages, (str, bytes, bytearray, Mapping)) or not isinstance(messages, Sequence):
         msg = f"messages must be a list of {{'role', 'content'}} dicts, not {type(messages).__name__}"
         raise MessageError(msg)
     if not messages:
         msg = "the list of messages is empty: give at least one user message"
         raise MessageError(msg)
+    if len(messages) > MAX_MESSAGES:
+        msg = f"there are {len(messages)} messages: at most {MAX_MESSAGES} are read"
+        raise MessageError(msg)
+    budget = Budget()
+    checked = [_message(message, number, budget) for number, message in enumerate(messages)]
+    texts = [_named_text(part, message["role"]) for message in checked for part in message["content"]]
     images: list[Image.Image] = []
-    texts: list[TextPart] = []
-    checked: list[dict[str, Any]] = []
-    for number, message in enumerate(messages):
-        role = message.get("role") if isinstance(message, Mapping) else None
-        if role not in _ROLES:
-            msg = f"message {number} has role {role!r}; roles are {', '.join(_ROLES)}"
-            raise MessageError(msg)
-        kept = {key: message[key] for key in _KEPT if message.get(key)}
-        only_calls = "tool_calls" in kept and not message.get("content")
-        parts = (
-            [] if only_calls else [_part(part, number, max_pixels) for part in _parts(message.get("content"), number)]
-        )
-        for part in parts:
-            if part["type"] == "image":
-                images.append(part["image"])
-            else:
-                source = part.pop("source", "system" if role == "system" else None)
-                texts.append(TextPart(source, part["text"]))
-        checked.append({"role": role, "content": parts, **kept})
+    for part in (part for message in checked for part in message["content"] if part["type"] == "image"):
+        source = _source(*part["image"], max_bytes=max_bytes)
+        part["image"] = load_image(source, max_pixels=max_pixels, max_bytes=max_bytes)
+        images.append(part["image"])
+        if sum(image.width * image.height for image in images) > _TOGETHER * max_pixels:
+            msg = f"the images together have more than {_TOGETHER * max_pixels} pixels: send fewer or smaller ones"
+            raise ImageError(msg)
     if require_image and not images:
         msg = (
             "there is no image in the messages: add {'type': 'image', 'image': <picture or path>} to a user "
             "message's content, or allow text alone with LVLM(..., require_image=False)"
         )
         raise ImageError(msg)
-    return Conversation(tuple(checked), tuple(images), tuple(texts))
+    return Conversation(tuple(checked), tuple(images), tuple(text for text in texts if text is not None))
 
 
-def _parts(content: Any, number: int) -> list[Any]:
+def _message(message: Any, number: int, budget: Budget) -> dict[str, Any]:
+    """A message whose shape is checked; its pictures are not looked at yet."""
+    given = message if isinstance(message, Mapping) else {}
+    role, content = given.get("role"), given.get("content")
+    if not isinstance(role, str) or role not in _ROLES:
+        msg = f"message {number} has role {shown(role)}; roles are {', '.join(_ROLES)}"
+        raise MessageError(msg)
+    kept: dict[str, Any] = {key: name for key in _NAMES if (name := _name(given, key, number, budget))}
+    calls = checked_calls(given.get("tool_calls"), f"message {number}", budget)
+    if calls:
+        kept["tool_calls"] = calls
+    is_empty = content is None or (isinstance(content, (str, list, tuple)) and not content)
+    parts = [] if calls and is_empty else [_part(part, number, budget) for part in _parts(content, number, budget)]
+    return {"role": role, "content": parts, **kept}
+
+
+def _name(message: Mapping[str, Any], key: str, number: int, budget: Budget) -> str | None:
+    name = message.get(key)
+    if name is None:
+        return None
+    if not isinstance(name, str):
+        msg = f"message {number}: {key} must be a text, not {shown(name)}"
+        raise MessageError(msg)
+    budget.text(name, f"message {number}")
+    return name
+
+
+def _named_text(part: dict[str, Any], role: str) -> TextPart | None:
+    """A text part with its source, which no template is to see; None for an image."""
+    if part["type"] != "text":
+        return None
+    return TextPart(part.pop("source", "system" if role == "system" else None), part["text"])
+
+
+def _parts(content: Any, number: int, budget: Budget) -> list[Any]:
     if isinstance(content, str):
         return [{"type": "text", "text": content}]
-    if isinstance(content, Sequence) and not isinstance(content, (bytes, bytearray)) and len(content) > 0:
+    if isinstance(content, Sequence) and not isinstance(content, (bytes, bytearray, memoryview)) and len(content) > 0:
+        budget.parts(len(content))
         return list(content)
     msg = f"message {number} has no content: it must be a string or a non-empty list of parts"
     raise MessageError(msg)
 
 
-def _part(part: Any, number: int, max_pixels: int) -> dict[str, Any]:
+def _part(part: Any, number: int, budget: Budget) -> dict[str, Any]:
     if isinstance(part, str):
         part = {"type": "text", "text": part}
     kind = part.get("type") if isinstance(part, Mapping) else None
-    if kind == "text" and isinstance(part.get("text"), str):
-        source = part.get("source")
-        _check_text(part["text"], number)
-        if source is None:
-            return {"type": "text", "text": part["text"]}
-        if not isinstance(source, str) or not _SPAN_NAME.fullmatch(source) or _RESERVED.fullmatch(source):
-            msg = f"message {number}: {source!r} cannot name a source (letters, digits, _ . -; not output or image_0)"
+    if not isinstance(kind, str):
+        kind = ""
+    if kind == "text":
+        text, source = part.get("text"), part.get("source")
+        if not isinstance(text, str):
+            msg = f"message {number} has a text part whose text is {shown(text)}"
             raise MessageError(msg)
-        return {"type": "text", "text": part["text"], "source": source}
+        budget.text(text, f"message {number}")
+        if source is None:
+            return {"type": "text", "text": text}
+        if not isinstance(source, str) or not _SPAN_NAME.fullmatch(source) or _RESERVED.fullmatch(source):
+            rule = "letters, digits, _ . -; not output or image_0"
+            msg = f"message {number}: {shown(source)} cannot name a source ({rule})"
+            raise MessageError(msg)
+        return {"type": "text", "text": text, "source": source}
     if kind == "image_url":
         target = part.get("image_url")
-        target = target.get("url") if isinstance(target, Mapping) else target
-        return {"type": "image", "image": load_image(target, max_pixels=max_pixels)}
+        return _image("image_url", target.get("url") if isinstance(target, Mapping) else target, number, budget)
     if kind == "image":
-        given = [(key, part[key]) for key in _IMAGE_KEYS if part.get(key) is not None]
-        if not given:
-            msg = f"message {number} has an image part without an image: put it under 'image'"
-            raise ImageError(msg)
-        key, source = given[0]
-        if key in {"base64", "data"} and isinstance(source, str) and not source.startswith("data:"):
-            source = _decoded(source)
-        return {"type": "image", "image": load_image(source, max_pixels=max_pixels)}
-    msg = f"message {number} has a part of unknown type {kind!r}; types are 'text' and 'image'"
+        key = next((key for key in _IMAGE_KEYS if part.get(key) is not None), "image")
+        return _image(key, part.get(key), number, budget)
+    msg = f"message {number} has a part of unknown type {shown(kind or part)}; types are 'text' and 'image'"
     raise MessageError(msg)
 
 
-def _check_text(text: str, number: int) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        msg = f"message {number} holds text that cannot be written in UTF-8: {error}"
-        raise MessageError(msg) from error
-
-
-def load_image(source: Any, *, max_pixels: int = MAX_IMAGE_PIXELS) -> Image.Image:
-    """An RGB picture from a PIL picture, a path, bytes, a base64 string or a data URL.
-
-    Turned as its EXIF orientation says; transparency is laid on white.
-
-    Raises:
-        ImageError: if the source is none of these, cannot be read, or has more than ``max_pixels``.
-    """
-    try:
-        picture = _open(source)
-        width, height = picture.size
-        if width * height > max_pixels:
-            msg = f"image of {width} x {height} pixels is over the limit of {max_pixels}: scale it down first"
-            raise ImageError(msg)
-        if width == 0 or height == 0:
-            msg = f"image of {width} x {height} pixels is empty"
-            raise ImageError(msg)
-        turned = _eight_bits(ImageOps.exif_transpose(picture))
-        if turned.has_transparency_data:
-            rgba = turned.convert("RGBA")
-            turned = Image.new("RGB", rgba.size, "white")
-            turned.paste(rgba, mask=rgba.getchannel("A"))
-        return turned.convert("RGB")
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        msg = f"image is over the limit of {max_pixels} pixels: {error}"
-        raise ImageError(msg) from error
-    except UnidentifiedImageError as error:
-        msg = f"{_named(source)} is no image in a format that Pillow reads"
-        raise ImageError(msg) from error
-    except (OSError, SyntaxError, TypeError, ValueError, RuntimeError, EOFError) as error:
-        if isinstance(error, ImageError):
-            raise
-        msg = f"{_named(source)} cannot be read as an image: {error}"
-        raise ImageError(msg) from error
-
-
-def _open(source: Any) -> Image.Image:
-    if isinstance(source, Image.Image):
-        return source
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        return Image.open(io.BytesIO(bytes(source)))
-    if isinstance(source, Path):
-        return _from_path(source)
-    if hasattr(source, "__array_interface__"):
-        return Image.fromarray(source)
-    if not isinstance(source, str):
-        msg = f"an image cannot be made of {type(source).__name__}: give a PIL picture, a path, bytes or a data URL"
+def _image(key: str, source: Any, number: int, budget: Budget) -> dict[str, Any]:
+    if source is None:
+        msg = f"message {number} has an image part without an image: put it under 'image'"
         raise ImageError(msg)
-    if source.startswith("data:"):
-        match = _DATA_URL.fullmatch(source.strip())
-        if match is None:
-            msg = "the data URL holds no base64 image: data:image/png;base64,..."
-            raise ImageError(msg)
-        return Image.open(io.BytesIO(_decoded(match["data"])))
-    if source.startswith(("http://", "https://")):
-        msg = f"{source[:80]!r} is not fetched: download the image and pass its bytes or path"
-        raise ImageError(msg)
-    if source.startswith("file:"):
-        return _from_path(Path(unquote(urlparse(source).path)))
-    if len(source) > 1024:  # longer than any path: base64
-        return Image.open(io.BytesIO(_decoded(source)))
-    return _from_path(Path(source))
+    budget.image()
+    return {"type": "image", "image": (key, source)}
 
 
-def _from_path(path: Path) -> Image.Image:
-    if not path.is_file():
-        msg = f"there is no image file {str(path)!r}"
-        raise ImageError(msg)
-    # Read whole, so that no file stays open behind a picture that is decoded later.
-    return Image.open(io.BytesIO(path.read_bytes()))
-
-
-def _eight_bits(picture: Image.Image) -> Image.Image:
-    """Pillow clips wider pixels to 255 instead of scaling them: scale 16 bits, refuse what has no known range."""
-    if picture.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-    if picture.mode in {"I", "F"}:
-        msg = f"image has {picture.mode!r} pixels of unknown range: convert it to 8 bits first"
-        raise ImageError(msg)
-    return picture
-
-
-def _decoded(data: str) -> bytes:
-    try:
-        return base64.b64decode(data, validate=False)
-    except binascii.Error as error:
-        msg = f"the image's base64 data is damaged: {error}"
-        raise ImageError(msg) from error
-
-
-def _named(source: Any) -> str:
-    return (
-        repr(source[:80]) if isinstance(source, str) else str(source)[:80] if isinstance(source, Path) else "the image"
-    )
+def _source(key: str, source: Any, *, max_bytes: int) -> Any:
+    """A picture in a form that `load_image` takes: base64 of any length is told by its key."""
+    is_base64 = key in {"base64", "data"} and isinstance(source, str) and scheme_of(source) != "data"
+    return decoded_base64(source, max_bytes=max_bytes) if is_base64 else source

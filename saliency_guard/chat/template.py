@@ -15,10 +15,12 @@ from transformers import PreTrainedModel
 
 from saliency_guard.chat.control_tokens import ControlTokens, control_tokens, template_text
 from saliency_guard.chat.encode import EncodedPrompt, PromptEncoder, rendered
+from saliency_guard.chat.images import MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS
 from saliency_guard.chat.layout import PromptLayout, prompt_layout
 from saliency_guard.chat.locate import with_texts
 from saliency_guard.chat.messages import Conversation, parse_messages
 from saliency_guard.chat.role_markers import RoleMarkers, RoleMarkersIn, find_role_markers, role_markers_in
+from saliency_guard.chat.tools import checked_tools
 from saliency_guard.errors import ConfigError, ContextLengthError, InputError, ModelError
 
 Messages = Sequence[Mapping[str, Any]]
@@ -52,6 +54,7 @@ class PromptReader:
         name: what to call the model in errors.
         require_image: whether messages without an image are refused.
         max_image_pixels: images with more pixels are refused.
+        max_image_bytes: images of more bytes are refused.
         role_markers: what to do with text of a message that looks like the template's own.
     """
 
@@ -62,22 +65,24 @@ class PromptReader:
         name: str,
         *,
         require_image: bool,
-        max_image_pixels: int,
+        max_image_pixels: int = MAX_IMAGE_PIXELS,
+        max_image_bytes: int = MAX_IMAGE_BYTES,
         role_markers: RoleMarkersIn = "keep",
     ) -> None:
         self._model = model
         self._processor = processor
         self._name = name
         self._require_image = require_image
-        self._max_image_pixels = max_image_pixels
+        self._max_pixels = max_image_pixels
+        self._max_bytes = max_image_bytes
         self._tools: tuple[Mapping[str, Any], ...] = ()
         self._role_markers = role_markers_in(role_markers)
         self._known: dict[str, tuple[object, Any]] = {}  # Of all readers that `with_tools` makes of this one.
 
     def with_tools(self, tools: Sequence[Mapping[str, Any]]) -> PromptReader:
-        """The same, whose prompts tell of tools."""
+        """The same, whose prompts tell of tools; errors as for `checked_tools`."""
         other = copy.copy(self)
-        other._tools = tuple(tools)
+        other._tools = checked_tools(tools)
         return other
 
     @property
@@ -96,7 +101,9 @@ class PromptReader:
         return self._tensors(self._encoded(self._parse(messages), locate=False))
 
     def _parse(self, messages: Messages) -> Conversation:
-        return parse_messages(messages, max_pixels=self._max_image_pixels, require_image=self._require_image)
+        return parse_messages(
+            messages, max_pixels=self._max_pixels, max_bytes=self._max_bytes, require_image=self._require_image
+        )
 
     def _encoded(self, conversation: Conversation, *, locate: bool) -> EncodedPrompt:
         if not getattr(self._processor, "chat_template", None):

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from saliency_guard.errors import ConfigError
+from saliency_guard.chat.limits import MAX_TOOLS, Budget
+from saliency_guard.errors import ConfigError, MessageError, SaliencyGuardError, shown
 
 Tool = Mapping[str, Any]
 """A function as a JSON schema, the form that transformers' chat templates take."""
@@ -23,6 +24,7 @@ _TOLD = (
     "You may call these tools:\n{tools}\nTo call one, write "
     '<tool_call>{{"name": "...", "arguments": {{...}}}}</tool_call> and nothing else.'
 )
+_NO_CHOICE = "tool_choice={}: choose 'auto', 'none', 'any', or a tool's name"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,81 @@ class ParsedAnswer:
     text: str
     calls: tuple[ToolCall, ...] = ()
     malformed: tuple[str, ...] = ()
+
+
+def checked_tools(tools: Sequence[Tool]) -> tuple[dict[str, Any], ...]:
+    """Tools as templates take them: each ``{"type": "function", "function": {"name": ..., ...}}``.
+
+    Args:
+        tools: of this form, or the functions alone.
+
+    Raises:
+        ConfigError: if one is no JSON schema of a function, or there are more of them than `limits` allow.
+    """
+    if isinstance(tools, (str, bytes, bytearray, Mapping)) or not isinstance(tools, Sequence):
+        msg = f"tools must be a list of JSON schemas of functions, not {shown(tools)}"
+        raise ConfigError(msg)
+    if len(tools) > MAX_TOOLS:
+        msg = f"there are {len(tools)} tools: at most {MAX_TOOLS} are told of"
+        raise ConfigError(msg)
+    budget = Budget(ConfigError)
+    return tuple(_checked_tool(tool, f"tool {number}", budget) for number, tool in enumerate(tools))
+
+
+def _checked_tool(tool: Any, where: str, budget: Budget) -> dict[str, Any]:
+    function = _function(tool, where, ConfigError)
+    for key, kind, words in (("description", str, "a text"), ("parameters", Mapping, "a JSON schema")):
+        if not isinstance(function.get(key), (kind, type(None))):
+            msg = f"{where}: {key} must be {words}, not {shown(function[key])}"
+            raise ConfigError(msg)
+    if "function" not in tool:
+        tool = {"type": "function", "function": tool}
+    checked: dict[str, Any] = budget.plain(tool, where)
+    return checked
+
+
+def checked_calls(calls: Any, where: str, budget: Budget) -> list[dict[str, Any]]:
+    """Calls of tools in a message, as templates take them.
+
+    Args:
+        calls: each ``{"function": {"name": ..., "arguments": ...}}``, or the function alone; arguments are an object,
+            or a text. None is none.
+        where: they stand, for errors.
+        budget: of the conversation.
+
+    Raises:
+        MessageError: if they are of another form.
+    """
+    if calls is None:
+        return []
+    if isinstance(calls, (str, bytes, bytearray, Mapping)) or not isinstance(calls, Sequence):
+        msg = f"{where}: tool_calls must be a list, not {shown(calls)}"
+        raise MessageError(msg)
+    if len(calls) > MAX_TOOLS:
+        msg = f"{where}: there are {len(calls)} calls of tools: at most {MAX_TOOLS} are read"
+        raise MessageError(msg)
+    return [_checked_call(call, f"{where}, tool call {number}", budget) for number, call in enumerate(calls)]
+
+
+def _checked_call(call: Any, where: str, budget: Budget) -> dict[str, Any]:
+    arguments = _function(call, where, MessageError).get("arguments")
+    if not isinstance(arguments, (str, Mapping, type(None))):
+        msg = f"{where}: arguments must be an object, or a text, not {shown(arguments)}"
+        raise MessageError(msg)
+    checked: dict[str, Any] = budget.plain(call, where)
+    function = checked.get("function", checked)
+    if function.get("arguments") is None:
+        function["arguments"] = {}
+    return checked
+
+
+def _function(given: Any, where: str, error: type[SaliencyGuardError]) -> Mapping[str, Any]:
+    """The function of a tool, or of a call of one, which has a name."""
+    function = given.get("function", given) if isinstance(given, Mapping) else None
+    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str) or not function["name"]:
+        msg = f"{where} must be {{'type': 'function', 'function': {{'name': ..., ...}}}}, not {shown(given)}"
+        raise error(msg)
+    return function
 
 
 def takes_tools(processor: Any) -> bool:
@@ -140,7 +217,7 @@ def _calls(piece: str) -> Iterator[ToolCall]:
     """The calls of a JSON object, or of a list of them; none where it is neither."""
     try:
         value, _ = json.JSONDecoder().raw_decode(piece.strip())
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # No JSON, or nested or with numbers beyond what is read.
         return
     for one in value if isinstance(value, list) else [value]:
         if isinstance(one, dict) and isinstance(one.get("name"), str):
@@ -158,21 +235,34 @@ def required_tools(tools: Sequence[Tool], tool_choice: Any) -> list[Tool]:
             bool, a tool's name, or ``{"type": "function", "function": {"name": ...}}``.
 
     Raises:
-        ConfigError: if the tool that is asked for is not among them.
+        ConfigError: if the tool that is asked for is not among them, or a tool or the choice is of another form.
     """
+    known = checked_tools(tools)
     if isinstance(tool_choice, Mapping):
-        named = tool_choice.get("function", tool_choice).get("name")
-        tool_choice = named or tool_choice.get("type")
+        tool_choice = _chosen(tool_choice)
+    if not isinstance(tool_choice, (str, bool, type(None))):
+        raise ConfigError(_NO_CHOICE.format(shown(tool_choice)))
     if tool_choice in (None, False, "auto", "none"):
         return []
     if tool_choice in (True, "any", "required"):
-        return list(tools)
-    chosen = [tool for tool in tools if tool["function"]["name"] == tool_choice]
+        return list(known)
+    chosen: list[Tool] = [tool for tool in known if tool["function"]["name"] == tool_choice]
     if not chosen:
-        names = ", ".join(tool["function"]["name"] for tool in tools)
-        msg = f"tool_choice={tool_choice!r} is none of the tools: {names}"
+        names = ", ".join(tool["function"]["name"] for tool in known)
+        msg = f"tool_choice={shown(tool_choice)} is none of the tools: {names}"
         raise ConfigError(msg)
     return chosen
+
+
+def _chosen(tool_choice: Mapping[str, Any]) -> str:
+    """What a choice in OpenAI's form says: the name of a tool, or a type."""
+    function = tool_choice.get("function", tool_choice)
+    named = function.get("name") if isinstance(function, Mapping) else None
+    if named is None and "function" not in tool_choice:
+        named = tool_choice.get("type")
+    if not isinstance(named, str):
+        raise ConfigError(_NO_CHOICE.format(shown(tool_choice)))
+    return named
 
 
 def call_schema(tools: Sequence[Tool]) -> dict[str, Any]:
@@ -197,6 +287,20 @@ def closed(schema: Mapping[str, Any]) -> dict[str, Any]:
     if schema.get("type") == "object" and "properties" in schema:
         return {"additionalProperties": False, **schema}
     return dict(schema)
+
+
+def openai_schema(response_format: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The schema in a ``response_format`` of the type ``json_schema``, as OpenAI writes it.
+
+    Raises:
+        ConfigError: if there is none.
+    """
+    given = response_format.get("json_schema")
+    schema = given.get("schema", given) if isinstance(given, Mapping) else None
+    if not isinstance(schema, Mapping) or schema.get("type") == "json_schema":
+        msg = f"response_format must be {{'type': 'json_schema', 'json_schema': {{'schema': ...}}}}, not {shown(given)}"
+        raise ConfigError(msg)
+    return schema
 
 
 def read_calls(text: str, token_ids: Sequence[int], tokenizer: Any, *, was_forced: bool) -> ParsedAnswer:

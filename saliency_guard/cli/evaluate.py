@@ -26,6 +26,7 @@ from saliency_guard.cli.options import (
 )
 from saliency_guard.cli.shared import as_json, load, progress, reported, weights_of
 from saliency_guard.embedded import EMBEDDED
+from saliency_guard.storage import open_file
 
 if TYPE_CHECKING:
     from saliency_guard.evaluation.mitigation import Guard
@@ -124,7 +125,8 @@ def _files(truth: Path, images: Path) -> dict[str, str]:
 
 def digest_of(path: Path) -> str:
     """What tells one file's content from another's."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    with open_file(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def _guard(*, sgrs: bool, alpha: float | None, min_p: float | None, locore: bool, beta: float | None) -> Guard:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from saliency_guard.errors import ConfigError, require_extra
+from saliency_guard.errors import ConfigError, require_extra, shown
 
 _CLOSING = ('"', "]", "}")
 _STYLE: Any = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
@@ -85,11 +85,11 @@ def _grammar(schema: Mapping[str, Any]) -> str:
     from llguidance import LLMatcher  # noqa: PLC0415 - an extra
 
     if not isinstance(schema, Mapping):
-        msg = f"json_schema must be a JSON schema as a dict, not {schema!r}"
+        msg = f"json_schema must be a JSON schema as a dict, not {shown(schema)}"
         raise ConfigError(msg)
     try:
         grammar: str = LLMatcher.grammar_from_json_schema(json.dumps(schema), defaults=_STYLE)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         msg = f"json_schema cannot be used: {error}"
         raise ConfigError(msg) from error
     problem = LLMatcher.validate_grammar(grammar)

@@ -14,14 +14,18 @@ from saliency_guard.decoding.json_schema import SchemaMask
 from saliency_guard.decoding.sampling import LogitsProcessor, are_stateless, logits_processors
 from saliency_guard.decoding.sgrs import SGRSConfig
 from saliency_guard.decoding.stop_strings import stop_strings
-from saliency_guard.errors import ConfigError, DeadlineError
+from saliency_guard.errors import ConfigError, DeadlineError, shown
 from saliency_guard.models.locore import LocoREConfig
 from saliency_guard.saliency.config import SaliencyConfig
-from saliency_guard.settings import require
+from saliency_guard.settings import require, seconds
 from saliency_guard.signals import known
 
 SMALLEST_TEMPERATURE = 1e-3
 """Below it the scores overflow in half precision: use 0, which is greedy."""
+
+
+LARGEST_SEED = 2**64
+"""Seeds lie below this, and above its negative."""
 
 
 class GenerationOptions(TypedDict, total=False):
@@ -150,7 +154,7 @@ def generation_plan(options: Mapping[str, Any]) -> GenerationPlan:
     """
     checked = checked_options(options)
     seed = checked["seed"]
-    _require_number("seed", 0 if seed is None else seed, Integral)
+    _check_seed(seed)
     return _plan(checked, cast("int | None", seed))
 
 
@@ -167,10 +171,10 @@ def generation_plans(options: Mapping[str, Any], count: int) -> list[GenerationP
     else:
         seeds = list(seed) if isinstance(seed, Sequence) and not isinstance(seed, str) else []
         if len(seeds) != count:
-            msg = f"seed must be one number, or one for each of the {count} answers, not {seed!r}"
+            msg = f"seed must be one number, or one for each of the {count} answers, not {shown(seed)}"
             raise ConfigError(msg)
     for value in seeds:
-        _require_number("seed", 0 if value is None else value, Integral)
+        _check_seed(value)
     return [_plan(checked, value) for value in seeds]
 
 
@@ -201,20 +205,20 @@ def checked_options(options: Mapping[str, Any]) -> GenerationOptions:
         at_least_one("top_k", merged["top_k"])
     temperature = _require_number("temperature", merged["temperature"], Real)
     if temperature != 0.0 and not SMALLEST_TEMPERATURE <= temperature < math.inf:
-        msg = f"temperature must be 0 (greedy), or {SMALLEST_TEMPERATURE} or more, not {temperature!r}"
+        msg = f"temperature must be 0 (greedy), or {SMALLEST_TEMPERATURE} or more, not {shown(temperature)}"
         raise ConfigError(msg)
     top_p = _require_number("top_p", merged["top_p"], Real)
     if not 0.0 < top_p <= 1.0:
-        msg = f"top_p must be in (0, 1], not {top_p!r}"
+        msg = f"top_p must be in (0, 1], not {shown(top_p)}"
         raise ConfigError(msg)
     penalty = _require_number("repetition_penalty", merged["repetition_penalty"], Real)
     if not 0.0 < penalty < math.inf:
-        msg = f"repetition_penalty must be above 0, not {penalty!r}"
+        msg = f"repetition_penalty must be above 0, not {shown(penalty)}"
         raise ConfigError(msg)
-    check_timeout(merged["timeout"])
+    seconds("timeout", merged["timeout"])
     for processor in _several(merged["logits_processor"]):
         if not callable(processor):
-            msg = f"logits_processor must be callables as in transformers, not {processor!r}"
+            msg = f"logits_processor must be callables as in transformers, not {shown(processor)}"
             raise ConfigError(msg)
     require(SGRSConfig, merged["sgrs"])
     require(LocoREConfig, merged["locore"])
@@ -224,10 +228,9 @@ def checked_options(options: Mapping[str, Any]) -> GenerationOptions:
     return merged
 
 
-def check_timeout(timeout: float | None) -> None:
-    """Raise `ConfigError` unless a timeout is None or a finite number of seconds above 0."""
-    if timeout is not None and not 0.0 < _require_number("timeout", timeout, Real) < math.inf:
-        msg = f"timeout must be a number of seconds above 0, or None for no limit, not {timeout!r}"
+def _check_seed(seed: Any) -> None:
+    if seed is not None and not -LARGEST_SEED < _require_number("seed", seed, Integral) < LARGEST_SEED:
+        msg = f"seed must lie between -2**64 and 2**64, not {shown(seed)}"
         raise ConfigError(msg)
 
 
@@ -238,16 +241,20 @@ def at_least_one(name: str, value: Any) -> int:
         ConfigError: if it is anything else.
     """
     if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-        msg = f"{name} must be a whole number of at least 1, not {value!r}"
+        msg = f"{name} must be a whole number of at least 1, not {shown(value)}"
         raise ConfigError(msg)
     return int(value)
 
 
 def _require_number(name: str, value: Any, kind: type[Integral | Real]) -> float:
     if not isinstance(value, kind) or isinstance(value, bool):
-        msg = f"{name} must be {'a whole number' if kind is Integral else 'a number'}, not {value!r}"
+        msg = f"{name} must be {'a whole number' if kind is Integral else 'a number'}, not {shown(value)}"
         raise ConfigError(msg)
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError as error:
+        msg = f"{name} is too large: {shown(value)}"
+        raise ConfigError(msg) from error
 
 
 def _several(processors: LogitsProcessor | Sequence[LogitsProcessor] | None) -> Sequence[LogitsProcessor]:

@@ -5,21 +5,34 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from saliency_guard.answer import TokenGrounding
-from saliency_guard.errors import ConfigError
+from saliency_guard.errors import ConfigError, shown
+
+MAX_STOPS = 64
+"""Stop strings of one answer."""
+
+MAX_STOP_LENGTH = 1_000
+"""Characters of a stop string."""
 
 
 def stop_strings(stop: str | Sequence[str] | None) -> tuple[str, ...]:
     """Stop strings as a tuple.
 
     Raises:
-        ConfigError: if one is empty or no string.
+        ConfigError: if one is empty or no string, or there are too many or too long ones.
     """
-    if stop is not None and not isinstance(stop, Sequence):
-        msg = f"stop must be a string or several, not {stop!r}"
+    if stop is not None and not isinstance(stop, (list, tuple, str)):
+        msg = f"stop must be a string or several, not {shown(stop)}"
         raise ConfigError(msg)
     stops = (stop,) if isinstance(stop, str) else tuple(stop or ())
+    if len(stops) > MAX_STOPS:
+        msg = f"stop has {len(stops)} strings: at most {MAX_STOPS} are looked for"
+        raise ConfigError(msg)
     if any(not isinstance(one, str) or not one for one in stops):
-        msg = f"stop must be non-empty strings, not {stop!r}"
+        msg = f"stop must be non-empty strings, not {shown(stop)}"
+        raise ConfigError(msg)
+    longest = max(map(len, stops), default=0)
+    if longest > MAX_STOP_LENGTH:
+        msg = f"stop has a string of {longest} characters: at most {MAX_STOP_LENGTH} are looked for"
         raise ConfigError(msg)
     return stops
 

@@ -20,6 +20,7 @@ from saliency_guard.scenes.language import DESCRIBE
 from saliency_guard.scenes.vocabulary import CLASSES, NEVER_DRAWN
 from saliency_guard.signals import SIGNALS, compute
 from saliency_guard.signals.trace import trace_answer
+from saliency_guard.storage import open_file
 
 MODES = ("greedy", "sampled")
 BATCH = 48
@@ -71,7 +72,7 @@ class MentionTable:
     @classmethod
     def load(cls, path: Path) -> MentionTable:
         """Read what `save` wrote."""
-        with np.load(path, allow_pickle=False) as stored:
+        with open_file(path) as file, np.load(file, allow_pickle=False) as stored:
             return cls(**{field.name: stored[field.name] for field in fields(cls)})
 
 

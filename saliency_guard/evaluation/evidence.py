@@ -6,12 +6,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from saliency_guard.errors import InputError
-from saliency_guard.evaluation.files import read_text
 from saliency_guard.evaluation.mitigation import AnswersResult, GuardResult
 from saliency_guard.evaluation.ranking import ModeResult, SplitResult
 from saliency_guard.evaluation.statistics import Interval
 from saliency_guard.evaluation.world import title
-from saliency_guard.storage import replace_file
+from saliency_guard.storage import read_text, replace_file
 
 _KINDS = {"signal": "", "combination": "together: ", "transferred": "fitted on the training styles: "}
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from saliency_guard.errors import ImageError, InputError
+from saliency_guard.errors import ImageError, InputError, shown
+from saliency_guard.storage import parse_json, read_text
 
 Listed = TypeVar("Listed", "PopeQuestion", "CocoImage")
 
@@ -49,12 +49,12 @@ def read_pope(questions: Path, images: Path, limit: int | None = None) -> list[P
         if not line.strip():
             continue
         try:
-            found.append(_pope_question(json.loads(line), images))
-        except json.JSONDecodeError as error:
-            msg = f"{questions}, line {number}: is no JSON object: {error}"
-            raise InputError(msg) from error
+            found.append(_pope_question(parse_json(line), images))
         except InputError as error:
             msg = f"{questions}, line {number}: {error}"
+            raise InputError(msg) from error
+        except ValueError as error:
+            msg = f"{questions}, line {number}: is no JSON object: {error}"
             raise InputError(msg) from error
     if not found:
         msg = f"{questions} holds no questions"
@@ -65,16 +65,16 @@ def read_pope(questions: Path, images: Path, limit: int | None = None) -> list[P
 
 def _pope_question(row: Any, images: Path) -> PopeQuestion:
     if not isinstance(row, dict):
-        msg = f"is no JSON object: {row!r}"
+        msg = f"is no JSON object: {shown(row)}"
         raise InputError(msg)
     for name in ("question_id", "image", "text", "label"):
         kinds = (str, int) if name == "question_id" else str
         if not isinstance(row.get(name), kinds) or isinstance(row[name], bool) or not str(row[name]).strip():
-            msg = f"needs question_id, image, text and label; {name} is {row.get(name)!r}"
+            msg = f"needs question_id, image, text and label; {name} is {shown(row.get(name))}"
             raise InputError(msg)
     label = row["label"].strip().lower()
     if label not in {"yes", "no"}:
-        msg = f"label is {row['label']!r}, not yes or no"
+        msg = f"label is {shown(row['label'])}, not yes or no"
         raise InputError(msg)
     return PopeQuestion(str(row["question_id"]), _inside(images, row["image"]), row["text"], label == "yes")
 
@@ -91,11 +91,13 @@ def read_instances(annotations: Path, images: Path, limit: int | None = None) ->
         InputError: if it is not of that form.
         ImageError: if a picture is not in ``images``.
     """
+    text = read_text(annotations)
     try:
-        whole: dict[str, Any] = json.loads(read_text(annotations))
+        whole: dict[str, Any] = parse_json(text)
         names = {row["id"]: str(row["name"]).strip().lower() for row in whole["categories"]}
         listed = [(row["id"], str(row["file_name"])) for row in whole["images"]]
         pairs = [(row["image_id"], row["category_id"]) for row in whole["annotations"]]
+        hash((tuple(listed), tuple(pairs)))  # A TypeError, where an id is a list or an object.
     except (ValueError, KeyError, TypeError) as error:
         msg = f"{annotations} is no COCO instances file (images, annotations, categories): {error!r}"
         raise InputError(msg) from error
@@ -103,27 +105,14 @@ def read_instances(annotations: Path, images: Path, limit: int | None = None) ->
         msg = f"{annotations} lists no images"
         raise InputError(msg)
     _check_unique(annotations, [str(one) for one, _ in listed], "image id")
-    shown: dict[Any, set[str]] = {one: set() for one, _ in listed}
+    classes: dict[Any, set[str]] = {one: set() for one, _ in listed}
     for image_id, category in pairs:
-        if image_id not in shown or category not in names:
+        if image_id not in classes or category not in names:
             msg = f"{annotations}: an annotation of image {image_id}, category {category}: one of them is not listed"
             raise InputError(msg)
-        shown[image_id].add(names[category])
-    found = [CocoImage(str(one), _inside(images, name), frozenset(shown[one])) for one, name in listed]
+        classes[image_id].add(names[category])
+    found = [CocoImage(str(one), _inside(images, name), frozenset(classes[one])) for one, name in listed]
     return _with_pictures(found[:limit])
-
-
-def read_text(path: Path) -> str:
-    """The text of a file.
-
-    Raises:
-        InputError: if it cannot be read.
-    """
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        msg = f"cannot read {path}: {error}"
-        raise InputError(msg) from error
 
 
 def output_folder(path: Path) -> Path:
@@ -157,14 +146,15 @@ def _check_unique(path: Path, keys: list[str], kind: str) -> None:
 
 def _with_pictures(found: list[Listed]) -> list[Listed]:
     """The same, if all their pictures are there."""
-    missing = [path for path in dict.fromkeys(one.image for one in found) if not _is_file(path)]
+    missing = [path for path in dict.fromkeys(one.image for one in found) if not is_file(path)]
     if missing:
         msg = f"pictures that are not there: {len(missing)}, the first is {missing[0]}"
         raise ImageError(msg)
     return found
 
 
-def _is_file(path: Path) -> bool:
+def is_file(path: Path) -> bool:
+    """Whether there is a regular file; False for a name that no file system takes."""
     try:
         return path.is_file()
     except OSError:  # A name no file system takes.

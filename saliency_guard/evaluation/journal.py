@@ -9,7 +9,7 @@ from typing import Any
 
 from saliency_guard.errors import InputError
 from saliency_guard.evaluation.files import output_folder
-from saliency_guard.storage import replace_file
+from saliency_guard.storage import parse_json, read_file, replace_file
 
 
 class Journal:
@@ -28,17 +28,17 @@ class Journal:
         self.results: dict[str, str] = {}
         output_folder(path.parent)
         # A run that stopped before its first line was whole has left nothing to go on from.
-        if not path.exists() or (path.is_file() and b"\n" not in path.read_bytes()):
+        if not path.exists() or b"\n" not in read_file(path):
             replace_file(path, f"{json.dumps({'settings': settings})}\n".encode())
         else:
             self._read(settings)
 
     def _read(self, settings: Mapping[str, Any]) -> None:
-        written = self._path.read_bytes() if self._path.is_file() else b""
+        written = read_file(self._path)
         # A line without its end was being written when the run stopped.
         whole = written[: written.rfind(b"\n") + 1]
         try:
-            first, *rest = [json.loads(line) for line in whole.split(b"\n") if line]
+            first, *rest = [parse_json(line) for line in whole.split(b"\n") if line]
             found = dict(first["settings"])
             self.results = {str(row["key"]): _answer(row) for row in rest}
         except (ValueError, KeyError, TypeError) as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import random
 import re
 from collections import Counter
@@ -23,10 +22,11 @@ from saliency_guard.calibration.records import TOLD, GroundingRecord, LabelledMe
 from saliency_guard.calibration.token_filter import TokenFilter, token_at
 from saliency_guard.chat import detokenize as text_module
 from saliency_guard.chat.detokenize import EncodedText
+from saliency_guard.chat.images import load_image
 from saliency_guard.chat.messages import chat
 from saliency_guard.errors import InputError
 from saliency_guard.evaluation.claims import Checker, Claim, number_claimed, objects_claimed, yes_claimed
-from saliency_guard.evaluation.files import CocoImage, PopeQuestion, read_text
+from saliency_guard.evaluation.files import CocoImage, PopeQuestion, is_file
 from saliency_guard.evaluation.mentions import ObjectVocabulary
 from saliency_guard.evaluation.world import WorldPicture, batches, write_answers
 from saliency_guard.lvlm import LVLM
@@ -44,7 +44,7 @@ from saliency_guard.scenes.language import (
 from saliency_guard.scenes.scene import Scene
 from saliency_guard.settings import Frozen
 from saliency_guard.signals.trace import trace_answer
-from saliency_guard.storage import problem
+from saliency_guard.storage import open_file, problem, read_text
 
 BATCH = 48
 MAX_NEW_TOKENS = 96
@@ -254,8 +254,7 @@ def _all_true(claims: Sequence[Claim]) -> bool:
 def _opened(image: Image.Image | Path) -> Image.Image:
     if isinstance(image, Image.Image):
         return image
-    with Image.open(image) as opened:
-        return opened.convert("RGB")
+    return load_image(image)
 
 
 def pope_questions(questions: Iterable[PopeQuestion]) -> Iterator[Asked]:
@@ -273,7 +272,7 @@ def caption_questions(pictures: Iterable[CocoImage], vocabulary: ObjectVocabular
 
 def picture_name(path: Path) -> str:
     """A picture's name by its content: the same however the file is called, and wherever it lies."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
@@ -311,10 +310,10 @@ def read_labelled(path: Path) -> list[LabelledAnswer]:
     for line_number, line in enumerate(read_text(path).split("\n"), 1):
         if line.strip():
             try:
-                found.append(LabelledAnswer.model_validate(json.loads(line)))
+                found.append(LabelledAnswer.model_validate_json(line))
                 _claims(found[-1])
                 _check_there(found[-1], path.parent)
-            except (ValidationError, json.JSONDecodeError, InputError) as error:
+            except (ValidationError, InputError) as error:
                 msg = f"{path}, line {line_number}: {problem(error)}"
                 raise InputError(msg) from error
     if not found:
@@ -327,7 +326,7 @@ def _check_there(one: LabelledAnswer, folder: Path) -> None:
     if not one.answer.strip():
         msg = "the answer is empty"
         raise InputError(msg)
-    if not (folder / one.image).is_file():
+    if not is_file(folder / one.image):
         msg = f"there is no picture {one.image}"
         raise InputError(msg)
 

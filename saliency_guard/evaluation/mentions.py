@@ -10,8 +10,8 @@ from types import MappingProxyType
 
 from saliency_guard.calibration.token_filter import token_at
 from saliency_guard.errors import InputError
-from saliency_guard.evaluation.files import read_text
 from saliency_guard.scenes.vocabulary import CLASSES, NEVER_DRAWN, plural
+from saliency_guard.storage import read_text
 
 # What COCO counts as a person, and other everyday names of its classes; a file of synonyms replaces them.
 _EVERYDAY: Mapping[str, tuple[str, ...]] = MappingProxyType(

@@ -23,7 +23,7 @@ from saliency_guard.guard.retry import RetryPlan
 from saliency_guard.guard.rules import SignalRule
 from saliency_guard.lvlm import LVLM
 from saliency_guard.saliency.config import SaliencyConfig
-from saliency_guard.settings import Settings
+from saliency_guard.settings import Seconds, Settings
 from saliency_guard.storage import load_model, save_model
 
 Fallback = Callable[[Messages | None, tuple["Attempt", ...]], "GroundedAnswer | str"]
@@ -56,7 +56,7 @@ class GuardPolicy(Settings):
     max_retries: Annotated[int, Field(ge=0)] | None = None
     retry: RetryPlan = RetryPlan()
     fallback: Fallback | None = Field(default=None, exclude=True)
-    deadline: Annotated[float, Field(gt=0.0)] | None = None
+    deadline: Seconds | None = None
     promise: Promise | None = None
     calibrator: Calibrator | None = None
 

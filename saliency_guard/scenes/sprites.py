@@ -53,7 +53,7 @@ def load_style(style: str, directory: Path = _SPRITES) -> MappingProxyType[str, 
         msg = f"no sprite sheet for style {style!r} in {directory}; there are: {', '.join(known)}"
         raise FileNotFoundError(msg)
     names: list[str] = json.loads(index_file.read_text(encoding="utf-8"))
-    with Image.open(picture_file) as opened:
+    with Image.open(picture_file, formats=("WEBP",)) as opened:
         sheet = opened.convert("RGBA")
     return MappingProxyType(
         {name: sheet.crop((SPRITE_SIZE * i, 0, SPRITE_SIZE * (i + 1), SPRITE_SIZE)) for i, name in enumerate(names)}

@@ -24,4 +24,4 @@ def svg_picture(svg: str, size: int, *, extra: str) -> Image.Image:
     import resvg_py
 
     drawn = resvg_py.svg_to_bytes(svg_string=svg, width=size, height=size)
-    return Image.open(io.BytesIO(bytes(drawn))).convert("RGBA")
+    return Image.open(io.BytesIO(bytes(drawn)), formats=("PNG",)).convert("RGBA")

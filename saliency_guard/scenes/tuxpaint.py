@@ -82,7 +82,7 @@ def load(size: int) -> dict[str, Image.Image]:
 
 
 def _fitted(path: Path, size: int) -> Image.Image:
-    with Image.open(path) as opened:
+    with Image.open(path, formats=("PNG",)) as opened:
         picture = opened.convert("RGBA")
     # What is transparent around a cut-out takes no room: things are as large as the scene says.
     picture = picture.crop(picture.getchannel("A").getbbox())

@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from torch import Tensor
 
-from saliency_guard.errors import ConfigError
+from saliency_guard.errors import ConfigError, shown
 from saliency_guard.signals.contrast import contrast
 from saliency_guard.signals.entropy import entropy
 from saliency_guard.signals.focused_lens import focused_lens
@@ -61,10 +61,10 @@ def known(names: Iterable[str]) -> tuple[str, ...]:
     Raises:
         ConfigError: if there is no signal of that name.
     """
-    wanted = (names,) if isinstance(names, str) else tuple(names)
-    unknown = [name for name in wanted if name not in SIGNALS]
+    wanted = tuple(names) if isinstance(names, Iterable) and not isinstance(names, str) else (names,)
+    unknown = [name for name in wanted if not isinstance(name, str) or name not in SIGNALS]
     if unknown:
-        msg = f"no signal is called {unknown[0]!r}; there are: {', '.join(SIGNALS)}"
+        msg = f"no signal is called {shown(unknown[0])}; there are: {', '.join(SIGNALS)}"
         raise ConfigError(msg)
     return wanted
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from pydantic import ValidationError
 
 from saliency_guard import LVLM, Calibrator, ConfigError, GuardPolicy, SignalRule, shared_lvlm
-from saliency_guard.adapters.settings import Judge, ServedLVLM
+from saliency_guard.adapters.settings import Judge, Request, ServedLVLM
 from saliency_guard.chat.messages import chat
 from saliency_guard.embedded import EMBEDDED_PATH
 from saliency_guard.scenes.language import DESCRIBE
+from saliency_guard.settings import MAX_SECONDS
 
 TOOL: dict[str, Any] = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
 
@@ -31,7 +31,7 @@ def test_one_loaded_model_for_equal_settings(lvlm: LVLM) -> None:
 
 
 def test_misspelt_settings_are_refused() -> None:
-    with pytest.raises(ValidationError, match="temprature"):
+    with pytest.raises(ConfigError, match="temprature"):
         ServedLVLM(temprature=0.5)  # type: ignore[call-arg]
     with pytest.raises(ConfigError, match="temprature"):
         ServedLVLM().request({"temprature": 0.5})
@@ -86,3 +86,63 @@ def test_a_judge_fetches_what_its_settings_fetch(lvlm: LVLM) -> None:
 
     assert Judge(ServedLVLM(fetch_image=fetch)).fetch_image is fetch
     assert Judge(lvlm).fetch_image is None
+
+
+NO_TIME: list[Any] = [float("inf"), float("nan"), -float("inf"), 0, 0.0, -1, 1e300, "x", [1], {}, object()]
+
+
+@pytest.mark.parametrize("timeout", NO_TIME, ids=range(len(NO_TIME)))
+def test_a_timeout_is_a_time_that_can_be_waited_for(timeout: Any) -> None:
+    with pytest.raises(ConfigError, match="timeout"):
+        ServedLVLM(timeout=timeout)
+    with pytest.raises(ConfigError, match="timeout"):
+        ServedLVLM().request({"timeout": timeout})
+    with pytest.raises(ConfigError, match="timeout"):
+        Request("embedded", {}, None, timeout)
+    with pytest.raises(ConfigError, match="deadline"):
+        GuardPolicy(min_grounding=0.5, deadline=timeout)
+
+
+def test_times_that_can_be_waited_for() -> None:
+    assert ServedLVLM(timeout=MAX_SECONDS).timeout == MAX_SECONDS
+    assert ServedLVLM().request({"timeout": 5}).timeout == 5.0
+    assert ServedLVLM(timeout=5).request({"timeout": None}).timeout is None
+    assert GuardPolicy(min_grounding=0.5, deadline=MAX_SECONDS).deadline == MAX_SECONDS
+
+
+WRONG: list[tuple[str, Any]] = [
+    *[("temperature", value) for value in ("hot", -1, float("nan"), float("inf"), [1], {}, object())],
+    *[("top_p", value) for value in ("x", 0, 1.5, float("nan"), [1])],
+    *[("max_tokens", value) for value in ("x", 0, -1, 1.5, [1], float("nan"))],
+    *[("seed", value) for value in ("x", 1.5, [1], 10**30, 10**5000)],
+    *[("stop", value) for value in (7, [7], [None], "", [""], {"a": 1}, ["a"] * 5000, "x" * 10**6)],
+    *[("policy", value) for value in (7, "x", {"min_grounding": "x"}, [1])],
+    *[("sgrs", value) for value in (7, "x", True, [1])],
+    *[("locore", value) for value in (7, "x", True)],
+    *[("saliency", value) for value in (7, "x", True)],
+    *[("signals", value) for value in (7, ["nothing"], [7], [None], [[1]])],
+    *[("model", value) for value in (7, [1], object())],
+]
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG, ids=range(len(WRONG)))
+def test_settings_of_the_wrong_kind_are_refused(name: str, value: Any) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        ServedLVLM().request({name: value})
+    assert len(str(refusal.value)) < 2000
+    if name != "signals" or not isinstance(value, list) or value != ["nothing"]:
+        with pytest.raises(ConfigError, match=name):
+            ServedLVLM(**{name: value})
+
+
+def test_tools_of_the_wrong_kind_are_refused() -> None:
+    for wrong in ([7], "look", [{"function": "look"}]):
+        with pytest.raises(ConfigError, match="tool"):
+            ServedLVLM().request({}, tools=wrong)  # type: ignore[arg-type]
+        with pytest.raises(ConfigError, match="tool"):
+            ServedLVLM().request({}, forced=wrong)  # type: ignore[arg-type]
+
+
+def test_stops_of_both_have_one_limit() -> None:
+    with pytest.raises(ConfigError, match="at most"):
+        ServedLVLM(stop=[f"a{number}" for number in range(40)]).request({}, stop=[f"b{n}" for n in range(40)])

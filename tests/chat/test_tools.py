@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from saliency_guard import LVLM, ConfigError, InputError
+from saliency_guard import LVLM, ConfigError, InputError, MessageError
+from saliency_guard.chat.limits import MAX_TEXT, MAX_TOOLS
 from saliency_guard.chat.tools import (
     ParsedAnswer,
     ToolCall,
     call_schema,
+    checked_tools,
     merge_runs,
+    openai_schema,
     parse_tool_calls,
     read_calls,
     required_tools,
@@ -173,3 +176,89 @@ def test_calls_of_an_answer(lvlm: LVLM) -> None:
     assert read_calls('{"name": "lo', [], lvlm.tokenizer, was_forced=True).malformed == ('{"name": "lo',)
     words = lvlm.tokenizer.encode("A cat.", add_special_tokens=False)
     assert read_calls("A cat.", words, lvlm.tokenizer, was_forced=False) == ParsedAnswer("A cat.")
+
+
+def test_functions_alone_are_tools() -> None:
+    assert checked_tools([TOOL, OTHER["function"]]) == (TOOL, OTHER)
+    assert checked_tools([]) == ()
+
+
+DEEP: Any = {}
+for _ in range(100_000):
+    DEEP = {"a": DEEP}
+
+
+@pytest.mark.parametrize(
+    ("tools", "complaint"),
+    [
+        (None, "must be a list"),
+        ("look", "must be a list"),
+        (TOOL, "must be a list"),
+        (7, "must be a list"),
+        ([None], "tool 0"),
+        (["look"], "tool 0"),
+        ([TOOL, 7], "tool 1"),
+        ([len], "tool 0"),
+        ([{}], "tool 0"),
+        ([{"type": "web_search"}], "tool 0"),
+        ([{"function": None}], "tool 0"),
+        ([{"function": "look"}], "tool 0"),
+        ([{"function": {"name": None}}], "tool 0"),
+        ([{"function": {"name": 7}}], "tool 0"),
+        ([{"function": {"name": "look", "description": 7}}], "description"),
+        ([{"function": {"name": "look", "parameters": "x"}}], "parameters"),
+        ([{"function": {"name": "look", "parameters": {"a": {1: 2}}}}], "keys are texts"),
+        ([{"function": {"name": "look", "parameters": {"a": object()}}}], "JSON cannot say"),
+        ([{"function": {"name": "look", "parameters": {"a": 10**5000}}}], "JSON cannot say"),
+        ([{"function": {"name": "look", "parameters": DEEP}}], "too much"),
+        ([{"function": {"name": "look", "description": "\ud800"}}], "UTF-8"),
+        ([{"function": {"name": "look", "description": "x" * (MAX_TEXT + 1)}}], "characters"),
+        ([TOOL] * (MAX_TOOLS + 1), "at most"),
+    ],
+    ids=range(23),
+)
+def test_what_is_no_tool_is_refused(tools: Any, complaint: str, lvlm: LVLM) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        checked_tools(tools)
+    with pytest.raises(ConfigError, match=complaint):
+        lvlm.with_tools(tools)
+    with pytest.raises(ConfigError, match=complaint):
+        required_tools(tools, None)
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [7, 1.5, ["look"], {}, {"function": "look"}, {"function": {"name": 7}}, {"type": 7}, b"look", object(), DEEP],
+    ids=range(10),
+)
+def test_what_is_no_choice_is_refused(choice: Any) -> None:
+    with pytest.raises(ConfigError, match="tool_choice"):
+        required_tools([TOOL], choice)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<tool_call>" + "[" * 100_000,
+        '<tool_call>{"name": "look", "arguments": ' + '{"a": ' * 100_000,
+        '<tool_call>{"name": "look", "arguments": {"a": ' + "1" * 5000 + "}}",
+    ],
+    ids=range(3),
+)
+def test_what_a_model_writes_is_never_a_raw_error(text: str) -> None:
+    assert parse_tool_calls(text).malformed == (text.removeprefix("<tool_call>").strip(),)
+
+
+@pytest.mark.parametrize("given", [None, 7, "x", {"schema": 7}, {"type": "json_schema"}, {"schema": None}])
+def test_what_is_no_response_format_is_refused(given: Any) -> None:
+    with pytest.raises(ConfigError, match="response_format"):
+        openai_schema({"type": "json_schema", "json_schema": given})
+    assert openai_schema({"type": "json_schema", "json_schema": {"schema": {"type": "object"}}}) == {"type": "object"}
+
+
+def test_calls_of_any_form_reach_no_template(lvlm: LVLM, picture: Image.Image) -> None:
+    for wrong in (7, [{"function": {"name": "look", "arguments": 7}}], [{"function": {"arguments": {}}}], [None]):
+        messages = history(picture)
+        messages[2]["tool_calls"] = wrong
+        with pytest.raises(MessageError):
+            prompt(lvlm, messages)

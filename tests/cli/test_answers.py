@@ -95,7 +95,7 @@ def test_a_file_that_is_no_picture(tmp_path: Path) -> None:
     note = tmp_path / "note.txt"
     note.write_text("no picture")
     assert "Pillow" in run("ask", str(note), QUESTION, code=2)
-    assert "no image file" in run("ask", str(tmp_path / "gone.png"), QUESTION, code=2)
+    assert "cannot read an image" in run("ask", str(tmp_path / "gone.png"), QUESTION, code=2)
 
 
 def test_square_brackets_are_only_text(file: str) -> None:

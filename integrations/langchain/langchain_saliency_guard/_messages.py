@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,16 @@ from langchain_core.messages import (
 )
 
 from saliency_guard import ImageError, MessageError
-
-FetchImage = Callable[[str], bytes]
+from saliency_guard.chat.fetch import Fetch as FetchImage
+from saliency_guard.chat.fetch import fetched, is_remote, scheme_of
+from saliency_guard.chat.limits import MAX_MESSAGES
+from saliency_guard.errors import shown
 
 _ROLES = {"human": "user", "user": "user", "ai": "assistant", "assistant": "assistant", "system": "system"}
 _IMAGE_KEYS = ("image", "path", "url", "base64", "data")
-_BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
+_BASE64 = re.compile(r"[A-Za-z0-9+/\s]++={0,2}\s*")
 _LONGEST_PATH = 1024
+_DEEPEST = 8
 _IMAGES = {"image", "image_url", "input_image"}
 _SILENT = {
     "tool_call",
@@ -48,19 +51,21 @@ def to_core(messages: Sequence[BaseMessage], *, fetch_image: FetchImage | None =
         fetch_image: gets the bytes behind an http(s) URL; None refuses such URLs.
 
     Raises:
-        MessageError: for a message or block of a kind that a vision-language model does not take.
-        ImageError: for an image that is named by an id of a provider.
+        MessageError: for a message or block of a kind or form that a vision-language model does not take.
+        ImageError: for an image that is named by an id of a provider, or would have to be fetched.
     """
+    if not isinstance(messages, Sequence) or len(messages) > MAX_MESSAGES:
+        msg = f"messages must be a list, of at most {MAX_MESSAGES}, not {shown(messages)}"
+        raise MessageError(msg)
     return [_message(message, number, fetch_image) for number, message in enumerate(messages)]
 
 
 def _message(message: BaseMessage, number: int, fetch_image: FetchImage | None) -> dict[str, Any]:
-    found: dict[str, Any] = {"role": _role(message, number), "content": _parts(message.content, number, fetch_image)}
+    role = _role(message, number)
+    found: dict[str, Any] = {"role": role, "content": _parts(message.content, number, fetch_image)}
     if isinstance(message, AIMessage) and message.tool_calls:
-        found["tool_calls"] = [
-            {"type": "function", "id": call["id"], "function": {"name": call["name"], "arguments": call["args"]}}
-            for call in message.tool_calls
-        ]
+        calls = message.tool_calls
+        found["tool_calls"] = [_call(call) for call in calls] if isinstance(calls, list) else calls
     if isinstance(message, ToolMessage):
         found["tool_call_id"] = message.tool_call_id
     if isinstance(message, (ToolMessage, FunctionMessage)) and message.name:
@@ -68,6 +73,14 @@ def _message(message: BaseMessage, number: int, fetch_image: FetchImage | None) 
     if not found["content"] and "tool_calls" not in found:
         found["content"] = ""
     return found
+
+
+def _call(call: Any) -> Any:
+    """A call of a tool in the core's form; the core says what is wrong with any other."""
+    if not isinstance(call, Mapping):
+        return call
+    function = {"name": call.get("name"), "arguments": call.get("args")}
+    return {"type": "function", "id": call.get("id"), "function": function}
 
 
 def _role(message: BaseMessage, number: int) -> str:
@@ -88,6 +101,9 @@ def _role(message: BaseMessage, number: int) -> str:
 
 def _parts(content: Any, number: int, fetch_image: FetchImage | None) -> list[dict[str, Any]]:
     blocks = [content] if isinstance(content, (str, Mapping)) else content
+    if not isinstance(blocks, (list, tuple)):
+        msg = f"message {number} has {shown(content)} as its content: give a text or a list of blocks"
+        raise MessageError(msg)
     parts = [_part(block, number, fetch_image) for block in blocks]
     return [part for part in parts if part is not None]
 
@@ -95,50 +111,65 @@ def _parts(content: Any, number: int, fetch_image: FetchImage | None) -> list[di
 def _part(block: Any, number: int, fetch_image: FetchImage | None) -> dict[str, Any] | None:
     if isinstance(block, str):
         return {"type": "text", "text": block}
-    kind = block.get("type")
-    if kind == "non_standard":
-        return _part(block.get("value", {}), number, fetch_image)
+    plain = _unwrapped(block, number)
+    kind = plain["type"]
     if kind in _SILENT:
         return None
     if kind in {"text", "input_text", "output_text", "text-plain"}:
-        return _text(block)
-    if _is_image(block):
-        return {"type": "image", "image": _image(block, number, fetch_image)}
-    msg = f"message {number} has a block of type {kind!r}: this model takes text and images"
+        return _text(plain, number)
+    if _is_image(plain):
+        return {"type": "image", "image": _image(plain, number, fetch_image)}
+    msg = f"message {number} has a block of type {shown(kind)}: this model takes text and images"
     raise MessageError(msg)
 
 
-def _text(block: Mapping[str, Any]) -> dict[str, Any]:
-    part = {"type": "text", "text": str(block.get("text", ""))}
-    source = block.get("source", (block.get("extras") or {}).get("source"))
+def _unwrapped(block: Any, number: int) -> Mapping[str, Any]:
+    """A block, out of what marks it as non-standard, with a text as its type."""
+    inner = block
+    for _ in range(_DEEPEST):
+        if not isinstance(inner, Mapping) or not isinstance(inner.get("type", ""), str):
+            break
+        if inner.get("type") != "non_standard":
+            return {"type": "", **inner}
+        inner = inner.get("value")
+    msg = f"message {number} has {shown(block)} as a block: give a dict with a type"
+    raise MessageError(msg)
+
+
+def _text(block: Mapping[str, Any], number: int) -> dict[str, Any]:
+    text = block.get("text")
+    if not isinstance(text, str):
+        msg = f"message {number} has a block of text whose text is {shown(text)}"
+        raise MessageError(msg)
+    extras = block.get("extras")
+    source = block.get("source", extras.get("source") if isinstance(extras, Mapping) else None)
+    part = {"type": "text", "text": text}
     return {**part, "source": source} if isinstance(source, str) else part
 
 
 def _image(block: Mapping[str, Any], number: int, fetch_image: FetchImage | None) -> Any:
     """The picture of a block, in a form that the core loads."""
+    key, image = _picture(block)
+    if image is None:
+        known = "a provider's file id" if block.get("file_id") or block.get("id") else "nothing that can be read"
+        msg = f"message {number} has an image block with {known}: give base64, a data URI, a path or a picture"
+        raise ImageError(msg)
+    if isinstance(image, str) and is_remote(image):
+        return fetched(image, fetch_image)
+    if key in {"base64", "data"} and isinstance(image, str) and scheme_of(image) != "data":
+        return _data_uri(image)
+    return image
+
+
+def _picture(block: Mapping[str, Any]) -> tuple[str, Any]:
+    """Under which key a block of an image has it, and what stands there; None is nothing."""
     source = block.get("source")
     if isinstance(source, Mapping):  # Anthropic
         block = {**source, "base64": source.get("data")}
     target = block.get("image_url")
     if target is not None:
         block = {"url": target.get("url") if isinstance(target, Mapping) else target}
-    key = next((key for key in _IMAGE_KEYS if block.get(key) is not None), None)
-    if key is None:
-        known = "a provider's file id" if block.get("file_id") or block.get("id") else "nothing that can be read"
-        msg = f"message {number} has an image block with {known}: give base64, a data URI, a path or a picture"
-        raise ImageError(msg)
-    image = block[key]
-    if isinstance(image, str) and image.startswith(("http://", "https://")):
-        if fetch_image is None:
-            msg = (
-                f"message {number}: {image[:80]!r} is not fetched: pass the image itself, or "
-                "SaliencyGuardedLVLM(fetch_image=...), a function from a URL to bytes"
-            )
-            raise ImageError(msg)
-        return fetch_image(image)
-    if key in {"base64", "data"} and isinstance(image, str) and not image.startswith("data:"):
-        return _data_uri(image)
-    return image
+    return next(((key, block[key]) for key in _IMAGE_KEYS if block.get(key) is not None), ("", None))
 
 
 def image_of(data: Any) -> Any:
@@ -153,14 +184,15 @@ def _data_uri(base64: str) -> str:
 
 
 def _blocks(messages: Sequence[BaseMessage]) -> Iterator[Mapping[str, Any]]:
-    for message in messages:
-        for block in message.content if isinstance(message.content, list) else ():
-            if isinstance(block, Mapping):
-                yield block.get("value", {}) if block.get("type") == "non_standard" else block
+    for number, message in enumerate(messages):
+        content = [message.content] if isinstance(message.content, Mapping) else message.content
+        for block in content if isinstance(content, (list, tuple)) else ():
+            if not isinstance(block, str):
+                yield _unwrapped(block, number)
 
 
 def _is_image(block: Mapping[str, Any]) -> bool:
-    return block.get("type") in _IMAGES or str(block.get("mime_type", "")).startswith("image/")
+    return block["type"] in _IMAGES or str(block.get("mime_type", "")).casefold().startswith("image/")
 
 
 def has_picture(messages: Sequence[BaseMessage]) -> bool:
@@ -172,8 +204,9 @@ def by_content(messages: Sequence[BaseMessage]) -> bool:
     """Whether every picture stands in the messages themselves, and not in a file or an object."""
 
     def inside(block: Mapping[str, Any]) -> bool:
-        target = block.get("image_url", block.get("url"))
-        target = target.get("url") if isinstance(target, Mapping) else target
-        return "path" not in block and "image" not in block and not str(target).startswith("file:")
+        key, image = _picture(block)
+        if not isinstance(image, str):
+            return image is None
+        return key in {"base64", "data"} or scheme_of(image) == "data" or is_remote(image)
 
     return all(inside(block) for block in _blocks(messages) if _is_image(block))

@@ -7,7 +7,7 @@ from typing import Any
 
 from langchain_saliency_guard._tools import answer_schema, as_functions
 from saliency_guard.adapters.settings import Request, ServedLVLM
-from saliency_guard.chat.tools import required_tools
+from saliency_guard.chat.tools import openai_schema, required_tools
 
 _IGNORED = {"stream", "parallel_tool_calls", "strict", "ls_structured_output_format", "structured_output_format"}
 
@@ -35,7 +35,7 @@ def request(settings: ServedLVLM, given: Mapping[str, Any], stop: str | Sequence
 def _of_openai(schema: Any) -> Any:
     """The schema of a ``response_format`` as OpenAI writes it; anything else as it is."""
     if isinstance(schema, Mapping) and schema.get("type") == "json_schema":
-        return schema["json_schema"].get("schema", schema["json_schema"])
+        return openai_schema(schema)
     if isinstance(schema, Mapping) and schema.get("type") == "json_object":
         return {"type": "object"}
     return schema

@@ -4,28 +4,49 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from langchain_core.messages import InvalidToolCall, ToolCall
 from langchain_core.messages.tool import invalid_tool_call, tool_call
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
 
-from saliency_guard import LVLM, GroundedAnswer
+from saliency_guard import LVLM, ConfigError, GroundedAnswer
 from saliency_guard.chat import tools as tooling
+from saliency_guard.errors import shown
 
 Calls = tuple[str, list[ToolCall], list[InvalidToolCall]]
 """What is said beside the calls, the calls, and what stands where one should be."""
 
 
 def as_functions(tools: Sequence[Any]) -> list[dict[str, Any]]:
-    """Any kind of tool as the JSON schema of a function."""
-    return [convert_to_openai_tool(tool) for tool in tools]
+    """Any kind of tool as the JSON schema of a function.
+
+    Raises:
+        ConfigError: if one is none.
+    """
+    if not isinstance(tools, Sequence):
+        msg = f"tools must be a list, not {shown(tools)}"
+        raise ConfigError(msg)
+    return [_converted(convert_to_openai_tool, tool, "tool") for tool in tools]
 
 
 def answer_schema(schema: Any) -> dict[str, Any]:
-    """The JSON schema of a pydantic class, a TypedDict, a function or a schema."""
-    return tooling.closed(convert_to_json_schema(schema))
+    """The JSON schema of a pydantic class, a TypedDict, a function or a schema.
+
+    Raises:
+        ConfigError: if it is none of these.
+    """
+    return tooling.closed(_converted(convert_to_json_schema, schema, "schema"))
+
+
+def _converted(convert: Callable[[Any], dict[str, Any]], given: Any, name: str) -> dict[str, Any]:
+    """What LangChain makes of something; what it raises then depends on what it was given."""
+    try:
+        return convert(given)
+    except Exception as error:
+        msg = f"{shown(given)} is no {name}: {error}"
+        raise ConfigError(msg) from error
 
 
 def read_calls(lvlm: LVLM, answer: GroundedAnswer, *, was_forced: bool) -> Calls:

@@ -17,10 +17,11 @@ from langchain_saliency_guard._judging import Judge, as_answer, says_something, 
 from langchain_saliency_guard._messages import has_picture
 from langchain_saliency_guard._report import GROUNDING
 from langchain_saliency_guard._tools import as_chunks
-from saliency_guard import ConfigError, GuardPolicy
+from saliency_guard import ConfigError, GuardPolicy, MessageError
 from saliency_guard.adapters.run import answer_report
 from saliency_guard.adapters.settings import Scorer
 from saliency_guard.embedded import EMBEDDED
+from saliency_guard.errors import shown
 
 GuardInput = dict[str, Any]
 
@@ -128,8 +129,16 @@ def _taken_apart(given: Any) -> tuple[list[BaseMessage], AIMessage]:
     if isinstance(asked, PromptValue):
         messages = asked.to_messages()
     else:
-        messages = convert_to_messages([asked] if isinstance(asked, (str, BaseMessage)) else asked)
+        messages = _messages([asked] if isinstance(asked, (str, BaseMessage)) else asked)
     return messages, as_answer(answer)
+
+
+def _messages(asked: Any) -> list[BaseMessage]:
+    try:
+        return convert_to_messages(asked)
+    except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError) as error:
+        msg = f"{shown(asked)} are no messages: {error}"
+        raise MessageError(msg) from error
 
 
 def _pieces(message: AIMessage) -> Iterator[AIMessageChunk]:

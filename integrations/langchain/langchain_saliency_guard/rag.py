@@ -21,6 +21,7 @@ from saliency_guard.adapters.citations import Documents, rests_on
 from saliency_guard.adapters.run import answer_report
 from saliency_guard.adapters.settings import Scorer
 from saliency_guard.embedded import EMBEDDED
+from saliency_guard.errors import shown
 
 IMAGE = "image"
 """Key of a document's metadata: its picture, as a path, bytes, base64, a data URI or a PIL picture."""
@@ -141,7 +142,10 @@ class RetrievalGuard(Runnable[dict[str, Any], CitedAnswer]):
         if not isinstance(given, dict) or not {"question", "documents"} <= set(given):
             msg = 'a RetrievalGuard takes {"question": ..., "documents": [...]} and perhaps "answer"'
             raise ConfigError(msg)
-        documents, question = list(given["documents"]), str(given["question"])
+        documents, question = given["documents"], str(given["question"])
+        if not isinstance(documents, (list, tuple)) or not all(isinstance(one, Document) for one in documents):
+            msg = f"documents must be a list of LangChain's Documents, not {shown(documents)}"
+            raise ConfigError(msg)
         asked = Documents([_parts(document, number) for number, document in enumerate(documents)], question)
         messages = asked.messages
         answer = None if given.get("answer") is None else as_answer(given["answer"])

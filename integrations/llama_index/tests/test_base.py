@@ -16,7 +16,7 @@ from llama_index.core.llms import LLM
 from llama_index.core.llms.custom import CustomLLM
 from llama_index.core.prompts import PromptTemplate
 from llama_index.core.tools import FunctionTool
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from llama_index.llms.saliency_guard import (
     GroundingRejectionEvent,
@@ -114,7 +114,7 @@ def test_metadata_is_real(llm: SaliencyGuardedLVLM) -> None:
     assert own.is_function_calling_model is False
     assert own.model_name == "embedded"
     assert llm.metadata.context_window == 16_384
-    with pytest.raises(ValidationError, match="max_tokenz"):
+    with pytest.raises(ConfigError, match="max_tokenz"):
         SaliencyGuardedLVLM(max_tokenz=3)
     with pytest.raises(ConfigError, match="temprature"):
         llm.chat([ChatMessage("Hello")], temprature=1.0)

@@ -19,7 +19,7 @@ from langchain_core.globals import set_llm_cache
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
 from langchain_core.rate_limiters import InMemoryRateLimiter
 from PIL import Image
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from langchain_saliency_guard import AsyncGroundingCallbackHandler, GroundingCallbackHandler, SaliencyGuardedLVLM
 from langchain_saliency_guard._messages import to_core
@@ -259,7 +259,7 @@ def test_stop_limit_and_overrides(model: SaliencyGuardedLVLM, ask: Any) -> None:
     assert model.bind(temperature=None, max_tokens=None).invoke([ask()]).content == text
     assert model.bind(max_new_tokens=3).invoke([ask()]).content == short.content
     assert model.invoke([ask()], saliency=None).response_metadata["grounding"]["saliency"] is None
-    with pytest.raises(ValidationError, match="max_tokenz"):
+    with pytest.raises(ConfigError, match="max_tokenz"):
         SaliencyGuardedLVLM(max_tokenz=3)
     with pytest.raises(ConfigError, match="'tempreature'"):
         model.invoke([ask()], tempreature=1.0)

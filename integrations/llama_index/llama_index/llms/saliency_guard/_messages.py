@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import base64
+import binascii
+from collections.abc import Iterator, Mapping, Sequence
+from io import IOBase
+from pathlib import Path
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from llama_index.core.base.llms.types import (
     CachePoint,
@@ -18,12 +22,18 @@ from llama_index.core.base.llms.types import (
     ThinkingBlock,
     ToolCallBlock,
 )
-from llama_index.core.schema import BaseNode, ImageNode, MetadataMode
+from llama_index.core.schema import BaseNode, ImageNode, MetadataMode, Node
+from pydantic import BaseModel
 
-from saliency_guard import ImageError, MessageError
+from saliency_guard import ImageError, InputError, MessageError
 from saliency_guard.adapters.citations import Documents
+from saliency_guard.chat.fetch import Fetch as FetchImage
+from saliency_guard.chat.fetch import fetched, is_remote, scheme_of
+from saliency_guard.chat.images import MAX_IMAGE_BYTES, data_url_bytes, decoded_base64, file_of_url
+from saliency_guard.chat.limits import MAX_MESSAGES, MAX_TEXT
+from saliency_guard.errors import shown
+from saliency_guard.storage import parse_json, read_file
 
-FetchImage = Callable[[str], bytes]
 Part = dict[str, Any]
 
 _ROLES = {
@@ -37,10 +47,14 @@ _ROLES = {
     MessageRole.FUNCTION: "tool",
 }
 _SILENT = (CachePoint, ThinkingBlock)
+_DEEPEST = 8
 
 
 class _Reader:
     """Reads the blocks of one chat, or of one list of nodes.
+
+    LlamaIndex's own ways to read a block (`ImageBlock.resolve_image`, `DocumentBlock.resolve_document`) fetch what lies
+    behind any URL: they are not used.
 
     Args:
         fetch_image: gets the bytes behind an http(s) URL; None refuses such URLs.
@@ -51,80 +65,111 @@ class _Reader:
         self._documents = 0
 
     def message(self, message: ChatMessage) -> dict[str, Any]:
-        found: dict[str, Any] = {"role": _ROLES[message.role]}
+        role = _ROLES.get(message.role) if isinstance(message, ChatMessage) else None
+        if role is None or not isinstance(message.blocks, list):
+            msg = f"{shown(message)} is no ChatMessage with a known role and blocks"
+            raise MessageError(msg)
         parts = [part for block in message.blocks for part in self.parts(block)]
         calls = list(_calls(message))
-        found["content"] = parts or ([] if calls else "")
+        found: dict[str, Any] = {"role": role, "content": parts or ([] if calls else "")}
         if calls:
             found["tool_calls"] = calls
         for key in ("tool_call_id", "name"):
-            if message.additional_kwargs.get(key):
+            if message.additional_kwargs.get(key) is not None:
                 found[key] = message.additional_kwargs[key]
         return found
 
     def parts(self, block: Any) -> Iterator[Part]:
-        if isinstance(block, TextBlock):
-            yield {"type": "text", "text": block.text}
-        elif isinstance(block, ImageBlock):
-            yield {"type": "image", "image": self._image(block)}
-        elif isinstance(block, DocumentBlock):
-            yield self._document(block)
-        elif isinstance(block, (CitableBlock, CitationBlock)):
-            for nested in block.nested_blocks:
-                yield from self.parts(nested)
-        elif not isinstance(block, (*_SILENT, ToolCallBlock)):
-            msg = f"a {type(block).__name__} cannot be looked at: this model takes text, images and text documents"
-            raise MessageError(msg)
+        for plain in _flat(block):
+            if isinstance(plain, TextBlock):
+                yield {"type": "text", "text": plain.text}
+            elif isinstance(plain, ImageBlock):
+                yield {"type": "image", "image": self.picture(plain.image, plain.path, plain.url)}
+            elif isinstance(plain, DocumentBlock):
+                yield self._document(plain)
+            elif not isinstance(plain, (*_SILENT, ToolCallBlock)):
+                msg = f"a {type(plain).__name__} cannot be looked at: this model takes text, images and text documents"
+                raise MessageError(msg)
 
-    def _image(self, block: ImageBlock) -> Any:
-        url = str(block.url or "")
-        if block.image is None and block.path is not None:
-            return block.path
-        if block.image is None and url.startswith(("http://", "https://")):
-            return self._fetched(url)
-        if block.image is None and not url:
+    def picture(self, image: Any, path: Any, url: Any) -> Any:
+        """A picture in a form that the core loads: bytes (base64 or as they are), else a path, else a URL."""
+        if image:
+            return _content(image, "an ImageBlock's picture")
+        if path:
+            return Path(path) if isinstance(path, str) else path
+        if not url:
             msg = "an ImageBlock has no picture: give it image=, path= or url="
             raise ImageError(msg)
-        if block.image is None and not url.startswith("data:"):
-            return url
-        try:
-            return block.resolve_image().read()
-        except (ValueError, OSError) as error:
-            msg = f"an ImageBlock's picture cannot be read: {error}"
-            raise ImageError(msg) from error
-
-    def _fetched(self, url: str) -> bytes:
-        if self._fetch is None:
-            msg = (
-                f"{url[:80]!r} is not fetched: pass the picture's bytes or path, or fetch_image=..., a function from "
-                "a URL to bytes"
-            )
-            raise ImageError(msg)
-        return self._fetch(url)
+        return fetched(str(url), self._fetch) if is_remote(str(url)) else str(url)
 
     def _document(self, block: DocumentBlock) -> Part:
-        kind = block.document_mimetype or ""
-        url = str(block.url or "")
-        if block.data is None and block.path is None and url.startswith(("http://", "https://")):
-            data = self._fetched(url)
-        else:
-            try:
-                data = block.resolve_document().read()
-            except (ValueError, OSError) as error:
-                msg = f"document {block.title!r} cannot be read: {error}"
-                raise MessageError(msg) from error
-        if kind.startswith("image/"):
+        kind, named = str(block.document_mimetype or ""), f"document {shown(block.title)}"
+        data = self._data(block, named)
+        if kind.casefold().startswith("image/"):
             return {"type": "image", "image": data}
+        if not data or len(data) > 4 * MAX_TEXT:
+            msg = f"{named} {'is empty' if not data else f'has more than {MAX_TEXT} characters of text'}"
+            raise MessageError(msg)
         try:
             text = data.decode()
         except UnicodeDecodeError as error:
             msg = (
-                f"document {block.title!r} is no text ({kind or 'of unknown type'}): this model takes text and "
-                "images; convert its pages to images first"
+                f"{named} is no text ({kind or 'of unknown type'}): this model takes text and images; convert its "
+                "pages to images first"
             )
             raise MessageError(msg) from error
         self._documents += 1
         return {"type": "text", "text": text, "source": Documents.text_source(self._documents - 1)}
+
+    def _data(self, block: DocumentBlock, named: str) -> bytes:
+        url = str(block.url or "")
+        if block.data:
+            return _content(block.data, named)
+        if is_remote(url) and not block.path:
+            return fetched(url, self._fetch)
+        try:
+            if block.path or scheme_of(url) == "file":
+                return read_file(block.path or file_of_url(url), max_bytes=MAX_IMAGE_BYTES, name=named)
+            if scheme_of(url) == "data":
+                head, _, rest = url.partition(",")
+                return data_url_bytes(url) if head.strip().endswith(";base64") else unquote_to_bytes(rest)
+        except InputError as error:
+            raise MessageError(str(error)) from error
+        msg = f"{named} has nothing that can be read: give it data=, path=, or a data, file or http(s) url="
+        raise MessageError(msg)
+
+
+def _flat(block: Any, depth: int = 0) -> Iterator[Any]:
+    """A block, or those in it."""
+    if not isinstance(block, (CitableBlock, CitationBlock)):
+        yield block
+        return
+    if depth == _DEEPEST:
+        msg = f"blocks are nested more than {_DEEPEST} deep"
+        raise MessageError(msg)
+    for nested in block.nested_blocks:
+        yield from _flat(nested, depth + 1)
+
+
+def _content(given: Any, named: str) -> bytes:
+    """The bytes of a block: base64 is decoded, as LlamaIndex does; a file object is left as it was."""
+    try:
+        if isinstance(given, IOBase):
+            given.seek(0)
+            content = given.read(MAX_IMAGE_BYTES + 1)
+            given.seek(0)
+        else:
+            content = given
+    except (ValueError, OSError) as error:
+        msg = f"{named} cannot be read: {error}"
+        raise ImageError(msg) from error
+    if not isinstance(content, bytes) or len(content) > MAX_IMAGE_BYTES * 4 // 3 + 4:
+        msg = f"{named} must be bytes, at most {MAX_IMAGE_BYTES}, not {shown(content)}"
+        raise ImageError(msg)
+    try:
+        return base64.b64decode(content, validate=True)
+    except binascii.Error:
+        return content
 
 
 def to_core(messages: Sequence[ChatMessage], *, fetch_image: FetchImage | None = None) -> list[dict[str, Any]]:
@@ -138,6 +183,9 @@ def to_core(messages: Sequence[ChatMessage], *, fetch_image: FetchImage | None =
         MessageError: for a block of a kind that a vision-language model does not take.
         ImageError: for a picture that is not there, or would have to be fetched.
     """
+    if not isinstance(messages, Sequence) or len(messages) > MAX_MESSAGES:
+        msg = f"messages must be a list of ChatMessages, at most {MAX_MESSAGES}, not {shown(messages)}"
+        raise MessageError(msg)
     reader = _Reader(fetch_image)
     return [reader.message(message) for message in messages]
 
@@ -154,46 +202,89 @@ def node_parts(node: BaseNode, number: int, *, fetch_image: FetchImage | None = 
         MessageError: if it holds what a vision-language model does not take.
         ImageError: for a picture that is not there, or would have to be fetched.
     """
-    if isinstance(node, ImageNode):
-        image = None if node.image is None else node.image.encode()
-        blocks: Sequence[Any] = [ImageBlock(image=image, path=node.image_path, url=node.image_url)]
-    else:
-        blocks = node.get_content_blocks(MetadataMode.NONE)
     reader = _Reader(fetch_image)
+    if isinstance(node, ImageNode):  # Asked for its blocks, it would fetch.
+        image = decoded_base64(node.image) if node.image else None
+        return [{"type": "image", "image": reader.picture(image, node.image_path, node.image_url)}]
+    try:
+        blocks = node.get_content_blocks(MetadataMode.NONE)
+    except (ValueError, TypeError, AttributeError) as error:
+        msg = f"node {number} cannot be read: {error}"
+        raise MessageError(msg) from error
     parts = [part for block in blocks for part in reader.parts(block)]
     source = Documents.text_source(number)
     return [{**part, "source": source} if part["type"] == "text" else part for part in parts if part.get("text") != ""]
 
 
+def image_block(picture: Any) -> ImageBlock:
+    """A picture as a block.
+
+    Args:
+        picture: a block, a node, a document, bytes or a path.
+
+    Raises:
+        ImageError: if it is none of these, or there is no such file.
+    """
+    if isinstance(picture, ImageBlock):
+        return picture
+    image: Any = None
+    path: Any = None
+    url: Any = None
+    if isinstance(picture, ImageNode):
+        image = picture.image.encode() if picture.image else None
+        path, url = picture.image_path, picture.image_url
+    elif isinstance(picture, Node) and picture.image_resource is not None:
+        image, path, url = picture.image_resource.data, picture.image_resource.path, picture.image_resource.url
+    elif isinstance(picture, bytes):
+        image = picture
+    else:
+        path = picture
+    try:
+        return ImageBlock(image=image, path=path, url=url)
+    except ValueError as error:
+        msg = f"{shown(picture)} is no picture that can be looked at: {error}"
+        raise ImageError(msg) from error
+
+
 def has_picture(messages: Sequence[ChatMessage]) -> bool:
     """Whether there is a picture for an answer to rest on; nothing is loaded."""
-    return any(_is_picture(block) for message in messages for block in message.blocks)
+    return any(_is_picture(plain) for message in messages for block in message.blocks for plain in _flat(block))
 
 
 def _is_picture(block: Any) -> bool:
-    if isinstance(block, (CitableBlock, CitationBlock)):
-        return any(map(_is_picture, block.nested_blocks))
-    is_image = isinstance(block, DocumentBlock) and (block.document_mimetype or "").startswith("image/")
-    return is_image or isinstance(block, ImageBlock)
+    kind = str(block.document_mimetype or "") if isinstance(block, DocumentBlock) else ""
+    return kind.casefold().startswith("image/") or isinstance(block, ImageBlock)
 
 
-def _calls(message: ChatMessage) -> Iterator[dict[str, Any]]:
-    """The calls of tools in a message: as blocks, or as OpenAI's dicts beside them."""
+def _calls(message: ChatMessage) -> Iterator[Any]:
+    """The calls of tools in a message: as blocks, or as OpenAI's dicts beside them; the core checks them."""
     blocks = [block for block in message.blocks if isinstance(block, ToolCallBlock)]
     for block in blocks:
-        function = {"name": block.tool_name, "arguments": _arguments(block.tool_kwargs)}
-        yield {"type": "function", "id": block.tool_call_id, "function": function}
-    for call in () if blocks else message.additional_kwargs.get("tool_calls") or ():
-        given = call if isinstance(call, Mapping) else call.model_dump()
-        function = {**given["function"], "arguments": _arguments(given["function"].get("arguments"))}
-        yield {"type": "function", "id": given.get("id"), "function": function}
+        named = {"name": block.tool_name, "arguments": _arguments(block.tool_kwargs)}
+        yield {"type": "function", "id": block.tool_call_id, "function": named}
+    beside = None if blocks else message.additional_kwargs.get("tool_calls")
+    if beside is not None and not isinstance(beside, (list, tuple)):
+        msg = f"tool_calls must be a list, not {shown(beside)}"
+        raise MessageError(msg)
+    for call in beside or ():
+        given = call.model_dump() if isinstance(call, BaseModel) else call
+        function = given.get("function") if isinstance(given, Mapping) else None
+        if not isinstance(function, Mapping):
+            msg = f"a call of a tool must be {{'function': {{'name': ..., 'arguments': ...}}}}, not {shown(given)}"
+            raise MessageError(msg)
+        yield {
+            "type": "function",
+            "id": given.get("id"),
+            "function": {**function, "arguments": _arguments(function.get("arguments"))},
+        }
 
 
 def _arguments(given: Any) -> Any:
-    """Arguments as an object; a text that is no JSON stays one."""
+    """Arguments as an object; a text that is no JSON object stays one."""
     if not isinstance(given, str):
-        return given or {}
+        return {} if given is None else given
     try:
-        return json.loads(given or "{}")
-    except json.JSONDecodeError:
+        parsed = parse_json(given or "{}") if len(given) <= MAX_TEXT else given
+    except ValueError:
         return given
+    return parsed if isinstance(parsed, dict) else given

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ValidationError
 
 from llama_index.llms.saliency_guard.events import dispatcher
 from saliency_guard import ConfigError
-from saliency_guard.chat.tools import closed
+from saliency_guard.chat.tools import closed, openai_schema
+from saliency_guard.errors import shown
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -29,10 +30,10 @@ def json_schema_of(schema: Any) -> dict[str, Any] | None:
     if isinstance(schema, type) and issubclass(schema, BaseModel):
         return closed(schema.model_json_schema())
     if not isinstance(schema, Mapping):
-        msg = f"a schema is a pydantic class or a JSON schema, not {schema!r}"
+        msg = f"a schema is a pydantic class or a JSON schema, not {shown(schema)}"
         raise ConfigError(msg)
     if schema.get("type") == "json_schema":
-        return closed(schema["json_schema"].get("schema", schema["json_schema"]))
+        return json_schema_of(openai_schema(schema))
     return {"type": "object"} if schema.get("type") == "json_object" else closed(schema)
 
 

@@ -9,15 +9,31 @@ from typing import Any
 from llama_index.core.base.llms.types import ContentBlock, TextBlock, ToolCallBlock
 from llama_index.core.tools import BaseTool
 
-from saliency_guard import LVLM, GroundedAnswer
+from saliency_guard import LVLM, ConfigError, GroundedAnswer
 from saliency_guard.chat.tools import Tool, read_calls
+from saliency_guard.errors import shown
 
 
 def as_functions(tools: Sequence[BaseTool | Mapping[str, Any]]) -> list[Tool]:
-    """Tools as JSON schemas of functions."""
-    return [
-        tool if isinstance(tool, Mapping) else tool.metadata.to_openai_tool(skip_length_check=True) for tool in tools
-    ]
+    """Tools as JSON schemas of functions.
+
+    Raises:
+        ConfigError: if one is none.
+    """
+    if not isinstance(tools, Sequence):
+        msg = f"tools must be a list, not {shown(tools)}"
+        raise ConfigError(msg)
+    return [_as_function(tool) for tool in tools]
+
+
+def _as_function(tool: BaseTool | Mapping[str, Any]) -> Tool:
+    if isinstance(tool, Mapping):
+        return tool
+    try:
+        return tool.metadata.to_openai_tool(skip_length_check=True)
+    except (AttributeError, TypeError, ValueError) as error:
+        msg = f"{shown(tool)} is no tool: {error}"
+        raise ConfigError(msg) from error
 
 
 def answer_blocks(lvlm: LVLM, answer: GroundedAnswer, *, was_forced: bool) -> tuple[list[ContentBlock], list[str]]:

@@ -14,7 +14,6 @@ from llama_index.core.base.llms.types import (
     CompletionResponse,
     CompletionResponseAsyncGen,
     CompletionResponseGen,
-    ImageBlock,
     LLMMetadata,
     MessageRole,
     TextBlock,
@@ -24,19 +23,20 @@ from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 from llama_index.core.llms.custom import CustomLLM
 from llama_index.core.llms.function_calling import FunctionCallingLLM
-from llama_index.core.schema import ImageNode
 from llama_index.core.tools import BaseTool, ToolSelection
 from pydantic import Field
 
 from llama_index.llms.saliency_guard._collecting import CollectedCall, GroundingCollector, collectors, draw_here
-from llama_index.llms.saliency_guard._messages import to_core
+from llama_index.llms.saliency_guard._messages import image_block, to_core
 from llama_index.llms.saliency_guard._responses import Happened, completion, responses
 from llama_index.llms.saliency_guard._structured import StructuredAnswers, json_schema_of
 from llama_index.llms.saliency_guard._tools import as_functions
 from llama_index.llms.saliency_guard.events import dispatcher
+from saliency_guard import MessageError
 from saliency_guard.adapters.run import Finished, Happening, happenings
 from saliency_guard.adapters.settings import Request, ServedLVLM
 from saliency_guard.chat.tools import required_tools, takes_tools
+from saliency_guard.errors import shown
 from saliency_guard.worker import in_thread
 
 
@@ -229,7 +229,10 @@ class SaliencyGuardedLVLM(ServedLVLM, StructuredAnswers, FunctionCallingLLM, Cus
     ) -> tuple[list[ChatMessage], dict[str, Any]]:
         if not formatted and self.completion_to_prompt is not None:
             prompt = self.completion_to_prompt(prompt)
-        pictures = [_image_block(one) for one in kwargs.get("image_documents") or ()]
+        if not isinstance(prompt, str):
+            msg = f"a prompt is a text, not {shown(prompt)}"
+            raise MessageError(msg)
+        pictures = [image_block(one) for one in kwargs.get("image_documents") or ()]
         left = {name: value for name, value in kwargs.items() if name != "image_documents"}
         return [ChatMessage(role=MessageRole.USER, blocks=[*pictures, TextBlock(text=prompt)])], left
 
@@ -316,12 +319,3 @@ def _watched(
 
 def _last(streamed: list[ChatResponse]) -> ChatResponse:
     return streamed[-1].model_copy(update={"delta": None})
-
-
-def _image_block(picture: Any) -> ImageBlock:
-    if isinstance(picture, ImageBlock):
-        return picture
-    if isinstance(picture, ImageNode):
-        image = None if picture.image is None else picture.image.encode()
-        return ImageBlock(image=image, path=picture.image_path, url=picture.image_url)
-    return ImageBlock(image=picture) if isinstance(picture, bytes) else ImageBlock(path=picture)

@@ -13,6 +13,7 @@ from llama_index.core.prompts.mixin import PromptDictType
 from llama_index.core.schema import ImageNode, NodeWithScore, TextNode
 
 from llama_index.llms.saliency_guard._evidence import documents_of, judge_of, score
+from llama_index.llms.saliency_guard._messages import image_block
 from saliency_guard import ConfigError, GuardOutcome, GuardPolicy
 from saliency_guard.adapters.settings import Scorer
 from saliency_guard.guard.retry import weak_words
@@ -130,12 +131,8 @@ def feedback(outcome: GuardOutcome) -> str:
 def _picture_node(image: ImageBlock | ImageNode | str | bytes) -> NodeWithScore:
     if isinstance(image, ImageNode):
         return NodeWithScore(node=image)
-    block = image if isinstance(image, ImageBlock) else _block(image)
+    block = image_block(image)
     data = block.image.decode() if isinstance(block.image, bytes) else None
     path = None if block.path is None else str(block.path)
     url = None if block.url is None else str(block.url)
     return NodeWithScore(node=ImageNode(image=data, image_path=path, image_url=url))
-
-
-def _block(image: str | bytes) -> ImageBlock:
-    return ImageBlock(image=image) if isinstance(image, bytes) else ImageBlock(path=image)
