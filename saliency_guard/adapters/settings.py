@@ -13,7 +13,7 @@ from saliency_guard.answer import GroundedAnswer
 from saliency_guard.chat.fetch import Fetch
 from saliency_guard.chat.role_markers import RoleMarkersIn
 from saliency_guard.chat.tools import Tool, call_schema, checked_tools
-from saliency_guard.decoding.options import LARGEST_SEED, checked_options
+from saliency_guard.decoding.options import LARGEST_SEED, generation_plan
 from saliency_guard.decoding.sgrs import SGRSConfig
 from saliency_guard.decoding.stop_strings import stop_strings
 from saliency_guard.embedded import EMBEDDED
@@ -209,7 +209,7 @@ def _check(settings: Mapping[str, Any]) -> None:
         raise ConfigError(msg)
     require(GuardPolicy, settings["policy"])
     options = {name: settings[name] for name in _OF_GENERATE}
-    checked_options({**options, "max_new_tokens": settings["max_tokens"]})
+    generation_plan({**options, "max_new_tokens": settings["max_tokens"]})
 
 
 Scorer = ServedLVLM | LVLM | str
