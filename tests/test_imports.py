@@ -106,7 +106,7 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
 def type_checkers_names() -> dict[str, str]:
     """Public name -> module, as the imports for type checkers have it."""
     tree = ast.parse((ROOT / "__init__.py").read_text(encoding="utf-8"))
-    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
     imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
     return {alias.name: str(node.module) for node in imports for alias in node.names}
 

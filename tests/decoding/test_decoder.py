@@ -66,7 +66,7 @@ def test_step_scores_agree_with_brute_force(
     prompt = case.inputs["input_ids"].shape[1]
     depth = case.model.config.get_text_config().num_hidden_layers
     config = SaliencyConfig(layers=layers, history=history)
-    tokens = decode(case, 8, sgrs=SGRSConfig(alpha=0.9, draft_length=3), locore=locore, saliency=config)
+    tokens = decode(case, 8, sgrs=SGRSConfig(alpha=0.97, draft_length=3), locore=locore, saliency=config)
     after_image = int((case.inputs["input_ids"][0] == tiny.IMAGE).nonzero().max()) + 1
     expected, logprobs, _ = oracle.saliency(
         case.model,
@@ -86,6 +86,7 @@ def test_step_scores_agree_with_brute_force(
     torch.testing.assert_close(found, expected[1:], rtol=1e-4, atol=0)
     torch.testing.assert_close(torch.tensor([t.logprob for t in tokens]).double(), logprobs, rtol=1e-4, atol=1e-5)
     # What was rejected was scored in its place, too.
+    assert any(token.rejected for token in tokens), "the test must meet rejections"
     for position, token in enumerate(tokens):
         for rejected in token.rejected:
             answer = [t.token_id for t in tokens[:position]] + [rejected.token_id]
