@@ -3,7 +3,7 @@
 from saliency_guard.adapters.shared_models import forget_shared, shared_lvlm
 from saliency_guard.answer import GroundedAnswer, RejectedCandidate, Step, TokenGrounding, Usage
 from saliency_guard.calibration.calibrator import CalibrationReport, Calibrator, Judgement
-from saliency_guard.calibration.guarantee import NoPromise, Promise
+from saliency_guard.calibration.guarantee import NoGuarantee, RiskGuarantee
 from saliency_guard.calibration.monitor import RiskMonitor
 from saliency_guard.calibration.records import GroundingRecord, LabelledMention, Records
 from saliency_guard.calibration.token_filter import TokenFilter
@@ -59,9 +59,9 @@ __all__ = [
     "MessageError",
     "MissingExtraError",
     "ModelError",
-    "NoPromise",
+    "NoGuarantee",
     "NonFiniteError",
-    "Promise",
+    "RiskGuarantee",
     "Records",
     "RejectedCandidate",
     "RetryPlan",

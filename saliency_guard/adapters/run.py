@@ -145,14 +145,14 @@ def answer_report(answer: GroundedAnswer | None, outcome: GuardOutcome | None = 
         "decision": None,
         "threshold": None,
         "attempts": [],
-        "promise": None,
+        "guarantee": None,
     }
     if outcome is not None:
         found |= {
             "calibrated": outcome.calibrated,
             "decision": outcome.decision,
             "threshold": outcome.threshold,
-            "promise": outcome.promise.model_dump(mode="json") if outcome.promise is not None else None,
+            "guarantee": outcome.guarantee.model_dump(mode="json") if outcome.guarantee is not None else None,
             "attempts": [
                 {"text": one.answer.text, "score": one.score, "refused": one.refused, "change": one.change}
                 for one in outcome.attempts

@@ -61,7 +61,7 @@ def calibration_command(
     page: Page = None,
     quick: Quick = False,
 ) -> None:
-    """How well the calibrated grounding tells right from wrong, comes true, and keeps promises."""
+    """How well the calibrated grounding tells right from wrong and comes true, and whether guarantees hold."""
     asked = {"model": model, "calibrator": calibrator, "pictures": count, "page": page}
     count = count or (60 if quick else 500)
     samples, splits = (100, 50) if quick else (1000, 500)
@@ -122,7 +122,7 @@ def _records(lvlm: LVLM, split: str, count: int, out: Path) -> Records:
 
 def _validities(scores: Floats, grounded: Bools, splits: int) -> list[Validity]:
     wrong = 1 - float(np.mean(grounded[:, 0]))
-    low, high = (part * wrong for part in _ABOUT)  # Far below nothing is promised, far above all is.
+    low, high = (part * wrong for part in _ABOUT)  # Far below nothing is guaranteed, far above all is.
     risks = [risk for risk in _RISKS if low <= risk <= high] or [_RISKS[0]]
     return [
         validity(policy, scores[:, :draws], grounded[:, :draws], risk=risk, keep=keep, splits=splits)
@@ -168,7 +168,7 @@ def _section(
     validity_rows = [
         [
             f"at most {one.risk:.0%} ungrounded, {one.name}",
-            f"{one.promised:.1%}",
+            f"{one.guaranteed:.1%}",
             f"{one.broken:.1%}",
             f"{one.accepted:.1%}",
             f"{one.observed:.2%}",
@@ -191,10 +191,10 @@ def _section(
         "Part of the questions that can be answered at a risk among the answered of at most:",
         table(["", *(f"{shown:.0%}" for shown in _SHOWN)], coverage_rows),
         (
-            f"Promises with confidence {kept[0].confidence:.0%}, made on one half of the pictures and tested on the "
+            f"Guarantees with confidence {kept[0].confidence:.0%}, made on one half of the pictures and tested on the "
             f"other, {kept[0].splits} random halvings:"
         ),
-        table(["", "promise made", "broken", "answered", "ungrounded"], validity_rows),
+        table(["", "guarantee made", "broken", "answered", "ungrounded"], validity_rows),
     ]
 
 

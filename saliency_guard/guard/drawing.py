@@ -65,7 +65,7 @@ def draws(
 ) -> Draws:
     """What to draw, one after the other, until an answer is good enough or nothing is left to try.
 
-    Nothing is promised of the outcome: thresholds are tested for attempts that `GuardPolicy.run` makes.
+    Nothing is guaranteed of the outcome: thresholds are tested for attempts that `GuardPolicy.run` makes.
 
     Args:
         policy: decides, and says what a retry changes.

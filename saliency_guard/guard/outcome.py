@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from saliency_guard.answer import GroundedAnswer
-from saliency_guard.calibration.guarantee import Promise
+from saliency_guard.calibration.guarantee import RiskGuarantee
 from saliency_guard.errors import SaliencyGuardError
 from saliency_guard.settings import Frozen
 
@@ -38,7 +38,7 @@ class GuardOutcome(Frozen):
         attempts: every answer that was considered, in order.
         threshold: on the score; None where only rules on raw signals decide.
         calibrated: whether a calibration that fits the model stands behind the score.
-        promise: what holds for accepted answers, if the threshold was chosen for that.
+        guarantee: what holds for accepted answers, if the threshold was chosen for that.
     """
 
     answer: GroundedAnswer | None
@@ -47,7 +47,7 @@ class GuardOutcome(Frozen):
     attempts: tuple[Attempt, ...]
     threshold: float | None
     calibrated: bool
-    promise: Promise | None = None
+    guarantee: RiskGuarantee | None = None
 
     @property
     def accepted(self) -> bool:

@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from saliency_guard.answer import GroundedAnswer
 from saliency_guard.calibration.calibrator import Calibrator, picture_digest
-from saliency_guard.calibration.guarantee import Metric, NoPromise, Promise, choose_threshold, units
+from saliency_guard.calibration.guarantee import Metric, NoGuarantee, RiskGuarantee, choose_threshold, units
 from saliency_guard.calibration.records import Records
 from saliency_guard.chat.template import Messages
 from saliency_guard.errors import ConfigError, InputError
@@ -44,7 +44,7 @@ class GuardPolicy(Settings):
         retry: what a retry changes, and which of the answers is kept.
         fallback: called with the messages (None from `check`) and all attempts; gives an answer or a plain text.
         deadline: seconds for all attempts together; None is no limit.
-        promise: where ``min_grounding`` comes from, if `calibrated` chose it.
+        guarantee: where ``min_grounding`` comes from, if `calibrated` chose it.
         calibrator: judges the answers; None leaves that to the `LVLM`.
     """
 
@@ -57,7 +57,7 @@ class GuardPolicy(Settings):
     retry: RetryPlan = RetryPlan()
     fallback: Fallback | None = Field(default=None, exclude=True)
     deadline: Annotated[float, Field(gt=0.0)] | None = None
-    promise: Promise | None = None
+    guarantee: RiskGuarantee | None = None
     calibrator: Calibrator | None = None
 
     @model_validator(mode="after")
@@ -65,25 +65,25 @@ class GuardPolicy(Settings):
         if self.min_grounding is None and not self.rules:
             msg = "a policy needs min_grounding or at least one rule"
             raise ValueError(msg)
-        promise = self.promise
+        guarantee = self.guarantee
         untested = [name for name, used in self._untested.items() if used]
-        if promise is not None and untested:
-            msg = f"the promise was not made for a policy with {', '.join(untested)}: leave them out, or the promise"
+        if guarantee is not None and untested:
+            msg = f"the guarantee was not made for a policy with {', '.join(untested)}: leave them out, or the guarantee"
             raise ValueError(msg)
-        if promise is not None and (self.retries, self.retry.keep) != (promise.max_retries, promise.keep):
+        if guarantee is not None and (self.retries, self.retry.keep) != (guarantee.max_retries, guarantee.keep):
             msg = (
-                f"the threshold was made for max_retries={promise.max_retries} keeping the {promise.keep}, and says "
+                f"the threshold was made for max_retries={guarantee.max_retries} keeping the {guarantee.keep}, and says "
                 f"nothing about max_retries={self.retries} keeping the {self.retry.keep}: use GuardPolicy.calibrated"
             )
             raise ValueError(msg)
-        if promise is not None and self.min_grounding != promise.threshold:
-            msg = f"the promise is for min_grounding={promise.threshold}, not {self.min_grounding}"
+        if guarantee is not None and self.min_grounding != guarantee.threshold:
+            msg = f"the guarantee is for min_grounding={guarantee.threshold}, not {self.min_grounding}"
             raise ValueError(msg)
         return self
 
     @property
     def _untested(self) -> dict[str, bool]:
-        """What no promise covers: records are not made that way."""
+        """What no guarantee covers: records are not made that way."""
         return {
             "rules": bool(self.rules),
             "deadline": self.deadline is not None,
@@ -112,8 +112,8 @@ class GuardPolicy(Settings):
         metric: Metric = "accepted",
         calibrator: Calibrator | None = None,
         **policy: Any,
-    ) -> GuardPolicy | NoPromise:
-        """A policy whose threshold keeps a promise, made for the policy as a whole (Learn then Test).
+    ) -> GuardPolicy | NoGuarantee:
+        """A policy whose threshold has a guarantee, made for the policy as a whole (Learn then Test).
 
         Args:
             records: labelled answers, made the way the policy will make them, of pictures that the calibrator was not
@@ -125,7 +125,7 @@ class GuardPolicy(Settings):
             **policy: the policy's other settings (`on_low`, `max_retries`, `retry`, `fallback`, `deadline`).
 
         Returns:
-            The policy, or `NoPromise` where no threshold keeps the promise.
+            The policy, or `NoGuarantee` where no threshold has the guarantee.
 
         Raises:
             ConfigError: if a setting is out of range, or rules are part of the policy: they are not tested.
@@ -140,13 +140,13 @@ class GuardPolicy(Settings):
         if metric not in ("accepted", "all"):
             msg = f"metric={metric!r}: choose accepted or all"
             raise ConfigError(msg)
-        if {"min_grounding", "promise"} & set(policy):
-            msg = "the threshold is chosen here: leave out min_grounding and promise"
+        if {"min_grounding", "guarantee"} & set(policy):
+            msg = "the threshold is chosen here: leave out min_grounding and guarantee"
             raise ConfigError(msg)
         shape = cls(min_grounding=0.0, **policy)
         untested = [name for name, used in shape._untested.items() if used]
         if untested:
-            msg = f"a promise cannot be made for a policy with {', '.join(untested)}: records are not made that way"
+            msg = f"a guarantee cannot be made for a policy with {', '.join(untested)}: records are not made that way"
             raise ConfigError(msg)
         drawn_at = (records.generation or {}).get("retry_temperature", shape.retry.temperature)
         if shape.retries and drawn_at != shape.retry.temperature:
@@ -157,15 +157,15 @@ class GuardPolicy(Settings):
         chosen = choose_threshold(
             drawn, grounded, risk=risk, confidence=confidence, metric=metric, keep=shape.retry.keep
         )
-        if isinstance(chosen, NoPromise):
+        if isinstance(chosen, NoGuarantee):
             return chosen
-        promise = chosen.model_copy(update={"generation": records.generation})
-        return cls(min_grounding=promise.threshold, promise=promise, calibrator=calibrator, **policy)
+        guarantee = chosen.model_copy(update={"generation": records.generation})
+        return cls(min_grounding=guarantee.threshold, guarantee=guarantee, calibrator=calibrator, **policy)
 
     def check(self, answer: GroundedAnswer, *, messages: Messages | None = None) -> GuardOutcome:
         """Decide on one answer that is there, such as one from `LVLM.score`; nothing is drawn anew.
 
-        The threshold is the policy's, its promise is not: that is about answers the model writes.
+        The threshold is the policy's, its guarantee is not: that is about answers the model writes.
 
         Args:
             answer: the answer.
@@ -176,9 +176,9 @@ class GuardPolicy(Settings):
             ConfigError: if it has no calibrated grounding and ``min_grounding`` asks for one; if the threshold was
                 chosen for a policy with retries.
         """
-        if self.promise is not None and self.promise.max_retries:
+        if self.guarantee is not None and self.guarantee.max_retries:
             msg = (
-                f"the threshold was made for {self.promise.max_retries} retries and says nothing about a single "
+                f"the threshold was made for {self.guarantee.max_retries} retries and says nothing about a single "
                 "answer: use GuardPolicy.calibrated(..., max_retries=0)"
             )
             raise ConfigError(msg)
@@ -209,12 +209,12 @@ class GuardPolicy(Settings):
     ) -> Iterator[Attempt | GuardOutcome]:
         """`run`, attempt by attempt: each as it is made, and the outcome last; arguments and errors as there."""
         judge = lvlm if self.calibrator is None else lvlm.with_calibrator(self.calibrator)
-        promise = self.promise
-        if promise is not None and promise.generation is not None:
-            promised = {name: value for name, value in promise.generation.items() if name != "retry_temperature"}
-            generation = {**promised, **generation}
-            if any(generation[name] != value for name, value in promised.items()):
-                promise = None  # Written another way: nothing is promised of that.
+        guarantee = self.guarantee
+        if guarantee is not None and guarantee.generation is not None:
+            guaranteed = {name: value for name, value in guarantee.generation.items() if name != "retry_temperature"}
+            generation = {**guaranteed, **generation}
+            if any(generation[name] != value for name, value in guaranteed.items()):
+                guarantee = None  # Written another way: nothing is guaranteed of that.
         if self.min_grounding is not None:
             self._require_judge(judge, generation.get("saliency", SaliencyConfig()))
         run = Run(
@@ -229,7 +229,7 @@ class GuardPolicy(Settings):
             considered=partial(self._attempt, judged=True),
         )
         yield from run.attempts()
-        yield self.decided(tuple(run.made), messages, promise=promise)
+        yield self.decided(tuple(run.made), messages, guarantee=guarantee)
 
     def considered(self, answer: GroundedAnswer, change: str = "") -> Attempt:
         """An answer as an attempt, refused or not.
@@ -248,7 +248,7 @@ class GuardPolicy(Settings):
         attempts: tuple[Attempt, ...],
         messages: Messages | None = None,
         *,
-        promise: Promise | None = None,
+        guarantee: RiskGuarantee | None = None,
         best: int | None = None,
     ) -> GuardOutcome:
         """What to do with attempts.
@@ -256,7 +256,7 @@ class GuardPolicy(Settings):
         Args:
             attempts: in order.
             messages: what they answer, for the fallback.
-            promise: that holds for attempts made as these.
+            guarantee: that holds for attempts made as these.
             best: number of the one to give out where none is good enough; None is the one with the highest score.
 
         Raises:
@@ -289,7 +289,7 @@ class GuardPolicy(Settings):
             attempts=attempts,
             threshold=self.min_grounding,
             calibrated=self.min_grounding is not None and all(attempt.answer.calibrated for attempt in attempts),
-            promise=promise,
+            guarantee=guarantee,
         )
 
     async def arun(self, lvlm: LVLM, messages: Messages, **generation: Any) -> GuardOutcome:
@@ -364,7 +364,7 @@ def _scores(records: Records, calibrator: Calibrator | None) -> Sequence[float |
     seen = next((record.picture for record in records if picture_digest(record.picture) in fitted), None)
     if seen is not None:
         msg = (
-            f"the calibrator was fitted on picture {seen!r}: what it says of it is too good to make a promise from; "
+            f"the calibrator was fitted on picture {seen!r}: what it says of it is too good to make a guarantee from; "
             "use records of other pictures"
         )
         raise InputError(msg)

@@ -160,7 +160,7 @@ def test_rules_of_every_plan(
     assert outcome.chosen is not None
     picked = scores[outcome.chosen]
     assert (picked >= 0.5) == (outcome.decision != "flagged")
-    assert outcome.promise is None
+    assert outcome.guarantee is None
     if outcome.decision == "accepted":
         good = [score for score in own if score >= 0.5]
         assert picked == (max(good) if keep == "best" else good[0])

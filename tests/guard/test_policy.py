@@ -23,8 +23,8 @@ from saliency_guard import (
     GuardPolicy,
     InputError,
     LowGroundingError,
-    NoPromise,
-    Promise,
+    NoGuarantee,
+    RiskGuarantee,
     Records,
     RetryPlan,
     SaliencyConfig,
@@ -200,30 +200,30 @@ def test_settings_that_mean_nothing_are_refused(values: dict[str, Any], message:
         GuardPolicy(**values)
 
 
-def test_a_threshold_with_a_promise(made_up: Calibrator) -> None:
+def test_a_threshold_with_a_guarantee(made_up: Calibrator) -> None:
     policy = GuardPolicy.calibrated(synthetic.records(2000, rate=0.1), risk=0.1, calibrator=made_up)
     assert isinstance(policy, GuardPolicy)
-    assert policy.promise.threshold == policy.min_grounding
-    assert policy.promise.observed < 0.1
-    assert policy.promise.units == 2000
+    assert policy.guarantee.threshold == policy.min_grounding
+    assert policy.guarantee.observed < 0.1
+    assert policy.guarantee.units == 2000
 
 
 def test_a_threshold_for_single_draws_is_refused_for_a_policy_with_retries(made_up: Calibrator) -> None:
     single = GuardPolicy.calibrated(synthetic.records(2000, rate=0.1), risk=0.1, calibrator=made_up)
     with pytest.raises(ConfigError, match="says nothing about max_retries=2"):
-        GuardPolicy(min_grounding=single.min_grounding, promise=single.promise, max_retries=2)
-    with pytest.raises(ConfigError, match="the promise is for min_grounding"):
-        GuardPolicy(min_grounding=0.0, promise=single.promise)
+        GuardPolicy(min_grounding=single.min_grounding, guarantee=single.guarantee, max_retries=2)
+    with pytest.raises(ConfigError, match="the guarantee is for min_grounding"):
+        GuardPolicy(min_grounding=0.0, guarantee=single.guarantee)
     whole = GuardPolicy.calibrated(
         synthetic.records(2000, rate=0.1, draws=3), risk=0.1, calibrator=made_up, max_retries=2
     )
-    assert isinstance(whole.promise, Promise)
-    assert whole.promise.max_retries == 2
+    assert isinstance(whole.guarantee, RiskGuarantee)
+    assert whole.guarantee.max_retries == 2
     with pytest.raises(ConfigError, match="says nothing about a single"):
         whole.check(synthetic.records(1).records[0].answer)
 
 
-def test_a_promise_is_not_made_on_what_the_calibrator_has_seen(made_up: Calibrator) -> None:
+def test_a_guarantee_is_not_made_on_what_the_calibrator_has_seen(made_up: Calibrator) -> None:
     with pytest.raises(InputError, match="was fitted on picture"):
         GuardPolicy.calibrated(synthetic.records(300, first=50_000), calibrator=made_up)
     with pytest.raises(InputError, match="no calibrated grounding"):
@@ -245,25 +245,25 @@ def test_a_promise_is_not_made_on_what_the_calibrator_has_seen(made_up: Calibrat
         ({"retry": RetryPlan(name_spans=True)}, "name_spans"),
     ],
 )
-def test_a_promise_covers_only_what_was_tested(made_up: Calibrator, change: dict[str, Any], name: str) -> None:
+def test_a_guarantee_covers_only_what_was_tested(made_up: Calibrator, change: dict[str, Any], name: str) -> None:
     records = synthetic.records(2000, rate=0.1)
     with pytest.raises(ConfigError, match=name):
         GuardPolicy.calibrated(records, risk=0.1, calibrator=made_up, **change)
     single = GuardPolicy.calibrated(records, risk=0.1, calibrator=made_up)
     with pytest.raises(ConfigError, match=name):
-        GuardPolicy(min_grounding=single.min_grounding, promise=single.promise, **change)
+        GuardPolicy(min_grounding=single.min_grounding, guarantee=single.guarantee, **change)
 
 
-def test_answers_written_in_another_way_have_no_promise(
+def test_answers_written_in_another_way_have_no_guarantee(
     lvlm: LVLM, messages: list[dict[str, Any]], made_up: Calibrator
 ) -> None:
     written = {"temperature": 0.0, "retry_temperature": 0.7, "max_new_tokens": 24, "sgrs": None, "locore": None}
     records = Records(synthetic.FINGERPRINT, synthetic.records(2000, rate=0.1), generation=written)
     policy = GuardPolicy.calibrated(records, risk=0.1, calibrator=made_up).model_copy(update={"calibrator": None})
-    assert policy.run(lvlm, messages).promise == policy.promise
+    assert policy.run(lvlm, messages).guarantee == policy.guarantee
     assert policy.run(lvlm, messages).text == policy.run(lvlm, messages, **PLAIN).text
-    assert policy.run(lvlm, messages, temperature=1.0).promise is None
-    assert policy.check(lvlm.score(messages, "A cat.")).promise is None
+    assert policy.run(lvlm, messages, temperature=1.0).guarantee is None
+    assert policy.check(lvlm.score(messages, "A cat.")).guarantee is None
     with pytest.raises(ConfigError, match="drawn at temperature"):
         GuardPolicy.calibrated(records, calibrator=made_up, max_retries=1, retry=RetryPlan(temperature=1.5), risk=0.1)
 
@@ -296,7 +296,7 @@ def test_an_error_goes_from_one_process_to_another(answer: GroundedAnswer) -> No
 
 def test_no_threshold_is_a_result(made_up: Calibrator) -> None:
     found = GuardPolicy.calibrated(synthetic.records(40), risk=0.05, calibrator=made_up)
-    assert isinstance(found, NoPromise)
+    assert isinstance(found, NoGuarantee)
     assert found.units == 40
 
 

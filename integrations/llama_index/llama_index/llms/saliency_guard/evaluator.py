@@ -34,7 +34,7 @@ class GroundingEvaluator(BaseEvaluator):
 
     def __init__(self, policy: GuardPolicy, *, scorer: Scorer | None = None) -> None:
         self.policy = policy
-        self._single = policy.model_copy(update={"on_low": "flag", "promise": None})
+        self._single = policy.model_copy(update={"on_low": "flag", "guarantee": None})
         self._judge = judge_of(scorer)
 
     def _get_prompts(self) -> PromptDictType:
