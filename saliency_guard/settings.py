@@ -24,7 +24,7 @@ class Settings(Frozen):
         except ValidationError as error:
             problems = "; ".join(
                 f"{'.'.join(str(part) for part in item['loc'] if isinstance(part, str)) or 'value'}: "
-                f"{item['msg'].removeprefix('Value error, ')} (got {item['input']!r})"
+                f"{item['msg'].removeprefix('Value error, ')}" + (f" (got {item['input']!r})" if item["loc"] else "")
                 for item in error.errors()
             )
             msg = f"{type(self).__name__}: {problems}"

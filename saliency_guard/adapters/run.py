@@ -143,6 +143,7 @@ def answer_report(answer: GroundedAnswer | None, outcome: GuardOutcome | None = 
         "scored_by": answer.model_id if answer is not None else None,
         "tokens": [token_report(token) for token in answer.tokens] if answer is not None else [],
         "decision": None,
+        "reason": None,
         "threshold": None,
         "attempts": [],
         "guarantee": None,
@@ -151,11 +152,18 @@ def answer_report(answer: GroundedAnswer | None, outcome: GuardOutcome | None = 
         found |= {
             "calibrated": outcome.calibrated,
             "decision": outcome.decision,
+            "reason": outcome.reason,
             "threshold": outcome.threshold,
             "guarantee": outcome.guarantee.model_dump(mode="json") if outcome.guarantee is not None else None,
             "attempts": [
-                {"text": one.answer.text, "score": one.score, "refused": one.refused, "change": one.change}
-                for one in outcome.attempts
+                {
+                    "text": attempt.answer.text,
+                    "score": attempt.score,
+                    "refused": attempt.refused,
+                    "reason": attempt.reason,
+                    "change": attempt.change,
+                }
+                for attempt in outcome.attempts
             ],
         }
     return found

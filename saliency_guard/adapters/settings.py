@@ -216,4 +216,6 @@ class Judge:
         )
 
     def _for(self, policy: GuardPolicy) -> LVLM:
-        return self.lvlm if policy.calibrator is None else self.lvlm.with_calibrator(policy.calibrator)
+        scorer = self.lvlm if policy.calibrator is None else self.lvlm.with_calibrator(policy.calibrator)
+        policy.require_calibrator(scorer)
+        return scorer

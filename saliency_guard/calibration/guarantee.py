@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from saliency_guard.calibration.calibrator import Calibrator, picture_digest
 from saliency_guard.calibration.features import Floats
 from saliency_guard.calibration.records import TOLD, GroundingRecord, Records
 from saliency_guard.calibration.reliability import Bools
@@ -257,3 +258,31 @@ def units(
         rows.append([answers[draw][1] for draw in range(draws)])
         labels.append([answers[draw][0].grounded for draw in range(draws)])
     return np.array(rows), np.array(labels, dtype=bool), list(by_unit)
+
+
+def record_scores(records: Records, calibrator: Calibrator | None) -> Sequence[float | None]:
+    """The grounding of every record's answer; None where an answer has none.
+
+    Args:
+        records: labelled answers.
+        calibrator: judges them; None takes the grounding that the answers have.
+
+    Raises:
+        InputError: if the answers have no grounding, or the calibrator was fitted on their pictures.
+        CalibrationMismatchError: if the calibrator is another model's.
+    """
+    if calibrator is None:
+        if any(record.answer.grounding is None and not record.answer.calibrated for record in records):
+            msg = "the records' answers have no calibrated grounding: pass calibrator=..."
+            raise InputError(msg)
+        return [record.answer.grounding for record in records]
+    calibrator.require(records.fingerprint)
+    fitted = set(calibrator.fitted_on.digests)
+    seen = next((record.picture for record in records if picture_digest(record.picture) in fitted), None)
+    if seen is not None:
+        msg = (
+            f"the calibrator was fitted on picture {seen!r}: its grounding there is too good to test a guarantee on; "
+            "use records of other pictures"
+        )
+        raise InputError(msg)
+    return [calibrator.judge_record(record).answer for record in records]
