@@ -23,9 +23,7 @@ def main() -> None:
     model = GenericFakeChatModel(
         messages=iter([AIMessage("The image shows a cat."), AIMessage("The image shows a cat and a sofa.")])
     )
-    guard = GroundingMiddleware(
-        GuardPolicy(min_grounding=0.5, on_low="retry", max_retries=1), fallback_model=SaliencyGuardedLVLM()
-    )
+    guard = GroundingMiddleware(GuardPolicy(min_grounding=0.5, max_retries=1), fallback_model=SaliencyGuardedLVLM())
     agent = create_agent(model, tools=[], middleware=[guard])
     question = HumanMessage([{"type": "image", "path": str(PICTURE)}, {"type": "text", "text": "What do you see?"}])
     state = agent.invoke({"messages": [question]})

@@ -36,8 +36,10 @@ async def answer(agent: GroundedAgent, question: str) -> None:
 def main() -> None:
     """One answer that passes, and one under a policy that nothing satisfies."""
     llm = SaliencyGuardedLVLM(is_function_calling_model=True, seed=0)
-    easy = GuardPolicy(min_grounding=0.5, on_low="retry")
-    unsure = GuardPolicy(min_grounding=1.0, on_low="retry", fallback=lambda *_: "I am not sure what is there.")
+    easy = GuardPolicy(min_grounding=0.5, max_retries=2)
+    unsure = GuardPolicy(
+        min_grounding=1.0, max_retries=2, on_low="fallback", fallback=lambda *_: "I am not sure what is there."
+    )
     for policy in (easy, unsure):
         asyncio.run(answer(GroundedAgent(llm=llm, tools=[], policy=policy), "Describe the image in detail."))
 

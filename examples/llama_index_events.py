@@ -50,7 +50,7 @@ def main() -> None:
         ChatMessage(role="user", blocks=[ImageBlock(path=DESK), TextBlock(text="Is there a laptop in the image?")])
     ]
     llm.chat(messages)
-    llm.chat(messages, policy=GuardPolicy(min_grounding=1.0, on_low="retry", max_retries=1))
+    llm.chat(messages, policy=GuardPolicy(min_grounding=1.0, max_retries=1))
     llm.chat(messages, sgrs=SGRSConfig(alpha=0.9), max_tokens=6)
     root.event_handlers.remove(log)
 

@@ -67,7 +67,7 @@ def engine(pictures: VectorStoreIndex, llm: SaliencyGuardedLVLM) -> GroundedQuer
         chat_content_qa_template=TEMPLATE,
     )
     policy = GuardPolicy(
-        min_grounding=0.5, on_low="retry", max_retries=2, fallback=lambda *_: "The pictures do not say."
+        min_grounding=0.5, on_low="fallback", max_retries=2, fallback=lambda *_: "The pictures do not say."
     )
     return GroundedQueryEngine(inner, policy, cite=True, seed=0)
 

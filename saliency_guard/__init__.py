@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # The same names for type checkers and editors; a test compar
     from saliency_guard.adapters.shared_models import forget_shared, shared_lvlm
     from saliency_guard.answer import GroundedAnswer, RejectedCandidate, Step, TokenGrounding, Usage
     from saliency_guard.calibration.calibrator import CalibrationReport, Calibrator, Judgement
-    from saliency_guard.calibration.guarantee import NoPromise, Promise
+    from saliency_guard.calibration.guarantee import NoGuarantee, RiskGuarantee
     from saliency_guard.calibration.monitor import RiskMonitor
     from saliency_guard.calibration.records import GroundingRecord, LabelledMention, Records
     from saliency_guard.calibration.token_filter import TokenFilter
@@ -70,12 +70,12 @@ __all__ = [
     "MessageError",
     "MissingExtraError",
     "ModelError",
-    "NoPromise",
+    "NoGuarantee",
     "NonFiniteError",
-    "Promise",
     "Records",
     "RejectedCandidate",
     "RetryPlan",
+    "RiskGuarantee",
     "RiskMonitor",
     "SGRSConfig",
     "SGRSOutput",
@@ -102,7 +102,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "adapters.shared_models": ("forget_shared", "shared_lvlm"),
     "answer": ("GroundedAnswer", "RejectedCandidate", "Step", "TokenGrounding", "Usage"),
     "calibration.calibrator": ("CalibrationReport", "Calibrator", "Judgement"),
-    "calibration.guarantee": ("NoPromise", "Promise"),
+    "calibration.guarantee": ("NoGuarantee", "RiskGuarantee"),
     "calibration.monitor": ("RiskMonitor",),
     "calibration.records": ("GroundingRecord", "LabelledMention", "Records"),
     "calibration.token_filter": ("TokenFilter",),

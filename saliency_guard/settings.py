@@ -39,7 +39,7 @@ def refused(name: str, error: ValidationError) -> ConfigError:
     """
     problems = "; ".join(
         f"{'.'.join(str(part) for part in item['loc'] if isinstance(part, str)) or 'value'}: "
-        f"{item['msg'].removeprefix('Value error, ')} (got {shown(item['input'])})"
+        f"{item['msg'].removeprefix('Value error, ')}" + (f" (got {shown(item['input'])})" if item["loc"] else "")
         for item in error.errors()
     )
     return ConfigError(f"{name}: {problems}")

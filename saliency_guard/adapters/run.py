@@ -143,19 +143,27 @@ def answer_report(answer: GroundedAnswer | None, outcome: GuardOutcome | None = 
         "scored_by": answer.model_id if answer is not None else None,
         "tokens": [token_report(token) for token in answer.tokens] if answer is not None else [],
         "decision": None,
+        "reason": None,
         "threshold": None,
         "attempts": [],
-        "promise": None,
+        "guarantee": None,
     }
     if outcome is not None:
         found |= {
             "calibrated": outcome.calibrated,
             "decision": outcome.decision,
+            "reason": outcome.reason,
             "threshold": outcome.threshold,
-            "promise": outcome.promise.model_dump(mode="json") if outcome.promise is not None else None,
+            "guarantee": outcome.guarantee.model_dump(mode="json") if outcome.guarantee is not None else None,
             "attempts": [
-                {"text": one.answer.text, "score": one.score, "refused": one.refused, "change": one.change}
-                for one in outcome.attempts
+                {
+                    "text": attempt.answer.text,
+                    "score": attempt.score,
+                    "refused": attempt.refused,
+                    "reason": attempt.reason,
+                    "change": attempt.change,
+                }
+                for attempt in outcome.attempts
             ],
         }
     return found

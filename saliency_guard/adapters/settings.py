@@ -252,4 +252,6 @@ class Judge:
         return self._for(policy).generate(messages, max_new_tokens=max_new_tokens, signals=policy.signals)
 
     def _for(self, policy: GuardPolicy) -> LVLM:
-        return self.lvlm if policy.calibrator is None else self.lvlm.with_calibrator(policy.calibrator)
+        scorer = self.lvlm if policy.calibrator is None else self.lvlm.with_calibrator(policy.calibrator)
+        policy.require_calibrator(scorer)
+        return scorer

@@ -43,7 +43,7 @@ class FittedOn(Frozen):
         pictures: how many, those held out for the report included.
         answers: how many.
         claims: labelled mentions in them.
-        digests: of the pictures' names: a promise must not be made on pictures that the scores were fitted on.
+        digests: of the pictures' names: a guarantee must not be tested on pictures that the scores were fitted on.
     """
 
     source: str

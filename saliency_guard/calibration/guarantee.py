@@ -1,7 +1,7 @@
-"""A threshold that keeps a promise: Learn then Test (arXiv 2110.01052) over whole policies, retries included.
+"""A threshold with a risk guarantee: Learn then Test (arXiv 2110.01052) over whole policies, retries included.
 
-The unit is one question about one picture. What a policy does with a unit at a threshold is one of three things: it
-takes a grounded answer, it takes an ungrounded one, or it takes none.
+The unit is one question about one picture. At a threshold a policy does one of three things with a unit: it accepts a
+grounded answer, it accepts an ungrounded one, or it accepts none.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from saliency_guard.calibration.calibrator import Calibrator, picture_digest
 from saliency_guard.calibration.features import Floats
 from saliency_guard.calibration.records import TOLD, GroundingRecord, Records
 from saliency_guard.calibration.reliability import Bools
@@ -23,28 +24,28 @@ from saliency_guard.settings import Frozen
 Metric = Literal["accepted", "all"]
 Keep = Literal["first", "best"]
 
-# Fixed before any data is seen, as the test asks: probabilities at even steps of log-odds.
+# Fixed before any data is seen, as the test requires: probabilities at even steps of log-odds.
 THRESHOLDS: tuple[float, ...] = tuple((1 / (1 + np.exp(-np.linspace(-3.0, 7.0, 41)))).round(6).tolist())
 _MOST_TIMES_MORE = 1000
 _SEQUENCES = 8
 
 
-class Promise(Frozen):
-    """A threshold, and what holds with it for questions like those it was made from.
+class RiskGuarantee(Frozen):
+    """A threshold, and the risk that it guarantees for questions like those of its records.
 
-    With ``confidence`` (over the draw of the records) the risk of the policy is at most ``risk``.
+    With probability ``confidence`` (over the draw of the records) the risk of the policy is at most ``risk``.
 
     Attributes:
         threshold: on `GroundedAnswer.grounding`.
-        risk: at most this part is ungrounded.
-        confidence: how sure that is.
-        metric: part of what: ``"accepted"`` answers, or ``"all"`` questions.
-        max_retries: of the policy it was made for; it says nothing about another number of retries.
-        keep: the answer that policy keeps: the ``"first"`` good enough, or the ``"best"`` of all.
+        risk: the largest share of ungrounded answers.
+        confidence: the probability that the guarantee holds.
+        metric: what the share is of: ``"accepted"`` answers, or ``"all"`` questions.
+        max_retries: of the policy that was tested; nothing is guaranteed for another number of retries.
+        keep: the attempt that this policy keeps: the ``"first"`` good one, or the ``"best"`` of all.
         generation: how the answers were written (see `Records`); None where that is not known.
-        units: questions it was made from.
-        accepted: part of them that were answered.
-        observed: their risk.
+        units: how many questions were tested.
+        accepted: the share of them that were answered.
+        observed: the risk on them.
     """
 
     kept: Literal[True] = True
@@ -60,18 +61,19 @@ class Promise(Frozen):
     observed: float
 
 
-class NoPromise(Frozen):
-    """No threshold keeps the promise, as far as these records can tell.
+class NoGuarantee(Frozen):
+    """These records give a guarantee for no threshold.
 
     Attributes:
-        risk: that was asked for.
-        confidence: the same.
+        risk: that was to be guaranteed.
+        confidence: with which it was to be guaranteed.
         metric: the same.
-        units: questions there were.
-        best_threshold: the one with the lowest risk among those that answer anything; None where none does.
+        units: how many questions were tested.
+        best_threshold: the threshold with the lowest observed risk among those that accept anything; None where none
+            does.
         best_observed: its risk.
-        more_records: about how many more questions of the same kind might do; None where no reasonable number would,
-            because the observed risk is not clearly below ``risk`` at any threshold.
+        more_records: about how many more questions of the same kind might suffice; None where no reasonable number
+            would, because the observed risk is not clearly below ``risk`` at any threshold.
     """
 
     kept: Literal[False] = False
@@ -85,10 +87,10 @@ class NoPromise(Frozen):
 
 
 def policy_outcomes(scores: Floats, grounded: Bools, keep: Keep, threshold: float) -> Floats:
-    """What a policy does with every unit: 0 takes a grounded answer, 1 an ungrounded one, NaN takes none.
+    """What a policy accepts for every unit: 0 is a grounded answer, 1 an ungrounded one, NaN none.
 
     Args:
-        scores: ``[units, draws]`` in the order they are made; -inf where there is none.
+        scores: ``[units, draws]`` in the order of the attempts; -inf where there is none.
         grounded: ``[units, draws]``.
         keep: the first draw at or above the threshold, or the best of all.
         threshold: on the scores.
@@ -107,18 +109,18 @@ def choose_threshold(
     confidence: float,
     metric: Metric = "accepted",
     keep: Keep = "first",
-) -> Promise | NoPromise:
-    """The threshold that answers most while the promise is kept.
+) -> RiskGuarantee | NoGuarantee:
+    """The threshold that accepts most among those whose risk is guaranteed.
 
-    MAPIE tests every one of `THRESHOLDS` (Hoeffding-Bentkus p-values), in sequences from the strictest on that begin at
-    eight places: each goes on as long as its tests pass, and has an eighth of the error to spend.
+    MAPIE tests each of `THRESHOLDS` (Hoeffding-Bentkus p-values) in eight sequences that run from strict to lenient:
+    each goes on as long as its tests pass, and has an eighth of the error probability to spend.
 
     Args:
         scores: ``[units, draws]``, units independent.
         grounded: ``[units, draws]``.
-        risk: at most this part ungrounded.
-        confidence: how sure that is to be.
-        metric: part of the accepted answers, or of all questions.
+        risk: the largest share of ungrounded answers to guarantee.
+        confidence: the probability with which the guarantee is to hold.
+        metric: whether the share is of the accepted answers, or of all questions.
         keep: as for `policy_outcomes`.
 
     Raises:
@@ -133,34 +135,34 @@ def choose_threshold(
         control_fwer,
     )
 
-    def taken(_: Any, outcome: Floats) -> Bools:
+    def accepts(_: Any, outcome: Floats) -> Bools:
         return np.isfinite(outcome)
 
-    def anyone(_: Any, outcome: Floats) -> Bools:
+    def every_unit(_: Any, outcome: Floats) -> Bools:
         return np.ones(len(outcome), dtype=bool)
 
     strictest_first = np.array(THRESHOLDS[::-1])
     controller = BinaryClassificationController(
         predict_function=lambda _, threshold: policy_outcomes(scores, grounded, keep, threshold),
         risk=BinaryRisk(
-            lambda _, outcome: outcome == 1, taken if metric == "accepted" else anyone, higher_is_better=False
+            lambda _, outcome: outcome == 1, accepts if metric == "accepted" else every_unit, higher_is_better=False
         ),
         target_level=risk,
         confidence_level=confidence,
-        best_predict_param_choice=BinaryRisk(taken, anyone, higher_is_better=True),
+        best_predict_param_choice=BinaryRisk(accepts, every_unit, higher_is_better=True),
         list_predict_params=strictest_first[:, None],
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # That nothing was found is a result here, not a warning.
+        warnings.simplefilter("ignore")  # That no threshold passes is a result here, not a warning.
         controller.calibrate(scores, np.zeros(len(scores), dtype=int))
-    values = np.where(scores.max() >= strictest_first, controller.p_values[:, 0], 1.0)  # Nothing taken shows nothing.
+    values = np.where(scores.max() >= strictest_first, controller.p_values[:, 0], 1.0)  # No answers, no evidence.
     passed = control_fwer(values, 1 - confidence, fwer_method=FWERFixedSequenceTesting(n_starts=_SEQUENCES))
     if not len(passed):
-        return _no_promise(scores, grounded, keep, risk=risk, confidence=confidence, metric=metric)
-    threshold = strictest_first[passed.max()]  # Of those that keep it, the one that takes most.
+        return _no_guarantee(scores, grounded, keep, risk=risk, confidence=confidence, metric=metric)
+    threshold = strictest_first[passed.max()]  # Of those that pass, the one that accepts most.
     outcome = policy_outcomes(scores, grounded, keep, threshold)
     observed, accepted = observed_risk(outcome, metric)
-    return Promise(
+    return RiskGuarantee(
         threshold=float(threshold),
         risk=risk,
         confidence=confidence,
@@ -174,19 +176,19 @@ def choose_threshold(
 
 
 def observed_risk(outcome: Floats, metric: Metric) -> tuple[float, float]:
-    """The risk of outcomes from `policy_outcomes` (0 where nothing was taken), and the part that was taken."""
-    taken = np.isfinite(outcome)
-    whole = taken.sum() if metric == "accepted" else len(outcome)
-    return float((outcome == 1).sum() / whole) if whole else 0.0, float(taken.mean())
+    """The risk of outcomes from `policy_outcomes` (0 where nothing was accepted), and the share that was accepted."""
+    accepted = np.isfinite(outcome)
+    total = accepted.sum() if metric == "accepted" else len(outcome)
+    return float((outcome == 1).sum() / total) if total else 0.0, float(accepted.mean())
 
 
-def _no_promise(
+def _no_guarantee(
     scores: Floats, grounded: Bools, keep: Keep, *, risk: float, confidence: float, metric: Metric
-) -> NoPromise:
+) -> NoGuarantee:
     from mapie.risk_control.methods import compute_hoeffding_bentkus_p_value  # noqa: PLC0415 - an extra
 
     starts = THRESHOLDS[::-1][:: len(THRESHOLDS) // _SEQUENCES][:_SEQUENCES]  # Where MAPIE's sequences begin.
-    found: list[tuple[float, float, float]] = []  # Observed risk, threshold, how many times as many records.
+    candidates: list[tuple[float, float, float]] = []  # Observed risk, threshold, how many times as many records.
     for threshold in THRESHOLDS:
         outcome = policy_outcomes(scores, grounded, keep, threshold)
         observed, accepted = observed_risk(outcome, metric)
@@ -199,10 +201,10 @@ def _no_promise(
         values = compute_hoeffding_bentkus_p_value(risks, sizes, risk, binary=True)
         reachable = observed < risk and threshold in starts
         passing = times[values[:, 0] <= (1 - confidence) / _SEQUENCES] if reachable else times[:0]
-        found.append((observed, threshold, float(passing[0]) if len(passing) else float("inf")))
-    lowest = min(found, default=None)
-    fewest = min((times for _, _, times in found), default=float("inf"))
-    return NoPromise(
+        candidates.append((observed, threshold, float(passing[0]) if len(passing) else float("inf")))
+    lowest = min(candidates, default=None)
+    fewest = min((times for _, _, times in candidates), default=float("inf"))
+    return NoGuarantee(
         risk=risk,
         confidence=confidence,
         metric=metric,
@@ -216,13 +218,13 @@ def _no_promise(
 def units(
     records: Records, scores: Sequence[float | None], draws: int, *, seed: int = 0
 ) -> tuple[Floats, Bools, list[str]]:
-    """Scores and labels of units: one question a picture, since several about one picture are not independent.
+    """Scores and labels of units: one question per picture, since several about one picture are not independent.
 
     Args:
         records: labelled answers.
-        scores: one for each; None where an answer has nothing that counts.
-        draws: how many answers each unit is to have.
-        seed: of the choice among a picture's questions.
+        scores: a score for each record; None where an answer has no grounding.
+        draws: how many answers each unit needs.
+        seed: for the choice among a picture's questions.
 
     Returns:
         ``[units, draws]`` scores (-inf for None) and labels, and the unit's picture.
@@ -232,7 +234,7 @@ def units(
     """
     by_unit: dict[str, dict[str, dict[int, tuple[GroundingRecord, float]]]] = defaultdict(lambda: defaultdict(dict))
     for record, score in zip(records, scores, strict=True):
-        if record.draw == TOLD:  # Not one of the policy's answers.
+        if record.draw == TOLD:  # Written elsewhere, not by the policy.
             continue
         draws_there = by_unit[record.picture][record.question]
         if record.draw in draws_there:
@@ -240,19 +242,47 @@ def units(
             raise InputError(msg)
         draws_there[record.draw] = (record, -np.inf if score is None else score)
     if not by_unit:
-        msg = "there are no records to make a promise from"
+        msg = "there are no records to test a guarantee on"
         raise InputError(msg)
     rows: list[list[float]] = []
     labels: list[list[bool]] = []
     for picture, questions in by_unit.items():
-        found = questions[random.Random(f"{seed} {picture}").choice(sorted(questions))]  # noqa: S311 - no secret
-        missing = [draw for draw in range(draws) if draw not in found]
+        answers = questions[random.Random(f"{seed} {picture}").choice(sorted(questions))]  # noqa: S311 - no secret
+        missing = [draw for draw in range(draws) if draw not in answers]
         if missing:
             msg = (
-                f"picture {picture!r} has {len(found)} answers to a question, and a policy with {draws - 1} retries "
+                f"picture {picture!r} has {len(answers)} answers to a question, and a policy with {draws - 1} retries "
                 f"needs {draws}: make records with --draws {draws}"
             )
             raise InputError(msg)
-        rows.append([found[draw][1] for draw in range(draws)])
-        labels.append([found[draw][0].grounded for draw in range(draws)])
+        rows.append([answers[draw][1] for draw in range(draws)])
+        labels.append([answers[draw][0].grounded for draw in range(draws)])
     return np.array(rows), np.array(labels, dtype=bool), list(by_unit)
+
+
+def record_scores(records: Records, calibrator: Calibrator | None) -> Sequence[float | None]:
+    """The grounding of every record's answer; None where an answer has none.
+
+    Args:
+        records: labelled answers.
+        calibrator: judges them; None takes the grounding that the answers have.
+
+    Raises:
+        InputError: if the answers have no grounding, or the calibrator was fitted on their pictures.
+        CalibrationMismatchError: if the calibrator is another model's.
+    """
+    if calibrator is None:
+        if any(record.answer.grounding is None and not record.answer.calibrated for record in records):
+            msg = "the records' answers have no calibrated grounding: pass calibrator=..."
+            raise InputError(msg)
+        return [record.answer.grounding for record in records]
+    calibrator.require(records.fingerprint)
+    fitted = set(calibrator.fitted_on.digests)
+    seen = next((record.picture for record in records if picture_digest(record.picture) in fitted), None)
+    if seen is not None:
+        msg = (
+            f"the calibrator was fitted on picture {seen!r}: its grounding there is too good to test a guarantee on; "
+            "use records of other pictures"
+        )
+        raise InputError(msg)
+    return [calibrator.judge_record(record).answer for record in records]

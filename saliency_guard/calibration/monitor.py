@@ -1,9 +1,10 @@
-"""Watching a promise in production: labelled feedback comes in one by one, and an alarm says when it no longer holds.
+"""Monitoring a risk guarantee in production: takes labelled feedback and raises an alarm when it no longer holds.
 
-A test by betting (Waudby-Smith and Ramdas, arXiv 2010.09686): a gambler who starts with 1 bets on every label that the
-risk is above the promised one, fairly if it is just that. If the promise holds, the stake ever reaches 1 / level with
-probability at most ``level`` (Ville), however long one watches. On the same streams it finds a doubled risk in a
-fraction of the labels that a confidence sequence needs, and costs the same for the last label as for the first.
+A test by betting (Waudby-Smith and Ramdas, arXiv 2010.09686): a gambler starts with a stake of 1 and bets on every
+label that the risk is above the guaranteed one; the bets are fair if it is exactly that. While the guarantee holds, the
+stake ever reaches 1 / level with probability at most ``level`` (Ville's inequality), however long the monitor runs. On
+the same streams it detects a doubled risk in a fraction of the labels that a confidence sequence needs, and every label
+costs the same.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ _BOLDEST = 0.5
 
 @dataclass(slots=True)
 class RiskMonitor:
-    """A sequential watch on labelled feedback of accepted answers, one answer a picture: labels have to be independent.
+    """A sequential test on labelled accepted answers, one answer per picture: labels have to be independent.
 
     Attributes:
-        risk: what was promised: at most this part of accepted answers is ungrounded.
-        level: probability of a false alarm, ever, while the promise holds.
-        seen: labels so far.
-        ungrounded: of those.
-        alarm: whether the promise no longer holds; stays once raised.
+        risk: the guaranteed risk: the largest share of accepted answers that are ungrounded.
+        level: probability of a false alarm, ever, while the guarantee holds.
+        seen: how many labels came in so far.
+        ungrounded: how many of them were ungrounded.
+        alarm: whether the guarantee no longer holds; once raised it stays.
     """
 
     risk: float
@@ -44,12 +45,12 @@ class RiskMonitor:
                 raise ConfigError(msg)
 
     def update(self, *, grounded: bool) -> bool:
-        """Take one label of an accepted answer.
+        """Add the label of an accepted answer.
 
         Returns:
-            Whether the alarm is on.
+            Whether the alarm is raised.
         """
-        # The bet is made before the label is looked at.
+        # The bet must not depend on the label it is about.
         mean = (self.risk * _PRIOR + self.ungrounded) / (_PRIOR + self.seen)
         bet = min(max((mean - self.risk) / (mean * (1 - mean)), 0.0), _BOLDEST / self.risk)
         self._log_stake += math.log1p(bet * (float(not grounded) - self.risk))
@@ -60,5 +61,5 @@ class RiskMonitor:
 
     @property
     def observed(self) -> float | None:
-        """The risk seen so far; None before the first label."""
+        """The observed risk so far; None before the first label."""
         return self.ungrounded / self.seen if self.seen else None

@@ -1,4 +1,4 @@
-"""Labelled answers: what a calibration is fitted on and a promise is made from. A JSONL file, one record a line.
+"""Labelled answers: what a calibration is fitted on and a guarantee is tested on. A JSONL file, one record a line.
 
 The first line is ``{"fingerprint": {...}, "generation": {...}}``: whose answers the others hold, and how they were
 written (null where that is not known). Each other line is a `GroundingRecord`::
@@ -49,7 +49,7 @@ class GroundingRecord(Frozen):
 
     Attributes:
         picture: what the answer is about; records of one picture are never fitted on and tested on at once.
-        question: what was asked; with the picture it names the unit a promise is made for.
+        question: what was asked; with the picture it names the unit of a guarantee.
         draw: 0 for the first answer to the question, 1 for the first retry, and so on; -1 for an answer that the
             model did not write.
         answer: the answer; its tokens have the summary signals.

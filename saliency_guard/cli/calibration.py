@@ -52,7 +52,7 @@ def calibration_command(
     page: Page = None,
     quick: Quick = False,
 ) -> None:
-    """How well the calibrated grounding tells right from wrong, comes true, and keeps promises."""
+    """How well the calibrated grounding tells right from wrong and comes true, and whether guarantees hold."""
     from saliency_guard.calibration.calibrator import Calibrator
     from saliency_guard.calibration.guarantee import units
     from saliency_guard.calibration.records import TOLD
@@ -127,7 +127,7 @@ def _validities(scores: Floats, grounded: Bools, splits: int) -> list[Validity]:
     from saliency_guard.evaluation.guarding import validity
 
     wrong = 1 - float(grounded[:, 0].mean())
-    low, high = (part * wrong for part in _ABOUT)  # Far below nothing is promised, far above all is.
+    low, high = (part * wrong for part in _ABOUT)  # Far below nothing is guaranteed, far above all is.
     risks = [risk for risk in _RISKS if low <= risk <= high] or [_RISKS[0]]
     return [
         validity(policy, scores[:, :draws], grounded[:, :draws], risk=risk, keep=keep, splits=splits)
@@ -176,7 +176,7 @@ def _section(
     validity_rows = [
         [
             f"at most {one.risk:.0%} ungrounded, {one.name}",
-            f"{one.promised:.1%}",
+            f"{one.guaranteed:.1%}",
             f"{one.broken:.1%}",
             f"{one.accepted:.1%}",
             f"{one.observed:.2%}",
@@ -199,10 +199,10 @@ def _section(
         "Part of the questions that can be answered at a risk among the answered of at most:",
         table(["", *(f"{shown:.0%}" for shown in _SHOWN)], coverage_rows),
         (
-            f"Promises with confidence {kept[0].confidence:.0%}, made on one half of the pictures and tested on the "
+            f"Guarantees with confidence {kept[0].confidence:.0%}, made on one half of the pictures and tested on the "
             f"other, {kept[0].splits} random halvings:"
         ),
-        table(["", "promise made", "broken", "answered", "ungrounded"], validity_rows),
+        table(["", "guarantee made", "broken", "answered", "ungrounded"], validity_rows),
     ]
 
 

@@ -19,13 +19,13 @@ from saliency_guard.errors import ConfigError
 
 if TYPE_CHECKING:
     from saliency_guard.calibration.calibrator import Calibrator
-    from saliency_guard.calibration.guarantee import NoPromise, Promise
+    from saliency_guard.calibration.guarantee import NoGuarantee, RiskGuarantee
     from saliency_guard.calibration.records import GroundingRecord, Records
     from saliency_guard.evaluation import labelling
     from saliency_guard.lvlm import LVLM
 
 REFUSED = 3
-NO_PROMISE = 1
+NO_GUARANTEE = 1
 _SCENES = "calibration"
 
 _Out = Annotated[Path, typer.Option(help="The file to write.", show_default=False)]
@@ -179,22 +179,24 @@ def calibrate(
         str | None, typer.Option(help="signals, 'saliency probe' or all.", show_default="by cross-validation")
     ] = None,
     risk: Annotated[
-        float | None, typer.Option(help="Make a policy: at most this part of accepted answers is ungrounded.")
+        float | None, typer.Option(help="Make a policy: at most this share of the accepted answers is ungrounded.")
     ] = None,
-    confidence: Annotated[float, typer.Option(help="With --risk: how sure that is.")] = 0.95,
-    metric: Annotated[str, typer.Option(help="With --risk: part of the 'accepted' answers, or of 'all'.")] = "accepted",
+    confidence: Annotated[float, typer.Option(help="With --risk: the probability that this holds.")] = 0.95,
+    metric: Annotated[
+        str, typer.Option(help="With --risk: share of the 'accepted' answers, or of 'all' questions.")
+    ] = "accepted",
     max_retries: Annotated[int, typer.Option(min=0, help="With --risk: retries of the policy.")] = 0,
     keep: Annotated[str, typer.Option(help="With --risk: the 'first' good answer, or the 'best' of all.")] = "first",
     as_json: Json = False,
 ) -> None:
-    """Fit a calibration for a model; with --risk, make a policy that keeps a promise.
+    """Fit a calibration for a model; with --risk, make a policy with a risk guarantee.
 
-    With --risk and no --calibrator, half of the pictures fit the calibration and the other half make the promise.
-    Exit code 1 if no threshold keeps it.
+    With --risk and no --calibrator, half of the pictures fit the calibration and the other half test the guarantee.
+    Exit code 1 if the guarantee can be given for no threshold.
     """
     from saliency_guard.calibration.calibrator import Calibrator
     from saliency_guard.calibration.fit import require_scikit_learn
-    from saliency_guard.calibration.guarantee import NoPromise
+    from saliency_guard.calibration.guarantee import NoGuarantee
     from saliency_guard.evaluation.files import output_folder
     from saliency_guard.guard.policy import GuardPolicy
     from saliency_guard.guard.retry import RetryPlan
@@ -229,13 +231,13 @@ def calibrate(
             max_retries=max_retries,
             retry=RetryPlan(keep=_one_of(keep, "first", "best")),
         )
-        promise = made if isinstance(made, NoPromise) else made.promise
-        assert promise is not None  # noqa: S101 - `calibrated` gives one or the other
+        guarantee = made if isinstance(made, NoGuarantee) else made.guarantee
+        assert guarantee is not None  # noqa: S101 - `calibrated` gives one or the other
         if isinstance(made, GuardPolicy):
             made.save(out)
-    _show_promise(promise, out, as_json=as_json)
-    if isinstance(made, NoPromise):
-        raise typer.Exit(NO_PROMISE)
+    _show_guarantee(guarantee, out, as_json=as_json)
+    if isinstance(made, NoGuarantee):
+        raise typer.Exit(NO_GUARANTEE)
 
 
 def _one_of(value: str, *choices: str) -> Any:
@@ -256,7 +258,7 @@ def _source(path: Path | None, model: str, scenes: int | None, *, draws: int) ->
         return Records.load(path), path.name
     assert scenes is not None  # noqa: S101 - one of the two is given
     lvlm = load(model)
-    # Greedy answers of a good model are too rarely wrong to learn from; a policy's own draws are what it promises on.
+    # Greedy answers of a good model are too rarely wrong to learn from; a guarantee needs a policy's own draws.
     drawn = {"draws": draws} if draws > 1 else {"draws": 2, "retry_temperature": 1.0}
     with progress("answers", scenes * (len(labelling.TASKS) + 1) * (int(drawn["draws"]) + 1)) as done:
         found = make_records(lvlm, _SCENES, scenes, **drawn, told=True, on_answer=done)
@@ -293,27 +295,27 @@ def _show_calibration(fitted: Calibrator, out: Path, *, as_json: bool) -> None:
     Console().print(table)
 
 
-def _show_promise(promise: Promise | NoPromise, out: Path, *, as_json: bool) -> None:
-    from saliency_guard.calibration.guarantee import Promise
+def _show_guarantee(guarantee: RiskGuarantee | NoGuarantee, out: Path, *, as_json: bool) -> None:
+    from saliency_guard.calibration.guarantee import RiskGuarantee
 
     if as_json:
-        print(json.dumps(promise.model_dump(mode="json"), indent=2))
+        print(json.dumps(guarantee.model_dump(mode="json"), indent=2))
         return
-    what = "of the accepted answers are" if promise.metric == "accepted" else "of all questions get an answer that is"
-    asked = f"at most {promise.risk:.1%} {what} ungrounded, with confidence {promise.confidence:.0%}"
-    if isinstance(promise, Promise):
+    what = "of the accepted answers are" if guarantee.metric == "accepted" else "of all questions get an answer that is"
+    wanted = f"at most {guarantee.risk:.1%} {what} ungrounded, with confidence {guarantee.confidence:.0%}"
+    if isinstance(guarantee, RiskGuarantee):
         Console().print(
-            f"{out}: {asked}: accept from grounding {promise.threshold:.3f} on. Of {promise.units} questions "
-            f"{promise.accepted:.1%} are answered, {promise.observed:.2%} ungrounded."
+            f"{out}: {wanted}: accept from grounding {guarantee.threshold:.3f} on. Of {guarantee.units} questions "
+            f"{guarantee.accepted:.1%} are answered, {guarantee.observed:.2%} ungrounded."
         )
         return
     more = (
-        f"about {promise.more_records} more questions of the same kind might do"
-        if promise.more_records is not None
-        else "no reasonable number of them would do: at no threshold is clearly less than that ungrounded"
+        f"about {guarantee.more_records} more questions of the same kind might suffice"
+        if guarantee.more_records is not None
+        else "no reasonable number of them would suffice: at no threshold is clearly less than that ungrounded"
     )
     Console().print(
-        f"No threshold keeps the promise ({asked}) with {promise.units} questions: {more}. Nothing is written."
+        f"{guarantee.units} questions give no threshold this guarantee ({wanted}): {more}. Nothing is written."
     )
 
 

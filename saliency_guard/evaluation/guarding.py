@@ -12,7 +12,7 @@ from saliency_guard.calibration.features import SUMMARIES, Floats
 from saliency_guard.calibration.guarantee import (
     Keep,
     Metric,
-    NoPromise,
+    NoGuarantee,
     choose_threshold,
     observed_risk,
     policy_outcomes,
@@ -116,15 +116,15 @@ def risk_coverage(scores: Floats, grounded: Bools, keep: Keep) -> list[tuple[flo
 
 @dataclass(frozen=True, slots=True)
 class Validity:
-    """How a promise does on pictures it was not made from, over many random splits.
+    """How a guarantee holds on pictures it was not tested on, over many random splits.
 
     Attributes:
         name: of the policy.
-        risk: promised.
-        confidence: promised.
+        risk: the guaranteed risk.
+        confidence: of the guarantee.
         splits: how many.
-        promised: part of the splits in which a threshold was found.
-        broken: part of all splits in which the fresh pictures' risk exceeds the promised one.
+        guaranteed: part of the splits in which a threshold has a guarantee.
+        broken: part of all splits in which the fresh pictures' risk exceeds the guaranteed one.
         accepted: mean part of fresh questions answered, where a threshold was found.
         observed: mean risk on fresh pictures, there.
     """
@@ -133,7 +133,7 @@ class Validity:
     risk: float
     confidence: float
     splits: int
-    promised: float
+    guaranteed: float
     broken: float
     accepted: float
     observed: float
@@ -152,17 +152,17 @@ def validity(
     fresh: float = 0.5,
     seed: int = 0,
 ) -> Validity:
-    """Make the promise on a random part of the units and test it on the rest, many times.
+    """Choose a threshold with a guarantee on a random part of the units and test it on the rest, many times.
 
-    The fresh part is finite, so its risk scatters about the true one: what exceeds the promise there is counted even
+    The fresh part is finite, so its risk scatters about the true one: what exceeds the guarantee there is counted even
     where the true risk keeps it.
 
     Args:
         name: of the policy.
         scores: ``[units, draws]``.
         grounded: ``[units, draws]``.
-        risk: to promise.
-        confidence: to promise it with.
+        risk: to guarantee.
+        confidence: to guarantee it with.
         metric: as for `choose_threshold`.
         keep: the same.
         splits: how many.
@@ -175,11 +175,11 @@ def validity(
         order = rng.permutation(len(scores))
         cut = round(fresh * len(scores))
         test, made = order[:cut], order[cut:]
-        promise = choose_threshold(
+        guarantee = choose_threshold(
             scores[made], grounded[made], risk=risk, confidence=confidence, metric=metric, keep=keep
         )
-        if not isinstance(promise, NoPromise):
-            outcome = policy_outcomes(scores[test], grounded[test], keep, promise.threshold)
+        if not isinstance(guarantee, NoGuarantee):
+            outcome = policy_outcomes(scores[test], grounded[test], keep, guarantee.threshold)
             outcomes.append(observed_risk(outcome, metric))
     risks = np.array([one for one, _ in outcomes])
     return Validity(
@@ -187,7 +187,7 @@ def validity(
         risk=risk,
         confidence=confidence,
         splits=splits,
-        promised=len(outcomes) / splits,
+        guaranteed=len(outcomes) / splits,
         broken=float((risks > risk).sum()) / splits,
         accepted=float(np.mean([one for _, one in outcomes])) if outcomes else 0.0,
         observed=float(risks.mean()) if outcomes else 0.0,

@@ -1,31 +1,57 @@
-"""What a policy considered, and what it decided."""
+"""What a policy decided, and the attempts it decided on."""
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
-from saliency_guard.answer import GroundedAnswer
-from saliency_guard.calibration.guarantee import Promise
+from saliency_guard.answer import GroundedAnswer, Usage
+from saliency_guard.calibration.guarantee import RiskGuarantee
 from saliency_guard.errors import SaliencyGuardError
 from saliency_guard.settings import Frozen
 
-Decision = Literal["accepted", "flagged", "fallback"]
+Decision = Literal["accepted", "flagged", "fallback", "unscored"]
 
 
 class Attempt(Frozen):
-    """One answer that was considered.
+    """One answer, judged by a policy.
 
     Attributes:
         answer: the answer.
-        score: its calibrated grounding; None where nothing calibrated it.
-        refused: why it was refused; None where it was good enough.
-        change: what was other than in the first attempt, in words.
+        score: its calibrated grounding; None where it has none.
+        refused: why it was refused; None where it was not.
+        reason: why it could not be judged: the policy needs a grounding, and the answer has none; None where it could.
+        change: how it differs from the first attempt, in words.
     """
 
     answer: GroundedAnswer
     score: float | None
     refused: str | None
+    reason: str | None = None
     change: str = ""
+
+    @property
+    def accepted(self) -> bool:
+        """Whether it was judged and is good enough."""
+        return self.problem is None
+
+    @property
+    def problem(self) -> str | None:
+        """Why it is not accepted: ``refused`` or ``reason``; None where it is."""
+        return self.refused if self.refused is not None else self.reason
+
+
+EMPTY_ANSWER = Attempt(
+    answer=GroundedAnswer(
+        text="",
+        tokens=(),
+        finish_reason="stop",
+        usage=Usage(prompt_tokens=0, completion_tokens=0, total_tokens=0),
+        model_id="",
+    ),
+    score=None,
+    refused="the answer is empty",
+)
+"""The attempt that an empty answer is: it has nothing to score, and it is refused."""
 
 
 class GuardOutcome(Frozen):
@@ -34,11 +60,15 @@ class GuardOutcome(Frozen):
     Attributes:
         answer: the answer it decided for; None where a fallback gave a plain text.
         text: what to show.
-        decision: ``"accepted"``, ``"flagged"`` (given out, but badly grounded) or ``"fallback"``.
-        attempts: every answer that was considered, in order.
+        decision: ``"accepted"``, ``"flagged"`` (given out, but badly grounded), ``"fallback"`` or ``"unscored"`` (given
+            out, but it could not be judged).
+        attempts: every answer that was judged, in order.
         threshold: on the score; None where only rules on raw signals decide.
         calibrated: whether a calibration that fits the model stands behind the score.
-        promise: what holds for accepted answers, if the threshold was chosen for that.
+        reason: why the answer could not be judged; None where it was.
+        passes: whether callers may go on with the text as if it were accepted: it is, or it is unscored under a policy
+            with ``unscored="pass"``.
+        guarantee: what holds for accepted answers, if the threshold was chosen for that.
     """
 
     answer: GroundedAnswer | None
@@ -47,17 +77,19 @@ class GuardOutcome(Frozen):
     attempts: tuple[Attempt, ...]
     threshold: float | None
     calibrated: bool
-    promise: Promise | None = None
+    reason: str | None = None
+    passes: bool = False
+    guarantee: RiskGuarantee | None = None
 
     @property
     def accepted(self) -> bool:
-        """Whether an answer was good enough."""
+        """Whether an answer was judged and is good enough."""
         return self.decision == "accepted"
 
     @property
     def chosen(self) -> int | None:
         """Number of the attempt decided for; None for a fallback's."""
-        return next((number for number, one in enumerate(self.attempts) if one.answer is self.answer), None)
+        return next((number for number, attempt in enumerate(self.attempts) if attempt.answer is self.answer), None)
 
     @property
     def score(self) -> float | None:
@@ -66,20 +98,22 @@ class GuardOutcome(Frozen):
 
 
 class LowGroundingError(SaliencyGuardError):
-    """No answer was grounded well enough.
+    """No answer was grounded well enough, or none could be judged.
 
     Attributes:
         answer: the best there was.
-        score: its calibrated grounding; None where nothing calibrated it.
+        score: its calibrated grounding; None where it has none.
         threshold: what it should have reached; None where only rules on raw signals decide.
-        attempts: every answer that was considered, in order.
+        attempts: every answer that was judged, in order.
     """
 
     def __init__(
         self, answer: GroundedAnswer, score: float | None, threshold: float | None, attempts: tuple[Attempt, ...]
     ) -> None:
-        reasons = "; ".join(attempt.refused or "good enough" for attempt in attempts)
-        super().__init__(f"no answer is grounded well enough after {len(attempts)} attempt(s): {reasons}")
+        reasons = "; ".join(attempt.problem or "good enough" for attempt in attempts)
+        refused = any(attempt.refused is not None for attempt in attempts)
+        what = "no answer is grounded well enough" if refused else "no answer could be judged"
+        super().__init__(f"{what} after {len(attempts)} attempt(s): {reasons}")
         self._given = (answer, score, threshold, attempts)
         self.answer = answer
         self.score = score

@@ -1,106 +1,47 @@
-"""Accept, retry, flag, fall back: what to do with an answer by how well it is grounded."""
+"""Accept, retry, flag, fall back: what happens with an answer, depending on how well it is grounded."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import random
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
-from typing import Annotated, Any, Literal, cast
+from collections.abc import Generator, Iterator
+from typing import Any, cast
 
-from pydantic import ConfigDict, Field, model_validator
+from tenacity import stop_after_attempt, stop_before_delay
 
 from saliency_guard.answer import GroundedAnswer
-from saliency_guard.calibration.calibrator import Calibrator, picture_digest
-from saliency_guard.calibration.guarantee import Metric, NoPromise, Promise, choose_threshold, units
+from saliency_guard.calibration.calibrator import Calibrator
+from saliency_guard.calibration.guarantee import (
+    Metric,
+    NoGuarantee,
+    RiskGuarantee,
+    choose_threshold,
+    record_scores,
+    units,
+)
 from saliency_guard.calibration.records import Records
 from saliency_guard.chat.template import Messages
-from saliency_guard.errors import ConfigError, InputError
-from saliency_guard.guard.attempts import Run
-from saliency_guard.guard.outcome import Attempt, Decision, GuardOutcome, LowGroundingError
-from saliency_guard.guard.retry import RetryPlan
-from saliency_guard.guard.rules import SignalRule
+from saliency_guard.decoding.options import generation_plan
+from saliency_guard.decoding.sgrs import SGRSConfig
+from saliency_guard.errors import ConfigError, DeadlineError
+from saliency_guard.guard import decision
+from saliency_guard.guard.outcome import Attempt, GuardOutcome
+from saliency_guard.guard.retry import AttemptPlanner, AttemptWriter, PlannedAttempt, RetryLoop, Stop, retry_loop
+from saliency_guard.guard.settings import PolicySettings
 from saliency_guard.lvlm import LVLM
+from saliency_guard.models.locore import LocoREConfig
 from saliency_guard.saliency.config import SaliencyConfig
-from saliency_guard.settings import Seconds, Settings
 from saliency_guard.storage import load_model, save_model
 
-Fallback = Callable[[Messages | None, tuple["Attempt", ...]], "GroundedAnswer | str"]
+PlannedAttempts = Generator[PlannedAttempt, GroundedAnswer | Attempt | None, GuardOutcome | None]
+"""Yields planned attempts; is sent what became of each: a scored answer, or an attempt that is judged already, such as
+`EMPTY_ANSWER`. None, for what is no answer (such as a tool call), ends it without an outcome."""
 
-_RETRIES = 2
 
-
-class GuardPolicy(Settings):
-    """What to do with an answer by how well it is grounded.
-
-    Attributes:
-        min_grounding: answers whose calibrated `GroundedAnswer.grounding` is below this are refused; None looks at
-            ``rules`` alone.
-        rules: on raw signals; an answer that breaks one is refused.
-        on_low: what to do when no answer is good enough: ``"retry"`` (then fall back where there is a ``fallback``,
-            else flag), ``"flag"``, ``"fallback"`` or ``"raise"`` `LowGroundingError`.
-        max_retries: answers drawn after the first before that; None is 2 for ``"retry"`` and 0 otherwise.
-        retry: what a retry changes, and which of the answers is kept.
-        fallback: called with the messages (None from `check`) and all attempts; gives an answer or a plain text.
-        deadline: seconds for all attempts together; None is no limit.
-        promise: where ``min_grounding`` comes from, if `calibrated` chose it.
-        calibrator: judges the answers; None leaves that to the `LVLM`.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
-
-    min_grounding: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
-    rules: tuple[SignalRule, ...] = ()
-    on_low: Literal["retry", "flag", "fallback", "raise"] = "flag"
-    max_retries: Annotated[int, Field(ge=0)] | None = None
-    retry: RetryPlan = RetryPlan()
-    fallback: Fallback | None = Field(default=None, exclude=True)
-    deadline: Seconds | None = None
-    promise: Promise | None = None
-    calibrator: Calibrator | None = None
-
-    @model_validator(mode="after")
-    def _check(self) -> GuardPolicy:
-        if self.min_grounding is None and not self.rules:
-            msg = "a policy needs min_grounding or at least one rule"
-            raise ValueError(msg)
-        promise = self.promise
-        untested = [name for name, used in self._untested.items() if used]
-        if promise is not None and untested:
-            msg = f"the promise was not made for a policy with {', '.join(untested)}: leave them out, or the promise"
-            raise ValueError(msg)
-        if promise is not None and (self.retries, self.retry.keep) != (promise.max_retries, promise.keep):
-            msg = (
-                f"the threshold was made for max_retries={promise.max_retries} keeping the {promise.keep}, and says "
-                f"nothing about max_retries={self.retries} keeping the {self.retry.keep}: use GuardPolicy.calibrated"
-            )
-            raise ValueError(msg)
-        if promise is not None and self.min_grounding != promise.threshold:
-            msg = f"the promise is for min_grounding={promise.threshold}, not {self.min_grounding}"
-            raise ValueError(msg)
-        return self
-
-    @property
-    def _untested(self) -> dict[str, bool]:
-        """What no promise covers: records are not made that way."""
-        return {
-            "rules": bool(self.rules),
-            "deadline": self.deadline is not None,
-            "retry.alpha_step": self.retry.alpha_step > 0,
-            "retry.beta_step": self.retry.beta_step > 0,
-            "retry.name_spans": self.retry.name_spans,
-        }
-
-    @property
-    def retries(self) -> int:
-        """Answers drawn after the first."""
-        return self.max_retries if self.max_retries is not None else (_RETRIES if self.on_low == "retry" else 0)
-
-    @property
-    def signals(self) -> tuple[str, ...]:
-        """Signals that the rules look at."""
-        return tuple(dict.fromkeys(name for rule in self.rules for name in rule.wanted))
+class GuardPolicy(PolicySettings):
+    """What happens with an answer, depending on how well it is grounded; settings as in `PolicySettings`."""
 
     @classmethod
     def calibrated(
@@ -112,23 +53,24 @@ class GuardPolicy(Settings):
         metric: Metric = "accepted",
         calibrator: Calibrator | None = None,
         **policy: Any,
-    ) -> GuardPolicy | NoPromise:
-        """A policy whose threshold keeps a promise, made for the policy as a whole (Learn then Test).
+    ) -> GuardPolicy | NoGuarantee:
+        """A policy whose threshold guarantees a risk, tested for the policy as a whole (Learn then Test).
 
         Args:
-            records: labelled answers, made the way the policy will make them, of pictures that the calibrator was not
-                fitted on; for a policy with n retries every question has n + 1 draws. One question a picture counts.
-            risk: at most this part is to be ungrounded.
-            confidence: how sure that is to be, over the draw of the records.
-            metric: part of the ``"accepted"`` answers, or of ``"all"`` questions.
+            records: labelled answers, written the way the policy will write them, of pictures that the calibrator was
+                not fitted on; for a policy with n retries every question has n + 1 draws. One question per picture
+                counts.
+            risk: the largest share of ungrounded answers.
+            confidence: the probability, over the draw of the records, that the guarantee holds.
+            metric: whether the share is of the ``"accepted"`` answers, or of ``"all"`` questions.
             calibrator: judges the answers; None takes the grounding that the records' answers have.
-            **policy: the policy's other settings (`on_low`, `max_retries`, `retry`, `fallback`, `deadline`).
+            **policy: the policy's other settings (`on_low`, `max_retries`, `retry`, `fallback`, ...).
 
         Returns:
-            The policy, or `NoPromise` where no threshold keeps the promise.
+            The policy, or `NoGuarantee` where the records give none for any threshold.
 
         Raises:
-            ConfigError: if a setting is out of range, or rules are part of the policy: they are not tested.
+            ConfigError: if a setting is out of range, or the policy has rules, a deadline or others that no record has.
             InputError: if the records have too few draws, no grounding, or pictures the calibrator was fitted on.
             CalibrationMismatchError: if the calibrator is another model's.
             MissingExtraError: if MAPIE is not installed.
@@ -140,49 +82,48 @@ class GuardPolicy(Settings):
         if metric not in ("accepted", "all"):
             msg = f"metric={metric!r}: choose accepted or all"
             raise ConfigError(msg)
-        if {"min_grounding", "promise"} & set(policy):
-            msg = "the threshold is chosen here: leave out min_grounding and promise"
+        if {"min_grounding", "guarantee"} & set(policy):
+            msg = "the threshold is chosen here: leave out min_grounding and guarantee"
             raise ConfigError(msg)
         shape = cls(min_grounding=0.0, **policy)
-        untested = [name for name, used in shape._untested.items() if used]
-        if untested:
-            msg = f"a promise cannot be made for a policy with {', '.join(untested)}: records are not made that way"
+        if shape.untested:
+            names = ", ".join(shape.untested)
+            msg = f"a policy with {names} cannot have a guarantee: records are not made that way"
             raise ConfigError(msg)
         drawn_at = (records.generation or {}).get("retry_temperature", shape.retry.temperature)
-        if shape.retries and drawn_at != shape.retry.temperature:
+        if shape.max_retries and drawn_at != shape.retry.temperature:
             msg = f"the records' retries were drawn at temperature {drawn_at}, not at {shape.retry.temperature}"
             raise ConfigError(msg)
-        scores = _scores(records, calibrator)
-        drawn, grounded, _ = units(records, scores, shape.retries + 1)
+        scores, grounded, _ = units(records, record_scores(records, calibrator), shape.max_retries + 1)
         chosen = choose_threshold(
-            drawn, grounded, risk=risk, confidence=confidence, metric=metric, keep=shape.retry.keep
+            scores, grounded, risk=risk, confidence=confidence, metric=metric, keep=shape.retry.keep
         )
-        if isinstance(chosen, NoPromise):
+        if isinstance(chosen, NoGuarantee):
             return chosen
-        promise = chosen.model_copy(update={"generation": records.generation})
-        return cls(min_grounding=promise.threshold, promise=promise, calibrator=calibrator, **policy)
+        guarantee = chosen.model_copy(update={"generation": records.generation})
+        return cls(min_grounding=guarantee.threshold, guarantee=guarantee, calibrator=calibrator, **policy)
 
     def check(self, answer: GroundedAnswer, *, messages: Messages | None = None) -> GuardOutcome:
-        """Decide on one answer that is there, such as one from `LVLM.score`; nothing is drawn anew.
+        """Decide on an answer that exists already, such as one from `LVLM.score`; there are no retries.
 
-        The threshold is the policy's, its promise is not: that is about answers the model writes.
+        The threshold applies, the guarantee does not: that is about answers the model writes.
 
         Args:
             answer: the answer.
             messages: what it answers, for the fallback.
 
         Raises:
-            LowGroundingError: with ``on_low="raise"``, if it is not good enough.
-            ConfigError: if it has no calibrated grounding and ``min_grounding`` asks for one; if the threshold was
-                chosen for a policy with retries.
+            LowGroundingError: with ``on_low="raise"``, if it is refused; with ``unscored="raise"``, if it has no
+                grounding and ``min_grounding`` needs one.
+            ConfigError: if the threshold was chosen for a policy with retries, or a rule's signal is missing.
         """
-        if self.promise is not None and self.promise.max_retries:
+        if self.guarantee is not None and self.guarantee.max_retries:
             msg = (
-                f"the threshold was made for {self.promise.max_retries} retries and says nothing about a single "
+                f"the threshold was chosen for {self.guarantee.max_retries} retries and says nothing about a single "
                 "answer: use GuardPolicy.calibrated(..., max_retries=0)"
             )
             raise ConfigError(msg)
-        return self.decided((self._attempt(answer, "", judged=answer.calibrated),), messages)
+        return self.decide((self.judge(answer),), messages)
 
     def run(
         self, lvlm: LVLM, messages: Messages, *, cancel: threading.Event | None = None, **generation: Any
@@ -192,14 +133,16 @@ class GuardPolicy(Settings):
         Args:
             lvlm: answers, and judges its answers.
             messages: as for `LVLM.generate`.
-            cancel: stops the run between two tokens once it is set.
-            **generation: as for `LVLM.generate`; the seed is drawn where there is none.
+            cancel: stops the run between two tokens, or while it waits, once it is set.
+            **generation: as for `LVLM.generate`; ``timeout`` is for the whole run.
 
         Raises:
-            LowGroundingError: with ``on_low="raise"``, if no answer is good enough.
-            DeadlineError: if the deadline passes before the first answer is finished.
+            LowGroundingError: with ``on_low="raise"``, if every answer is refused; with ``unscored="raise"``, if none
+                could be judged.
+            DeadlineError: if the deadline passes before the first answer is finished, or the timeout passes.
             CancelledError: if ``cancel`` was set.
-            ConfigError: if ``min_grounding`` asks for a calibrated grounding and there is no calibrator.
+            ConfigError: if ``min_grounding`` needs a calibrated grounding and there is no calibrator, or the retry plan
+                changes what is not there.
         """
         *_, outcome = self.steps(lvlm, messages, cancel=cancel, **generation)
         return cast("GuardOutcome", outcome)
@@ -208,89 +151,136 @@ class GuardPolicy(Settings):
         self, lvlm: LVLM, messages: Messages, *, cancel: threading.Event | None = None, **generation: Any
     ) -> Iterator[Attempt | GuardOutcome]:
         """`run`, attempt by attempt: each as it is made, and the outcome last; arguments and errors as there."""
-        judge = lvlm if self.calibrator is None else lvlm.with_calibrator(self.calibrator)
-        promise = self.promise
-        if promise is not None and promise.generation is not None:
-            promised = {name: value for name, value in promise.generation.items() if name != "retry_temperature"}
-            generation = {**promised, **generation}
-            if any(generation[name] != value for name, value in promised.items()):
-                promise = None  # Written another way: nothing is promised of that.
-        if self.min_grounding is not None:
-            self._require_judge(judge, generation.get("saliency", SaliencyConfig()))
-        run = Run(
-            lvlm=judge,
-            messages=messages,
-            generation=generation,
-            plan=self.retry,
-            retries=self.retries,
-            signals=tuple(dict.fromkeys([*generation.get("signals", ()), *self.signals])),
-            deadline=self.deadline,
-            cancel=cancel or threading.Event(),
-            considered=partial(self._attempt, judged=True),
+        scorer = lvlm if self.calibrator is None else lvlm.with_calibrator(self.calibrator)
+        generation, guarantee = self._guaranteed(generation)
+        options = generation_plan(generation).options
+        self.require_calibrator(scorer, options["saliency"])
+        seed = cast("int | None", options["seed"])
+        seed = random.randrange(2**31) if seed is None else seed  # noqa: S311 - no secret
+        planner = AttemptPlanner(
+            self.retry, seed, options["temperature"], options["sgrs"], options["locore"], names_seed=True
         )
-        yield from run.attempts()
-        yield self.decided(tuple(run.made), messages, promise=promise)
+        if self.max_retries:
+            planner.require_changes()
+        writer = AttemptWriter(
+            lvlm=scorer,
+            messages=messages,
+            generation={**generation, "seed": seed, "timeout": None},
+            signals=tuple(dict.fromkeys([*options["signals"], *self.signals])),
+            deadline=self.deadline,
+            timeout=options["timeout"],
+            cancel=cancel or threading.Event(),
+        )
+        attempts: list[Attempt] = []
+        loop = self._loop(planner)
+        planned: PlannedAttempt | None = next(loop)
+        while planned is not None:
+            answer = writer.write(planned)
+            if answer is None:  # The deadline passed: earlier attempts are all there is.
+                break
+            attempts.append(self.judge(answer, planned.change))
+            yield attempts[-1]
+            planned = _following(loop, attempts[-1])
+        if not attempts:
+            msg = f"the deadline of {self.deadline:g} s passed before the first answer was finished"
+            raise DeadlineError(msg)
+        yield decision.decide(self, tuple(attempts), messages, guarantee=guarantee)
 
-    def considered(self, answer: GroundedAnswer, change: str = "") -> Attempt:
-        """An answer as an attempt, refused or not.
+    def _guaranteed(self, generation: dict[str, Any]) -> tuple[dict[str, Any], RiskGuarantee | None]:
+        """Generation options, by default those of the guarantee; and the guarantee, if it covers them."""
+        guarantee = self.guarantee
+        if guarantee is None or guarantee.generation is None:
+            return generation, guarantee
+        tested = {name: value for name, value in guarantee.generation.items() if name != "retry_temperature"}
+        merged = {**tested, **generation}
+        covered = all(merged[name] == value for name, value in tested.items())
+        return merged, guarantee if covered else None
 
-        Args:
-            answer: scored by a model that the policy's calibrator, or its own, fits.
-            change: in words, what is other than in the first attempt.
+    def _loop(self, planner: AttemptPlanner, first: int = 0) -> RetryLoop:
+        stops: list[Stop] = [stop_after_attempt(self.max_retries + 1)]
+        if self.deadline is not None:
+            stops.append(stop_before_delay(self.deadline))
+        if self.stop is not None:
+            stops.append(self.stop)
+        return retry_loop(
+            planner,
+            stops=stops,
+            first=first,
+            wait=self.wait,
+            before=self.before,
+            after=self.after,
+            before_sleep=self.before_sleep,
+        )
 
-        Raises:
-            ConfigError: if it has no calibrated grounding and ``min_grounding`` asks for one.
-        """
-        return self._attempt(answer, change, judged=answer.calibrated)
-
-    def decided(
+    def planned_attempts(
         self,
-        attempts: tuple[Attempt, ...],
         messages: Messages | None = None,
         *,
-        promise: Promise | None = None,
-        best: int | None = None,
-    ) -> GuardOutcome:
-        """What to do with attempts.
+        temperature: float | None = None,
+        seed: int | None = None,
+        sgrs: SGRSConfig | None = None,
+        locore: LocoREConfig | None = None,
+        first: int = 0,
+        has_fallback: bool = False,
+    ) -> PlannedAttempts:
+        """The retry loop for agents and query engines, which ask their own model.
+
+        The outcome has no guarantee: that is tested for attempts that `run` makes.
 
         Args:
-            attempts: in order.
-            messages: what they answer, for the fallback.
-            promise: that holds for attempts made as these.
-            best: number of the one to give out where none is good enough; None is the one with the highest score.
+            messages: what is answered, for the policy's own fallback.
+            temperature: of the first attempt; None is not known.
+            seed: of the first attempt; None draws one.
+            sgrs: SGRS of the first attempt; None where it is off, or the model has none.
+            locore: LocoRE of the first attempt; None where it is off, or the model has none.
+            first: number of the first attempt; above 0 it is a retry already.
+            has_fallback: whether there is a fallback model, to be asked when every answer is refused.
 
         Raises:
-            LowGroundingError: with ``on_low="raise"``, if none is good enough.
-            ConfigError: if a fallback is wanted and there is none, or it gives no answer.
+            ConfigError: if the retry plan changes SGRS or LocoRE and there is none, or changes nothing.
+            LowGroundingError: as `run`, from the generator.
         """
-        good = [attempt for attempt in attempts if attempt.refused is None]
-        chosen = max(good or attempts, key=_rank) if self.retry.keep == "best" or not good else good[0]
-        if not good and best is not None:
-            chosen = attempts[best]
-        decision: Decision = "accepted" if good else "flagged"
-        answer: GroundedAnswer | None = chosen.answer
-        text = chosen.answer.text
-        if not good and self.on_low == "raise":
-            raise LowGroundingError(chosen.answer, chosen.score, self.min_grounding, attempts)
-        if not good and self.on_low == "fallback" and self.fallback is None:
-            raise ConfigError(_NO_FALLBACK)
-        if not good and self.on_low in ("retry", "fallback") and self.fallback is not None:
-            given = self.fallback(messages, attempts)
-            if not isinstance(given, (GroundedAnswer, str)):
-                msg = f"the fallback gave {given!r}: it is to give a text or a GroundedAnswer"
-                raise ConfigError(msg)
-            decision = "fallback"
-            answer = given if isinstance(given, GroundedAnswer) else None
-            text = given.text if isinstance(given, GroundedAnswer) else given
-        return GuardOutcome(
-            answer=answer,
-            text=text,
-            decision=decision,
-            attempts=attempts,
-            threshold=self.min_grounding,
-            calibrated=self.min_grounding is not None and all(attempt.answer.calibrated for attempt in attempts),
-            promise=promise,
-        )
+        policy = self
+        if has_fallback and policy.on_low == "fallback" and policy.fallback is None:
+            policy = policy.model_copy(update={"on_low": "flag"})  # The model is the fallback.
+        seed = random.randrange(2**31) if seed is None else seed  # noqa: S311 - no secret
+        planner = AttemptPlanner(self.retry, seed, temperature, sgrs, locore)
+        if self.max_retries:
+            planner.require_changes()
+        return policy._planned_attempts(policy._loop(planner, first), messages, has_fallback=has_fallback)
+
+    def _planned_attempts(self, loop: RetryLoop, messages: Messages | None, *, has_fallback: bool) -> PlannedAttempts:
+        attempts: list[Attempt] = []
+        planned: PlannedAttempt | None = next(loop)
+        while planned is not None:
+            result = yield planned
+            if result is None:
+                return None
+            attempts.append(self._judged(result, planned.change))
+            planned = _following(loop, attempts[-1])
+        if not has_fallback or decision.best_attempt(attempts, self.retry.keep).refused is None:
+            return self.decide(tuple(attempts), messages)
+        planned = PlannedAttempt(len(attempts), change="the fallback model", is_fallback=True)
+        result = yield planned
+        if result is None:
+            return None
+        attempts.append(self._judged(result, planned.change))
+        outcome = decision.decide(self, tuple(attempts), messages, chosen=attempts[-1])
+        return outcome.model_copy(update={"decision": "fallback"}) if attempts[-1].accepted else outcome
+
+    def _judged(self, result: GroundedAnswer | Attempt, change: str) -> Attempt:
+        """A new attempt each time: outcomes tell attempts apart by their answers."""
+        if isinstance(result, Attempt):
+            return result.model_copy(update={"answer": result.answer.model_copy(), "change": change})
+        return self.judge(result, change)
+
+    def judge(self, answer: GroundedAnswer, change: str = "") -> Attempt:
+        """An answer as an attempt, accepted or not; see `saliency_guard.guard.decision.judge`."""
+        return decision.judge(self, answer, change)
+
+    def decide(self, attempts: tuple[Attempt, ...], messages: Messages | None = None) -> GuardOutcome:
+        """What to do with attempts that `judge` made; see `saliency_guard.guard.decision.decide`."""
+        return decision.decide(self, attempts, messages)
 
     async def arun(self, lvlm: LVLM, messages: Messages, **generation: Any) -> GuardOutcome:
         """`run` in a thread; cancelling the task stops it between two tokens."""
@@ -301,71 +291,62 @@ class GuardPolicy(Settings):
         except asyncio.CancelledError:
             cancel.set()
             await asyncio.wait([work])
-            work.exception()  # That it was cancelled is said by what is raised here.
+            work.exception()  # The error raised here says that it was cancelled.
             raise
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write as JSON, whole or not at all; a fallback is code and is not written."""
+        """Write as JSON, whole or not at all; the fallback and tenacity's objects are code and are not written."""
         save_model(self, path)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], *, fallback: Fallback | None = None) -> GuardPolicy:
+    def load(cls, path: str | os.PathLike[str], **code: Any) -> GuardPolicy:
         """Read what `save` wrote.
+
+        Args:
+            path: of the file.
+            **code: settings that are code: ``fallback``, ``stop``, ``wait``, ``before``, ``after``, ``before_sleep``.
 
         Raises:
             InputError: if the file cannot be read or is no policy.
+            ConfigError: if a setting is wrong or none of these.
         """
         policy = load_model(cls, path, "policy")
-        return policy.model_copy(update={"fallback": fallback})
-
-    @staticmethod
-    def _require_judge(judge: LVLM, saliency: SaliencyConfig | None) -> None:
-        if judge.calibrator is None:
-            raise ConfigError(_NO_CALIBRATOR)
-        fitted = judge.calibrator.fingerprint.saliency
-        if saliency != fitted:
-            msg = f"min_grounding needs answers looked at as the calibrator was fitted for: saliency={fitted!r}"
+        unknown = set(code) - {name for name, described in cls.model_fields.items() if described.exclude}
+        if unknown:
+            msg = f"{min(unknown)!r} is saved with the policy: only code is given to load"
             raise ConfigError(msg)
+        return cls(**dict(policy) | code) if code else policy
 
-    def _attempt(self, answer: GroundedAnswer, change: str, *, judged: bool) -> Attempt:
-        refused = self._refusal(answer, judged=judged)
-        return Attempt(answer=answer, score=answer.grounding, refused=refused, change=change)
+    def require_calibrator(self, scorer: LVLM, saliency: SaliencyConfig | None = SaliencyConfig()) -> None:
+        """Check that a model can judge answers for the policy.
 
-    def _refusal(self, answer: GroundedAnswer, *, judged: bool) -> str | None:
-        if self.min_grounding is not None:
-            if answer.grounding is None and not judged:
-                raise ConfigError(_NO_CALIBRATOR)
-            if answer.grounding is None:
-                return "nothing in the answer counts, so nothing says that it is grounded"
-            if answer.grounding < self.min_grounding:
-                return f"grounding {answer.grounding:.3f} is below {self.min_grounding:.3f}"
-        return next((reason for rule in self.rules if (reason := rule.refusal(answer)) is not None), None)
+        Args:
+            scorer: judges answers.
+            saliency: how it scores them.
+
+        Raises:
+            ConfigError: if ``min_grounding`` needs a calibrated grounding and the model has no calibrator, or scores
+                answers in another way than the calibrator was fitted for.
+        """
+        if self.min_grounding is None:
+            return
+        if scorer.calibrator is None:
+            raise ConfigError(_NO_CALIBRATOR)
+        fitted = scorer.calibrator.fingerprint.saliency
+        if saliency != fitted:
+            msg = f"min_grounding needs answers scored as the calibrator was fitted: saliency={fitted!r}"
+            raise ConfigError(msg)
 
 
 _NO_CALIBRATOR = (
     "min_grounding needs a calibrated grounding, and there is no calibrator: fit one with `saliency-guard calibrate`, "
     'or use rules on raw signals (rules=(SignalRule("saliency_ratio", below=0.6),))'
 )
-_NO_FALLBACK = 'on_low="fallback" needs fallback=..., something to call with the messages and the attempts'
 
 
-def _rank(attempt: Attempt) -> float:
-    return attempt.score if attempt.score is not None else -1.0
-
-
-def _scores(records: Records, calibrator: Calibrator | None) -> Sequence[float | None]:
-    if calibrator is None:
-        if any(record.answer.grounding is None and not record.answer.calibrated for record in records):
-            msg = "the records' answers have no calibrated grounding: pass calibrator=..."
-            raise InputError(msg)
-        return [record.answer.grounding for record in records]
-    calibrator.require(records.fingerprint)
-    fitted = set(calibrator.fitted_on.digests)
-    seen = next((record.picture for record in records if picture_digest(record.picture) in fitted), None)
-    if seen is not None:
-        msg = (
-            f"the calibrator was fitted on picture {seen!r}: what it says of it is too good to make a promise from; "
-            "use records of other pictures"
-        )
-        raise InputError(msg)
-    return [calibrator.judge_record(record).answer for record in records]
+def _following(loop: RetryLoop, attempt: Attempt) -> PlannedAttempt | None:
+    """The attempt planned after this one; None at the end of the loop."""
+    try:
+        return loop.send(attempt)
+    except StopIteration:
+        return None

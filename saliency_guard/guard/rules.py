@@ -1,4 +1,4 @@
-"""Rules on raw signals, under their own names: what can be used before a model has a calibration."""
+"""Rules on raw signals, by the names of the signals: they work before a model has a calibration."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from saliency_guard.errors import ConfigError
 from saliency_guard.settings import Settings
 from saliency_guard.signals import SIGNALS
 
-_OWN = ("saliency", "logprob")
+_OF_EVERY_TOKEN = ("saliency", "logprob")
 _WITH_HISTORY = ("saliency", "saliency_ratio")
 
 
@@ -23,11 +23,11 @@ class SignalRule(Settings):
     Which direction of a signal is bad differs between models; nothing here is calibrated.
 
     Attributes:
-        signal: name of a signal (see `saliency_guard.signals`), or ``"logprob"``.
+        signal: name of a signal (see `saliency_guard.signals`), or ``"logprob"``; the only positional argument.
         below: a token is bad below this.
         above: a token is bad above this.
-        share: the answer is refused if more than this part of the tokens that have the signal is bad.
-        tokens: which tokens are looked at.
+        share: the answer is refused if more than this share of the tokens that have the signal is bad.
+        tokens: which tokens count.
     """
 
     signal: str
@@ -36,13 +36,16 @@ class SignalRule(Settings):
     share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     tokens: TokenFilter = TokenFilter()
 
-    def __init__(self, *signal: str, **values: object) -> None:
-        super().__init__(**({"signal": signal[0]} if signal else {}), **values)
+    def __init__(self, signal: str | None = None, /, **values: object) -> None:
+        if signal is not None and "signal" in values:
+            msg = f"SignalRule: two signals are given, {signal!r} and {values['signal']!r}: make a rule of each"
+            raise ConfigError(msg)
+        super().__init__(**({} if signal is None else {"signal": signal}), **values)
 
     @model_validator(mode="after")
     def _check(self) -> SignalRule:
-        if self.signal not in (*SIGNALS, *_OWN):
-            msg = f"no signal is called {self.signal!r}; there are: {', '.join((*SIGNALS, 'logprob'))}"
+        if self.signal not in (*SIGNALS, *_OF_EVERY_TOKEN):
+            msg = f"there is no signal {self.signal!r}; there are: {', '.join((*SIGNALS, 'logprob'))}"
             raise ValueError(msg)
         if self.below is None and self.above is None:
             msg = "say what is bad: below=... or above=..."
@@ -51,14 +54,14 @@ class SignalRule(Settings):
 
     @property
     def wanted(self) -> tuple[str, ...]:
-        """Signals that the answer's tokens must have been given for it."""
-        return () if self.signal in _OWN else (self.signal,)
+        """Signals that answers have to be generated or scored with."""
+        return () if self.signal in _OF_EVERY_TOKEN else (self.signal,)
 
     def refusal(self, answer: GroundedAnswer) -> str | None:
         """Why the rule refuses an answer; None where it does not.
 
         Raises:
-            ConfigError: if the answer's tokens were not given the signal.
+            ConfigError: if the answer's tokens lack the signal.
         """
         counted = [answer.tokens[index] for index in self.tokens.counted([token.text for token in answer.tokens])]
         if not counted:
@@ -79,12 +82,14 @@ class SignalRule(Settings):
         return f"{self.signal} of {token.text.strip()!r} is {value:.3g}, {side} ({len(bad)} of {len(known)} tokens)"
 
     def _may_lack(self, token: TokenGrounding) -> bool:
-        """The first token has no history to have saliency on."""
+        """The first token has no generated token before it, and so no saliency."""
         return token.position == 0 and self.signal in _WITH_HISTORY
 
     def _bad(self, value: float) -> bool:
         return (self.below is not None and value < self.below) or (self.above is not None and value > self.above)
 
     def _value(self, token: TokenGrounding) -> float | None:
-        value: float | None = getattr(token, self.signal) if self.signal in _OWN else token.signals.get(self.signal)
+        value: float | None = (
+            getattr(token, self.signal) if self.signal in _OF_EVERY_TOKEN else token.signals.get(self.signal)
+        )
         return value

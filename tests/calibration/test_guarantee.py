@@ -1,4 +1,4 @@
-"""Thresholds that keep a promise, on cases whose true risk is known in closed form."""
+"""Thresholds that carry a guarantee, on cases whose true risk is known in closed form."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import synthetic
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from saliency_guard import InputError, NoPromise, Promise
+from saliency_guard import InputError, NoGuarantee, RiskGuarantee
 from saliency_guard.calibration.guarantee import THRESHOLDS, choose_threshold, observed_risk, policy_outcomes, units
 
 
@@ -22,7 +22,7 @@ def calibrated_scores(count: int, draws: int, seed: int) -> tuple[np.ndarray, np
 def test_the_threshold_is_the_one_the_closed_form_gives() -> None:
     scores, grounded = calibrated_scores(40_000, 1, 0)
     found = choose_threshold(scores, grounded, risk=0.05, confidence=0.95)
-    assert isinstance(found, Promise)
+    assert isinstance(found, RiskGuarantee)
     # The true risk at t is (1 - t) / 2: 0.05 at 0.9. The next grid point above it, as records go to infinity.
     exact = next(value for value in THRESHOLDS if value >= 0.9)
     assert found.threshold in THRESHOLDS[(at := THRESHOLDS.index(exact)) : at + 3]
@@ -37,33 +37,33 @@ def test_retries_need_a_threshold_of_their_own() -> None:
     scores = rng.random((20_000, 3))
     grounded = rng.random((20_000, 3)) < np.where(scores > 0.9, 0.80, 0.97)
     single = choose_threshold(scores[:, :1], grounded[:, :1], risk=0.062, confidence=0.95)
-    assert isinstance(single, Promise)
+    assert isinstance(single, RiskGuarantee)
     whole = observed_risk(policy_outcomes(scores, grounded, "best", single.threshold), "accepted")[0]
     assert whole > 0.062
     together = choose_threshold(scores, grounded, risk=0.062, confidence=0.95, keep="best")
-    assert isinstance(together, NoPromise) or together.threshold != single.threshold
+    assert isinstance(together, NoGuarantee) or together.threshold != single.threshold
 
 
-def test_no_promise_is_a_result_that_says_how_many_more_records_might_do() -> None:
+def test_no_guarantee_is_a_result_that_says_how_many_more_records_might_do() -> None:
     scores, grounded = calibrated_scores(60, 1, 1)
     found = choose_threshold(scores, grounded, risk=0.05, confidence=0.95)
-    assert isinstance(found, NoPromise)
+    assert isinstance(found, NoGuarantee)
     assert found.more_records is None or found.more_records > 60
     # None wrong: at 0.95 to the power of n, 99 questions pass a test at an eighth of 0.05.
     sure = choose_threshold(np.full((60, 1), 0.9999), np.ones((60, 1), dtype=bool), risk=0.05, confidence=0.95)
-    assert isinstance(sure, NoPromise)
+    assert isinstance(sure, NoGuarantee)
     assert 35 <= sure.more_records <= 45
     more = 60 + sure.more_records
     assert isinstance(
         choose_threshold(np.full((more, 1), 0.9999), np.ones((more, 1), dtype=bool), risk=0.05, confidence=0.95),
-        Promise,
+        RiskGuarantee,
     )
 
 
 def test_no_number_of_records_helps_where_every_threshold_is_too_risky() -> None:
     rng = np.random.default_rng(0)
     found = choose_threshold(rng.random((500, 1)), rng.random((500, 1)) < 0.5, risk=0.05, confidence=0.95)
-    assert isinstance(found, NoPromise)
+    assert isinstance(found, NoGuarantee)
     assert found.more_records is None
     assert found.best_observed > 0.05
 
@@ -71,7 +71,7 @@ def test_no_number_of_records_helps_where_every_threshold_is_too_risky() -> None
 def test_the_risk_may_be_of_all_questions() -> None:
     scores, grounded = calibrated_scores(5_000, 1, 0)
     found = choose_threshold(scores, grounded, risk=0.05, confidence=0.95, metric="all")
-    assert isinstance(found, Promise)
+    assert isinstance(found, RiskGuarantee)
     # (1 - t)^2 / 2 of all questions get an ungrounded answer: more may be answered than with "accepted".
     assert (1 - found.threshold) ** 2 / 2 <= 0.05
     assert found.threshold < 0.9

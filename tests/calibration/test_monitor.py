@@ -1,4 +1,4 @@
-"""The watch on a promise: quiet while it holds, loud when it does not."""
+"""Monitoring a guarantee: quiet while it holds, an alarm when it does not."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_false_alarms_stay_within_the_level_however_long_one_watches() -> None:
     assert alarms <= 31
 
 
-def test_a_broken_promise_is_found() -> None:
+def test_a_broken_guarantee_is_found() -> None:
     found = [alarm_at(0.05, 0.15, 3000, seed) for seed in range(30)]
     assert None not in found
     assert np.median(found) < 200

@@ -97,25 +97,25 @@ def test_a_calibration_from_records(tmp_path: Path) -> None:
     assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_policy_with_a_promise(tmp_path: Path) -> None:
+def test_a_policy_with_a_guarantee(tmp_path: Path) -> None:
     synthetic.records(2500, rate=0.1).save(tmp_path / "records.jsonl")
     out = tmp_path / "guard.json"
     options = ["--risk", "0.1", "--features", "signals", "--out", str(out)]
     done = run("calibrate", str(tmp_path / "records.jsonl"), *options)
     assert done.exit_code == 0, done.output
     policy = GuardPolicy.load(out)
-    assert policy.promise.risk == 0.1
-    assert policy.promise.units == 1250
+    assert policy.guarantee.risk == 0.1
+    assert policy.guarantee.units == 1250
     assert policy.calibrator is not None
     assert "accept from grounding" in " ".join(done.output.split())
 
 
-def test_no_promise_writes_nothing_and_has_its_own_exit_code(tmp_path: Path) -> None:
+def test_no_guarantee_writes_nothing_and_has_its_own_exit_code(tmp_path: Path) -> None:
     synthetic.records(80).save(tmp_path / "records.jsonl")
     options = ["--risk", "0.02", "--features", "signals", "--out", str(tmp_path / "guard.json")]
     done = run("calibrate", "--records", str(tmp_path / "records.jsonl"), *options)
     assert done.exit_code == 1
-    assert "No threshold keeps the promise" in " ".join(done.output.split())
+    assert "give no threshold this guarantee" in " ".join(done.output.split())
     assert not (tmp_path / "guard.json").exists()
 
 

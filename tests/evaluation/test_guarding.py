@@ -50,13 +50,13 @@ def test_risk_falls_with_coverage_where_scores_are_true() -> None:
     assert retried[1] == pytest.approx(0.75, abs=0.05)
 
 
-def test_promises_are_counted_over_splits() -> None:
+def test_guarantees_are_counted_over_splits() -> None:
     rng = np.random.default_rng(0)
     scores = rng.beta(6, 0.5, size=(4000, 1))
     grounded = rng.random((4000, 1)) < scores
     found = validity("plain", scores, grounded, risk=0.1, splits=20)
-    assert found.promised == 1.0
+    assert found.guaranteed == 1.0
     assert found.broken <= 0.1
     assert found.observed < 0.1
     hopeless = validity("plain", scores[:40], grounded[:40], risk=0.02, splits=5)
-    assert (hopeless.promised, hopeless.broken, hopeless.accepted) == (0.0, 0.0, 0.0)
+    assert (hopeless.guaranteed, hopeless.broken, hopeless.accepted) == (0.0, 0.0, 0.0)

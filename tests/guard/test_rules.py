@@ -38,3 +38,11 @@ def test_what_has_no_signal_is_not_let_pass_unseen() -> None:
 def test_rules_that_mean_nothing_are_refused(values: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match="SignalRule"):
         SignalRule(**values)  # type: ignore[arg-type]
+
+
+def test_a_rule_has_one_signal() -> None:
+    assert SignalRule(signal="entropy", above=1.0) == SignalRule("entropy", above=1.0)
+    with pytest.raises(TypeError, match="positional argument"):
+        SignalRule("entropy", "logprob", above=1.0)  # type: ignore[call-arg]
+    with pytest.raises(ConfigError, match="two signals"):
+        SignalRule("entropy", signal="logprob", above=1.0)

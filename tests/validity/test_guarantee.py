@@ -1,4 +1,4 @@
-"""Do promises hold? Over many repetitions, on a case with a closed form and on the picture world.
+"""Do guarantees hold? Over many repetitions, on a case with a closed form and on the picture world.
 
 Not part of the unit tests: the picture world's answers are made first (some minutes), and kept in ``runs/``.
 """
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from saliency_guard import LVLM, NoPromise, RiskMonitor
+from saliency_guard import LVLM, NoGuarantee, RiskMonitor
 from saliency_guard.calibration.guarantee import Keep, choose_threshold, units
 from saliency_guard.calibration.records import Records
 from saliency_guard.cli.guard import make_records
@@ -36,16 +36,16 @@ def true_risk(threshold: float, draws: int) -> float:
 @pytest.mark.parametrize("draws", [1, 3])
 @pytest.mark.parametrize("risk", [0.1, 0.2])
 def test_a_case_with_a_closed_form(draws: int, risk: float) -> None:
-    broken = promised = 0
+    broken = guaranteed = 0
     for seed in range(REPETITIONS):
         rng = np.random.default_rng(seed)
         scores = rng.random((4000, draws))
         grounded = rng.random((4000, draws)) < scores
         found = choose_threshold(scores, grounded, risk=risk, confidence=CONFIDENCE, keep="best")
-        if not isinstance(found, NoPromise):
-            promised += 1
+        if not isinstance(found, NoGuarantee):
+            guaranteed += 1
             broken += true_risk(found.threshold, draws) > risk
-    assert promised > REPETITIONS / 2
+    assert guaranteed > REPETITIONS / 2
     assert broken <= ALLOWED
 
 

@@ -13,12 +13,12 @@ from saliency_guard import GuardPolicy
 def plain(value: Any) -> Any:
     """A setting as something that is the same for equal settings, in every process."""
     if isinstance(value, GuardPolicy):
-        fallback = value.fallback
-        named = None if fallback is None else _named(fallback)
+        code = {name: getattr(value, name) for name in ("fallback", "stop")}
+        named = {name: None if used is None else _named(used) for name, used in code.items()}
         return {
             **value.model_dump(mode="json", exclude={"calibrator"}),
             "calibrator": digest(value),
-            "fallback": named,
+            **named,
         }
     return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
 

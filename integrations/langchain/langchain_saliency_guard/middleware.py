@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import operator
+import time
 from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NotRequired
@@ -20,7 +21,7 @@ from saliency_guard.adapters.run import answer_report
 from saliency_guard.adapters.settings import Scorer
 from saliency_guard.embedded import EMBEDDED
 from saliency_guard.errors import require_extra
-from saliency_guard.guard.drawing import Draw, draws
+from saliency_guard.guard.retry import PlannedAttempt
 
 require_extra("langchain", "langchain", "agents")
 
@@ -52,6 +53,7 @@ class _Ask:
 
     request: ModelRequest | None = None
     text: str = ""
+    wait: float = 0.0
 
 
 _Step = _Ask | ModelResponse | ExtendedModelResponse
@@ -109,6 +111,7 @@ class GroundingMiddleware(AgentMiddleware[GroundingState, Any]):
         plan = self._plan(request, asked)
         step: _Step = next(plan)
         while isinstance(step, _Ask):
+            time.sleep(step.wait)
             ask = step.request
             done = handler(ask) if ask is not None else judge.score(asked, step.text, self.policy)
             step = _after(plan, done)
@@ -125,6 +128,7 @@ class GroundingMiddleware(AgentMiddleware[GroundingState, Any]):
         plan = self._plan(request, asked)
         step: _Step = next(plan)
         while isinstance(step, _Ask):
+            await asyncio.sleep(step.wait)
             done: ModelResponse | GroundedAnswer
             if step.request is not None:
                 done = await handler(step.request)
@@ -140,38 +144,39 @@ class GroundingMiddleware(AgentMiddleware[GroundingState, Any]):
         """What to do, in order; is sent what each step came to, and returns the response of the model."""
         low = "raise" if self.on_low == "raise" else "flag"
         reports: Any = request.state.get("grounding") or ()
-        plan = draws(
-            self.policy.model_copy(update={"on_low": low, "max_retries": self.policy.retries}),
+        plan = self.policy.model_copy(update={"on_low": low}).planned_attempts(
             asked,
             temperature=request.model_settings.get("temperature") or getattr(request.model, "temperature", None),
             seed=getattr(request.model, "seed", None),
+            sgrs=getattr(request.model, "sgrs", None),
+            locore=getattr(request.model, "locore", None),
             # What a person asked for again is drawn anew, too.
             first=sum(report["decision"] == "retried" for report in reports),
             has_fallback=self.fallback_model is not None,
         )
         responses: list[ModelResponse] = []
-        draw = next(plan)
+        planned = next(plan)
         while True:
-            response: ModelResponse = yield _Ask(self._request(request, draw))
+            response: ModelResponse = yield _Ask(self._request(request, planned), wait=planned.wait)
             message = _answer(response)
             if message is None:
                 return response
             responses.append(response)
             scored: GroundedAnswer = yield _Ask(text=message.text)
             try:
-                draw = plan.send(scored)
+                planned = plan.send(scored)
             except StopIteration as end:
                 outcome: GuardOutcome = end.value
                 return _response(outcome, responses[outcome.chosen or 0])
 
-    def _request(self, request: ModelRequest, draw: Draw) -> ModelRequest:
+    def _request(self, request: ModelRequest, planned: PlannedAttempt) -> ModelRequest:
         """The request of one attempt."""
-        if draw.is_fallback and self.fallback_model is not None:
+        if planned.is_fallback and self.fallback_model is not None:
             return request.override(model=_quiet(self.fallback_model))
-        settings = dict(draw.settings)
+        settings = dict(planned.settings)
         if not isinstance(request.model, SaliencyGuardedLVLM):
             settings.pop("seed", None)  # Not every model takes one.
-        messages = [*request.messages, *([HumanMessage(draw.request)] if draw.request else ())]
+        messages = [*request.messages, *([HumanMessage(planned.request)] if planned.request else ())]
         changed = request.override(model=_quiet(request.model), messages=messages)
         return changed.override(model_settings={**request.model_settings, **settings})
 
@@ -182,7 +187,7 @@ class GroundingMiddleware(AgentMiddleware[GroundingState, Any]):
         if self.on_low != "interrupt" or not isinstance(last, AIMessage):
             return None
         report = last.response_metadata.get(GROUNDING)
-        if not report or report["decision"] != "flagged":
+        if not report or report["decision"] not in ("flagged", "unscored"):
             return None
         decided = interrupt(
             {
@@ -190,7 +195,7 @@ class GroundingMiddleware(AgentMiddleware[GroundingState, Any]):
                 "text": last.text,
                 "grounding": report["grounding"],
                 "threshold": report["threshold"],
-                "reasons": [one["refused"] for one in report["attempts"]],
+                "reasons": [attempt["refused"] or attempt["reason"] for attempt in report["attempts"]],
                 "decisions": ["approve", "edit", "retry", "reject"],
             }
         )

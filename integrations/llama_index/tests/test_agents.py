@@ -18,7 +18,7 @@ from saliency_guard.scenes.language import DESCRIBE
 
 THOUGHT = "Thought: I can answer without using any more tools.\nAnswer: "
 BAD, GOOD = THOUGHT + "There is a zebra.", THOUGHT + "There is a cup."
-RETRY = GuardPolicy(min_grounding=0.5, on_low="retry", max_retries=1)
+RETRY = GuardPolicy(min_grounding=0.5, max_retries=1)
 Ask = Callable[..., list[ChatMessage]]
 
 
@@ -74,7 +74,7 @@ def test_streamed_events_carry_the_scores(caller: SaliencyGuardedLVLM, ask: Ask)
 
 
 def test_our_llm_draws_with_another_seed(caller: SaliencyGuardedLVLM, ask: Ask, heard: list[Any]) -> None:
-    never = GuardPolicy(min_grounding=1.0, on_low="retry", max_retries=2, retry=RetryPlan(temperature=1.5))
+    never = GuardPolicy(min_grounding=1.0, max_retries=2, retry=RetryPlan(temperature=1.5))
     agent = GroundedFunctionAgent(llm=caller.model_copy(update={"seed": 1}), tools=[], policy=never)
     output, streamed, memory = run(agent, ask()[0])
     attempts = output.raw["grounding"]["attempts"]

@@ -31,7 +31,7 @@ from saliency_guard.chat.messages import chat
 Ask = Callable[..., list[ChatMessage]]
 EXAMPLES = Path(__file__).parents[3] / "examples"
 DESCRIBE = "Describe the image in detail."
-HIGH = GuardPolicy(min_grounding=1.0, on_low="retry", max_retries=1)
+HIGH = GuardPolicy(min_grounding=1.0, max_retries=1)
 
 
 def look(where: str) -> str:

@@ -29,7 +29,7 @@ from saliency_guard import ContextLengthError, GuardPolicy, ImageError, LowGroun
 
 DESCRIBE = "Describe the image in detail."
 PICTURES = Path(__file__).parents[3] / "examples" / "pictures"
-LOW = GuardPolicy(min_grounding=0.5, on_low="retry", max_retries=1)
+LOW = GuardPolicy(min_grounding=0.5, max_retries=1)
 Engine = Callable[..., Any]
 
 
@@ -72,7 +72,7 @@ def test_a_refused_answer_of_any_llm_is_drawn_anew(says: Any, engine: Engine, he
 
 
 def test_our_llm_draws_with_another_seed_through_predict(llm: SaliencyGuardedLVLM, engine: Engine) -> None:
-    never = GuardPolicy(min_grounding=1.0, on_low="retry", max_retries=3, retry=RetryPlan(temperature=1.5))
+    never = GuardPolicy(min_grounding=1.0, max_retries=3, retry=RetryPlan(temperature=1.5))
     report = grounding(GroundedQueryEngine(engine(llm, "dog"), never, seed=3).query(DESCRIBE))
     assert report["decision"] == "flagged"
     assert len({one["text"] for one in report["attempts"]}) > 1
@@ -194,9 +194,7 @@ def test_objects_stay_objects(llm: SaliencyGuardedLVLM, engine: Engine) -> None:
 
 
 def test_weak_words_are_named_in_the_query(says: Any, engine: Engine, heard: list[Any]) -> None:
-    policy = GuardPolicy(
-        min_grounding=0.5, on_low="retry", max_retries=1, retry=RetryPlan(new_seed=False, name_spans=True)
-    )
+    policy = GuardPolicy(min_grounding=0.5, max_retries=1, retry=RetryPlan(new_seed=False, name_spans=True))
     response = GroundedQueryEngine(engine(says("There is a zebra.", "The image shows a dog."), "dog"), policy).query(
         DESCRIBE
     )

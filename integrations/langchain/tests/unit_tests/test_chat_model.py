@@ -122,7 +122,7 @@ def test_the_answer_is_the_core_s(model: SaliencyGuardedLVLM, lvlm: LVLM, ask: A
         {},
         {"sgrs": SGRSConfig(), "locore": LocoREConfig()},
         {"temperature": 1.0, "seed": 7},
-        {"policy": GuardPolicy(min_grounding=0.9, on_low="retry"), "seed": 3},
+        {"policy": GuardPolicy(min_grounding=0.9, max_retries=2), "seed": 3},
         {"saliency": None},
         {"signals": ("nll",)},
     ],
@@ -278,7 +278,7 @@ def test_stop_limit_and_overrides(model: SaliencyGuardedLVLM, ask: Any) -> None:
 
 
 def test_a_policy_decides(ask: Any) -> None:
-    strict = GuardPolicy(min_grounding=1.0, on_low="retry", max_retries=2)
+    strict = GuardPolicy(min_grounding=1.0, max_retries=2)
     heard = Heard()
     message = SaliencyGuardedLVLM(policy=strict, seed=1).invoke([ask()], config={"callbacks": [heard]})
     report = message.response_metadata["grounding"]
@@ -533,14 +533,14 @@ def test_calls_are_read_out_of_answers(
 
 
 async def test_policies_run_side_by_side_in_threads(ask: Any) -> None:
-    strict = SaliencyGuardedLVLM(policy=GuardPolicy(min_grounding=1.0, on_low="retry", max_retries=2), seed=1)
+    strict = SaliencyGuardedLVLM(policy=GuardPolicy(min_grounding=1.0, max_retries=2), seed=1)
     answers = await asyncio.gather(*(strict.ainvoke([ask()]) for _ in range(4)))
     assert all(same(answer, answers[0]) for answer in answers)
     assert len(answers[0].response_metadata["grounding"]["attempts"]) == 3
 
 
 def test_a_policy_s_stream_may_change_threads(ask: Any) -> None:
-    strict = GuardPolicy(min_grounding=1.0, on_low="retry", max_retries=2)
+    strict = GuardPolicy(min_grounding=1.0, max_retries=2)
     steps = strict.steps(SaliencyGuardedLVLM().engine(), to_core([ask()]), seed=1, max_new_tokens=5)
     found = []
     for _ in range(4):

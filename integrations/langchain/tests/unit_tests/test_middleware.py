@@ -18,7 +18,7 @@ from saliency_guard import GuardPolicy, LowGroundingError
 Says = Callable[..., GenericFakeChatModel]
 FALSE = "The image shows a zebra."
 ALSO_FALSE = "The image shows a bus."
-RETRY = GuardPolicy(min_grounding=0.5, on_low="retry", max_retries=1)
+RETRY = GuardPolicy(min_grounding=0.5, max_retries=1)
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ async def test_drafts_do_not_leak_into_streams(says: Says, ask: Any, true: str) 
     guarded = agent(says(FALSE, true), GroundingMiddleware(RETRY))
     shown = [chunk.content for chunk, _ in guarded.stream({"messages": [ask()]}, stream_mode="messages")]
     assert "".join(shown) == true
-    strict = GuardPolicy(min_grounding=1.0, on_low="retry", max_retries=1)
+    strict = GuardPolicy(min_grounding=1.0, max_retries=1)
     other = agent(SaliencyGuardedLVLM(seed=1), GroundingMiddleware(strict, fallback_model=says("Ask a person.")))
     shown = [chunk.content async for chunk, _ in other.astream({"messages": [ask()]}, stream_mode="messages")]
     assert "".join(shown) == "Ask a person."
@@ -90,7 +90,7 @@ def test_what_is_no_answer_to_a_picture_passes(says: Says) -> None:
 
 def test_greedy_attempts_that_would_repeat_themselves_are_not_made(ask: Any) -> None:
     same = RETRY.retry.model_copy(update={"new_seed": False})
-    policy = GuardPolicy(min_grounding=1.0, on_low="retry", max_retries=3, retry=same)
+    policy = GuardPolicy(min_grounding=1.0, max_retries=3, retry=same)
     state = agent(SaliencyGuardedLVLM(), GroundingMiddleware(policy)).invoke({"messages": [ask()]})
     assert len(state["grounding"][0]["attempts"]) == 1
 

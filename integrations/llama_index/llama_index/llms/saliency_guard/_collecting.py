@@ -1,4 +1,4 @@
-"""What stands around a call of the model, in context variables: who collects its scores, and how it is to draw.
+"""What stands around a call of the model, in context variables: who collects its scores; which attempt it is part of.
 
 Much of LlamaIndex calls a model through `LLM.predict`, which takes no settings and returns a text.
 """
@@ -13,7 +13,7 @@ from typing import Any
 
 from saliency_guard import LVLM
 from saliency_guard.adapters.run import Finished
-from saliency_guard.guard.drawing import Draw
+from saliency_guard.guard.retry import PlannedAttempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class GroundingCollector:
 
 
 _COLLECTORS: ContextVar[tuple[GroundingCollector, ...]] = ContextVar("collectors", default=())
-_DRAW: ContextVar[Draw | None] = ContextVar("draw", default=None)
+_ATTEMPT: ContextVar[PlannedAttempt | None] = ContextVar("attempt", default=None)
 
 
 @contextmanager
@@ -71,13 +71,13 @@ def collect_grounding() -> Iterator[GroundingCollector]:
 
 
 @contextmanager
-def drawing(draw: Draw) -> Iterator[None]:
-    """Calls inside draw as one attempt of a policy asks."""
-    token = _DRAW.set(draw)
+def attempting(planned: PlannedAttempt) -> Iterator[None]:
+    """Calls inside are made with the settings of an attempt that a policy plans."""
+    token = _ATTEMPT.set(planned)
     try:
         yield
     finally:
-        _DRAW.reset(token)
+        _ATTEMPT.reset(token)
 
 
 def collectors() -> tuple[GroundingCollector, ...]:
@@ -85,6 +85,6 @@ def collectors() -> tuple[GroundingCollector, ...]:
     return _COLLECTORS.get()
 
 
-def draw_here() -> Draw | None:
-    """How a call made here is to draw; None leaves that to the call."""
-    return _DRAW.get()
+def current_attempt() -> PlannedAttempt | None:
+    """The planned attempt that a call made here belongs to; None outside of any."""
+    return _ATTEMPT.get()

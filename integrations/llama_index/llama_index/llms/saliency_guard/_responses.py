@@ -71,7 +71,7 @@ def responses(lvlm: LVLM, items: Iterable[Happening], request: Request) -> Itera
         elif isinstance(item, Attempt):
             # That there is a retry is known once there is another attempt.
             yield refused, None
-            refused = [retry_event(attempts, item)] if item.refused is not None else []
+            refused = [retry_event(attempts, item)] if not item.accepted else []
             attempts += 1
         else:
             yield from _held_back(item, request, shown)
@@ -113,14 +113,14 @@ def _whole(lvlm: LVLM, end: Finished, request: Request, shown: _Shown) -> ChatRe
 def retry_event(number: int, attempt: Attempt) -> GroundingRetryEvent:
     """That an answer was refused and another one is drawn."""
     return GroundingRetryEvent(
-        attempt=number, score=attempt.score, refused=attempt.refused or "", text=attempt.answer.text
+        attempt=number, score=attempt.score, refused=attempt.problem or "", text=attempt.answer.text
     )
 
 
 def tell_retry(number: int, policy: GuardPolicy, came: GroundedAnswer | Attempt) -> None:
     """Tell of a refused answer that another one is drawn after; nothing is refused where a policy wants the best."""
-    attempt = came if isinstance(came, Attempt) else policy.considered(came)
-    if attempt.refused is not None:
+    attempt = came if isinstance(came, Attempt) else policy.judge(came)
+    if not attempt.accepted:
         dispatcher.event(retry_event(number, attempt))
 
 

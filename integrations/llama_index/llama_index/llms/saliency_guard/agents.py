@@ -18,7 +18,7 @@ from llama_index.core.tools import AsyncBaseTool
 from llama_index.core.workflow import Context
 from pydantic import Field
 
-from llama_index.llms.saliency_guard._collecting import collect_grounding, drawing
+from llama_index.llms.saliency_guard._collecting import attempting, collect_grounding
 from llama_index.llms.saliency_guard._evidence import judge_of
 from llama_index.llms.saliency_guard._messages import has_picture, to_core
 from llama_index.llms.saliency_guard._responses import tell_retry
@@ -27,7 +27,9 @@ from llama_index.llms.saliency_guard.events import GroundingScoreEvent, dispatch
 from saliency_guard import Attempt, GroundedAnswer, GuardOutcome, GuardPolicy
 from saliency_guard.adapters.run import answer_report
 from saliency_guard.adapters.settings import Judge
-from saliency_guard.guard.drawing import NOTHING_SAID, Draw, Draws, draws
+from saliency_guard.guard.outcome import EMPTY_ANSWER
+from saliency_guard.guard.policy import PlannedAttempts
+from saliency_guard.guard.retry import PlannedAttempt
 
 _ANSWER = "Answer:"
 
@@ -122,11 +124,12 @@ class GroundedAgentMixin(BaseWorkflowAgent):
         """
         judge = self._judge()
         asked: list[dict[str, Any]] | None = None
-        plan: Draws | None = None
+        plan: PlannedAttempts | None = None
         steps: list[_Step] = []
-        draw = Draw(0, {})
+        planned = PlannedAttempt(0)
         while True:
-            step = await self._attempt(draw, ctx, llm_input, tools, memory)
+            await asyncio.sleep(planned.wait)
+            step = await self._attempt(planned, ctx, llm_input, tools, memory)
             text = self._said(step.output)
             if asked is None:
                 messages = [*llm_input, *await self._since(ctx)]
@@ -136,12 +139,12 @@ class GroundedAgentMixin(BaseWorkflowAgent):
             if asked is None or plan is None or text is None:
                 await step.draft.commit()
                 return step.output
-            came: GroundedAnswer | Attempt = NOTHING_SAID
+            came: GroundedAnswer | Attempt = EMPTY_ANSWER
             if text:
                 came = await asyncio.to_thread(judge.score, asked, text, self.policy)
             steps.append(step)
             try:
-                draw = plan.send(came)
+                planned = plan.send(came)
             except StopIteration as end:
                 return await self._decided(end.value, steps)
             tell_retry(len(steps) - 1, self.policy, came)
@@ -150,12 +153,13 @@ class GroundedAgentMixin(BaseWorkflowAgent):
         own = self.llm if isinstance(self.llm, SaliencyGuardedLVLM) else None
         return judge_of(self.scorer if self.scorer is not None else own)
 
-    def _plan(self, asked: list[dict[str, Any]]) -> Draws:
-        plan = draws(
-            self.policy,
+    def _plan(self, asked: list[dict[str, Any]]) -> PlannedAttempts:
+        plan = self.policy.planned_attempts(
             asked,
             temperature=getattr(self.llm, "temperature", None),
             seed=getattr(self.llm, "seed", None),
+            sgrs=getattr(self.llm, "sgrs", None),
+            locore=getattr(self.llm, "locore", None),
             has_fallback=self.fallback_llm is not None,
         )
         next(plan)
@@ -163,7 +167,7 @@ class GroundedAgentMixin(BaseWorkflowAgent):
 
     async def _attempt(
         self,
-        draw: Draw,
+        planned: PlannedAttempt,
         ctx: AgentContext,
         llm_input: list[ChatMessage],
         tools: Sequence[AsyncBaseTool],
@@ -171,11 +175,11 @@ class GroundedAgentMixin(BaseWorkflowAgent):
     ) -> _Step:
         draft = _Draft(ctx)
         agent: GroundedAgentMixin = self
-        if draw.is_fallback:
+        if planned.is_fallback:
             agent = self.model_copy(update={"llm": self.fallback_llm})
-        if draw.request and not isinstance(self.llm, SaliencyGuardedLVLM):  # Ours adds it where the call is made.
-            llm_input = [*llm_input, ChatMessage(draw.request, role=MessageRole.USER)]
-        with collect_grounding(), drawing(draw):
+        if planned.request and not isinstance(self.llm, SaliencyGuardedLVLM):  # Ours adds it where the call is made.
+            llm_input = [*llm_input, ChatMessage(planned.request, role=MessageRole.USER)]
+        with collect_grounding(), attempting(planned):
             output = await super(GroundedAgentMixin, agent).take_step(  # type: ignore[safe-super]
                 draft, llm_input, tools, memory
             )

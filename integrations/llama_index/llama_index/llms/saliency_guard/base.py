@@ -26,7 +26,7 @@ from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.tools import BaseTool, ToolSelection
 from pydantic import Field
 
-from llama_index.llms.saliency_guard._collecting import CollectedCall, GroundingCollector, collectors, draw_here
+from llama_index.llms.saliency_guard._collecting import CollectedCall, GroundingCollector, collectors, current_attempt
 from llama_index.llms.saliency_guard._messages import image_block, to_core
 from llama_index.llms.saliency_guard._responses import Happened, completion, responses
 from llama_index.llms.saliency_guard._structured import StructuredAnswers, json_schema_of
@@ -237,8 +237,8 @@ class SaliencyGuardedLVLM(ServedLVLM, StructuredAnswers, FunctionCallingLLM, Cus
         return [ChatMessage(role=MessageRole.USER, blocks=[*pictures, TextBlock(text=prompt)])], left
 
     def _request(self, kwargs: dict[str, Any]) -> Request:
-        draw = draw_here()
-        left = {**(draw.settings if draw is not None else {}), **kwargs}
+        planned = current_attempt()
+        left = {**(planned.settings if planned is not None else {}), **kwargs}
         tools = as_functions(left.pop("tools", None) or ())
         forced = required_tools(tools, left.pop("tool_choice", None))
         wanted = left.pop("response_format", None)
@@ -250,12 +250,12 @@ class SaliencyGuardedLVLM(ServedLVLM, StructuredAnswers, FunctionCallingLLM, Cus
     ) -> Generator[Happened, None, None]:
         """Events and responses in turn: what all ways of calling are made of."""
         watching = collectors()
-        draw = draw_here()
+        planned = current_attempt()
         try:
             lvlm = self.engine(request.model)
             asked = to_core(messages, fetch_image=self.fetch_image)
-            if draw is not None and draw.request:
-                asked.append({"role": "user", "content": [{"type": "text", "text": draw.request}]})
+            if planned is not None and planned.request:
+                asked.append({"role": "user", "content": [{"type": "text", "text": planned.request}]})
             items = happenings(
                 lvlm,
                 asked,

@@ -35,7 +35,7 @@ class GroundingEvaluator(BaseEvaluator):
 
     def __init__(self, policy: GuardPolicy, *, scorer: Scorer | None = None) -> None:
         self.policy = policy
-        self._single = policy.model_copy(update={"on_low": "flag", "promise": None})
+        self._single = policy.model_copy(update={"on_low": "flag", "unscored": "flag", "guarantee": None})
         self._judge = judge_of(scorer)
 
     def _get_prompts(self) -> PromptDictType:
@@ -111,8 +111,8 @@ class GroundingEvaluator(BaseEvaluator):
             update = {"passing": False, "invalid_result": True, "invalid_reason": reason, "feedback": reason}
             return result.model_copy(update=update)
         scored = score(self._judge, documents, nodes, response, self.policy)
-        attempt = self._single.considered(scored.answer)
-        outcome = self._single.decided((attempt,))
+        attempt = self._single.judge(scored.answer)
+        outcome = self._single.decide((attempt,))
         return result.model_copy(
             update={"passing": outcome.accepted, "score": scored.answer.grounding, "feedback": feedback(outcome)}
         )
@@ -121,8 +121,10 @@ class GroundingEvaluator(BaseEvaluator):
 def feedback(outcome: GuardOutcome) -> str:
     """In words, what is wrong with the last answer of an outcome."""
     last = outcome.attempts[-1]
-    if last.refused is None:
+    if last.accepted:
         return "The answer rests on the pictures."
+    if last.reason is not None:
+        return f"Nothing says whether the answer is grounded in the pictures: {last.reason}."
     weak = weak_words(last.answer, 0.5)
     said = f" The pictures do not support: {', '.join(weak)}." if weak else ""
     return f"The answer is not grounded in the pictures: {last.refused}.{said}"

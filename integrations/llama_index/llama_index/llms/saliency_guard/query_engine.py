@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Generator, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from llama_index.core.callbacks import CallbackManager
 from llama_index.core.prompts.mixin import PromptMixinType
 from llama_index.core.schema import NodeWithScore, QueryBundle
 
-from llama_index.llms.saliency_guard._collecting import GroundingCollector, collect_grounding, drawing
+from llama_index.llms.saliency_guard._collecting import GroundingCollector, attempting, collect_grounding
 from llama_index.llms.saliency_guard._evidence import documents_of, judge_of, score, with_grounding
 from llama_index.llms.saliency_guard._responses import tell_retry
 from llama_index.llms.saliency_guard.events import GroundingScoreEvent, dispatcher
@@ -26,7 +27,8 @@ from saliency_guard import Attempt, GroundedAnswer, GuardOutcome, GuardPolicy
 from saliency_guard.adapters.citations import Documents, rests_on
 from saliency_guard.adapters.run import answer_report
 from saliency_guard.adapters.settings import Judge, Scorer
-from saliency_guard.guard.drawing import NOTHING_SAID, Draw, draws
+from saliency_guard.guard.outcome import EMPTY_ANSWER
+from saliency_guard.guard.retry import PlannedAttempt
 
 _LEAST = 1.0
 """Nats by which a node alone has to make a token likelier for the token to rest on it."""
@@ -83,6 +85,7 @@ class GroundedQueryEngine(BaseQueryEngine):
         callback_manager: CallbackManager | None = None,
     ) -> None:
         super().__init__(callback_manager or query_engine.callback_manager)
+        policy.planned_attempts()  # What no engine can apply is refused here.
         self.policy = policy
         self._engine = query_engine
         self._scorer = scorer
@@ -114,56 +117,60 @@ class GroundedQueryEngine(BaseQueryEngine):
 
     def _run(self, query: QueryBundle, ask: Any) -> RESPONSE_TYPE:
         guarding = self._guarding(query)
-        draw = next(guarding)
+        planned = next(guarding)
         while True:
-            with collect_grounding() as collector, drawing(draw):
-                response = ask(self._engine_for(draw), _asked(query, draw))
+            time.sleep(planned.wait)
+            with collect_grounding() as collector, attempting(planned):
+                response = ask(self._engine_for(planned), _asked(query, planned))
                 text = _whole(response)
             _raise_swallowed(collector)
             step = _sent(guarding, _Attempt(response, text, collector))
-            if not isinstance(step, Draw):
+            if not isinstance(step, PlannedAttempt):
                 return step
-            draw = step
+            planned = step
 
     async def _arun(self, query: QueryBundle, ask: Any) -> RESPONSE_TYPE:
         guarding = self._guarding(query)
-        draw = next(guarding)
+        planned = next(guarding)
         while True:
-            with collect_grounding() as collector, drawing(draw):
-                response = await ask(self._engine_for(draw), _asked(query, draw))
+            await asyncio.sleep(planned.wait)
+            with collect_grounding() as collector, attempting(planned):
+                response = await ask(self._engine_for(planned), _asked(query, planned))
                 text = await _text(response)
             _raise_swallowed(collector)
             step = await asyncio.to_thread(_sent, guarding, _Attempt(response, text, collector))
-            if not isinstance(step, Draw):
+            if not isinstance(step, PlannedAttempt):
                 return step
-            draw = step
+            planned = step
 
-    def _engine_for(self, draw: Draw) -> BaseQueryEngine:
-        return self._fallback if draw.is_fallback and self._fallback is not None else self._engine
+    def _engine_for(self, planned: PlannedAttempt) -> BaseQueryEngine:
+        return self._fallback if planned.is_fallback and self._fallback is not None else self._engine
 
-    def _guarding(self, query: QueryBundle) -> Generator[Draw, _Attempt, RESPONSE_TYPE]:
-        """What to draw, in order; is sent the responses, and returns the one that is given out."""
+    def _guarding(self, query: QueryBundle) -> Generator[PlannedAttempt, _Attempt, RESPONSE_TYPE]:
+        """The attempts to make, in order; is sent the responses, and returns the one that is given out."""
         made: list[_Attempt] = []
-        attempt = yield Draw(0, {})
+        attempt = yield PlannedAttempt(0)
         judge = judge_of(self._scorer, attempt.collector)
         documents = documents_of(attempt.nodes, query.query_str, judge)
-        plan = draws(self.policy, documents.messages, seed=self._seed, has_fallback=self._fallback is not None)
+        plan = self.policy.planned_attempts(
+            documents.messages, seed=self._seed, has_fallback=self._fallback is not None
+        )
         next(plan)
         while True:
             made.append(attempt)
             if not documents.has_picture:
                 return _given(attempt, attempt.text, _unscored(made))
-            came: GroundedAnswer | Attempt = NOTHING_SAID
+            came: GroundedAnswer | Attempt = EMPTY_ANSWER
             if attempt.text.strip():
                 scored = score(judge, documents, attempt.nodes, attempt.text, self.policy)
                 attempt.shares, attempt.looked_at = scored.nodes, (judge, documents)
                 came = scored.answer
             try:
-                draw = plan.send(came)
+                planned = plan.send(came)
             except StopIteration as end:
                 return self._decided(end.value, made)
             tell_retry(len(made) - 1, self.policy, came)
-            attempt = yield draw
+            attempt = yield planned
             judge = judge_of(self._scorer, attempt.collector)
             documents = documents_of(attempt.nodes, query.query_str, judge)
 
@@ -176,8 +183,10 @@ class GroundedQueryEngine(BaseQueryEngine):
         return _given(chosen, outcome.text, report)
 
 
-def _sent(guarding: Generator[Draw, _Attempt, RESPONSE_TYPE], attempt: _Attempt) -> Draw | RESPONSE_TYPE:
-    """The next draw, or the response that is given out."""
+def _sent(
+    guarding: Generator[PlannedAttempt, _Attempt, RESPONSE_TYPE], attempt: _Attempt
+) -> PlannedAttempt | RESPONSE_TYPE:
+    """The next planned attempt, or the response that is given out."""
     try:
         return guarding.send(attempt)
     except StopIteration as end:
@@ -185,12 +194,12 @@ def _sent(guarding: Generator[Draw, _Attempt, RESPONSE_TYPE], attempt: _Attempt)
         return found
 
 
-def _asked(query: QueryBundle, draw: Draw) -> QueryBundle:
+def _asked(query: QueryBundle, planned: PlannedAttempt) -> QueryBundle:
     """The query of one attempt: weak words are named in it, while what is looked up stays the same."""
-    if not draw.request:
+    if not planned.request:
         return query
     looked_up = query.custom_embedding_strs or [query.query_str]
-    return QueryBundle(f"{query.query_str}\n{draw.request}", query.image_path, looked_up, query.embedding)
+    return QueryBundle(f"{query.query_str}\n{planned.request}", query.image_path, looked_up, query.embedding)
 
 
 async def _text(response: RESPONSE_TYPE) -> str:

@@ -1,0 +1,30 @@
+"""What a policy decided."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from saliency_guard import GroundedAnswer, GuardPolicy, LowGroundingError
+from saliency_guard.guard.outcome import EMPTY_ANSWER
+
+
+def test_an_empty_answer_is_refused() -> None:
+    assert (EMPTY_ANSWER.accepted, EMPTY_ANSWER.problem) == (False, "the answer is empty")
+
+
+def test_the_chosen_attempt_is_the_one_with_the_answer(answer: GroundedAnswer) -> None:
+    policy = GuardPolicy(min_grounding=0.5)
+    low = answer.model_copy(update={"grounding": 0.1})
+    outcome = policy.decide((policy.judge(low), policy.judge(answer)))
+    assert (outcome.chosen, outcome.accepted, outcome.passes) == (1, True, True)
+    assert outcome.answer is answer
+
+
+def test_an_error_goes_from_one_process_to_another(answer: GroundedAnswer) -> None:
+    with pytest.raises(LowGroundingError, match=r"is below 1\.000") as caught:
+        GuardPolicy(min_grounding=1.0, on_low="raise").check(answer)
+    sent = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 - our own
+    assert (str(sent), sent.attempts, sent.score) == (str(caught.value), caught.value.attempts, caught.value.score)
+    assert (sent.answer, sent.threshold) == (answer, 1.0)
