@@ -84,7 +84,7 @@ def _page(rng: random.Random, size: int) -> Image.Image:
     paper, ink = ("white", "black") if rng.random() < 0.7 else (_colour(rng, (0.8, 1.0)), _colour(rng, (0.0, 0.3)))
     picture = Image.new("RGB", (size, size), paper)
     draw = ImageDraw.Draw(picture)
-    margin, height = rng.randint(size // 30, size // 8), rng.randint(max(8, size // 28), size // 10)
+    margin, height = rng.randint(size // 30, size // 8), rng.randint(max(8, size // 28), max(9, size // 10))
     letters = "abcdefghijklmnopqrstuvwxyz"
     for line, top in enumerate(range(margin, size - margin - height, height + rng.randint(2, 6))):
         if line and rng.random() < 0.12:

@@ -18,7 +18,7 @@ from saliency_guard.scenes.vocabulary import CLASSES
 from saliency_guard.training import calls, documents, single
 from saliency_guard.training.documents import Fact
 from saliency_guard.training.sheets import ASSISTANT, END, IMAGE, Branch, Sheet, opening, sheet
-from saliency_guard.training.words import ATTRIBUTES, THINGS, coined, pick, preamble, value
+from saliency_guard.training.words import ATTRIBUTES, THINGS, coined, pick, preamble, sentence, value
 
 _HEADS = (
     "The context is given below.",
@@ -112,7 +112,7 @@ def retrieval(scene: Scene | None, rng: random.Random) -> Sheet:
     body = f"{picture}{_context(rng, texts)}" if inside else _context(rng, texts)
     if inside and rng.random() < 0.5:
         body = f"{_context(rng, texts)}\n{picture}"
-    made = _questions(scene, known, rng, 5)
+    made = _questions(scene, known, rng, 7)
     start = _start(rng) + ("" if inside else picture) + _noise(rng, 0.25, 14)
     if rng.random() < 0.7:
         prefix = f"{start}{pick(rng, _HEADS)}{line}{body}{line}{_noise(rng, 0.15, 4)}{pick(rng, _ORDERS)}"
@@ -138,13 +138,13 @@ def retrieval(scene: Scene | None, rng: random.Random) -> Sheet:
 
 def plain_documents(scene: Scene | None, rng: random.Random) -> Sheet:
     """Documents and a question, and no word between them."""
-    known = documents.facts(rng, rng.randint(1, 5))
+    known = documents.facts(rng, rng.randint(1, 6))
     texts = [documents.document(rng, told) for told in documents.split(rng, known, rng.randint(1, 4)) if told]
     pieces = texts if scene is None else [*texts, f"{IMAGE}\n"]
     rng.shuffle(pieces)
     glue = pick(rng, ("", "\n", "\n\n", " "))
     body = "".join(piece if piece.startswith(IMAGE) else piece + (glue or "\n") for piece in pieces)
-    branches = [Branch(f"\n{each.question}\n{ASSISTANT}", each.answer) for each in _questions(scene, known, rng, 6)]
+    branches = [Branch(f"\n{each.question}\n{ASSISTANT}", each.answer) for each in _questions(scene, known, rng, 9)]
     return sheet(f"{_start(rng, 0.2)}{body}".rstrip(), branches)
 
 
@@ -376,6 +376,32 @@ def reacting(scene: Scene | None, rng: random.Random) -> Sheet:
             made = single.exchange(scene, rng)
             branches.append(Branch(f"{lead}{made.question}\n{ASSISTANT}", ANSWER.format(answer=made.answer)))
     return sheet(prefix if shown else prefix.rstrip(), branches)
+
+
+REPEATED = (
+    "Repeat: {text}",
+    "Repeat this text: {text}",
+    "Say it again: {text}",
+    "Write this down: {text}",
+    "Copy the text below.\n{text}",
+    "{text}\nWhat does the text say?",
+    "{text}\nRepeat what I said.",
+    "The user says: {text} What does the user say?",
+)
+
+
+def repeating(rng: random.Random) -> Sheet:
+    """Texts to be repeated: nothing else teaches so fast to find again what stands in the prompt."""
+    branches = []
+    for _ in range(5):
+        pieces = [
+            rng.choice((documents.fact(rng).sentence, sentence(rng), f"{coined(rng).capitalize()} {value(rng)}."))
+        ]
+        while rng.random() < 0.45:
+            pieces.append(rng.choice((documents.fact(rng).sentence, f"{coined(rng)} {coined(rng)}: {value(rng)}.")))
+        text = " ".join(pieces)
+        branches.append(Branch(f" {pick(rng, REPEATED).format(text=text)}\n{ASSISTANT}", text))
+    return sheet(_start(rng, 0.1).rstrip(), branches)
 
 
 def long_preamble(scene: Scene, rng: random.Random) -> Sheet:

@@ -46,20 +46,21 @@ def _scene(shown: Shown) -> Scene:
 
 
 MIXTURE: tuple[Part, ...] = (
-    Part("one picture", 0.44, lambda shown, rng: single.one_picture(shown[0], rng), blank=0.06),
-    Part("follow-ups", 0.09, lambda shown, rng: single.follow_ups(_scene(shown), rng)),
-    Part("several pictures", 0.15, several.several, pictures=(2, 2, 2, 3, 3, 4), blank=0.04),
-    Part("forms", 0.07, lambda shown, rng: forms.picture_forms(_scene(shown), rng)),
+    Part("one picture", 0.42, lambda shown, rng: single.one_picture(shown[0], rng), blank=0.06),
+    Part("follow-ups", 0.08, lambda shown, rng: single.follow_ups(_scene(shown), rng)),
+    Part("several pictures", 0.14, several.several, pictures=(2, 2, 2, 3, 3, 4), blank=0.04),
+    Part("forms", 0.06, lambda shown, rng: forms.picture_forms(_scene(shown), rng)),
     Part("forms of documents", 0.02, lambda shown, rng: forms.document_forms(rng, len(shown)), pictures=(0, 1)),
     Part("tools", 0.07, lambda shown, rng: calls.choosing(_maybe(shown), rng), pictures=(0, 1)),
-    Part("retrieval", 0.05, lambda shown, rng: frames.retrieval(_maybe(shown), rng), pictures=(0, 1, 1)),
-    Part("documents", 0.04, lambda shown, rng: frames.plain_documents(_maybe(shown), rng), pictures=(0, 1, 1)),
+    Part("retrieval", 0.045, lambda shown, rng: frames.retrieval(_maybe(shown), rng), pictures=(0, 1, 1)),
+    Part("documents", 0.045, lambda shown, rng: frames.plain_documents(_maybe(shown), rng), pictures=(0, 1, 1)),
     Part("citations", 0.015, lambda _, rng: frames.citations(rng), pictures=(0,)),
     Part("refining", 0.015, lambda shown, rng: frames.refining(_maybe(shown), rng), pictures=(0, 1)),
     Part("summaries", 0.01, lambda shown, rng: frames.summarizing(_maybe(shown), rng), pictures=(0, 1)),
     Part("condensing", 0.01, lambda _, rng: frames.condensing(rng), pictures=(0,)),
     Part("reacting", 0.015, lambda shown, rng: frames.reacting(_maybe(shown), rng), pictures=(0, 1)),
     Part("long preambles", 0.005, lambda shown, rng: frames.long_preamble(_scene(shown), rng)),
+    Part("repeating", 0.05, lambda _, rng: frames.repeating(rng), pictures=(0,)),
 )
 
 

@@ -121,7 +121,11 @@ class Pictures:
 
     def draw(self, rng: random.Random, kind: str) -> tuple[str, int]:
         """One of the pictures of a kind: its kind and number."""
-        return kind, rng.randrange(SHARD * len(self.kinds[kind]))
+        return kind, rng.randrange(self.count(kind))
+
+    def count(self, kind: str) -> int:
+        """How many pictures of a kind there are; only the last shard may be a short one."""
+        return SHARD * (len(self.kinds[kind]) - 1) + len(self._shard((kind, len(self.kinds[kind]) - 1))[0])
 
     def scene(self, picture: tuple[str, int]) -> Scene | None:
         """What a picture shows."""
@@ -133,14 +137,16 @@ class Pictures:
     def look(self, picture: tuple[str, int]) -> tuple[Tensor, Tensor]:
         """What the tower says of it, and the labels of its cells."""
         kind, number = picture
-        key = (kind, number // SHARD)
-        if key not in self._open:
-            shard = self.kinds[kind][key[1]]
-            self._open[key] = (shard.features, shard.patches)
-        features, patches = self._open[key]
+        features, patches = self._shard((kind, number // SHARD))
         labels = patches[number % SHARD].astype(np.int64)
         labels[labels == UNDECIDED] = IGNORED
         return torch.from_numpy(features[number % SHARD].astype(np.float32)), torch.from_numpy(labels)
+
+    def _shard(self, key: tuple[str, int]) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.uint8]]:
+        if key not in self._open:
+            shard = self.kinds[key[0]][key[1]]
+            self._open[key] = (shard.features, shard.patches)
+        return self._open[key]
 
 
 class SheetBatches(Dataset[Looked]):
@@ -160,7 +166,7 @@ class SheetBatches(Dataset[Looked]):
     @property
     def available(self) -> dict[str, int]:
         """How many pictures there are of each kind."""
-        return {kind: len(found) * SHARD for kind, found in self._pictures.kinds.items()}
+        return {kind: self._pictures.count(kind) for kind in self._pictures.kinds}
 
     def __len__(self) -> int:
         return self._last - self._first
