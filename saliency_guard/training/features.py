@@ -12,6 +12,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -90,6 +91,7 @@ def scene_picture(seed: int) -> tuple[Scene, Image.Image, npt.NDArray[np.uint8]]
 
 def make_shard(model: LlavaForConditionalGeneration, shard: Shard, size: int = SHARD) -> None:
     """Draw and look at the pictures of a shard, and write it; a shard that is cut off leaves nothing."""
+    device = next(model.parameters()).device
     features: list[npt.NDArray[np.float16]] = []
     patches: list[npt.NDArray[np.uint8]] = []
     seeds = list(shard.seeds)[:size]
@@ -97,8 +99,8 @@ def make_shard(model: LlavaForConditionalGeneration, shard: Shard, size: int = S
         pictures = list(_pictures(shard.kind, seeds[start : start + _BATCH]))
         pixels = torch.stack([picture_tensor(image) for image, _ in pictures])
         with torch.inference_mode():
-            seen = model.model.vision_tower(pixels).last_hidden_state
-        features.append(seen.numpy().astype(np.float16))
+            seen = model.model.vision_tower(pixels.to(device)).last_hidden_state
+        features.append(seen.cpu().numpy().astype(np.float16))
         patches += [labels for _, labels in pictures]
     shard.folder.mkdir(parents=True, exist_ok=True)
     np.save(shard.file("patches"), np.stack(patches))
@@ -126,8 +128,10 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=12, help="shards of scenes")
     parser.add_argument("--blanks", type=int, default=1, help="shards of pictures that show nothing")
     parser.add_argument("--first", type=int, default=0, help="number of the first shard of scenes")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     arguments = parser.parse_args()
-    model = LlavaForConditionalGeneration.from_pretrained(arguments.model, dtype=torch.float32).eval()
+    loaded: Any = LlavaForConditionalGeneration.from_pretrained(arguments.model, dtype=torch.float32)
+    model = loaded.to(arguments.device).eval()
     wanted = [Shard(arguments.out, "scenes", arguments.first + number) for number in range(arguments.scenes)]
     wanted[1:1] = [Shard(arguments.out, "blanks", number) for number in range(arguments.blanks)]
     for shard in wanted:

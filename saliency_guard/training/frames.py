@@ -6,19 +6,17 @@ The prompts of LangChain and LlamaIndex themselves are for evaluation.
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Sequence
 
 from saliency_guard.scenes import language
 from saliency_guard.scenes.language import CANNOT_TELL, Exchange
 from saliency_guard.scenes.scene import Scene
-from saliency_guard.scenes.statements import PLACES
 from saliency_guard.scenes.vocabulary import CLASSES
-from saliency_guard.training import calls, documents, single
+from saliency_guard.training import documents, single
 from saliency_guard.training.documents import Fact
-from saliency_guard.training.sheets import ASSISTANT, END, IMAGE, Branch, Sheet, opening, sheet
-from saliency_guard.training.words import ATTRIBUTES, THINGS, coined, pick, preamble, sentence, value
+from saliency_guard.training.sheets import ASSISTANT, IMAGE, Branch, Sheet, sheet
+from saliency_guard.training.words import coined, pick, preamble
 
 _HEADS = (
     "The context is given below.",
@@ -54,7 +52,7 @@ UNSEEN_ORDERS = ("Take your answer from the material, and from nothing else.",)
 """For evaluation alone."""
 
 
-def _noise(rng: random.Random, chance: float, longest: int) -> str:
+def noise(rng: random.Random, chance: float, longest: int) -> str:
     """Sometimes a preamble, rarely a long one."""
     if rng.random() >= chance:
         return ""
@@ -62,8 +60,9 @@ def _noise(rng: random.Random, chance: float, longest: int) -> str:
     return preamble(rng, count) + pick(rng, ("\n", "\n", "\n\n"))
 
 
-def _start(rng: random.Random, system_chance: float = 0.3) -> str:
-    system = _noise(rng, system_chance, 6).rstrip("\n")
+def start(rng: random.Random, system_chance: float = 0.3) -> str:
+    """How a chat begins, sometimes with something that the system says."""
+    system = noise(rng, system_chance, 6).rstrip("\n")
     return f"<s>{system}\nUSER: " if system else "<s>USER: "
 
 
@@ -113,9 +112,9 @@ def retrieval(scene: Scene | None, rng: random.Random) -> Sheet:
     if inside and rng.random() < 0.5:
         body = f"{_context(rng, texts)}\n{picture}"
     made = _questions(scene, known, rng, 7)
-    start = _start(rng) + ("" if inside else picture) + _noise(rng, 0.25, 14)
+    before = start(rng) + ("" if inside else picture) + noise(rng, 0.25, 14)
     if rng.random() < 0.7:
-        prefix = f"{start}{pick(rng, _HEADS)}{line}{body}{line}{_noise(rng, 0.15, 4)}{pick(rng, _ORDERS)}"
+        prefix = f"{before}{pick(rng, _HEADS)}{line}{body}{line}{noise(rng, 0.15, 4)}{pick(rng, _ORDERS)}"
         word, end = pick(rng, _ASKED), pick(rng, _ANSWERS)
         branches = [
             Branch(
@@ -133,7 +132,7 @@ def retrieval(scene: Scene | None, rng: random.Random) -> Sheet:
         )
         for each in made[:3]
     ]
-    return sheet(f"{_start(rng)}{picture}{order}".rstrip() or "<s>USER:", branches)
+    return sheet(f"{start(rng)}{picture}{order}".rstrip() or "<s>USER:", branches)
 
 
 def plain_documents(scene: Scene | None, rng: random.Random) -> Sheet:
@@ -145,7 +144,7 @@ def plain_documents(scene: Scene | None, rng: random.Random) -> Sheet:
     glue = pick(rng, ("", "\n", "\n\n", " "))
     body = "".join(piece if piece.startswith(IMAGE) else piece + (glue or "\n") for piece in pieces)
     branches = [Branch(f"\n{each.question}\n{ASSISTANT}", each.answer) for each in _questions(scene, known, rng, 9)]
-    return sheet(f"{_start(rng, 0.2)}{body}".rstrip(), branches)
+    return sheet(f"{start(rng, 0.2)}{body}".rstrip(), branches)
 
 
 def citations(rng: random.Random) -> Sheet:
@@ -169,7 +168,7 @@ def citations(rng: random.Random) -> Sheet:
         )
     line = pick(rng, _LINES)
     texts = "\n\n".join(f"Source {k}:\n{documents.document(rng, told)}" for k, told in enumerate(shares, start=1))
-    prefix = f"{_start(rng)}{_noise(rng, 0.2, 5)}{lead}{shown} Below are numbered sources.\n{line}\n{texts}\n{line}"
+    prefix = f"{start(rng)}{noise(rng, 0.2, 5)}{lead}{shown} Below are numbered sources.\n{line}\n{texts}\n{line}"
     word, end = pick(rng, _ASKED[:5]), pick(rng, _ANSWERS[:4])
     branches = []
     for each in known[:4]:
@@ -225,7 +224,7 @@ def refining(scene: Scene | None, rng: random.Random) -> Sheet:
             lead = [words[3], words[2], context, words[0].format(q=made.question), words[1].format(a=before)]
         end = pick(rng, ("\nRefined answer: ", "\nNew answer: ", "\nBetter answer:", "\nAnswer:"))
         branches.append(Branch("\n" + "\n".join(piece for piece in lead if piece) + f"{end}\n{ASSISTANT}", made.answer))
-    return sheet(f"{_start(rng)}{picture}{_noise(rng, 0.3, 4)}".rstrip() or "<s>USER:", branches)
+    return sheet(f"{start(rng)}{picture}{noise(rng, 0.3, 4)}".rstrip() or "<s>USER:", branches)
 
 
 def summarizing(scene: Scene | None, rng: random.Random) -> Sheet:
@@ -248,168 +247,4 @@ def summarizing(scene: Scene | None, rng: random.Random) -> Sheet:
         answer = f"{single.brief(scene)} {said}" if scene is not None else said
         end = pick(rng, ("\nSUMMARY: ", "\nSummary:", '\nSUMMARY:"""', "", "\nShort summary: "))
         branches.append(Branch(f"\n\n{text}\n\n{end}\n{ASSISTANT}", answer))
-    return sheet(f"{_start(rng)}{picture}{order}{' ' + preamble(rng, 1) if rng.random() < 0.4 else ''}", branches)
-
-
-def _follow_up(rng: random.Random) -> tuple[Exchange, str, str]:
-    """An exchange, what is asked after it, and what is meant."""
-    kind = rng.randrange(6)
-    scene_name, other = (CLASSES[rng.randrange(len(CLASSES))] for _ in range(2))
-    a, b = single.forms_of(scene_name), single.forms_of(other)
-    if kind == 0:
-        question = f"Is there {a['a']} in the image?"
-        answer = f"No, there is no {a['one']} in the image."
-        return (
-            Exchange(question, answer),
-            pick(rng, ("And {a}?", "What about {a}?")).format(**b),
-            f"Is there {b['a']} in the image?",
-        )
-    if kind == 1:
-        question = f"How many {a['many']} are there in the image?"
-        follow = pick(rng, ("And {many}?", "And how many {many}?", "What about {many}?")).format(**b)
-        return (
-            Exchange(question, f"There are two {a['many']} in the image."),
-            follow,
-            f"How many {b['many']} are there in the image?",
-        )
-    if kind == 2:
-        follow = pick(rng, ("And the {one}?", "Where is the {one}?", "What about the {one}?")).format(**b)
-        return (
-            Exchange(f"Where is the {a['one']}?", f"The {a['one']} is on the left."),
-            follow,
-            f"Where is the {b['one']}?",
-        )
-    if kind == 3:
-        place, there = pick(rng, PLACES), pick(rng, PLACES)
-        return (
-            Exchange(f"What is {place}?", f"There is nothing {place}."),
-            pick(rng, (f"And {there}?", f"What about {there[3:]}?")),
-            f"What is {there}?",
-        )
-    first, second = documents.facts(rng, 2)
-    if kind == 4:
-        return Exchange(first.question, first.answer), second.question, second.question
-    attribute, thing, more = pick(rng, ATTRIBUTES), pick(rng, THINGS), pick(rng, THINGS)
-    said = Exchange(f"What is the {attribute} of the {thing}?", f"The {attribute} of the {thing} is {value(rng)}.")
-    return (
-        said,
-        pick(rng, (f"And of the {more}?", f"And the {more}?", f"What about the {more}?")),
-        f"What is the {attribute} of the {more}?",
-    )
-
-
-def condensing(rng: random.Random) -> Sheet:
-    """A follow-up said so that it stands alone."""
-    order = rng.choice(
-        (
-            "Below is a conversation and a follow up message. Rewrite the message as a question that stands alone.",
-            "Rephrase the last question so that it can be understood without the conversation.",
-            "Given a chat and a follow up question, write the standalone question.",
-            "Make a standalone question of the follow up input.",
-        )
-    )
-    speakers = rng.choice((("user", "assistant"), ("Human", "Assistant"), ("Human", "AI"), ("User", "Assistant")))
-    labels = rng.choice(
-        (
-            ("Chat history:", "Follow up:", "Standalone question:"),
-            ("<Conversation>", "<Follow up>", "<Standalone question>"),
-            ("Conversation:", "Follow up input:", "Standalone question: "),
-            ("History", "Last message", "New question"),
-        )
-    )
-    branches = []
-    for _ in range(4):
-        said, follow, meant = _follow_up(rng)
-        turns = [said]
-        if rng.random() < 0.4:
-            turns.insert(0, _follow_up(rng)[0])
-        lines = "\n".join(f"{speakers[0]}: {each.question}\n{speakers[1]}: {each.answer}" for each in turns)
-        branches.append(Branch(f"\n{labels[0]}\n{lines}\n\n{labels[1]} {follow}\n\n{labels[2]}\n{ASSISTANT}", meant))
-    return sheet(f"{_start(rng)}{_noise(rng, 0.3, 3)}{order}", branches)
-
-
-ACTION = "Thought: I need to use a tool to help me answer the question.\nAction: {name}\nAction Input: {arguments}"
-ANSWER = "Thought: I can answer without using any more tools.\nAnswer: {answer}"
-
-
-def reacting(scene: Scene | None, rng: random.Random) -> Sheet:
-    """Thought, action and observation in plain words, as agents without tool calling use them."""
-    known = calls.uses(rng, rng.choice((1, 2, 2, 3)))
-    described = []
-    for use in known:
-        schema = json.dumps(use.tool.function(rng)["parameters"])
-        described.append(
-            rng.choice(
-                (
-                    f"> Tool Name: {use.tool.name}\nTool Description: {use.tool.description}\nTool Args: {schema}\n",
-                    f"{use.tool.name}: {use.tool.description} Args: {schema}",
-                    f"- {use.tool.name}{tuple(use.tool.parameters)}: {use.tool.description}".replace("'", ""),
-                )
-            )
-        )
-    names = ", ".join(use.tool.name for use in known)
-    middle = (
-        f"\n\n## {pick(rng, ('Output', 'Format', 'Output Format'))}\n\n{preamble(rng, rng.randint(0, 3))}\n```\n"
-        f"Thought: {pick(rng, ('what you think', 'I need a tool', 'your reasoning'))}\n"
-        f"Action: {pick(rng, ('the tool', 'tool name'))} (one of {names})\n"
-        "Action Input: the input of the tool, as JSON\n```\n\n"
-        f"{preamble(rng, rng.randint(0, 4))}\n```\nObservation: what the tool says\n```\n\n"
-        f"{preamble(rng, rng.randint(0, 3))}"
-        "\n```\nThought: I can answer without using any more tools.\nAnswer: your answer\n```\n\n"
-        f"{preamble(rng, rng.randint(0, 3))}"
-    )
-    lead = preamble(rng, rng.randint(1, 4))
-    system = f"{lead}\n\n## Tools\n\n{preamble(rng, rng.randint(0, 3))}\n" + "\n".join(described) + middle
-    shown = scene is not None
-    prefix = f"<s>{system.rstrip()}\nUSER: {IMAGE if shown else ''}"
-    lead = "\n" if shown else " "
-    branches = []
-    for use in known[:3]:
-        done = ACTION.format(name=use.tool.name, arguments=json.dumps(use.arguments))
-        branches.append(Branch(f"{lead}{use.question}\n{ASSISTANT}", done))
-    use, given = known[0], calls.result(rng)
-    done = ACTION.format(name=use.tool.name, arguments=json.dumps(use.arguments))
-    turns = f"{lead}{use.question}\n{ASSISTANT}{done}{END}\nUSER: Observation: {given.question}\n{ASSISTANT}"
-    branches.append(Branch(turns, ANSWER.format(answer=given.answer)))
-    if scene is not None:
-        for _ in range(2):
-            made = single.exchange(scene, rng)
-            branches.append(Branch(f"{lead}{made.question}\n{ASSISTANT}", ANSWER.format(answer=made.answer)))
-    return sheet(prefix if shown else prefix.rstrip(), branches)
-
-
-REPEATED = (
-    "Repeat: {text}",
-    "Repeat this text: {text}",
-    "Say it again: {text}",
-    "Write this down: {text}",
-    "Copy the text below.\n{text}",
-    "{text}\nWhat does the text say?",
-    "{text}\nRepeat what I said.",
-    "The user says: {text} What does the user say?",
-)
-
-
-def repeating(rng: random.Random) -> Sheet:
-    """Texts to be repeated: nothing else teaches so fast to find again what stands in the prompt."""
-    branches = []
-    for _ in range(5):
-        pieces = [
-            rng.choice((documents.fact(rng).sentence, sentence(rng), f"{coined(rng).capitalize()} {value(rng)}."))
-        ]
-        while rng.random() < 0.45:
-            pieces.append(rng.choice((documents.fact(rng).sentence, f"{coined(rng)} {coined(rng)}: {value(rng)}.")))
-        text = " ".join(pieces)
-        branches.append(Branch(f" {pick(rng, REPEATED).format(text=text)}\n{ASSISTANT}", text))
-    return sheet(_start(rng, 0.1).rstrip(), branches)
-
-
-def long_preamble(scene: Scene, rng: random.Random) -> Sheet:
-    """A picture behind, or before, a great deal of text that has nothing to do with it."""
-    text = preamble(rng, rng.randint(8, 40))
-    if rng.random() < 0.5:
-        return sheet(f"<s>{text}\nUSER: {IMAGE}\n", single.about(scene, rng)[:6])
-    branches = [
-        Branch(f"\n{each.prompt}", each.answer, each.silent, each.short) for each in single.about(scene, rng)[:6]
-    ]
-    return sheet(f"{opening()}{text}", branches)
+    return sheet(f"{start(rng)}{picture}{order}{' ' + preamble(rng, 1) if rng.random() < 0.4 else ''}", branches)

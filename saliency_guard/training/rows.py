@@ -150,16 +150,12 @@ class Pictures:
 
 
 class SheetBatches(Dataset[Looked]):
-    """Batch number ``first + k``, always the same for the same arguments and pictures."""
+    """Batch number k, always the same for the same seed and pictures; there is no last one."""
 
-    def __init__(
-        self, tokenizer: PreTrainedTokenizerFast, folder: Path, first: int, last: int, *, seed: int = 0
-    ) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, folder: Path, *, seed: int = 0) -> None:
         self._encoder = Encoder(tokenizer)
         self._pad = int(tokenizer.pad_token_id)
         self._pictures = Pictures(folder)
-        self._first = first
-        self._last = last
         self._seed = seed
         self._pool: tuple[int, list[list[_Row]]] | None = None
 
@@ -168,12 +164,8 @@ class SheetBatches(Dataset[Looked]):
         """How many pictures there are of each kind."""
         return {kind: self._pictures.count(kind) for kind in self._pictures.kinds}
 
-    def __len__(self) -> int:
-        return self._last - self._first
-
-    def __getitem__(self, index: int) -> Looked:
-        """Batch ``first + index``."""
-        number = self._first + index
+    def __getitem__(self, number: int) -> Looked:
+        """Batch ``number``."""
         batches = self._batches(number // _POOL)
         learnt = [sum(label != IGNORED for row in rows for label in row.labels) for rows in batches]
         rows = batches[number % _POOL]
@@ -182,14 +174,16 @@ class SheetBatches(Dataset[Looked]):
     def _batches(self, pool: int) -> list[list[_Row]]:
         if self._pool is None or self._pool[0] != pool:
             rng = random.Random(f"{self._seed} pool {pool}")
-            rows = sorted((self._row(rng) for _ in range(_POOL * _ROWS_A_BATCH)), key=lambda row: len(row.ids))
+            rows = sorted(
+                (self._row(rng, pool * _POOL) for _ in range(_POOL * _ROWS_A_BATCH)), key=lambda row: len(row.ids)
+            )
             batches = cut(rows, [len(row.ids) * (1 + len(row.ids) / _QUADRATIC) for row in rows])
             rng.shuffle(batches)
             self._pool = pool, batches
         return self._pool[1]
 
-    def _row(self, rng: random.Random) -> _Row:
-        kind, index = part(rng)
+    def _row(self, rng: random.Random, step: int) -> _Row:
+        kind, index = part(rng, step)
         pictures = self._chosen(kind, rng)
         made = kind.make([self._pictures.scene(each) for each in pictures], rng)
         return self._encoder.row(made, pictures, index)
@@ -233,6 +227,18 @@ class SheetBatches(Dataset[Looked]):
             share=torch.tensor(share),
             kinds=torch.tensor([row.kind for row in rows]),
         )
+
+
+def order(first: int, last: int, workers: int) -> list[int]:
+    """Batch numbers for steps ``first`` to ``last - 1``, so that each of many workers makes whole pools."""
+    block = _POOL * max(1, workers)
+    numbers = [
+        start + worker * _POOL + number
+        for start in range(0, last, block)
+        for number in range(_POOL)
+        for worker in range(max(1, workers))
+    ]
+    return numbers[first:last]
 
 
 def cut(rows: Sequence[_Row], costs: Sequence[float]) -> list[list[_Row]]:

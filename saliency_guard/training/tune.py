@@ -16,7 +16,7 @@ import copy
 import json
 import time
 from collections import defaultdict
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
 from saliency_guard.embedded import EMBEDDED_PATH
 from saliency_guard.training.growth import corpus, grown, grown_embeddings
 from saliency_guard.training.mixture import MIXTURE
-from saliency_guard.training.rows import Looked, SheetBatches
+from saliency_guard.training.rows import Looked, SheetBatches, order
 from saliency_guard.training.train import Trainee, save
 
 _CORPUS = 1500
@@ -101,6 +101,7 @@ def tune(
     pictures: Path,
     *,
     ancestor: Path = EMBEDDED_PATH,
+    device: str = "cpu",
     minutes_between_checkpoints: float = 4.0,
     workers: int = 1,
 ) -> None:
@@ -111,12 +112,14 @@ def tune(
         out: the run's folder.
         pictures: folder of what the ancestor's tower says of the training pictures.
         ancestor: folder of the model to start from.
+        device: ``"cpu"`` or ``"cuda"``.
         minutes_between_checkpoints: how much work an interruption may cost.
         workers: processes that make batches; 0 makes them here.
     """
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(tuning.seed)
     follower, tokenizer = begin(ancestor, out / "tokenizer")
+    follower.to(device)
     trained = {name: value for name, value in follower.named_parameters() if value.requires_grad}
     optimizer = torch.optim.AdamW(
         [
@@ -129,18 +132,28 @@ def tune(
     mean = {name: value.detach().clone() for name, value in trained.items()}
     checkpoint, step = out / "checkpoint.pt", 0
     if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
+        state = torch.load(checkpoint, map_location=device, weights_only=True)
         follower.load_state_dict(state["trained"], strict=False)
         optimizer.load_state_dict(state["optimizer"])
         mean, step = state["mean"], state["step"]
-    batches = SheetBatches(tokenizer, pictures, step, tuning.steps, seed=tuning.seed)
+    batches = SheetBatches(tokenizer, pictures, seed=tuning.seed)
     print(json.dumps({"tuning": asdict(tuning), "from_step": step, "pictures": batches.available}), flush=True)
     saved = logged = time.monotonic()
     sums: dict[int, list[float]] = defaultdict(lambda: [0.0, 0.0])
-    for batch in DataLoader(batches, batch_size=None, num_workers=workers, prefetch_factor=12 if workers else None):
+    loaded = DataLoader(
+        batches,
+        batch_size=None,
+        sampler=order(step, tuning.steps, workers),
+        num_workers=workers,
+        prefetch_factor=12 if workers else None,
+    )
+    for drawn in loaded:
+        batch = Looked(*(getattr(drawn, each.name).to(device) for each in fields(Looked)))
         for group in optimizer.param_groups:
             group["lr"] = tuning.learning_rate_at(step)
-        loss, each, rows = follower.losses(batch, tuning.patch_weight)
+        # Half precision pays on a GPU; on most CPUs it is slower than float32.
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
+            loss, each, rows = follower.losses(batch, tuning.patch_weight)
         loss.backward()
         nn.utils.clip_grad_norm_(trained.values(), 1.0)
         optimizer.step()
@@ -173,7 +186,7 @@ def tune(
 def export(out: Path, ancestor: Path = EMBEDDED_PATH, model: Path | None = None) -> Path:
     """Write the running mean of a run's weights as a model; return its folder."""
     follower, tokenizer = begin(ancestor, out / "tokenizer")
-    state = torch.load(out / "checkpoint.pt", weights_only=True)
+    state = torch.load(out / "checkpoint.pt", map_location="cpu", weights_only=True)
     follower.load_state_dict(state["mean"], strict=False)
     folder = model or out / "model"
     save(copy.deepcopy(follower.model), tokenizer, folder)
@@ -193,6 +206,8 @@ def main() -> None:
         "--decay", type=int, default=defaults.decay, help="last steps, over which the rate falls to zero"
     )
     parser.add_argument("--learning-rate", type=float, default=defaults.learning_rate)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--workers", type=int, default=1, help="processes that make batches")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--export", action="store_true", help="only write the checkpoint's mean as a model")
     arguments = parser.parse_args()
@@ -203,7 +218,14 @@ def main() -> None:
     tuning = Tuning(
         seed=arguments.seed, steps=arguments.steps, decay=arguments.decay, learning_rate=arguments.learning_rate
     )
-    tune(tuning, arguments.out, arguments.pictures, ancestor=arguments.init)
+    tune(
+        tuning,
+        arguments.out,
+        arguments.pictures,
+        ancestor=arguments.init,
+        device=arguments.device,
+        workers=arguments.workers,
+    )
 
 
 if __name__ == "__main__":

@@ -128,3 +128,12 @@ def preamble(rng: random.Random, sentences: int) -> str:
         lead = pick(rng, ("", "", "", "", "\n", "\n- ", "\n\n", "\n## ", "\n* "))
         pieces.append((lead or " ") + sentence(rng))
     return "".join(pieces).strip()
+
+
+def jumble(rng: random.Random, count: int) -> str:
+    """Words in no order: what comes next can only be looked up."""
+    kinds = (NAMES, CITIES, THINGS, ATTRIBUTES, COLOURS, DAYS, EVENTS, ROOMS, _VERBS, _OBJECTS)
+    said = [coined(rng) if rng.random() < 0.2 else pick(rng, kinds[rng.randrange(len(kinds))]) for _ in range(count)]
+    if rng.random() < 0.4:
+        said = [str(rng.randrange(1000)) if rng.random() < 0.3 else word for word in said]
+    return " ".join(said)

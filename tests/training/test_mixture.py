@@ -9,7 +9,7 @@ import pytest
 
 from saliency_guard.scenes.scene import Scene, sample_scene
 from saliency_guard.training import calls, forms, frames, several, single, statements
-from saliency_guard.training.mixture import MIXTURE, part
+from saliency_guard.training.mixture import MIXTURE, part, shares
 from saliency_guard.training.sheets import ASSISTANT, Sheet
 
 
@@ -43,6 +43,15 @@ def test_shares_add_up_and_are_drawn() -> None:
         assert drawn.count(number) / 4000 == pytest.approx(each.share, abs=0.02)
     # At most half of the texts are of kinds that the model before did not know at all.
     assert MIXTURE[0].share + MIXTURE[1].share >= 0.5
+
+
+def test_first_there_is_much_to_repeat() -> None:
+    names = [each.name for each in MIXTURE]
+    for step in (0, 5000):
+        assert sum(shares(step)) == pytest.approx(1.0)
+    early, late = shares(0), shares(5000)
+    assert early[names.index("repeating")] > 0.2 > late[names.index("repeating")]
+    assert early[0] / early[2] == pytest.approx(late[0] / late[2])
 
 
 def test_what_is_kept_for_evaluation_is_never_trained_on() -> None:

@@ -12,7 +12,7 @@ from saliency_guard.scenes.scene import sample_scene
 from saliency_guard.training import forms
 from saliency_guard.training.features import Shard, make_shard
 from saliency_guard.training.mixture import MIXTURE
-from saliency_guard.training.rows import LONGEST, Encoder, Pictures, SheetBatches
+from saliency_guard.training.rows import LONGEST, Encoder, Pictures, SheetBatches, order
 from saliency_guard.training.sheets import Branch, Sheet
 from saliency_guard.training.tokenizer import train_tokenizer
 
@@ -35,19 +35,18 @@ def folder(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPath
 def test_a_number_fixes_a_batch_and_a_run_goes_on_where_it_stopped(
     tokenizer: PreTrainedTokenizerFast, folder: Path
 ) -> None:
-    whole, rest = SheetBatches(tokenizer, folder, 0, 20), SheetBatches(tokenizer, folder, 14, 20)
-    assert (len(whole), len(rest)) == (20, 6)
+    whole, rest = SheetBatches(tokenizer, folder), SheetBatches(tokenizer, folder)
     assert whole.available == {"scenes": 24, "blanks": 24}
     for number in (14, 15):
-        one, two = whole[number], rest[number - 14]
+        one, two = whole[number], rest[number]
         for name in ("pixels", "input_ids", "labels", "position_ids", "segments", "share"):
             assert torch.equal(getattr(one, name), getattr(two, name)), name
-    other = SheetBatches(tokenizer, folder, 0, 20, seed=1)[0]
+    other = SheetBatches(tokenizer, folder, seed=1)[0]
     assert other.input_ids.shape != whole[0].input_ids.shape or not torch.equal(other.input_ids, whole[0].input_ids)
 
 
 def test_a_batch_is_what_the_model_takes(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    batches = SheetBatches(tokenizer, folder, 0, 12)
+    batches = SheetBatches(tokenizer, folder)
     made = [batches[number] for number in range(12)]
     image = token_id(tokenizer, "<image>")
     for batch in made:
@@ -65,7 +64,7 @@ def test_a_batch_is_what_the_model_takes(tokenizer: PreTrainedTokenizerFast, fol
 
 def test_an_exchange_sees_its_beginning_and_itself(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """The packed row gives every answer the logits that it has alone."""
-    batch = SheetBatches(tokenizer, folder, 0, 12)[3]
+    batch = SheetBatches(tokenizer, folder)[3]
     torch.manual_seed(0)
     model = build_model(tokenizer).eval()
     row = 0
@@ -117,5 +116,14 @@ def test_a_second_picture_often_shows_what_the_first_one_shows(folder: Path) -> 
 
 def test_a_folder_without_pictures_is_refused(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="features"):
-        SheetBatches(tokenizer, tmp_path, 0, 1)
+        SheetBatches(tokenizer, tmp_path)
     assert len(MIXTURE) > 10
+
+
+def test_workers_make_whole_pools_and_no_batch_is_lost() -> None:
+    assert order(3, 30, 1) == list(range(3, 30))
+    four = order(0, 96, 4)
+    assert sorted(four) == list(range(96))
+    assert {number // 12 for number in four[0:48:4]} == {0}
+    assert {number // 12 for number in four[1:48:4]} == {1}
+    assert order(50, 96, 4) == four[50:]
