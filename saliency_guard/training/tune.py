@@ -29,6 +29,7 @@ from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
 from saliency_guard.embedded import EMBEDDED_PATH
 from saliency_guard.training.growth import corpus, grown, grown_embeddings
 from saliency_guard.training.mixture import MIXTURE
+from saliency_guard.training.packed import states
 from saliency_guard.training.rows import Looked, SheetBatches, order
 from saliency_guard.training.train import Trainee, save
 
@@ -66,14 +67,10 @@ class Follower(Trainee):
             patch, _ = self.patch_loss(features, batch.patches)
             image_positions = (batch.input_ids == self.model.config.image_token_id)[..., None]
             embeds = embeds.masked_scatter(image_positions, features.to(embeds.dtype))
-        hidden = inner.language_model(
-            inputs_embeds=embeds,
-            attention_mask=batch.mask(embeds.dtype),
-            position_ids=batch.position_ids,
-            use_cache=False,
-        )[0]
         answers = batch.labels[:, 1:] != -100
-        logits = self.model.lm_head(hidden[:, :-1][answers]).float()
+        wanted = functional.pad(answers, (0, 1))
+        hidden = states(inner.language_model, embeds, batch.mask(embeds.dtype), batch.position_ids, wanted)
+        logits = self.model.lm_head(hidden).float()
         each = functional.cross_entropy(logits, batch.labels[:, 1:][answers], reduction="none")
         return each.mean() * batch.share + patch_weight * patch, each.detach(), answers.nonzero()[:, 0]
 
