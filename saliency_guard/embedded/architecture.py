@@ -21,18 +21,25 @@ IMAGE_SIZE = 128
 PATCH_SIZE = 16
 IMAGE_TOKENS = (IMAGE_SIZE // PATCH_SIZE) ** 2
 GRID = IMAGE_SIZE // PATCH_SIZE
-CONTEXT_LENGTH = 1024
+CONTEXT_LENGTH = 2048
 _WIDTH = 192
 _PLACE_SCALE = 20.0  # The tower's features are large: what is added to them has to be heard.
 
-# Messages in the order given; an image stands where it was put, on a line of its own.
+# Messages in the order given; an image stands where it was put, on a line of its own, and has a number if there are
+# several.
 CHAT_TEMPLATE = (
+    "{% set pictures = namespace(all=0, number=0) %}"
+    "{% for message in messages %}{% if message['content'] is not string %}{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}{% set pictures.all = pictures.all + 1 %}{% endif %}"
+    "{% endfor %}{% endif %}{% endfor %}"
     "{{ bos_token }}"
     "{% for message in messages %}"
     "{% if message['role'] == 'user' %}USER: {% elif message['role'] == 'assistant' %}ASSISTANT:\n{% endif %}"
     "{% if message['content'] is string %}{{ message['content'] }}"
     "{% else %}{% for part in message['content'] %}"
-    "{% if part['type'] == 'image' %}<image>\n{% elif part['type'] == 'text' %}{{ part['text'] }}{% endif %}"
+    "{% if part['type'] == 'image' %}{% set pictures.number = pictures.number + 1 %}"
+    "{% if pictures.all > 1 %}Picture {{ pictures.number }}: {% endif %}<image>\n"
+    "{% elif part['type'] == 'text' %}{{ part['text'] }}{% endif %}"
     "{% endfor %}{% endif %}"
     "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\n' }}"
     "{% endfor %}"

@@ -20,6 +20,10 @@ from saliency_guard.scenes.vocabulary import (
 
 DESCRIBE = "Describe the image in detail."
 UNKNOWN = "I can only answer questions about the objects in the image."
+CANNOT_TELL = "I can not tell."
+"""What is said to a question that neither picture nor text answers."""
+CANNOT_SEE = "I can not tell what this picture shows."
+"""What is said of a picture that shows nothing that can be named."""
 EMPTY = "The image is empty. There are no objects in it."
 
 Negatives = Literal["random", "popular", "adversarial"]
@@ -34,7 +38,7 @@ DESCRIBE_FORMS = (
     "What do you see?",
     "What is in the image?",
 )
-_OFF_TOPIC = (
+OFF_TOPIC = (
     "What is the capital of France?",
     "Who are you?",
     "What is the weather like today?",
@@ -111,9 +115,13 @@ def presence(scene: Scene, name: str) -> Exchange:
         answer = f"No, there is {counted(name, 0)} in the image."
     else:
         answer = f"Yes, there {'is' if count == 1 else 'are'} {counted(name, count)} in the image."
-    # POPE's own form has the bare class name after the article: "a scissors", "a skis".
+    return Exchange(presence_question(name), answer)
+
+
+def presence_question(name: str) -> str:
+    """POPE's own form has the bare class name after the article: "a scissors", "a skis"."""
     article = "an" if with_article(name).startswith("an ") else "a"
-    return Exchange(f"Is there {article} {name} in the image?", answer)
+    return f"Is there {article} {name} in the image?"
 
 
 def how_many(scene: Scene, name: str) -> Exchange:
@@ -219,7 +227,7 @@ def questions(scene: Scene, rng: random.Random, count: int) -> list[Exchange]:
         absent = negatives(scene, kind, rng, 1)[0]
         name = present[rng.randrange(len(present))] if present and rng.random() < 0.5 else absent
         if chance < 0.03:
-            exchanges.append(Exchange(_OFF_TOPIC[rng.randrange(len(_OFF_TOPIC))], UNKNOWN))
+            exchanges.append(Exchange(OFF_TOPIC[rng.randrange(len(OFF_TOPIC))], UNKNOWN))
         elif chance < 0.06:
             exchanges.append(presence(scene, NEVER_DRAWN[rng.randrange(len(NEVER_DRAWN))]))
         elif chance < 0.16:

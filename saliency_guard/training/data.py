@@ -10,18 +10,16 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerFast
 
-from saliency_guard.embedded.architecture import GRID, IMAGE_SIZE, IMAGE_TOKENS, token_id
+from saliency_guard.embedded.architecture import IMAGE_SIZE, IMAGE_TOKENS, token_id
 from saliency_guard.scenes import language
-from saliency_guard.scenes.scene import Rendering, Scene, render, sample_scene
-from saliency_guard.scenes.vocabulary import CLASSES
+from saliency_guard.scenes.scene import render, sample_scene
 from saliency_guard.training.augment import LOOKS, look
+from saliency_guard.training.pictures import IGNORED, patch_labels, picture_tensor
 
 TRAINING_SEEDS = 1_000_000_000
 """Training scenes have seeds from here on; everything below is for evaluation."""
@@ -30,7 +28,6 @@ _QUESTIONS = 4
 _RETOUCHED = 0.6
 _CUT_SHORT = 0.7
 _PLACES = 2
-_IGNORED = -100
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,7 +102,7 @@ class SceneBatches(Dataset[Batch]):
             pixels=torch.stack([row.pixels for row in rows]),
             patches=torch.stack([row.patches for row in rows]),
             input_ids=padded(0, self._tokenizer.pad_token_id),
-            labels=padded(1, _IGNORED),
+            labels=padded(1, IGNORED),
             position_ids=padded(2, 0),
             segments=padded(3, -1),
         )
@@ -124,7 +121,7 @@ class SceneBatches(Dataset[Batch]):
 
         encode = self._encode
         ids = encode("<s>USER: ") + [token_id(self._tokenizer, "<image>")] * IMAGE_TOKENS + encode("\n")
-        labels, positions, segments = [_IGNORED] * len(ids), list(range(len(ids))), [0] * len(ids)
+        labels, positions, segments = [IGNORED] * len(ids), list(range(len(ids))), [0] * len(ids)
         prefix = len(ids)
         exchanges = [*language.questions(scene, rng, _QUESTIONS), language.describe(scene, rng)]
         # Places are what is learnt last: they are asked for more often than the mix of questions has them.
@@ -139,27 +136,7 @@ class SceneBatches(Dataset[Batch]):
                 answer = answer[:1]
             length = len(prompt) + len(answer)
             ids += prompt + answer
-            labels += [_IGNORED] * len(prompt) + answer
+            labels += [IGNORED] * len(prompt) + answer
             positions += range(prefix, prefix + length)
             segments += [number] * length
         return _Row(pixels, patches, (ids, labels, positions, segments))
-
-
-def picture_tensor(image: Image.Image) -> Tensor:
-    """What the processor makes of a square RGB picture: ``[3, 128, 128]`` in -1..1."""
-    if image.width != IMAGE_SIZE:
-        image = image.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC)
-    return torch.from_numpy(np.asarray(image, dtype=np.float32).transpose(2, 0, 1) / 127.5 - 1.0)
-
-
-def patch_labels(drawn: Rendering, scene: Scene) -> Tensor:
-    """``[64]`` what each patch shows most; undecided where neither a thing nor background clearly does."""
-    side = drawn.owners.shape[0] // GRID
-    cells = drawn.owners.reshape(GRID, side, GRID, side).transpose(0, 2, 1, 3).reshape(IMAGE_TOKENS, -1)
-    shares = np.stack([(cells == k).mean(axis=1) for k in range(len(scene.objects) + 1)], axis=1)
-    names = np.array([len(CLASSES), *(CLASSES.index(thing.name) for thing in scene.objects)])
-    things = shares[:, 1:]
-    best = things.argmax(axis=1) + 1 if things.shape[1] else np.zeros(IMAGE_TOKENS, dtype=int)
-    best_share = things.max(axis=1) if things.shape[1] else np.zeros(IMAGE_TOKENS)
-    labels = np.where(best_share >= 0.25, names[best], np.where(best_share < 0.08, len(CLASSES), _IGNORED))
-    return torch.from_numpy(labels)

@@ -16,25 +16,28 @@ from saliency_guard.embedded import EMBEDDED
 from saliency_guard.evaluation.chair import chair, score_caption
 from saliency_guard.evaluation.mentions import ObjectVocabulary
 from saliency_guard.evaluation.mitigation import world_pope
-from saliency_guard.evaluation.world import SPLITS, WorldPicture, batches, pictures, write_answers
+from saliency_guard.evaluation.world import FIRST_SEEDS, SPLITS, WorldPicture, batches, pictures, write_answers
 from saliency_guard.lvlm import LVLM
 from saliency_guard.scenes.language import DESCRIBE, Exchange, how_many, where
+from saliency_guard.training import abilities
 
 _BATCH = 64
 _SENTENCE = 48
 
 
 def captions(lvlm: LVLM, shown: Sequence[WorldPicture], *, max_new_tokens: int = 96) -> dict[str, float]:
-    """CHAIR, recall and length of greedy captions."""
+    """CHAIR, recall and length of greedy captions, and what else is right in them."""
     vocabulary = ObjectVocabulary.world()
     scores = []
+    said: list[str] = []
     for batch in batches(shown, _BATCH):
         written = write_answers(
             lvlm, [one.image for one in batch], [DESCRIBE] * len(batch), max_new_tokens=max_new_tokens
         )
         texts = [lvlm.tokenizer.decode(ids, skip_special_tokens=True) for ids in written]
         scores += [score_caption(text, one.scene.counts, vocabulary) for text, one in zip(texts, batch, strict=True)]
-    return chair(scores)
+        said += texts
+    return chair(scores) | abilities.caption_details(said, [one.scene for one in shown])
 
 
 def exact_answers(lvlm: LVLM, asked: Sequence[tuple[WorldPicture, Exchange]]) -> float:
@@ -86,6 +89,8 @@ def main() -> None:
     parser.add_argument("--model", default=EMBEDDED)
     parser.add_argument("--pictures", type=int, default=3000, help="scenes with two questions of each kind, captioned")
     parser.add_argument("--split", choices=list(SPLITS), default=next(iter(SPLITS)))
+    parser.add_argument("--sight-alone", action="store_true", help="only POPE, captions, counts and places")
+    parser.add_argument("--slow-pictures", type=int, default=1000, help="scenes for forms, tools and documents")
     arguments = parser.parse_args()
     begun = time.perf_counter()
     lvlm = LVLM.load(arguments.model)
@@ -102,6 +107,18 @@ def main() -> None:
         "counts": counts(lvlm, shown),
         "places": places(lvlm, shown),
     }
+    if not arguments.sight_alone:
+        some = shown[: arguments.slow_pictures]
+        result |= {
+            "statements": abilities.statements_told(lvlm, shown),
+            "other words": abilities.other_words(lvlm, shown),
+            "several": abilities.several_shown(lvlm, shown),
+            "forms": abilities.forms_filled(lvlm, some),
+            "tools": abilities.tools_called(lvlm, some),
+            "documents": abilities.documents_read(lvlm, some),
+            "nothing seen": abilities.nothing_seen(lvlm, some, FIRST_SEEDS[arguments.split]),
+            "follow-ups": abilities.follow_ups(lvlm, some),
+        }
     print(json.dumps(result, indent=2))
 
 

@@ -1,0 +1,58 @@
+"""The language model where only some positions count: its last layer is run for them alone.
+
+Prompts are three quarters of a batch, and nothing is learnt from what the last layer makes of them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers.models.llama.modeling_llama import LlamaModel, apply_rotary_pos_emb
+
+
+def states(model: LlamaModel, embeds: Tensor, mask: Tensor, position_ids: Tensor, wanted: Tensor) -> Tensor:
+    """Last hidden states ``[N, width]`` of the ``N`` wanted positions, in their order.
+
+    Args:
+        model: the language model.
+        embeds: ``[B, T, width]``.
+        mask: ``[B, 1, T, T]``, added to the scores.
+        position_ids: ``[B, T]``.
+        wanted: ``[B, T]`` bool.
+    """
+    cos, sin = model.rotary_emb(embeds, position_ids=position_ids)
+    hidden = embeds
+    for layer in model.layers[:-1]:
+        hidden = layer(hidden, attention_mask=mask, position_embeddings=(cos, sin), position_ids=position_ids)
+    last: Any = model.layers[-1]
+    rows, columns = wanted.nonzero(as_tuple=True)
+    slots = (wanted.cumsum(1) - 1)[rows, columns]
+    places = torch.zeros(len(wanted), int(slots.max()) + 1, dtype=torch.long, device=wanted.device)
+    places[rows, slots] = columns
+
+    def at_places(values: Tensor) -> Tensor:
+        return values.gather(1, places[..., None].expand(-1, -1, values.shape[-1]))
+
+    read = last.input_layernorm(hidden)
+    attention = last.self_attn
+    query, key, value = (
+        projected.unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
+        for projected in (attention.q_proj(at_places(read)), attention.k_proj(read), attention.v_proj(read))
+    )
+    query, _ = apply_rotary_pos_emb(query, query, at_places(cos), at_places(sin))
+    key, _ = apply_rotary_pos_emb(key, key, cos, sin)
+    seen = functional.scaled_dot_product_attention(
+        query,
+        key,
+        value,
+        attn_mask=mask.gather(2, places[:, None, :, None].expand(-1, -1, -1, mask.shape[-1])),
+        scale=attention.scaling,
+        enable_gqa=True,
+    )
+    kept = at_places(hidden) + attention.o_proj(seen.transpose(1, 2).flatten(2))
+    kept = kept + last.mlp(last.post_attention_layernorm(kept))
+    normed: Tensor = model.norm(kept[rows, slots])
+    return normed

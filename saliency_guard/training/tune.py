@@ -1,0 +1,229 @@
+"""Teach a model that sees to follow: ``python -m saliency_guard.training.tune --out DIR --pictures DIR``.
+
+The tower of an earlier model stays as it is: its pictures were looked at before
+(`saliency_guard.training.features`). The projector and the language model go on from the earlier weights, with more
+tokens (`saliency_guard.training.growth`), on the mixture of `saliency_guard.training.mixture`.
+
+The run writes a checkpoint every few minutes and goes on from it when started again by the same command; pictures
+that were added meanwhile are used from then on. The learning rate stays level until the last steps, and a running
+mean of the weights is kept beside them: that mean is what is exported, at any time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import time
+from collections import defaultdict
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader
+from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
+
+from saliency_guard.embedded import EMBEDDED_PATH
+from saliency_guard.training.growth import corpus, grown, grown_embeddings
+from saliency_guard.training.mixture import MIXTURE
+from saliency_guard.training.packed import states
+from saliency_guard.training.rows import Looked, SheetBatches, order
+from saliency_guard.training.train import Trainee, save
+
+_CORPUS = 1500
+_LOGGED = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """Everything that decides the weights, beside the pictures and the earlier model."""
+
+    seed: int = 0
+    steps: int = 6000
+    decay: int = 800
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    patch_weight: float = 0.1
+    mean: float = 0.997
+
+    def learning_rate_at(self, step: int) -> float:
+        """Warm-up, level, then a straight line to zero over the last ``decay`` steps."""
+        return self.learning_rate * min(1.0, (step + 1) / 100, max(0.0, (self.steps - step) / self.decay))
+
+
+class Follower(Trainee):
+    """The model, whose tower is not run: pictures come as what it said of them."""
+
+    def losses(self, batch: Looked, patch_weight: float) -> tuple[Tensor, Tensor, Tensor]:
+        """The loss; and each answer token's own, with the number of its row."""
+        inner = self.model.model
+        embeds = self.model.get_input_embeddings()(batch.input_ids)
+        patch = embeds.new_zeros(())
+        if len(batch.pixels):
+            features = inner.multi_modal_projector(batch.pixels)
+            patch, _ = self.patch_loss(features, batch.patches)
+            image_positions = (batch.input_ids == self.model.config.image_token_id)[..., None]
+            embeds = embeds.masked_scatter(image_positions, features.to(embeds.dtype))
+        answers = batch.labels[:, 1:] != -100
+        wanted = functional.pad(answers, (0, 1))
+        hidden = states(inner.language_model, embeds, batch.mask(embeds.dtype), batch.position_ids, wanted)
+        logits = self.model.lm_head(hidden).float()
+        each = functional.cross_entropy(logits, batch.labels[:, 1:][answers], reduction="none")
+        return each.mean() * batch.share + patch_weight * patch, each.detach(), answers.nonzero()[:, 0]
+
+
+def begin(ancestor: Path, tokenizer_folder: Path) -> tuple[Follower, PreTrainedTokenizerFast]:
+    """The earlier model with the larger vocabulary; the tokenizer is made once and kept in its folder."""
+    old = PreTrainedTokenizerFast.from_pretrained(ancestor)
+    if not (tokenizer_folder / "tokenizer.json").exists():
+        grown(old, corpus(_CORPUS)).save_pretrained(tokenizer_folder)
+    new = PreTrainedTokenizerFast.from_pretrained(tokenizer_folder)
+    follower = Follower(new)
+    earlier: Any = LlavaForConditionalGeneration.from_pretrained(ancestor, dtype=torch.float32)
+    state = earlier.state_dict()
+    for name, value in state.items():
+        if value.shape != follower.model.state_dict()[name].shape:
+            state[name] = grown_embeddings(value, old, new)
+    follower.model.load_state_dict(state)
+    follower.model.model.vision_tower.requires_grad_(requires_grad=False)
+    return follower, new
+
+
+def tune(
+    tuning: Tuning,
+    out: Path,
+    pictures: Path,
+    *,
+    ancestor: Path = EMBEDDED_PATH,
+    device: str = "cpu",
+    minutes_between_checkpoints: float = 4.0,
+    workers: int = 1,
+) -> None:
+    """Run, or go on with, a run in ``out``; the finished model lies in ``out/model``.
+
+    Args:
+        tuning: what decides the weights.
+        out: the run's folder.
+        pictures: folder of what the ancestor's tower says of the training pictures.
+        ancestor: folder of the model to start from.
+        device: ``"cpu"`` or ``"cuda"``.
+        minutes_between_checkpoints: how much work an interruption may cost.
+        workers: processes that make batches; 0 makes them here.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(tuning.seed)
+    follower, tokenizer = begin(ancestor, out / "tokenizer")
+    follower.to(device)
+    trained = {name: value for name, value in follower.named_parameters() if value.requires_grad}
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": [value for value in trained.values() if value.ndim >= 2], "weight_decay": tuning.weight_decay},
+            {"params": [value for value in trained.values() if value.ndim < 2], "weight_decay": 0.0},
+        ],
+        lr=tuning.learning_rate,
+        betas=(0.9, 0.98),
+    )
+    mean = {name: value.detach().clone() for name, value in trained.items()}
+    checkpoint, step = out / "checkpoint.pt", 0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, map_location=device, weights_only=True)
+        follower.load_state_dict(state["trained"], strict=False)
+        optimizer.load_state_dict(state["optimizer"])
+        mean, step = state["mean"], state["step"]
+    batches = SheetBatches(tokenizer, pictures, seed=tuning.seed)
+    print(json.dumps({"tuning": asdict(tuning), "from_step": step, "pictures": batches.available}), flush=True)
+    saved = logged = time.monotonic()
+    sums: dict[int, list[float]] = defaultdict(lambda: [0.0, 0.0])
+    loaded = DataLoader(
+        batches,
+        batch_size=None,
+        sampler=order(step, tuning.steps, workers),
+        num_workers=workers,
+        prefetch_factor=12 if workers else None,
+    )
+    for drawn in loaded:
+        batch = Looked(*(getattr(drawn, each.name).to(device) for each in fields(Looked)))
+        for group in optimizer.param_groups:
+            group["lr"] = tuning.learning_rate_at(step)
+        # Half precision pays on a GPU; on most CPUs it is slower than float32.
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
+            loss, each, rows = follower.losses(batch, tuning.patch_weight)
+        loss.backward()
+        nn.utils.clip_grad_norm_(trained.values(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        step += 1
+        # Until there is something to average, the mean follows closely.
+        weight = min(tuning.mean, step / (step + 10))
+        for name, value in trained.items():
+            mean[name].lerp_(value.detach(), 1 - weight)
+        for kind, value in zip(batch.kinds[rows].tolist(), each.tolist(), strict=True):
+            sums[kind][0] += value
+            sums[kind][1] += 1
+        if step % _LOGGED == 0:
+            now = time.monotonic()
+            losses = {MIXTURE[kind].name: round(a / b, 3) for kind, (a, b) in sorted(sums.items())}
+            whole = sum(a for a, _ in sums.values()) / sum(b for _, b in sums.values())
+            line = {"step": step, "seconds": round(now - logged, 1), "loss": round(whole, 4), "kinds": losses}
+            print(json.dumps(line), flush=True)
+            logged = now
+            sums.clear()
+        if time.monotonic() - saved > 60 * minutes_between_checkpoints or step == tuning.steps:
+            partial = checkpoint.with_suffix(".part")
+            state = {name: value.detach() for name, value in trained.items()}
+            torch.save({"trained": state, "optimizer": optimizer.state_dict(), "mean": mean, "step": step}, partial)
+            partial.replace(checkpoint)
+            saved = time.monotonic()
+    export(out, ancestor)
+
+
+def export(out: Path, ancestor: Path = EMBEDDED_PATH, model: Path | None = None) -> Path:
+    """Write the running mean of a run's weights as a model; return its folder."""
+    follower, tokenizer = begin(ancestor, out / "tokenizer")
+    state = torch.load(out / "checkpoint.pt", map_location="cpu", weights_only=True)
+    follower.load_state_dict(state["mean"], strict=False)
+    folder = model or out / "model"
+    save(copy.deepcopy(follower.model), tokenizer, folder)
+    return folder
+
+
+def main() -> None:
+    """Parse the command line and train."""
+    defaults = Tuning()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="run folder; started again, the run goes on")
+    parser.add_argument("--pictures", type=Path, required=True, help="folder of saliency_guard.training.features")
+    parser.add_argument("--init", type=Path, default=EMBEDDED_PATH, help="folder of the model to start from")
+    parser.add_argument("--seed", type=int, default=defaults.seed)
+    parser.add_argument("--steps", type=int, default=defaults.steps)
+    parser.add_argument(
+        "--decay", type=int, default=defaults.decay, help="last steps, over which the rate falls to zero"
+    )
+    parser.add_argument("--learning-rate", type=float, default=defaults.learning_rate)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--workers", type=int, default=1, help="processes that make batches")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--export", action="store_true", help="only write the checkpoint's mean as a model")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    if arguments.export:
+        print(export(arguments.out, arguments.init))
+        return
+    tuning = Tuning(
+        seed=arguments.seed, steps=arguments.steps, decay=arguments.decay, learning_rate=arguments.learning_rate
+    )
+    tune(
+        tuning,
+        arguments.out,
+        arguments.pictures,
+        ancestor=arguments.init,
+        device=arguments.device,
+        workers=arguments.workers,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""A run on looked-at pictures goes on where it stopped, and ends with a model that loads and takes several pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from transformers import PreTrainedTokenizerFast
+
+from saliency_guard import LVLM
+from saliency_guard.embedded.architecture import CHAT_TEMPLATE, CONTEXT_LENGTH, build_model
+from saliency_guard.training import tune as tune_module
+from saliency_guard.training.features import Shard, make_shard
+from saliency_guard.training.growth import grown
+from saliency_guard.training.tokenizer import train_tokenizer
+from saliency_guard.training.train import save
+from saliency_guard.training.tune import Tuning, begin, export, tune
+
+
+@pytest.fixture(scope="module")
+def ancestor(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder: Path = tmp_path_factory.mktemp("ancestor")
+    torch.manual_seed(3)
+    tokenizer = train_tokenizer(150)
+    save(build_model(tokenizer), tokenizer, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pictures(ancestor: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder: Path = tmp_path_factory.mktemp("pictures")
+    model = begin(ancestor, ancestor)[0].model.eval()
+    for kind in ("scenes", "blanks"):
+        make_shard(model, Shard(folder, kind, 0), size=16)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few rows and few new tokens: what is tested is the run, not what it learns."""
+    monkeypatch.setattr("saliency_guard.training.rows._ROWS_A_BATCH", 2)
+    monkeypatch.setattr(tune_module, "_CORPUS", 30)
+    monkeypatch.setattr(tune_module, "grown", lambda old, texts: grown(old, texts, 820))
+
+
+def test_a_run_that_was_cut_off_ends_as_one_that_was_not(ancestor: Path, pictures: Path, tmp_path: Path) -> None:
+    tuning = Tuning(steps=4, decay=2)
+    tune(tuning, tmp_path / "whole", pictures, ancestor=ancestor, workers=0)
+    whole = torch.load(tmp_path / "whole" / "checkpoint.pt", weights_only=True)
+
+    class Stop(Exception):  # noqa: N818 - a signal, no error
+        pass
+
+    saved, write = [], torch.save
+
+    def save_and_stop(*arguments: object) -> None:
+        if len(saved) == 2:
+            raise Stop
+        saved.append(1)
+        write(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "save", save_and_stop)
+        with pytest.raises(Stop):
+            tune(tuning, tmp_path / "cut", pictures, ancestor=ancestor, workers=0, minutes_between_checkpoints=0.0)
+    tune(tuning, tmp_path / "cut", pictures, ancestor=ancestor, workers=0)
+    cut = torch.load(tmp_path / "cut" / "checkpoint.pt", weights_only=True)
+    assert whole["step"] == cut["step"] == 4
+    for part in ("trained", "mean"):
+        for name, value in whole[part].items():
+            torch.testing.assert_close(value, cut[part][name], rtol=0, atol=0)
+    assert not any("vision_tower" in name for name in whole["trained"]), "the tower stays as it is"
+
+    lvlm = LVLM.load(str(tmp_path / "cut" / "model"))
+    assert lvlm.context_length == CONTEXT_LENGTH >= 2048
+    assert lvlm.processor.chat_template == CHAT_TEMPLATE
+    image = {"type": "image", "image": Image.new("RGB", (32, 32))}
+    question = {"type": "text", "text": "Which picture shows a dog?"}
+    answer = lvlm.generate([{"role": "user", "content": [image, image, question]}], max_new_tokens=3)
+    assert {"image_0", "image_1"} <= set(answer.tokens[-1].shares)
+
+
+def test_a_run_begins_with_what_the_earlier_model_knew(ancestor: Path, tmp_path: Path) -> None:
+    follower, tokenizer = begin(ancestor, tmp_path / "tokenizer")
+    again = PreTrainedTokenizerFast.from_pretrained(tmp_path / "tokenizer")
+    assert tokenizer.get_vocab() == again.get_vocab()
+    before, _ = begin(ancestor, ancestor)
+    old, new = before.model.state_dict(), follower.model.state_dict()
+    size = len(PreTrainedTokenizerFast.from_pretrained(ancestor))
+    assert len(tokenizer) == 820 > size
+    for name, value in old.items():
+        torch.testing.assert_close(new[name][:size] if value.shape != new[name].shape else new[name], value)
+    assert follower.model.config.get_text_config().vocab_size == 820
+
+
+def test_the_mean_is_exported_at_any_time(ancestor: Path, pictures: Path, tmp_path: Path) -> None:
+    tune(Tuning(steps=1, decay=1), tmp_path, pictures, ancestor=ancestor, workers=0)
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    folder = export(tmp_path, ancestor, tmp_path / "elsewhere")
+    model = LVLM.load(str(folder)).model
+    name = "model.language_model.layers.0.mlp.down_proj.weight"
+    torch.testing.assert_close(model.state_dict()[name], state["mean"][f"model.{name}"], atol=1e-3, rtol=1e-2)
+
+
+def test_the_rate_warms_up_stays_and_falls() -> None:
+    tuning = Tuning(steps=1000, decay=100, learning_rate=1.0)
+    rates = [tuning.learning_rate_at(step) for step in (0, 99, 500, 899, 950, 999)]
+    assert rates == pytest.approx([0.01, 1.0, 1.0, 1.0, 0.5, 0.01])
