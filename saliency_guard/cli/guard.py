@@ -328,17 +328,18 @@ def check(
     model: Model = EMBEDDED,
     as_json: Json = False,
 ) -> None:
-    """Decide on an answer that is there. Exit code 0: accepted; 3: refused."""
+    """Decide on an answer that exists already. Exit code 0: accepted; 3: refused, or it could not be judged."""
     from saliency_guard.chat.messages import chat
     from saliency_guard.guard.policy import GuardPolicy
 
     with reported():
         guard = GuardPolicy.load(policy)
         lvlm = load(model)
-        judge = lvlm if guard.calibrator is None else lvlm.with_calibrator(guard.calibrator)
-        wanted = [name for rule in guard.rules for name in rule.wanted]
-        outcome = guard.model_copy(update={"on_low": "flag"}).check(
-            judge.score(chat(image, question), answer, signals=wanted)
+        scorer = lvlm if guard.calibrator is None else lvlm.with_calibrator(guard.calibrator)
+        guard.require_calibrator(scorer)
+        unscored = "flag" if guard.unscored == "raise" else guard.unscored
+        outcome = guard.model_copy(update={"on_low": "flag", "unscored": unscored}).check(
+            scorer.score(chat(image, question), answer, signals=guard.signals)
         )
     attempt = outcome.attempts[0]
     if as_json:
@@ -346,6 +347,8 @@ def check(
             json.dumps(
                 {
                     "accepted": outcome.accepted,
+                    "decision": outcome.decision,
+                    "reason": outcome.reason,
                     "score": attempt.score,
                     "threshold": outcome.threshold,
                     "refused": attempt.refused,
@@ -356,6 +359,7 @@ def check(
         )
     else:
         score = "" if attempt.score is None else f": grounding {attempt.score:.3f}"
-        Console().print(f"refused: {attempt.refused}" if attempt.refused else f"accepted{score}")
-    if not outcome.accepted:
+        unscored_text = f"unscored: {outcome.reason}" if outcome.reason else f"accepted{score}"
+        Console().print(f"refused: {attempt.refused}" if attempt.refused else unscored_text)
+    if not outcome.passes:
         raise typer.Exit(REFUSED)

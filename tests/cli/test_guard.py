@@ -145,3 +145,16 @@ def test_an_answer_is_accepted_or_refused_by_exit_code(tmp_path: Path, image: Pa
     assert "is below 0.500" in json.loads(bad.stdout)["refused"]
     missing = run(*asked, "Yes.", "--policy", str(tmp_path / "none.json"))
     assert missing.exit_code == 2
+
+
+def test_an_answer_that_cannot_be_judged_says_so(tmp_path: Path, image: Path) -> None:
+    path = tmp_path / "guard.json"
+    asked = ("check", str(image), "Is there a pizza in the image?", "It is there.", "--policy", str(path))
+    GuardPolicy(min_grounding=0.5, unscored="raise").save(path)
+    done = run(*asked)
+    assert done.exit_code == 3, done.output
+    assert "unscored: nothing in the answer counts" in " ".join(done.output.split())
+    GuardPolicy(min_grounding=0.5, unscored="pass").save(path)
+    done = run(*asked, "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["decision"] == "unscored"

@@ -180,7 +180,7 @@ def test_a_policy_decides(llm: SaliencyGuardedLVLM, ask: Ask, heard: list[Any]) 
     assert "".join(one.delta or "" for one in streamed) == response.message.content  # Nothing of the refused answer.
     with pytest.raises(LowGroundingError):
         llm.chat(ask(), policy=HIGH.model_copy(update={"on_low": "raise"}))
-    unsure = HIGH.model_copy(update={"fallback": lambda messages, attempts: "I do not know."})
+    unsure = HIGH.model_copy(update={"on_low": "fallback", "fallback": lambda messages, attempts: "I do not know."})
     assert [one.delta for one in llm.stream_chat(ask(), policy=unsure)] == ["I do not know."]
 
 

@@ -13,7 +13,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 
 from langchain_saliency_guard import GroundingMiddleware, SaliencyGuardedLVLM
-from saliency_guard import GuardPolicy, LowGroundingError
+from saliency_guard import ConfigError, GuardPolicy, LowGroundingError, RetryPlan
 
 Says = Callable[..., GenericFakeChatModel]
 FALSE = "The image shows a zebra."
@@ -88,11 +88,11 @@ def test_what_is_no_answer_to_a_picture_passes(says: Says) -> None:
     assert "grounding" not in state["messages"][-1].response_metadata
 
 
-def test_greedy_attempts_that_would_repeat_themselves_are_not_made(ask: Any) -> None:
-    same = RETRY.retry.model_copy(update={"new_seed": False})
-    policy = GuardPolicy(min_grounding=1.0, max_retries=3, retry=same)
-    state = agent(SaliencyGuardedLVLM(), GroundingMiddleware(policy)).invoke({"messages": [ask()]})
-    assert len(state["grounding"][0]["attempts"]) == 1
+def test_retries_that_this_model_cannot_make_are_refused(says: Says, ask: Any) -> None:
+    stricter = GuardPolicy(min_grounding=1.0, max_retries=3, retry=RetryPlan(new_seed=False, alpha_step=0.1))
+    for model in (SaliencyGuardedLVLM(), says(FALSE)):  # SGRS is off, or there is none.
+        with pytest.raises(ConfigError, match="alpha_step"):
+            agent(model, GroundingMiddleware(stricter)).invoke({"messages": [ask()]})
 
 
 class TestPerson:
@@ -151,7 +151,7 @@ class TestPerson:
         guarded.invoke({"messages": [ask()]}, config)
         state = guarded.invoke(Command(resume="retry"), config)
         assert [one["decision"] for one in state["grounding"]] == ["flagged", "retried", "flagged"]
-        assert "drawn anew" in state["grounding"][-1]["attempts"][0]["change"]
+        assert "sampled again" in state["grounding"][-1]["attempts"][0]["change"]
 
 
 def test_the_scorer_is_not_asked_about_what_it_cannot_read(says: Says) -> None:
