@@ -12,7 +12,8 @@ from typing import Any
 from tenacity import RetryCallState, Retrying, retry_if_result, stop_after_attempt
 
 from saliency_guard.answer import GroundedAnswer
-from saliency_guard.chat.template import Messages
+from saliency_guard.chat.template import Messages, PreparedPrompt
+from saliency_guard.decoding.options import Deadline
 from saliency_guard.errors import CancelledError, DeadlineError
 from saliency_guard.guard.outcome import Attempt
 from saliency_guard.guard.retry import RetryPlan, Try, retry
@@ -58,10 +59,13 @@ class Run:
     _until: float | None = None
     _seed: int = 0
     _done: set[tuple[object, ...]] = field(default_factory=set)
+    _prepared: PreparedPrompt | None = None
+    _timeout: Deadline = field(default_factory=lambda: Deadline(None))
 
     def attempts(self) -> Iterator[Attempt]:
         """Attempts as they are made, until one is good enough, nothing is left to change, or the deadline passes."""
         self._until = time.monotonic() + self.deadline if self.deadline is not None else None
+        self._timeout = Deadline(self.generation.get("timeout"))  # One for all attempts.
         asked = self.generation.get("seed")
         self._seed = random.randrange(2**31) if asked is None else asked  # noqa: S311 - no secret
 
@@ -92,9 +96,12 @@ class Run:
     def _answer(self, planned: Try) -> GroundedAnswer | None:
         """One answer, token by token; None if the deadline passes and there is another answer already."""
         self._check_cancelled()
-        steps = self.lvlm.stream(planned.messages, **{**planned.generation, "signals": self.signals})
+        steps = self.lvlm.stream(
+            self._prompt(planned.messages), **{**planned.generation, "timeout": None, "signals": self.signals}
+        )
         for step in steps:
             self._check_cancelled()
+            self._timeout.check()
             if step.answer is not None:
                 return step.answer
             if self._until is not None and time.monotonic() > self._until:
@@ -103,6 +110,14 @@ class Run:
                 msg = f"the deadline of {self.deadline:g} s passed before the first answer was finished"
                 raise DeadlineError(msg)
         raise AssertionError  # A stream ends with its answer.
+
+    def _prompt(self, messages: Messages) -> PreparedPrompt:
+        """Messages, prepared; those of the first attempt once for all attempts that do not change them."""
+        if messages is not self.messages:
+            return self.lvlm.prepare(messages)
+        if self._prepared is None:
+            self._prepared = self.lvlm.prepare(messages)
+        return self._prepared
 
     def _check_cancelled(self) -> None:
         if self.cancel.is_set():

@@ -1,4 +1,4 @@
-"""Settings as what identifies them: the key of caches, and what tracers write down."""
+"""Settings as plain values that identify them: for the keys of caches and for tracers."""
 
 from __future__ import annotations
 
@@ -11,23 +11,22 @@ from saliency_guard import GuardPolicy
 
 
 def plain(value: Any) -> Any:
-    """A setting as something that is the same for equal settings, in every process."""
+    """A setting as a plain value: equal settings give equal values, in every process."""
     if isinstance(value, GuardPolicy):
         fallback = value.fallback
-        named = None if fallback is None else _named(fallback)
         return {
             **value.model_dump(mode="json", exclude={"calibrator"}),
             "calibrator": digest(value),
-            "fallback": named,
+            "fallback": None if fallback is None else _named(fallback),
         }
     return value.model_dump(mode="json") if isinstance(value, BaseModel) else value
 
 
 def _named(function: Any) -> str:
-    """A function of a module by its name; what is made on the way (a closure, an object) is itself alone."""
+    """A module's function by its name; a closure, a method or an object by its identity, too."""
     name = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', type(function).__qualname__)}"
-    made = "<" in name or not hasattr(function, "__qualname__") or hasattr(function, "__self__")
-    return f"{name} {id(function)}" if made else name
+    is_unnamed = "<" in name or not hasattr(function, "__qualname__") or hasattr(function, "__self__")
+    return f"{name} {id(function)}" if is_unnamed else name
 
 
 def digest(value: BaseModel | None) -> str | None:
