@@ -12,7 +12,7 @@ from saliency_guard.adapters.shared_models import shared_lvlm
 from saliency_guard.chat.fetch import Fetch
 from saliency_guard.chat.role_markers import RoleMarkersIn
 from saliency_guard.chat.tools import Tool, call_schema, checked_tools
-from saliency_guard.decoding.options import DEFAULTS, LARGEST_SEED, checked_options
+from saliency_guard.decoding.options import DEFAULTS, LARGEST_SEED, generation_plan
 from saliency_guard.decoding.sgrs import SGRSConfig
 from saliency_guard.decoding.stop_strings import stop_strings
 from saliency_guard.embedded import EMBEDDED
@@ -187,7 +187,7 @@ class ServedLVLM(BaseModel):
         generation = {name: value for name, value in settings.items() if name in DEFAULTS}
         both = dict.fromkeys([*stop_strings(settings["stop"]), *stop_strings(stop)])
         generation["stop"] = stop_strings(tuple(both))
-        checked_options(generation)
+        generation_plan(generation)  # Refuses what is wrong before a model is loaded.
         forced = checked_tools(forced)
         schema = call_schema(forced) if forced else json_schema
         if schema is not None:
