@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # The same names for type checkers and editors; a test compares the two.
-    from saliency_guard.adapters.shared_models import forget_shared, shared_lvlm
+    from saliency_guard.adapters.shared_models import clear_model_cache, shared_lvlm
     from saliency_guard.answer import GroundedAnswer, RejectedCandidate, Step, TokenGrounding, Usage
     from saliency_guard.calibration.calibrator import CalibrationReport, Calibrator, Judgement
     from saliency_guard.calibration.guarantee import NoGuarantee, RiskGuarantee
@@ -91,7 +91,7 @@ __all__ = [
     "UnsupportedModelError",
     "Usage",
     "__version__",
-    "forget_shared",
+    "clear_model_cache",
     "saliency_map",
     "score_answer",
     "sgrs_generate",
@@ -99,7 +99,7 @@ __all__ = [
 ]
 
 _MODULES: dict[str, tuple[str, ...]] = {
-    "adapters.shared_models": ("forget_shared", "shared_lvlm"),
+    "adapters.shared_models": ("clear_model_cache", "shared_lvlm"),
     "answer": ("GroundedAnswer", "RejectedCandidate", "Step", "TokenGrounding", "Usage"),
     "calibration.calibrator": ("CalibrationReport", "Calibrator", "Judgement"),
     "calibration.guarantee": ("NoGuarantee", "RiskGuarantee"),

@@ -1,1 +1,81 @@
-"""What LangChain, LlamaIndex and the server share."""
+"""What LangChain, LlamaIndex and the server share; integrations import from here and from `saliency_guard` only."""
+
+from saliency_guard.adapters.citations import Documents, rests_on
+from saliency_guard.adapters.prompt_memo import PromptMemo, remember_prompts
+from saliency_guard.adapters.report import answer_report, token_report
+from saliency_guard.adapters.run import Finished, RunEvent, finished, run_events, run_request
+from saliency_guard.adapters.scorer import LocalScorer, ScorerModel, fitted_saliency
+from saliency_guard.adapters.settings import Request, ServedLVLM
+from saliency_guard.adapters.shared_models import clear_model_cache, shared_lvlm
+from saliency_guard.chat.fetch import Fetch, fetched, is_remote, scheme_of
+from saliency_guard.chat.images import MAX_IMAGE_BYTES, data_url_bytes, decoded_base64, file_of_url
+from saliency_guard.chat.limits import MAX_MESSAGES, MAX_TEXT
+from saliency_guard.chat.template import Messages, PreparedPrompt
+from saliency_guard.chat.tools import (
+    Tool,
+    ToolCall,
+    call_schema,
+    closed,
+    openai_schema,
+    read_calls,
+    required_tools,
+    takes_tools,
+)
+from saliency_guard.embedded import EMBEDDED
+from saliency_guard.errors import require_extra, shown
+from saliency_guard.guard.outcome import EMPTY_ANSWER
+from saliency_guard.guard.policy import PlannedAttempts
+from saliency_guard.guard.retry import PlannedAttempt, weak_words
+from saliency_guard.storage import parse_json, read_file
+from saliency_guard.worker import in_thread
+
+__all__ = [
+    "EMBEDDED",
+    "EMPTY_ANSWER",
+    "MAX_IMAGE_BYTES",
+    "MAX_MESSAGES",
+    "MAX_TEXT",
+    "Documents",
+    "Fetch",
+    "Finished",
+    "LocalScorer",
+    "Messages",
+    "PlannedAttempt",
+    "PlannedAttempts",
+    "PreparedPrompt",
+    "PromptMemo",
+    "Request",
+    "RunEvent",
+    "ScorerModel",
+    "ServedLVLM",
+    "Tool",
+    "ToolCall",
+    "answer_report",
+    "call_schema",
+    "clear_model_cache",
+    "closed",
+    "data_url_bytes",
+    "decoded_base64",
+    "fetched",
+    "file_of_url",
+    "finished",
+    "fitted_saliency",
+    "in_thread",
+    "is_remote",
+    "openai_schema",
+    "parse_json",
+    "read_calls",
+    "read_file",
+    "remember_prompts",
+    "require_extra",
+    "required_tools",
+    "rests_on",
+    "run_events",
+    "run_request",
+    "scheme_of",
+    "shared_lvlm",
+    "shown",
+    "takes_tools",
+    "token_report",
+    "weak_words",
+]

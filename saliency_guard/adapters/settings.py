@@ -1,4 +1,4 @@
-"""A model as chains and agents hold it: its settings, and what one call of it asks for."""
+"""A model as chains and agents hold it: its settings, and what one call asks for."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from saliency_guard.adapters.shared_models import shared_lvlm
-from saliency_guard.answer import GroundedAnswer
 from saliency_guard.chat.fetch import Fetch
 from saliency_guard.chat.role_markers import RoleMarkersIn
 from saliency_guard.chat.tools import Tool, call_schema, checked_tools
-from saliency_guard.decoding.options import LARGEST_SEED, generation_plan
+from saliency_guard.decoding.options import DEFAULTS, LARGEST_SEED, generation_plan
 from saliency_guard.decoding.sgrs import SGRSConfig
 from saliency_guard.decoding.stop_strings import stop_strings
 from saliency_guard.embedded import EMBEDDED
@@ -22,12 +21,13 @@ from saliency_guard.guard.policy import GuardPolicy
 from saliency_guard.lvlm import LVLM
 from saliency_guard.models.locore import LocoREConfig
 from saliency_guard.saliency.config import SaliencyConfig
-from saliency_guard.settings import Seconds, refused, require, seconds
+from saliency_guard.settings import Seconds, refused, require
 
-_OF_GENERATE = ("temperature", "top_p", "seed", "sgrs", "locore", "saliency", "signals")
-_OF_A_CALL = ("model", "max_tokens", "stop", "timeout", "policy", *_OF_GENERATE)
-_OTHER_NAMES = {"max_new_tokens": "max_tokens", "model_name": "model", "stop_sequences": "stop"}
-_NEVER_NONE = {"model", "max_tokens", "temperature", "top_p", "signals"}
+_ALIASES = {"max_tokens": "max_new_tokens", "model_name": "model", "stop_sequences": "stop"}
+"""Names that LangChain, LlamaIndex and OpenAI use for an option."""
+
+_OF_A_CALL = ("model", "policy", *(name for name in DEFAULTS if name != "json_schema"))
+_NEVER_NONE = {"model", "max_new_tokens", "temperature", "top_p", "repetition_penalty", "signals"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,23 +35,18 @@ class Request:
     """One call.
 
     Attributes:
-        model: which model.
-        generation: keyword arguments of `LVLM.generate`.
-        policy: what decides on the answer; None gives out whatever is written.
-        timeout: seconds; None is no limit.
-        tools: that the prompt tells of; the model may call them.
-        forced: of which one has to be called.
+        model: name of the model.
+        generation: see `GenerationOptions`.
+        policy: decides on the answer; None gives out whatever is written.
+        tools: tools that the prompt tells of; the model may call them.
+        forced: tools of which one has to be called.
     """
 
     model: str
     generation: dict[str, Any]
     policy: GuardPolicy | None
-    timeout: float | None
     tools: list[Tool] = field(default_factory=list)
     forced: list[Tool] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        seconds("timeout", self.timeout)
 
     @property
     def live(self) -> bool:
@@ -62,10 +57,11 @@ class Request:
 class ServedLVLM(BaseModel):
     """Settings of a model that is loaded when it is first used, once per process and configuration.
 
-    A wrong or misspelt one raises `ConfigError`.
+    Options of generation have the names and defaults of `GenerationOptions`; a call may set each of them otherwise. A
+    wrong or misspelt setting raises `ConfigError`.
 
     Attributes:
-        model: ``"embedded"`` (no network), a local folder, or a hub id.
+        model: ``"embedded"`` (no network), a local folder, or a hub id (alias ``model_name``).
         lvlm: a loaded model to use instead.
         device: where to put it; None is a GPU if there is one.
         dtype: a torch dtype's name, or ``"auto"``.
@@ -73,9 +69,11 @@ class ServedLVLM(BaseModel):
         model_kwargs: for transformers' ``from_pretrained``.
         require_image: refuse messages without an image.
         role_markers: what to do where a message holds a header of the chat template in plain text; as for `LVLM`.
-        max_tokens: the most tokens of an answer (alias ``max_new_tokens``).
+        max_new_tokens: the most tokens of an answer (alias ``max_tokens``).
         temperature: 0 is greedy.
         top_p: nucleus to sample from.
+        top_k: how many tokens to sample from; None is all.
+        repetition_penalty: of tokens that stand in the prompt or the answer already; 1.0 is none.
         seed: of the random numbers; None draws one.
         stop: strings at which an answer ends (alias ``stop_sequences``).
         sgrs: saliency-guided rejection. None (off) is the default: on the models that were measured here it does harm
@@ -84,7 +82,7 @@ class ServedLVLM(BaseModel):
         saliency: how tokens are scored; None scores nothing.
         signals: names of detection signals for every token.
         policy: what to do with a badly grounded answer. Streams are then held back until the policy has decided.
-        timeout: seconds for one call.
+        timeout: seconds for one call, all attempts of a policy together.
         fetch_image: gets the bytes behind an http(s) URL, such as a `URLFetcher`; None refuses such images.
     """
 
@@ -98,9 +96,11 @@ class ServedLVLM(BaseModel):
     model_kwargs: dict[str, Any] = Field(default_factory=dict)
     require_image: bool = False
     role_markers: RoleMarkersIn = "keep"
-    max_tokens: int = Field(default=128, ge=1, validation_alias=AliasChoices("max_tokens", "max_new_tokens"))
+    max_new_tokens: int = Field(default=128, ge=1, validation_alias=AliasChoices("max_new_tokens", "max_tokens"))
     temperature: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
     top_p: float = Field(default=1.0, gt=0.0, le=1.0)
+    top_k: int | None = Field(default=None, ge=1)
+    repetition_penalty: float = Field(default=1.0, gt=0.0, allow_inf_nan=False)
     seed: int | None = Field(default=None, gt=-LARGEST_SEED, lt=LARGEST_SEED)
     stop: str | list[str] | None = Field(default=None, validation_alias=AliasChoices("stop", "stop_sequences"))
     sgrs: SGRSConfig | None = None
@@ -127,8 +127,8 @@ class ServedLVLM(BaseModel):
 
     @property
     def call_settings(self) -> dict[str, Any]:
-        """What a call may set otherwise."""
-        return {name: getattr(self, name) for name in _OF_A_CALL}
+        """The settings that a call may replace."""
+        return {name: getattr(self, name) for name in _OF_A_CALL if name in ServedLVLM.model_fields}
 
     @property
     def served_name(self) -> str:
@@ -139,11 +139,11 @@ class ServedLVLM(BaseModel):
         """The loaded model; the process has one of each configuration.
 
         Args:
-            model: another one than its own.
+            model: name of another model to load with these settings.
         """
         if self.lvlm is not None and model in (None, self.model):
             return self.lvlm
-        # Left out where it is the default, so that it is the same model as without any setting.
+        # Left out where it is the default, so that the model is shared with callers that do not set it.
         markers = {} if self.role_markers == "keep" else {"role_markers": self.role_markers}
         return shared_lvlm(
             model or self.model,
@@ -167,16 +167,16 @@ class ServedLVLM(BaseModel):
         """What one call asks for.
 
         Args:
-            given: settings for this call alone.
-            stop: beside the settings' own.
-            tools: that the model may call.
+            given: options for this call alone: those of `GenerationOptions`, ``model`` and ``policy``.
+            stop: strings that end the answer, beside the settings' own.
+            tools: tools that the model may call.
             forced: tools of which it has to call one.
             json_schema: of the answer, where no tool is forced.
 
         Raises:
-            ConfigError: for a setting that nothing is known of, or is of the wrong kind or out of range.
+            ConfigError: for an option that does not exist, is of the wrong kind or out of range.
         """
-        given = {_OTHER_NAMES.get(name, name): value for name, value in given.items()}
+        given = {_ALIASES.get(name, name): value for name, value in given.items()}
         given = {name: value for name, value in given.items() if value is not None or name not in _NEVER_NONE}
         unknown = set(given) - set(_OF_A_CALL)
         if unknown:
@@ -184,10 +184,10 @@ class ServedLVLM(BaseModel):
             raise ConfigError(msg)
         settings = {**self.call_settings, **given}
         _check(settings)
-        generation = {name: settings[name] for name in _OF_GENERATE}
-        generation["max_new_tokens"] = settings["max_tokens"]
+        generation = {name: value for name, value in settings.items() if name in DEFAULTS}
         both = dict.fromkeys([*stop_strings(settings["stop"]), *stop_strings(stop)])
         generation["stop"] = stop_strings(tuple(both))
+        generation_plan(generation)  # Refuses what is wrong before a model is loaded.
         forced = checked_tools(forced)
         schema = call_schema(forced) if forced else json_schema
         if schema is not None:
@@ -196,62 +196,14 @@ class ServedLVLM(BaseModel):
             model=settings["model"],
             generation=generation,
             policy=settings["policy"],
-            timeout=seconds("timeout", settings["timeout"]),
             tools=[] if forced else list(checked_tools(tools)),
             forced=list(forced),
         )
 
 
 def _check(settings: Mapping[str, Any]) -> None:
-    """Raise `ConfigError` for what a call would stumble over only after its model is loaded and its prompt read."""
+    """Raise `ConfigError` for what a call would find only after its model is loaded."""
     if not isinstance(settings["model"], str):
-        msg = f"model must be the name of one, not {shown(settings['model'])}"
+        msg = f"model must be a model's name, not {shown(settings['model'])}"
         raise ConfigError(msg)
     require(GuardPolicy, settings["policy"])
-    options = {name: settings[name] for name in _OF_GENERATE}
-    generation_plan({**options, "max_new_tokens": settings["max_tokens"]})
-
-
-Scorer = ServedLVLM | LVLM | str
-
-
-class Judge:
-    """Scores answers of any model with a local one, with all that a policy looks at.
-
-    Args:
-        scorer: settings of a model, a loaded `LVLM`, or the name of a model.
-    """
-
-    def __init__(self, scorer: Scorer = EMBEDDED) -> None:
-        self._scorer = ServedLVLM(model=scorer) if isinstance(scorer, str) else scorer
-
-    @property
-    def lvlm(self) -> LVLM:
-        """The loaded model."""
-        return self._scorer if isinstance(self._scorer, LVLM) else self._scorer.engine()
-
-    @property
-    def fetch_image(self) -> Fetch | None:
-        """Gets the bytes behind a URL."""
-        return None if isinstance(self._scorer, LVLM) else self._scorer.fetch_image
-
-    def score(self, messages: Sequence[Mapping[str, Any]], text: str, policy: GuardPolicy) -> GroundedAnswer:
-        """What a text rests on.
-
-        Args:
-            messages: what it answers, as for `LVLM.score`.
-            text: the answer.
-            policy: whose calibrator and rules decide what is looked at.
-        """
-        return self._for(policy).score(messages, text, signals=policy.signals)
-
-    def write(
-        self, messages: Sequence[Mapping[str, Any]], policy: GuardPolicy, *, max_new_tokens: int
-    ) -> GroundedAnswer:
-        """An answer of the model's own, plainly written."""
-        return self._for(policy).generate(messages, max_new_tokens=max_new_tokens, signals=policy.signals)
-
-    def _for(self, policy: GuardPolicy) -> LVLM:
-        scorer = self.lvlm if policy.calibrator is None else self.lvlm.with_calibrator(policy.calibrator)
-        policy.require_calibrator(scorer)
-        return scorer

@@ -15,7 +15,7 @@ _GUARD = threading.Lock()
 
 
 def shared_lvlm(model: str | os.PathLike[str] = EMBEDDED, **options: Any) -> LVLM:
-    """The process's own copy of a model: loaded when it is first asked for, and the same one from then on.
+    """The process's copy of a model: loaded at the first call, and the same object from then on.
 
     It may be used from several threads: the core lets one at a time run the model.
 
@@ -35,7 +35,7 @@ def shared_lvlm(model: str | os.PathLike[str] = EMBEDDED, **options: Any) -> LVL
         return _LOADED[key]
 
 
-def forget_shared() -> None:
-    """Let go of all shared models; who holds one keeps it."""
+def clear_model_cache() -> None:
+    """Forget all shared models; existing references stay valid."""
     with _GUARD:
         _LOADED.clear()

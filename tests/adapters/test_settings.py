@@ -1,17 +1,17 @@
-"""Settings as chains hold them, what a call makes of them, and answers judged with them."""
+"""Settings as chains hold them, and the options of a call."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
-from saliency_guard import LVLM, Calibrator, ConfigError, GuardPolicy, SignalRule, shared_lvlm
-from saliency_guard.adapters.settings import Judge, Request, ServedLVLM
+from saliency_guard import LVLM, ConfigError, DeadlineError, GuardPolicy, shared_lvlm
+from saliency_guard.adapters import ServedLVLM
 from saliency_guard.chat.messages import chat
-from saliency_guard.embedded import EMBEDDED_PATH
+from saliency_guard.decoding.options import DEFAULTS, GenerationOptions
 from saliency_guard.scenes.language import DESCRIBE
 from saliency_guard.settings import MAX_SECONDS
 
@@ -64,28 +64,37 @@ def test_tools_and_schemas() -> None:
     assert not settings.request({"policy": GuardPolicy(min_grounding=0.5)}).live
 
 
-def test_a_judge_looks_at_what_the_policy_needs(lvlm: LVLM, picture: Image.Image, tmp_path: Path) -> None:
+def test_options_have_the_names_of_the_core() -> None:
+    fields = set(ServedLVLM.model_fields)
+    assert set(GenerationOptions.__annotations__) - fields == {"json_schema", "logits_processor"}
+    assert {name: DEFAULTS[name] for name in ("top_k", "repetition_penalty", "max_new_tokens")} == {  # type: ignore[literal-required]
+        name: ServedLVLM.model_fields[name].default for name in ("top_k", "repetition_penalty", "max_new_tokens")
+    }
+    assert ServedLVLM(max_tokens=7).max_new_tokens == ServedLVLM(max_new_tokens=7).max_new_tokens == 7
+
+
+def test_every_option_reaches_the_core(lvlm: LVLM, picture: Image.Image) -> None:
+    """Each one changes the answer, or is refused by the core where it is out of range."""
+    settings = ServedLVLM(lvlm=lvlm, top_k=1, repetition_penalty=1.5, max_new_tokens=12)
+    options = settings.request({}).generation
+    assert (options["top_k"], options["repetition_penalty"]) == (1, 1.5)
     messages = chat(picture, DESCRIBE)
-    plain = GuardPolicy(min_grounding=0.5)
-    ruled = GuardPolicy(rules=(SignalRule("contrast", below=0.0),))
-    judge = Judge(lvlm)
-    assert judge.score(messages, "There is a zebra.", plain) == lvlm.score(messages, "There is a zebra.")
-    assert "contrast" in judge.score(messages, "There is a zebra.", ruled).tokens[0].signals
-    written = judge.write(messages, plain, max_new_tokens=5)
-    assert written == lvlm.generate(messages, max_new_tokens=5)
-    assert Judge("embedded").lvlm is Judge().lvlm is ServedLVLM().engine()
-    own = Calibrator.load(EMBEDDED_PATH / "calibrator.json")
-    lost = LVLM(lvlm.model, lvlm.processor, model_id=lvlm.model_id)
-    assert Judge(lost).score(messages, "There is a zebra.", plain).grounding is None
-    assert Judge(lost).score(messages, "There is a zebra.", plain.model_copy(update={"calibrator": own})).calibrated
+    plain = lvlm.generate(messages, max_new_tokens=12)
+    assert lvlm.generate(messages, **options).text != plain.text
+    again = settings.request({"repetition_penalty": None, "temperature": 2.0, "seed": 1}).generation
+    assert again["repetition_penalty"] == 1.5  # None leaves what the settings say.
+    greedy = settings.request({"repetition_penalty": 1.0, "temperature": 2.0, "seed": 1}).generation
+    assert lvlm.generate(messages, **greedy).text == plain.text  # Of one candidate, sampling takes it.
 
+    def only_first_token(input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        held = torch.full_like(scores, -torch.inf)
+        held[:, plain.tokens[0].token_id] = 0.0
+        return held
 
-def test_a_judge_fetches_what_its_settings_fetch(lvlm: LVLM) -> None:
-    def fetch(url: str) -> bytes:
-        return url.encode()
-
-    assert Judge(ServedLVLM(fetch_image=fetch)).fetch_image is fetch
-    assert Judge(lvlm).fetch_image is None
+    held = settings.request({"logits_processor": only_first_token, "max_new_tokens": 3}).generation
+    assert {token.token_id for token in lvlm.generate(messages, **held).tokens} == {plain.tokens[0].token_id}
+    with pytest.raises(DeadlineError, match="timeout=1e-06"):
+        lvlm.generate(messages, **settings.request({"timeout": 1e-6}).generation)
 
 
 NO_TIME: list[Any] = [float("inf"), float("nan"), -float("inf"), 0, 0.0, -1, 1e300, "x", [1], {}, object()]
@@ -97,23 +106,23 @@ def test_a_timeout_is_a_time_that_can_be_waited_for(timeout: Any) -> None:
         ServedLVLM(timeout=timeout)
     with pytest.raises(ConfigError, match="timeout"):
         ServedLVLM().request({"timeout": timeout})
-    with pytest.raises(ConfigError, match="timeout"):
-        Request("embedded", {}, None, timeout)
     with pytest.raises(ConfigError, match="deadline"):
         GuardPolicy(min_grounding=0.5, deadline=timeout)
 
 
 def test_times_that_can_be_waited_for() -> None:
     assert ServedLVLM(timeout=MAX_SECONDS).timeout == MAX_SECONDS
-    assert ServedLVLM().request({"timeout": 5}).timeout == 5.0
-    assert ServedLVLM(timeout=5).request({"timeout": None}).timeout is None
+    assert ServedLVLM().request({"timeout": 5}).generation["timeout"] == 5.0
+    assert ServedLVLM(timeout=5).request({"timeout": None}).generation["timeout"] is None
     assert GuardPolicy(min_grounding=0.5, deadline=MAX_SECONDS).deadline == MAX_SECONDS
 
 
 WRONG: list[tuple[str, Any]] = [
     *[("temperature", value) for value in ("hot", -1, float("nan"), float("inf"), [1], {}, object())],
     *[("top_p", value) for value in ("x", 0, 1.5, float("nan"), [1])],
-    *[("max_tokens", value) for value in ("x", 0, -1, 1.5, [1], float("nan"))],
+    *[("top_k", value) for value in ("x", 0, -1, 1.5, [1])],
+    *[("repetition_penalty", value) for value in ("x", 0, -1, float("nan"), float("inf"), [1])],
+    *[("max_new_tokens", value) for value in ("x", 0, -1, 1.5, [1], float("nan"))],
     *[("seed", value) for value in ("x", 1.5, [1], 10**30, 10**5000)],
     *[("stop", value) for value in (7, [7], [None], "", [""], {"a": 1}, ["a"] * 5000, "x" * 10**6)],
     *[("policy", value) for value in (7, "x", {"min_grounding": "x"}, [1])],

@@ -8,15 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from PIL import Image
 
-from saliency_guard import ModelError, forget_shared, shared_lvlm
+from saliency_guard import ModelError, clear_model_cache, shared_lvlm
 from saliency_guard.chat.messages import chat
 
 
 @pytest.fixture(autouse=True)
 def _nothing_left() -> Iterator[None]:
-    forget_shared()
+    clear_model_cache()
     yield
-    forget_shared()
+    clear_model_cache()
 
 
 def test_one_model_for_all_who_ask_at_once() -> None:

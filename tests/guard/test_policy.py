@@ -142,7 +142,7 @@ def test_the_deadline_cuts_a_retry_off_and_the_first_answer_is_given_out(
     policy = GuardPolicy(min_grounding=1.0, max_retries=5, deadline=deadline)
     outcome = policy.run(lvlm, messages, logits_processor=tokens, max_new_tokens=2)
     assert [attempt.answer.text for attempt in outcome.attempts] == [first.text]
-    assert outcome.decision == "flagged"
+    assert outcome.decision == "unscored"  # Two tokens say nothing that counts.
     assert tokens.slow == 1
 
 

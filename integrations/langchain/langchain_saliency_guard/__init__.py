@@ -25,7 +25,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """The middleware needs LangChain itself (extra ``agents``), so it is imported when it is asked for."""
+    """The middleware needs LangChain itself (extra ``agents``), so it is imported on first use."""
     if name == "GroundingMiddleware":
         from langchain_saliency_guard.middleware import GroundingMiddleware  # noqa: PLC0415 - an extra
 

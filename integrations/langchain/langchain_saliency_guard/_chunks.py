@@ -1,4 +1,4 @@
-"""Messages and chunks of what an answer came to."""
+"""Messages and chunks of a finished answer."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from langchain_saliency_guard._report import GROUNDING, GROUNDING_TOKENS, usage_metadata
 from langchain_saliency_guard._tools import as_chunks, read_calls
 from saliency_guard import LVLM, TokenGrounding
-from saliency_guard.adapters.run import Finished, token_report
-from saliency_guard.adapters.settings import Request
+from saliency_guard.adapters import Finished, Request, token_report
 
 PROVIDER = "saliency-guard"
 
@@ -27,7 +26,7 @@ def _chunk(text: str, tokens: list[dict[str, Any]]) -> ChatGenerationChunk:
 
 
 def last_chunks(lvlm: LVLM, end: Finished, request: Request) -> Iterator[ChatGenerationChunk]:
-    """What is still to be given out when an answer is finished: held tokens, calls of tools, the report."""
+    """The chunks that end an answer: tokens that were held back, calls of tools, the report."""
     info: dict[str, Any] = {
         "finish_reason": end.answer.finish_reason if end.answer is not None else "stop",
         "model_name": lvlm.model_id,

@@ -25,7 +25,7 @@ class Emitter:
     """Sends custom events of one run.
 
     Attributes:
-        handlers: who gets them.
+        handlers: receive the events.
         run_id: of the run.
         tags: of the run.
         metadata: of the run.
@@ -74,14 +74,14 @@ _CURRENT: ContextVar[Emitter | None] = ContextVar("saliency_guard_emitter", defa
 
 
 def current(manager: BaseRunManager | None) -> Emitter:
-    """The emitter of the run that is on: of its manager where it has one, else of who called."""
+    """The emitter of the current run: of its manager where there is one, else of the caller."""
     if manager is not None:
         return Emitter.of_run(manager)
     return _CURRENT.get() or Emitter()
 
 
 def during(emitter: Emitter, call: Callable[[], Item]) -> Item:
-    """Call something with an emitter as the current one."""
+    """Call a function while an emitter is current."""
     token = _CURRENT.set(emitter)
     try:
         return call()
@@ -90,7 +90,7 @@ def during(emitter: Emitter, call: Callable[[], Item]) -> Item:
 
 
 async def aduring(emitter: Emitter, call: Awaitable[Item]) -> Item:
-    """Await something with an emitter as the current one."""
+    """Await something while an emitter is current."""
     token = _CURRENT.set(emitter)
     try:
         return await call
@@ -105,7 +105,7 @@ def with_run_id(config: RunnableConfig | None) -> RunnableConfig:
 
 
 def iterate(emitter: Emitter, items: Generator[Item, None, None]) -> Iterator[Item]:
-    """Items made with an emitter as the current one; it is not current for who takes them."""
+    """Items, each made while an emitter is current; between two items it is not."""
     end: Any = object()
     try:
         while (item := during(emitter, lambda: next(items, end))) is not end:

@@ -1,4 +1,4 @@
-"""Settings as what identifies them: the key of caches, and what tracers write down."""
+"""Settings as plain values that identify them: for the keys of caches and for tracers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from saliency_guard import GuardPolicy
 
 
 def plain(value: Any) -> Any:
-    """A setting as something that is the same for equal settings, in every process."""
+    """A setting as a plain value: equal settings give equal values, in every process."""
     if isinstance(value, GuardPolicy):
         code = {name: getattr(value, name) for name in ("fallback", "stop")}
         named = {name: None if used is None else _named(used) for name, used in code.items()}
@@ -24,10 +24,10 @@ def plain(value: Any) -> Any:
 
 
 def _named(function: Any) -> str:
-    """A function of a module by its name; what is made on the way (a closure, an object) is itself alone."""
+    """A module's function by its name; a closure, a method or an object by its identity, too."""
     name = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', type(function).__qualname__)}"
-    made = "<" in name or not hasattr(function, "__qualname__") or hasattr(function, "__self__")
-    return f"{name} {id(function)}" if made else name
+    is_unnamed = "<" in name or not hasattr(function, "__qualname__") or hasattr(function, "__self__")
+    return f"{name} {id(function)}" if is_unnamed else name
 
 
 def digest(value: BaseModel | None) -> str | None:

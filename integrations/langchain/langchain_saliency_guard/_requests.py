@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from langchain_saliency_guard._tools import answer_schema, as_functions
-from saliency_guard.adapters.settings import Request, ServedLVLM
-from saliency_guard.chat.tools import openai_schema, required_tools
+from saliency_guard.adapters import Request, ServedLVLM, openai_schema, required_tools
 
 _IGNORED = {"stream", "parallel_tool_calls", "strict", "ls_structured_output_format", "structured_output_format"}
 
 
 def request(settings: ServedLVLM, given: Mapping[str, Any], stop: str | Sequence[str] | None) -> Request:
-    """What is asked for.
+    """The options of one call.
 
     Args:
         settings: the chat model.
@@ -21,15 +20,15 @@ def request(settings: ServedLVLM, given: Mapping[str, Any], stop: str | Sequence
         stop: of the call, beside the model's own.
 
     Raises:
-        ConfigError: for an argument that nothing is known of.
+        ConfigError: for an argument that does not exist.
     """
-    left = {name: value for name, value in given.items() if name not in _IGNORED}
-    tools = as_functions(left.pop("tools", None) or ())
-    forced = required_tools(tools, left.pop("tool_choice", None))
-    wanted = left.pop("response_format", None)
-    schema = left.pop("json_schema", wanted)
-    answer = None if schema is None else answer_schema(_of_openai(schema))
-    return settings.request(left, stop=stop, tools=tools, forced=forced, json_schema=answer)
+    options = {name: value for name, value in given.items() if name not in _IGNORED}
+    tools = as_functions(options.pop("tools", None) or ())
+    forced = required_tools(tools, options.pop("tool_choice", None))
+    response_format = options.pop("response_format", None)
+    schema = options.pop("json_schema", response_format)
+    json_schema = None if schema is None else answer_schema(_of_openai(schema))
+    return settings.request(options, stop=stop, tools=tools, forced=forced, json_schema=json_schema)
 
 
 def _of_openai(schema: Any) -> Any:

@@ -20,7 +20,7 @@ def structured(
     """A model held to a schema, and the parser behind it; arguments as for `BaseChatModel.with_structured_output`.
 
     Raises:
-        ConfigError: for an argument that nothing is known of.
+        ConfigError: for an argument that does not exist.
     """
     unknown = set(kwargs) - {"strict"}
     if unknown or method not in {"json_schema", "json_mode"}:

@@ -12,11 +12,11 @@ from langchain_core.messages.tool import invalid_tool_call, tool_call
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
 
 from saliency_guard import LVLM, ConfigError, GroundedAnswer
-from saliency_guard.chat import tools as tooling
-from saliency_guard.errors import shown
+from saliency_guard.adapters import closed, shown
+from saliency_guard.adapters import read_calls as parse_calls
 
 Calls = tuple[str, list[ToolCall], list[InvalidToolCall]]
-"""What is said beside the calls, the calls, and what stands where one should be."""
+"""The text beside the calls, the calls, and malformed calls."""
 
 
 def as_functions(tools: Sequence[Any]) -> list[dict[str, Any]]:
@@ -37,7 +37,7 @@ def answer_schema(schema: Any) -> dict[str, Any]:
     Raises:
         ConfigError: if it is none of these.
     """
-    return tooling.closed(_converted(convert_to_json_schema, schema, "schema"))
+    return closed(_converted(convert_to_json_schema, schema, "schema"))
 
 
 def _converted(convert: Callable[[Any], dict[str, Any]], given: Any, name: str) -> dict[str, Any]:
@@ -58,13 +58,13 @@ def read_calls(lvlm: LVLM, answer: GroundedAnswer, *, was_forced: bool) -> Calls
         was_forced: whether it was held to the schema of a call.
     """
     ids = [token.token_id for token in answer.tokens]
-    parsed = tooling.read_calls(answer.text, ids, lvlm.tokenizer, was_forced=was_forced)
-    calls = [tool_call(name=one.name, args=dict(one.arguments), id=_new_id()) for one in parsed.calls]
+    parsed = parse_calls(answer.text, ids, lvlm.tokenizer, was_forced=was_forced)
+    calls = [tool_call(name=call.name, args=dict(call.arguments), id=_new_id()) for call in parsed.calls]
     return parsed.text, calls, [_malformed(piece) for piece in parsed.malformed]
 
 
 def _malformed(piece: str) -> InvalidToolCall:
-    return invalid_tool_call(name=None, args=piece, id=_new_id(), error="this is no call of a tool in JSON")
+    return invalid_tool_call(name=None, args=piece, id=_new_id(), error="this is not a tool call in JSON")
 
 
 def _new_id() -> str:

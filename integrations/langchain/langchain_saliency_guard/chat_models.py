@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from functools import partial
 from typing import Any, Literal
+from uuid import UUID
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput, ModelProfile
@@ -18,21 +19,17 @@ from langchain_core.runnables.config import get_config_list
 from langchain_core.tools import BaseTool
 from pydantic import BaseModel, Field, SecretStr
 
-from langchain_saliency_guard._batches import Batch, Place, alone, at, place
+from langchain_saliency_guard._batches import Batch, Place, at_place, place_of
 from langchain_saliency_guard._chunks import PROVIDER, last_chunks, result_of, token_chunk
 from langchain_saliency_guard._events import Emitter, aduring, aiterate, current, during, iterate, with_run_id
-from langchain_saliency_guard._happenings import Event, Events
+from langchain_saliency_guard._grounding_events import Event, GroundingEvents
 from langchain_saliency_guard._identity import digest, plain
 from langchain_saliency_guard._messages import by_content, to_core
 from langchain_saliency_guard._requests import request
 from langchain_saliency_guard._structured import structured
 from langchain_saliency_guard._tools import as_functions
-from saliency_guard import (
-    TokenGrounding,
-)
-from saliency_guard.adapters.run import Finished
-from saliency_guard.adapters.settings import Request, ServedLVLM
-from saliency_guard.worker import in_thread
+from saliency_guard import TokenGrounding
+from saliency_guard.adapters import Finished, Request, ServedLVLM, in_thread, run_request
 
 
 class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
@@ -43,12 +40,12 @@ class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
     tokens under ``additional_kwargs["grounding_tokens"]``.
 
     The model is loaded when it is first used, once per process and configuration. Its settings are those of
-    `saliency_guard.adapters.settings.ServedLVLM`, and these:
+    `saliency_guard.adapters.ServedLVLM`, and these:
 
     Attributes:
         batch_size: answers written side by side by ``batch``.
-        api_key: taken and not used: the model is local.
-        max_retries: the same; see `policy`.
+        api_key: accepted and not used: the model is local.
+        max_retries: accepted and not used; see `policy`.
         streaming: whether ``invoke`` streams to handlers; None lets LangChain decide.
     """
 
@@ -66,9 +63,8 @@ class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
     @property
     def _identifying_params(self) -> dict[str, Any]:
         """All that changes an answer: the cache must not give one setting's answer to another."""
-        own = self.call_settings
         return {
-            **{name: plain(value) for name, value in own.items()},
+            **{name: plain(value) for name, value in self.call_settings.items()},
             "model": self.served_name,
             "device": self.device,
             "dtype": self.dtype,
@@ -85,7 +81,7 @@ class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
             ls_model_name=kwargs.get("model", self.served_name),
             ls_model_type="chat",
             ls_temperature=kwargs.get("temperature", self.temperature),
-            ls_max_tokens=kwargs.get("max_tokens", self.max_tokens),
+            ls_max_tokens=kwargs.get("max_tokens", kwargs.get("max_new_tokens", self.max_new_tokens)),
         )
         stops = stop or ([self.stop] if isinstance(self.stop, str) else self.stop)
         return LangSmithParams(**params, ls_stop=stops) if stops else params
@@ -113,24 +109,25 @@ class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
     def _core_messages(self, messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:
         return to_core(messages, fetch_image=self.fetch_image)
 
-    def _played(
-        self, messages: list[BaseMessage], asked: Request, cancel: threading.Event
+    def _run(
+        self, messages: list[BaseMessage], request: Request, run_id: UUID | None, cancel: threading.Event
     ) -> Generator[tuple[list[Event], ChatGenerationChunk | None], None, None]:
-        """Events and chunks in turn: what all ways of calling are made of."""
-        lvlm = self.engine(asked.model)
-        asked_of = self._core_messages(messages)
-        here = place()
-        run = here.happenings if here is not None and here.belongs_to(self, asked_of) else alone
-        items = run(lvlm, asked_of, asked, cancel)
-        events = Events()
+        """Custom events and chunks in turn: every way of calling the model uses this."""
+        lvlm = self.engine(request.model)
+        place = place_of(run_id)
+        if place is not None:
+            run_events = place.run_events(lvlm, request, cancel)
+        else:
+            run_events = run_request(lvlm, request, messages, self._core_messages, cancel=cancel)
+        grounding_events = GroundingEvents()
         try:
-            for item in items:
-                shown = token_chunk(item) if isinstance(item, TokenGrounding) and asked.live else None
-                yield events.of(item), shown
-                for chunk in last_chunks(lvlm, item, asked) if isinstance(item, Finished) else ():
-                    yield [], chunk
+            for event in run_events:
+                chunk = token_chunk(event) if isinstance(event, TokenGrounding) and request.live else None
+                yield grounding_events.of(event), chunk
+                for last in last_chunks(lvlm, event, request) if isinstance(event, Finished) else ():
+                    yield [], last
         finally:
-            items.close()
+            run_events.close()
 
     def _stream(
         self,
@@ -140,15 +137,15 @@ class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         emit = current(run_manager)
-        played = self._played(messages, self._request(stop, kwargs), threading.Event())
+        steps = self._run(messages, self._request(stop, kwargs), emit.run_id, threading.Event())
         try:
-            for events, chunk in played:
+            for events, chunk in steps:
                 for event in events:
                     emit(*event)
                 if chunk is not None:
                     yield chunk
         finally:
-            played.close()
+            steps.close()
 
     async def _astream(
         self,
@@ -159,15 +156,15 @@ class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
     ) -> AsyncIterator[ChatGenerationChunk]:
         emit = current(run_manager)
         cancel = threading.Event()
-        played = in_thread(self._played(messages, self._request(stop, kwargs), cancel), cancel)
+        steps = in_thread(self._run(messages, self._request(stop, kwargs), emit.run_id, cancel), cancel)
         try:
-            async for events, chunk in played:
+            async for events, chunk in steps:
                 for event in events:
                     await emit.send(*event)
                 if chunk is not None:
                     yield chunk
         finally:
-            await played.aclose()
+            await steps.aclose()
 
     def _generate(
         self,
@@ -196,7 +193,8 @@ class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        call = partial(BaseChatModel._generate_with_cache, self._keyed(messages), messages, stop, run_manager, **kwargs)
+        model = self._cached(messages, kwargs)
+        call = partial(BaseChatModel._generate_with_cache, model, messages, stop, run_manager, **kwargs)
         return during(current(run_manager), call)
 
     async def _agenerate_with_cache(
@@ -206,13 +204,14 @@ class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        model = self._keyed(messages)
+        model = self._cached(messages, kwargs)
         call = BaseChatModel._agenerate_with_cache(model, messages, stop, run_manager, **kwargs)
         return await aduring(current(run_manager), call)
 
-    def _keyed(self, messages: list[BaseMessage]) -> BaseChatModel:
-        """This model, without its cache where LangChain's key would not tell one picture from another."""
-        return self if by_content(messages) else self.model_copy(update={"cache": False})
+    def _cached(self, messages: list[BaseMessage], kwargs: dict[str, Any]) -> BaseChatModel:
+        """This model, without its cache where LangChain's key would not tell pictures or logits processors apart."""
+        has_key = by_content(messages) and kwargs.get("logits_processor") is None
+        return self if has_key else self.model_copy(update={"cache": False})
 
     def stream(
         self,
@@ -258,17 +257,17 @@ class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
             return_exceptions: an error in the place of an answer instead of raising the first.
             **kwargs: as for ``invoke``.
         """
-        configs = get_config_list(config, len(inputs))
+        configs = [with_run_id(each) for each in get_config_list(config, len(inputs))]
         places = self._places(inputs, configs, kwargs)
-        found: list[Any] = []
-        for own, chat, how in zip(places, inputs, configs, strict=True):
+        answers: list[Any] = []
+        for place, chat, chat_config in zip(places, inputs, configs, strict=True):
             try:
-                found.append(at(own, partial(self.invoke, chat, how, **kwargs)))
+                answers.append(at_place(place, partial(self.invoke, chat, chat_config, **kwargs)))
             except Exception as error:
                 if not return_exceptions:
                     raise
-                found.append(error)
-        return found
+                answers.append(error)
+        return answers
 
     async def abatch(
         self,
@@ -279,15 +278,15 @@ class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
         **kwargs: Any,
     ) -> list[AIMessage]:
         """As `batch`."""
-        configs = get_config_list(config, len(inputs))
+        configs = [with_run_id(each) for each in get_config_list(config, len(inputs))]
         places = self._places(inputs, configs, kwargs)
         tasks = [
-            at(own, partial(asyncio.ensure_future, self.ainvoke(chat, how, **kwargs)))
-            for own, chat, how in zip(places, inputs, configs, strict=True)
+            at_place(place, partial(asyncio.ensure_future, self.ainvoke(chat, chat_config, **kwargs)))
+            for place, chat, chat_config in zip(places, inputs, configs, strict=True)
         ]
         try:
-            found: list[Any] = await asyncio.gather(*tasks, return_exceptions=return_exceptions)
-            return found
+            answers: list[Any] = await asyncio.gather(*tasks, return_exceptions=return_exceptions)
+            return answers
         finally:
             for task in tasks:
                 task.cancel()
@@ -295,16 +294,16 @@ class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
     def _places(
         self, inputs: Sequence[LanguageModelInput], configs: Sequence[RunnableConfig], kwargs: dict[str, Any]
     ) -> Sequence[Place | None]:
-        """Each one's place in a batch; None where a policy, tools or a timeout have every answer written for itself."""
-        asked = self._request(None, {name: value for name, value in kwargs.items() if name != "stop"})
-        if not asked.live or asked.timeout is not None:
+        """The place of each chat in a batch; None where a policy, tools or a timeout make it be answered alone."""
+        request = self._request(None, {name: value for name, value in kwargs.items() if name != "stop"})
+        if not request.live or request.generation["timeout"] is not None:
             return [None] * len(inputs)
-        size = min([self.batch_size, *filter(None, (one.get("max_concurrency") for one in configs))])
-        chats = [partial(self._chat, chat) for chat in inputs]
-        batch = Batch(chats, size)
-        return [Place(batch, index, self) for index in range(len(inputs))]
+        limits = [config.get("max_concurrency") for config in configs]
+        size = min([self.batch_size, *(limit for limit in limits if limit)])
+        batch = Batch([partial(self._converted, chat) for chat in inputs], size)
+        return [Place(batch, index, config.get("run_id")) for index, config in enumerate(configs)]
 
-    def _chat(self, chat: LanguageModelInput) -> list[dict[str, Any]]:
+    def _converted(self, chat: LanguageModelInput) -> list[dict[str, Any]]:
         return self._core_messages(self._convert_input(chat).to_messages())
 
     def bind_tools(
@@ -341,7 +340,7 @@ class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
             include_raw: a dict of ``raw``, ``parsed`` and ``parsing_error`` instead of the parsed answer.
             method: ``"json_schema"`` and ``"json_mode"`` hold the answer to the schema, ``"function_calling"`` to a
                 call of a tool of that schema.
-            **kwargs: ``strict`` is taken: answers always keep to the schema.
+            **kwargs: ``strict`` is accepted and not needed: answers always keep to the schema.
         """
         if method == "function_calling":
             return super().with_structured_output(schema, include_raw=include_raw, **kwargs)

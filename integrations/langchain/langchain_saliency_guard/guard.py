@@ -13,15 +13,12 @@ from langchain_core.prompt_values import PromptValue
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableParallel, RunnablePassthrough
 
 from langchain_saliency_guard._events import REPORT, Emitter
-from langchain_saliency_guard._judging import Judge, as_answer, says_something, with_report
 from langchain_saliency_guard._messages import has_picture
 from langchain_saliency_guard._report import GROUNDING
+from langchain_saliency_guard._scoring import ChatScorer, as_answer, says_something, with_report
 from langchain_saliency_guard._tools import as_chunks
-from saliency_guard import ConfigError, GuardPolicy, MessageError
-from saliency_guard.adapters.run import answer_report
-from saliency_guard.adapters.settings import Scorer
-from saliency_guard.embedded import EMBEDDED
-from saliency_guard.errors import shown
+from saliency_guard import ConfigError, GroundedAnswer, GuardPolicy, MessageError
+from saliency_guard.adapters import EMBEDDED, PreparedPrompt, ScorerModel, answer_report, shown
 
 GuardInput = dict[str, Any]
 
@@ -29,10 +26,10 @@ GuardInput = dict[str, Any]
 class GroundingGuard(Runnable[GuardInput, AIMessage]):
     """Scores an answer with a local model and passes it, flags it or raises `LowGroundingError`.
 
-    It takes ``{"messages": ..., "answer": ...}``: what was asked, and a message or text from any model. The answer
-    comes out with ``response_metadata["grounding"]``. Calls of tools, empty messages and answers to chats without a
-    picture pass unscored, with no such entry. Nothing is drawn anew: for retries use ``with_retry`` on the whole chain,
-    or a policy of `SaliencyGuardedLVLM`.
+    It takes ``{"messages": ..., "answer": ...}``: the chat, and a message or text from any model. The answer
+    comes out with ``response_metadata["grounding"]``. Tool calls, empty messages and answers to chats without a
+    picture pass unscored, with no such entry. Nothing is retried here: use ``with_retry`` on the whole chain, or a
+    policy of `SaliencyGuardedLVLM`.
 
     Streams are held back until the answer is verified; then its text comes in the pieces of its tokens.
 
@@ -42,14 +39,14 @@ class GroundingGuard(Runnable[GuardInput, AIMessage]):
         scorer: a `SaliencyGuardedLVLM`, a `saliency_guard.LVLM`, or the name of a model.
     """
 
-    def __init__(self, policy: GuardPolicy, *, scorer: Scorer = EMBEDDED) -> None:
+    def __init__(self, policy: GuardPolicy, *, scorer: ScorerModel = EMBEDDED) -> None:
         self.policy = policy
-        self._judge = Judge(scorer)
+        self._scorer = ChatScorer(scorer)
 
     def around(self, model: Runnable[LanguageModelInput, BaseMessage]) -> Runnable[LanguageModelInput, AIMessage]:
         """A chat model with this guard behind it: from messages to a checked message."""
-        asked: Runnable[Any, Any] = RunnableParallel(messages=RunnablePassthrough(), answer=model)
-        return asked | self
+        both: Runnable[Any, Any] = RunnableParallel(messages=RunnablePassthrough(), answer=model)
+        return both | self
 
     def invoke(
         self,
@@ -57,7 +54,7 @@ class GroundingGuard(Runnable[GuardInput, AIMessage]):
         config: RunnableConfig | None = None,
         **_: Any,
     ) -> AIMessage:
-        """Check one answer.
+        """Check an answer.
 
         Args:
             input: ``messages`` and ``answer``.
@@ -75,10 +72,10 @@ class GroundingGuard(Runnable[GuardInput, AIMessage]):
         config: RunnableConfig | None = None,
         **_: Any,
     ) -> AIMessage:
-        """As `invoke`, in a thread."""
+        """As `invoke`; the event loop is not blocked, and cancelling the task stops the work."""
 
         async def checked(given: GuardInput, run_manager: AsyncCallbackManagerForChainRun) -> AIMessage:
-            message = await asyncio.to_thread(self._message, given)
+            message = await self._amessage(given)
             report = message.response_metadata.get(GROUNDING)
             if report is not None:
                 await Emitter.of_run(run_manager).send(REPORT, report)
@@ -113,31 +110,46 @@ class GroundingGuard(Runnable[GuardInput, AIMessage]):
         return message
 
     def _message(self, given: GuardInput) -> AIMessage:
-        messages, answer = _taken_apart(given)
-        if not says_something(answer) or not has_picture(messages):
+        chat, answer = _parsed(given)
+        if not says_something(answer) or not has_picture(chat):
             return answer
-        asked = self._judge.core_messages(messages)
-        outcome = self.policy.check(self._judge.score(asked, answer.text, self.policy), messages=asked)
+        messages, prompt = self._prepared(chat)
+        return self._decided(messages, answer, self._scorer.score(prompt, answer.text, self.policy))
+
+    async def _amessage(self, given: GuardInput) -> AIMessage:
+        chat, answer = _parsed(given)
+        if not says_something(answer) or not has_picture(chat):
+            return answer
+        messages, prompt = await asyncio.to_thread(self._prepared, chat)
+        scored = await self._scorer.ascore(prompt, answer.text, self.policy)
+        return await asyncio.to_thread(self._decided, messages, answer, scored)
+
+    def _prepared(self, chat: list[BaseMessage]) -> tuple[list[dict[str, Any]], PreparedPrompt]:
+        messages = self._scorer.core_messages(chat)
+        return messages, self._scorer.prepare(messages)
+
+    def _decided(self, messages: list[dict[str, Any]], answer: AIMessage, scored: GroundedAnswer) -> AIMessage:
+        outcome = self.policy.check(scored, messages=messages)
         return with_report(answer, answer_report(outcome.answer, outcome), outcome.text)
 
 
-def _taken_apart(given: Any) -> tuple[list[BaseMessage], AIMessage]:
+def _parsed(given: Any) -> tuple[list[BaseMessage], AIMessage]:
     if not isinstance(given, dict) or not {"messages", "answer"} <= set(given):
-        msg = 'a GroundingGuard takes {"messages": what was asked, "answer": a message or a text}'
+        msg = 'a GroundingGuard takes {"messages": the chat, "answer": a message or a text}'
         raise ConfigError(msg)
-    asked, answer = given["messages"], given["answer"]
-    if isinstance(asked, PromptValue):
-        messages = asked.to_messages()
+    chat, answer = given["messages"], given["answer"]
+    if isinstance(chat, PromptValue):
+        messages = chat.to_messages()
     else:
-        messages = _messages([asked] if isinstance(asked, (str, BaseMessage)) else asked)
+        messages = _messages([chat] if isinstance(chat, (str, BaseMessage)) else chat)
     return messages, as_answer(answer)
 
 
-def _messages(asked: Any) -> list[BaseMessage]:
+def _messages(chat: Any) -> list[BaseMessage]:
     try:
-        return convert_to_messages(asked)
+        return convert_to_messages(chat)
     except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError) as error:
-        msg = f"{shown(asked)} are no messages: {error}"
+        msg = f"{shown(chat)} are no messages: {error}"
         raise MessageError(msg) from error
 
 

@@ -12,16 +12,19 @@ from typing import Annotated, Any, Literal, NotRequired
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, RemoveMessage
 
-from langchain_saliency_guard._judging import Judge, says_something, with_report
 from langchain_saliency_guard._messages import has_picture
 from langchain_saliency_guard._report import GROUNDING
+from langchain_saliency_guard._scoring import ChatScorer, says_something, with_report
 from langchain_saliency_guard.chat_models import SaliencyGuardedLVLM
 from saliency_guard import GroundedAnswer, GuardOutcome, GuardPolicy
-from saliency_guard.adapters.run import answer_report
-from saliency_guard.adapters.settings import Scorer
-from saliency_guard.embedded import EMBEDDED
-from saliency_guard.errors import require_extra
-from saliency_guard.guard.retry import PlannedAttempt
+from saliency_guard.adapters import (
+    EMBEDDED,
+    PlannedAttempt,
+    ScorerModel,
+    answer_report,
+    remember_prompts,
+    require_extra,
+)
 
 require_extra("langchain", "langchain", "agents")
 
@@ -49,7 +52,7 @@ class GroundingState(AgentState[Any]):
 
 @dataclass(frozen=True, slots=True)
 class _Ask:
-    """The next thing to do: ask a model, or score an answer."""
+    """The next step: ask a model, or score an answer."""
 
     request: ModelRequest | None = None
     text: str = ""
@@ -63,8 +66,8 @@ _Plan = Generator[_Ask, Any, ModelResponse | ExtendedModelResponse]
 class GroundingMiddleware(AgentMiddleware[GroundingState, Any]):
     """Guards what an agent says about pictures.
 
-    Every answer of the model (not its calls of tools, and not answers to chats without a picture) is scored. One that
-    is refused is drawn anew as often as the policy says, then asked of the fallback model, and then flagged, raised or
+    Every answer of the model (not its tool calls, and not answers to chats without a picture) is scored. A refused
+    answer is written again as often as the policy says, then by the fallback model, and then flagged, raised or
     shown to a person. The message has ``response_metadata["grounding"]``, and the agent's state ``grounding``, the
     reports of all answers. Drafts are not streamed.
 
@@ -73,11 +76,11 @@ class GroundingMiddleware(AgentMiddleware[GroundingState, Any]):
     with a ``"message"``. What is approved is what was shown.
 
     Args:
-        policy: decides, and says how often to draw anew.
+        policy: decides, and says how often to retry.
         scorer: scores answers of models other than `SaliencyGuardedLVLM`; see `GroundingGuard`.
-        fallback_model: asked when no answer of the agent's own model is good enough; a text is for `init_chat_model`.
-        on_low: what is done when that is not good enough either, or there is none; None is ``"raise"`` where the policy
-            says so, else ``"flag"``.
+        fallback_model: called when no answer of the agent's model is good enough; a text is for `init_chat_model`.
+        on_low: what to do when its answer is not good enough either, or there is no such model; None is ``"raise"``
+            where the policy says so, else ``"flag"``.
     """
 
     state_schema = GroundingState
@@ -86,7 +89,7 @@ class GroundingMiddleware(AgentMiddleware[GroundingState, Any]):
         self,
         policy: GuardPolicy,
         *,
-        scorer: Scorer = EMBEDDED,
+        scorer: ScorerModel = EMBEDDED,
         fallback_model: BaseChatModel | str | None = None,
         on_low: OnLow | None = None,
     ) -> None:
@@ -94,7 +97,7 @@ class GroundingMiddleware(AgentMiddleware[GroundingState, Any]):
         self.policy = policy
         self.fallback_model = init_chat_model(fallback_model) if isinstance(fallback_model, str) else fallback_model
         self.on_low: OnLow = on_low or ("raise" if policy.on_low == "raise" else "flag")
-        self._judge = Judge(scorer)
+        self._scorer = ChatScorer(scorer)
 
     def wrap_model_call(
         self, request: ModelRequest, handler: Callable[[ModelRequest], ModelResponse]
@@ -106,16 +109,20 @@ class GroundingMiddleware(AgentMiddleware[GroundingState, Any]):
         """
         if not has_picture(request.messages):
             return handler(request)
-        judge = self._judge_of(request)
-        asked = judge.core_messages(_messages(request))
-        plan = self._plan(request, asked)
-        step: _Step = next(plan)
-        while isinstance(step, _Ask):
-            time.sleep(step.wait)
-            ask = step.request
-            done = handler(ask) if ask is not None else judge.score(asked, step.text, self.policy)
-            step = _after(plan, done)
-        return step
+        scorer = self._scorer_for(request)
+        with remember_prompts() as prompts:
+            messages = prompts.messages(_messages(request), scorer.core_messages)
+            plan = self._plan(request, messages)
+            step: _Step = next(plan)
+            while isinstance(step, _Ask):
+                result: ModelResponse | GroundedAnswer
+                time.sleep(step.wait)
+                if step.request is not None:
+                    result = handler(step.request)
+                else:
+                    result = scorer.score(prompts.prompt(scorer.lvlm, messages), step.text, self.policy)
+                step = _after(plan, result)
+            return step
 
     async def awrap_model_call(
         self, request: ModelRequest, handler: Callable[[ModelRequest], Awaitable[ModelResponse]]
@@ -123,34 +130,37 @@ class GroundingMiddleware(AgentMiddleware[GroundingState, Any]):
         """As `wrap_model_call`; scoring does not block the event loop."""
         if not has_picture(request.messages):
             return await handler(request)
-        judge = self._judge_of(request)
-        asked = await asyncio.to_thread(judge.core_messages, _messages(request))
-        plan = self._plan(request, asked)
-        step: _Step = next(plan)
-        while isinstance(step, _Ask):
-            await asyncio.sleep(step.wait)
-            done: ModelResponse | GroundedAnswer
-            if step.request is not None:
-                done = await handler(step.request)
-            else:
-                done = await asyncio.to_thread(judge.score, asked, step.text, self.policy)
-            step = _after(plan, done)
-        return step
+        scorer = self._scorer_for(request)
+        with remember_prompts() as prompts:
+            messages = await asyncio.to_thread(prompts.messages, _messages(request), scorer.core_messages)
+            plan = self._plan(request, messages)
+            step: _Step = next(plan)
+            while isinstance(step, _Ask):
+                result: ModelResponse | GroundedAnswer
+                await asyncio.sleep(step.wait)
+                if step.request is not None:
+                    result = await handler(step.request)
+                else:
+                    lvlm = await asyncio.to_thread(lambda: scorer.lvlm)
+                    prompt = await asyncio.to_thread(prompts.prompt, lvlm, messages)
+                    result = await scorer.ascore(prompt, step.text, self.policy)
+                step = _after(plan, result)
+            return step
 
-    def _judge_of(self, request: ModelRequest) -> Judge:
-        return Judge(request.model) if isinstance(request.model, SaliencyGuardedLVLM) else self._judge
+    def _scorer_for(self, request: ModelRequest) -> ChatScorer:
+        return ChatScorer(request.model) if isinstance(request.model, SaliencyGuardedLVLM) else self._scorer
 
-    def _plan(self, request: ModelRequest, asked: list[dict[str, Any]]) -> _Plan:
-        """What to do, in order; is sent what each step came to, and returns the response of the model."""
+    def _plan(self, request: ModelRequest, messages: list[dict[str, Any]]) -> _Plan:
+        """The steps, in order: send in the result of each; it returns the response of the model."""
         low = "raise" if self.on_low == "raise" else "flag"
         reports: Any = request.state.get("grounding") or ()
         plan = self.policy.model_copy(update={"on_low": low}).planned_attempts(
-            asked,
+            messages,
             temperature=request.model_settings.get("temperature") or getattr(request.model, "temperature", None),
             seed=getattr(request.model, "seed", None),
             sgrs=getattr(request.model, "sgrs", None),
             locore=getattr(request.model, "locore", None),
-            # What a person asked for again is drawn anew, too.
+            # A retry that a person asks for takes another seed, too.
             first=sum(report["decision"] == "retried" for report in reports),
             has_fallback=self.fallback_model is not None,
         )
@@ -170,12 +180,12 @@ class GroundingMiddleware(AgentMiddleware[GroundingState, Any]):
                 return _response(outcome, responses[outcome.chosen or 0])
 
     def _request(self, request: ModelRequest, planned: PlannedAttempt) -> ModelRequest:
-        """The request of one attempt."""
+        """The request of an attempt."""
         if planned.is_fallback and self.fallback_model is not None:
             return request.override(model=_quiet(self.fallback_model))
         settings = dict(planned.settings)
         if not isinstance(request.model, SaliencyGuardedLVLM):
-            settings.pop("seed", None)  # Not every model takes one.
+            settings.pop("seed", None)  # Not every model takes a seed.
         messages = [*request.messages, *([HumanMessage(planned.request)] if planned.request else ())]
         changed = request.override(model=_quiet(request.model), messages=messages)
         return changed.override(model_settings={**request.model_settings, **settings})
@@ -208,9 +218,11 @@ class GroundingMiddleware(AgentMiddleware[GroundingState, Any]):
 
 
 def _response(outcome: GuardOutcome, response: ModelResponse) -> ExtendedModelResponse:
-    """The response of the attempt that was decided for, with its report."""
+    """The response of the chosen attempt, with its report."""
     report = answer_report(outcome.answer, outcome)
-    result = [with_report(one, report) if isinstance(one, AIMessage) else one for one in response.result]
+    result = [
+        with_report(message, report) if isinstance(message, AIMessage) else message for message in response.result
+    ]
     changed = ModelResponse(result=result, structured_response=response.structured_response)
     return ExtendedModelResponse(model_response=changed, command=Command(update={"grounding": [report]}))
 
@@ -218,10 +230,10 @@ def _response(outcome: GuardOutcome, response: ModelResponse) -> ExtendedModelRe
 def _carried_out(decided: Any, last: AIMessage, report: dict[str, Any]) -> dict[str, Any]:
     """What a person's decision changes in the state: the message, and the reports.
 
-    A structured answer is what was refused: after an edit or a rejection it is taken back.
+    A structured answer was parsed from the refused text: an edit or a rejection removes it.
 
     Raises:
-        ValueError: if it is none of the four.
+        ValueError: if it is none of the four decisions.
     """
     kind = decided.get("type") if isinstance(decided, dict) else decided
     if kind == "approve":
@@ -232,8 +244,8 @@ def _carried_out(decided: Any, last: AIMessage, report: dict[str, Any]) -> dict[
         changed = {"messages": [RemoveMessage(id=str(last.id))], "jump_to": "model"}
         return {**changed, "grounding": [{**report, "decision": "retried"}]}
     if kind == "reject":
-        said = decided.get("message", _REJECTED) if isinstance(decided, dict) else _REJECTED
-        return {**_decided(last, report, "rejected", said), "structured_response": None, "jump_to": "end"}
+        text = decided.get("message", _REJECTED) if isinstance(decided, dict) else _REJECTED
+        return {**_decided(last, report, "rejected", text), "structured_response": None, "jump_to": "end"}
     msg = f'decide with {{"type": "approve" | "edit" (with "text") | "retry" | "reject"}}, not {decided!r}'
     raise ValueError(msg)
 
@@ -243,10 +255,10 @@ def _decided(last: AIMessage, report: dict[str, Any], decision: str, text: str |
     return {"messages": [with_report(last, changed, text)], "grounding": [changed]}
 
 
-def _after(plan: _Plan, done: ModelResponse | GroundedAnswer) -> _Step:
-    """The next thing to do, or the response; only the plan's own end is its end."""
+def _after(plan: _Plan, result: ModelResponse | GroundedAnswer) -> _Step:
+    """The next step, or the response; a StopIteration that the handler raises is no end of the plan."""
     try:
-        return plan.send(done)
+        return plan.send(result)
     except StopIteration as end:
         response: ModelResponse | ExtendedModelResponse = end.value
         return response
@@ -258,7 +270,7 @@ def _messages(request: ModelRequest) -> list[BaseMessage]:
 
 
 def _answer(response: ModelResponse) -> AIMessage | None:
-    """The answer in a response; None where there is none to be judged."""
+    """The answer in a response; None where there is none to score."""
     last = response.result[-1] if response.result else None
     return last if isinstance(last, AIMessage) and says_something(last) else None
 
@@ -267,5 +279,5 @@ def _quiet(model: BaseChatModel) -> BaseChatModel:
     """The model, its tokens kept out of streams: LangGraph leaves out what is tagged so."""
     if isinstance(model, BaseChatModel):
         return model.model_copy(update={"tags": [*(model.tags or []), "nostream"]})
-    tagged: Any = model.with_config(tags=["nostream"])  # One that `init_chat_model` makes when it is configured.
+    tagged: Any = model.with_config(tags=["nostream"])  # A configurable model of `init_chat_model`.
     return tagged

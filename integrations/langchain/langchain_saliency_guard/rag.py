@@ -1,11 +1,12 @@
-"""RetrievalGuard: which retrieved picture or document each word of an answer rests on, and whether it rests on any."""
+"""RetrievalGuard: which retrieved picture or document each word of an answer rests on, if any."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
+import threading
+from collections.abc import Generator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
 from langchain_core.documents import Document
@@ -13,15 +14,20 @@ from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 
 from langchain_saliency_guard._events import REPORT, Emitter
-from langchain_saliency_guard._judging import Judge, as_answer, says_something, with_report
 from langchain_saliency_guard._messages import image_of
 from langchain_saliency_guard._report import GROUNDING, usage_metadata
-from saliency_guard import ConfigError, GroundedAnswer, GuardPolicy, LowGroundingError
-from saliency_guard.adapters.citations import Documents, rests_on
-from saliency_guard.adapters.run import answer_report
-from saliency_guard.adapters.settings import Scorer
-from saliency_guard.embedded import EMBEDDED
-from saliency_guard.errors import shown
+from langchain_saliency_guard._scoring import as_answer, says_something, with_report
+from saliency_guard import ConfigError, GroundedAnswer, GuardOutcome, GuardPolicy, LowGroundingError
+from saliency_guard.adapters import (
+    EMBEDDED,
+    Documents,
+    LocalScorer,
+    ScorerModel,
+    answer_report,
+    in_thread,
+    rests_on,
+    shown,
+)
 
 IMAGE = "image"
 """Key of a document's metadata: its picture, as a path, bytes, base64, a data URI or a PIL picture."""
@@ -65,18 +71,18 @@ class CitedAnswer:
 class RetrievalGuard(Runnable[dict[str, Any], CitedAnswer]):
     """Answers from retrieved documents, or checks an answer to them.
 
-    It takes ``{"question": ..., "documents": [...]}`` and, for an answer that is there already, ``"answer"``. Documents
+    It takes ``{"question": ..., "documents": [...]}`` and, to check an existing answer, ``"answer"``. Documents
     have text, or a picture under ``metadata["image"]``, or both.
 
-    Every document is shown to the model alone, and alone it says what it makes of each word. A word rests on the
-    document that makes it likelier by the most (against no document, or a picture that shows nothing), if that is at
+    The answer is scored with every document alone, which gives the probability of each word. A word rests on the
+    document that makes it likelier by the most (against no document, or a blank picture), if that is at
     least ``min_gain``, and, where the model is calibrated, if that document alone grounds it. Shares of the saliency
-    under all documents together are reported beside: on the embedded model they name the right one of two pictures for
-    58 % of the words of other people's sentences and 75 % of its own, where a look at each alone names it for all
-    (docs/langchain.md). What it costs: one more prompt per document, side by side.
+    under all documents together are reported, too: on the embedded model they name the right one of two pictures for
+    58 % of the words of other people's sentences and 75 % of those the model writes; scoring with each document alone
+    names it for all (docs/langchain.md). The cost is a prompt per document, side by side.
 
     Args:
-        policy: decides on the grounding under all documents together, too; None looks at the citations alone.
+        policy: decides on the grounding under all documents together, too; None decides by the citations alone.
             ``on_low="raise"`` raises.
         scorer: a `SaliencyGuardedLVLM`, a `saliency_guard.LVLM`, or the name of a model. It writes the answer where
             there is none.
@@ -88,7 +94,7 @@ class RetrievalGuard(Runnable[dict[str, Any], CitedAnswer]):
         self,
         policy: GuardPolicy | None = None,
         *,
-        scorer: Scorer = EMBEDDED,
+        scorer: ScorerModel = EMBEDDED,
         min_gain: float = 1.0,
         max_tokens: int = 128,
     ) -> None:
@@ -98,7 +104,7 @@ class RetrievalGuard(Runnable[dict[str, Any], CitedAnswer]):
         self.policy = policy
         self.min_gain = min_gain
         self.max_tokens = max_tokens
-        self._judge = Judge(scorer)
+        self._scorer = LocalScorer(scorer)
 
     def invoke(
         self,
@@ -116,7 +122,7 @@ class RetrievalGuard(Runnable[dict[str, Any], CitedAnswer]):
             ConfigError: if the input is of another form.
             LowGroundingError: with ``on_low="raise"``, if the answer rests on no document or is not grounded.
         """
-        return self._call_with_config(self._told, input, config)
+        return self._call_with_config(self._reported, input, config)
 
     async def ainvoke(
         self,
@@ -124,71 +130,80 @@ class RetrievalGuard(Runnable[dict[str, Any], CitedAnswer]):
         config: RunnableConfig | None = None,
         **_: Any,
     ) -> CitedAnswer:
-        """As `invoke`, in a thread."""
+        """As `invoke`; the event loop is not blocked, and cancelling the task stops the work between two passes."""
 
         async def cited(given: dict[str, Any], run_manager: AsyncCallbackManagerForChainRun) -> CitedAnswer:
-            found = await asyncio.to_thread(self._cited, given)
-            await Emitter.of_run(run_manager).send(REPORT, found.message.response_metadata.get(GROUNDING, {}))
-            return found
+            async with aclosing(in_thread(self._steps(given), threading.Event())) as steps:
+                answers = [step async for step in steps]
+            answer = cast("CitedAnswer", answers[-1])
+            await Emitter.of_run(run_manager).send(REPORT, answer.message.response_metadata.get(GROUNDING, {}))
+            return answer
 
         return await self._acall_with_config(cited, input, config)
 
-    def _told(self, given: dict[str, Any], run_manager: CallbackManagerForChainRun) -> CitedAnswer:
-        found = self._cited(given)
-        Emitter.of_run(run_manager)(REPORT, found.message.response_metadata.get(GROUNDING, {}))
-        return found
+    def _reported(self, given: dict[str, Any], run_manager: CallbackManagerForChainRun) -> CitedAnswer:
+        *_, last = self._steps(given)
+        answer = cast("CitedAnswer", last)
+        Emitter.of_run(run_manager)(REPORT, answer.message.response_metadata.get(GROUNDING, {}))
+        return answer
 
-    def _cited(self, given: dict[str, Any]) -> CitedAnswer:
+    def _steps(self, given: dict[str, Any]) -> Generator[CitedAnswer | None, None, None]:
+        """The cited answer last; None between the passes of the model, where the work may be stopped."""
         if not isinstance(given, dict) or not {"question", "documents"} <= set(given):
             msg = 'a RetrievalGuard takes {"question": ..., "documents": [...]} and perhaps "answer"'
             raise ConfigError(msg)
         documents, question = given["documents"], str(given["question"])
-        if not isinstance(documents, (list, tuple)) or not all(isinstance(one, Document) for one in documents):
+        if not isinstance(documents, (list, tuple)) or not all(isinstance(each, Document) for each in documents):
             msg = f"documents must be a list of LangChain's Documents, not {shown(documents)}"
             raise ConfigError(msg)
-        asked = Documents([_parts(document, number) for number, document in enumerate(documents)], question)
-        messages = asked.messages
-        answer = None if given.get("answer") is None else as_answer(given["answer"])
-        if answer is not None and not says_something(answer):
-            return CitedAnswer(answer, (), accepted=False)
-        message, scored = self._answered(messages, answer)
-        outcome = None if self.policy is None else self.policy.check(scored, messages=messages)
-        names = _ids(documents)
-        gains = asked.gains(self._judge.lvlm, scored)
+        evidence = Documents([_parts(document, number) for number, document in enumerate(documents)], question)
+        message = None if given.get("answer") is None else as_answer(given["answer"])
+        if message is not None and not says_something(message):
+            yield CitedAnswer(message, (), accepted=False)
+            return
+        prompt = self._scorer.prepare(evidence.messages)
+        yield None
+        if message is None:
+            written = self._scorer.write(prompt, self.policy, max_new_tokens=self.max_tokens)
+            message = AIMessage(written.text, usage_metadata=usage_metadata(written.usage))
+            yield None
+        # What was written is scored as a text, too: the text may be split into other tokens than were written.
+        scored = self._scorer.score(prompt, message.text, self.policy)
+        yield None
+        outcome = None if self.policy is None else self.policy.check(scored, messages=evidence.messages)
+        gains = evidence.gains(self._scorer.lvlm_for(self.policy), scored)
         rests = rests_on(gains, scored, self.min_gain)
-        shares = asked.shares(scored)
-        citations = [
-            Citation(
-                document,
-                names[number],
-                sum(gains[index][number] or 0.0 for index in own) / len(own),
-                shares[number],
-                tuple(scored.tokens[index].text.strip() for index in own),
-            )
-            for number, document in enumerate(documents)
-            if (own := [index for index, one in enumerate(rests) if one == number])
-        ]
-        low = not citations or (outcome is not None and outcome.decision != "accepted")
-        if not citations and outcome is not None and self.policy is not None and self.policy.on_low == "raise":
-            raise LowGroundingError(scored, scored.grounding, self.policy.min_grounding, outcome.attempts)
-        report = answer_report(scored, outcome) | {
+        names, shares = _ids(documents), evidence.shares(scored)
+        citations: list[Citation] = []
+        for number, document in enumerate(documents):
+            tokens = [index for index, rests_on_number in enumerate(rests) if rests_on_number == number]
+            if tokens:
+                gain = sum(gains[index][number] or 0.0 for index in tokens) / len(tokens)
+                words = tuple(scored.tokens[index].text.strip() for index in tokens)
+                citations.append(Citation(document, names[number], gain, shares[number], words))
+        sources = {
             "documents": dict(zip(names, shares, strict=True)),
             "rests_on": [None if number is None else names[number] for number in rests],
         }
+        yield self._decided(message, scored, outcome, citations, sources)
+
+    def _decided(
+        self,
+        message: AIMessage,
+        scored: GroundedAnswer,
+        outcome: GuardOutcome | None,
+        citations: list[Citation],
+        sources: dict[str, Any],
+    ) -> CitedAnswer:
+        low = not citations or (outcome is not None and outcome.decision != "accepted")
+        if not citations and outcome is not None and self.policy is not None and self.policy.on_low == "raise":
+            raise LowGroundingError(scored, scored.grounding, self.policy.min_grounding, outcome.attempts)
+        report = answer_report(scored, outcome) | sources
         if outcome is None or outcome.decision == "accepted":
             report["decision"] = "flagged" if low else "accepted"
         text = outcome.text if outcome is not None else scored.text
-        ordered = sorted(citations, key=lambda one: (-len(one.words), -one.gain))
+        ordered = sorted(citations, key=lambda citation: (-len(citation.words), -citation.gain))
         return CitedAnswer(with_report(message, report, text), tuple(ordered), not low)
-
-    def _answered(self, messages: list[dict[str, Any]], answer: AIMessage | None) -> tuple[AIMessage, GroundedAnswer]:
-        wanted = self.policy or GuardPolicy(min_grounding=0.0)
-        if answer is None:
-            written = self._judge.write(messages, wanted, max_new_tokens=self.max_tokens)
-            # Scored as a text: what was written may be cut into tokens otherwise than the same text is.
-            scored = self._judge.score(messages, written.text, wanted)
-            return AIMessage(scored.text, usage_metadata=usage_metadata(written.usage)), scored
-        return answer, self._judge.score(messages, answer.text, wanted)
 
 
 def _parts(document: Document, number: int) -> list[dict[str, Any]]:
@@ -204,14 +219,14 @@ def _parts(document: Document, number: int) -> list[dict[str, Any]]:
 
 
 def _ids(documents: Sequence[Document]) -> list[str]:
-    """A name for each, no two the same: pages of one source get numbers."""
-    found: list[str] = []
+    """A name for each, all different: pages of the same source get numbers."""
+    names: list[str] = []
     for number, document in enumerate(documents):
         name, count = _id(document, number), 1
-        while (unique := name if count == 1 else f"{name}#{count}") in found:
+        while (unique := name if count == 1 else f"{name}#{count}") in names:
             count += 1
-        found.append(unique)
-    return found
+        names.append(unique)
+    return names
 
 
 def _id(document: Document, number: int) -> str:

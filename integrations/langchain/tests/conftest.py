@@ -37,11 +37,11 @@ def b64(picture: Image.Image) -> str:
 
 @pytest.fixture(scope="session")
 def ask(b64: str) -> Ask:
-    def asked(question: str = "Describe the image in detail.") -> HumanMessage:
+    def message(question: str = "Describe the image in detail.") -> HumanMessage:
         image = {"type": "image", "base64": b64, "mime_type": "image/png"}
         return HumanMessage([image, {"type": "text", "text": question}])
 
-    return asked
+    return message
 
 
 @pytest.fixture(scope="session")
@@ -52,6 +52,37 @@ def lvlm() -> LVLM:
 @pytest.fixture
 def model() -> SaliencyGuardedLVLM:
     return SaliencyGuardedLVLM()
+
+
+class Counts:
+    """How often pictures are fetched and prompts prepared."""
+
+    def __init__(self, picture: bytes) -> None:
+        self.picture = picture
+        self.fetched: list[str] = []
+        self.prepared = 0
+
+    def fetch(self, url: str) -> bytes:
+        self.fetched.append(url)
+        return self.picture
+
+    def message(self, number: int = 0) -> HumanMessage:
+        """A message whose picture is fetched."""
+        image = {"type": "image", "url": f"https://example.org/{number}.png"}
+        return HumanMessage([image, {"type": "text", "text": "Describe the image in detail."}])
+
+
+@pytest.fixture
+def counts(b64: str, lvlm: LVLM, monkeypatch: pytest.MonkeyPatch) -> Counts:
+    counted = Counts(base64.b64decode(b64))
+    original = type(lvlm.processor).apply_chat_template
+
+    def apply_chat_template(self: object, *args: object, **settings: object) -> object:
+        counted.prepared += 1
+        return original(self, *args, **settings)
+
+    monkeypatch.setattr(type(lvlm.processor), "apply_chat_template", apply_chat_template)
+    return counted
 
 
 @pytest.fixture

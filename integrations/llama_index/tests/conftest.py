@@ -93,6 +93,32 @@ def llm() -> SaliencyGuardedLVLM:
     return SaliencyGuardedLVLM(context_window=16_384)
 
 
+class Counts:
+    """How often pictures are fetched and prompts prepared."""
+
+    def __init__(self) -> None:
+        self.fetched: list[str] = []
+        self.prepared = 0
+
+    def fetch(self, url: str) -> bytes:
+        self.fetched.append(url)
+        return (EXAMPLES / "desk.png").read_bytes()
+
+
+@pytest.fixture
+def counts(llm: SaliencyGuardedLVLM, monkeypatch: pytest.MonkeyPatch) -> Counts:
+    counted = Counts()
+    processor = type(llm.engine().processor)
+    original = processor.apply_chat_template
+
+    def apply_chat_template(self: object, *args: object, **settings: object) -> object:
+        counted.prepared += 1
+        return original(self, *args, **settings)
+
+    monkeypatch.setattr(processor, "apply_chat_template", apply_chat_template)
+    return counted
+
+
 @pytest.fixture(scope="session")
 def ask() -> Ask:
     def asked(question: str = DESCRIBE, picture: Any = EXAMPLES / "desk.png") -> list[ChatMessage]:

@@ -85,6 +85,15 @@ def test_our_llm_draws_with_another_seed(caller: SaliencyGuardedLVLM, ask: Ask, 
     assert [one.attempt for one in heard if isinstance(one, GroundingRetryEvent)] == [0, 1]
 
 
+def test_a_retry_does_not_fetch_and_prepare_its_prompt_again(counts: Any, ask: Ask) -> None:
+    never = GuardPolicy(min_grounding=1.0, max_retries=2, retry=RetryPlan(temperature=1.5))
+    llm = SaliencyGuardedLVLM(seed=1, fetch_image=counts.fetch, is_function_calling_model=True)
+    message = ask(picture=ImageBlock(url="https://example.org/desk.png"))[0]
+    output, _, _ = run(GroundedFunctionAgent(llm=llm, tools=[], policy=never), message)
+    assert len(output.raw["grounding"]["attempts"]) == 3
+    assert (len(counts.fetched), counts.prepared) == (1, 1)
+
+
 def test_react_is_judged_by_its_answer_alone(says: Any, ask: Ask) -> None:
     output, streamed, memory = run(GroundedReActAgent(llm=says(BAD, GOOD), tools=[], policy=RETRY), ask()[0])
     assert str(output) == "There is a cup."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
@@ -14,8 +15,10 @@ import pytest
 from packaging.requirements import Requirement
 
 import llama_index.llms.saliency_guard
+import saliency_guard.adapters
 
 ROOT = Path(__file__).parents[3]
+SOURCES = Path(str(llama_index.llms.saliency_guard.__file__)).parent
 CHECK = """
 import sys
 from llama_index.core.llms import LLM
@@ -38,6 +41,22 @@ def test_no_init_stands_in_the_namespaces() -> None:
     own = ROOT / "integrations" / "llama_index" / "llama_index"
     assert not (own / "__init__.py").exists()
     assert not (own / "llms" / "__init__.py").exists()
+
+
+def imported_names(path: Path) -> Iterator[tuple[str, str]]:
+    """Every module of saliency-guard that a file imports from, and the name it imports."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names if alias.name.split(".")[0] == "saliency_guard")
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "saliency_guard":
+            yield from ((str(node.module), alias.name) for alias in node.names)
+
+
+def test_only_public_names_of_the_core_are_imported() -> None:
+    public = {"saliency_guard": saliency_guard.__all__, "saliency_guard.adapters": saliency_guard.adapters.__all__}
+    names = [(path.name, *name) for path in SOURCES.rglob("*.py") for name in imported_names(path)]
+    assert names
+    assert [name for name in names if name[2] not in public.get(name[1], ())] == []
 
 
 def needed(name: str, extras: Collection[str], found: set[tuple[str, str]]) -> Iterator[Distribution]:

@@ -79,6 +79,15 @@ def test_our_llm_draws_with_another_seed_through_predict(llm: SaliencyGuardedLVL
     assert grounding(GroundedQueryEngine(engine(llm, "dog"), never, seed=3).query(DESCRIBE)) == report
 
 
+def test_a_retry_does_not_prepare_its_prompts_again(llm: SaliencyGuardedLVLM, engine: Engine, counts: Any) -> None:
+    never = GuardPolicy(min_grounding=1.0, max_retries=2)
+    guarded = GroundedQueryEngine(engine(llm, "dog"), never, seed=3)
+    assert len(grounding(guarded.query(DESCRIBE))["attempts"]) == 3
+    assert counts.prepared == 2  # That of the synthesizer, and that of the nodes.
+    assert len(grounding(asyncio.run(guarded.aquery(DESCRIBE)))["attempts"]) == 3
+    assert counts.prepared == 4
+
+
 def test_flag_raise_and_fallback(says: Any, engine: Engine, llm: SaliencyGuardedLVLM) -> None:
     bad = "There is a zebra."
     flagged = GroundedQueryEngine(engine(says(bad), "dog"), GuardPolicy(min_grounding=0.5)).query(DESCRIBE)

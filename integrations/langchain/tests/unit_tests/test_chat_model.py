@@ -85,13 +85,13 @@ def same_tokens(live: list[dict[str, Any]], finished: list[dict[str, Any]]) -> b
 
 def alike(first: Any, second: Any) -> bool:
     """Written side by side, the last bits of float32 differ."""
-    one, two = (message.response_metadata["grounding"] for message in (first, second))
+    left, right = (message.response_metadata["grounding"] for message in (first, second))
     return bool(
         first.content == second.content
         and first.usage_metadata == second.usage_metadata
-        and (one["grounding"] is None) == (two["grounding"] is None)
-        and one["saliency"] == pytest.approx(two["saliency"], rel=1e-3)
-        and (one["grounding"] or 0.0) == pytest.approx(two["grounding"] or 0.0, abs=1e-3)
+        and (left["grounding"] is None) == (right["grounding"] is None)
+        and (left["saliency"] or 0.0) == pytest.approx(right["saliency"] or 0.0, rel=1e-3)
+        and (left["grounding"] or 0.0) == pytest.approx(right["grounding"] or 0.0, abs=1e-3)
     )
 
 
@@ -133,8 +133,8 @@ async def test_every_way_of_calling_gives_one_message(ask: Any, settings: dict[s
     assert same(await model.ainvoke([ask()]), said)
     assert same(whole(list(model.stream([ask()]))), said)
     assert same(whole([chunk async for chunk in model.astream([ask()])]), said)
-    assert same(model.batch([[ask()]])[0], said)
-    assert same((await model.abatch([[ask()]]))[0], said)
+    assert alike(model.batch([[ask()]])[0], said)
+    assert alike((await model.abatch([[ask()]]))[0], said)
     events = [event async for event in model.astream_events([ask()], version="v2")]
     assert same(events[-1]["data"]["output"], said)
     assert sum(event["event"] == "on_custom_event" for event in events) > 0
@@ -387,6 +387,86 @@ def test_a_batch_is_written_side_by_side(model: SaliencyGuardedLVLM, ask: Any, m
     assert sorted(sizes) == [2, 8]
 
 
+async def test_a_batch_converts_fetches_and_prepares_each_chat_once(
+    counts: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conversions = 0
+
+    def counted(*args: Any, **settings: Any) -> Any:
+        nonlocal conversions
+        conversions += 1
+        return to_core(*args, **settings)
+
+    monkeypatch.setattr("langchain_saliency_guard.chat_models.to_core", counted)
+    model = SaliencyGuardedLVLM(fetch_image=counts.fetch, batch_size=2, max_new_tokens=4)
+    chats: list[Any] = [[counts.message(number)] for number in range(3)]
+    urls = [f"https://example.org/{number}.png" for number in range(3)]
+    assert len(model.batch(chats)) == 3
+    assert (conversions, counts.fetched, counts.prepared) == (3, urls, 3)
+    assert len(await model.abatch(chats)) == 3
+    assert (conversions, sorted(counts.fetched), counts.prepared) == (6, sorted(urls * 2), 6)
+
+
+def test_a_chat_with_an_error_does_not_keep_a_batch_from_being_written_together(
+    counts: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(url: str) -> bytes:
+        if url.endswith("1.png"):
+            msg = "no route to host"
+            raise ConnectionError(msg)
+        return bytes(counts.fetch(url))
+
+    sizes: list[int] = []
+    original = LVLM.generate_batch
+
+    def sized(self: LVLM, batch: Any, **settings: Any) -> Any:
+        sizes.append(len(batch))
+        return original(self, batch, **settings)
+
+    monkeypatch.setattr(LVLM, "generate_batch", sized)
+    model = SaliencyGuardedLVLM(fetch_image=broken, max_new_tokens=4)
+    chats: list[Any] = [[counts.message(number)] for number in range(3)]
+    first, second, third = model.batch(chats, return_exceptions=True)
+    assert first.content == third.content != ""
+    assert isinstance(second, ConnectionError)
+    assert (sizes, counts.prepared) == ([2], 2)
+
+
+def test_a_call_may_set_every_option(model: SaliencyGuardedLVLM, ask: Any) -> None:
+    greedy = str(model.invoke([ask()], max_new_tokens=8).content)
+    assert model.invoke([ask()], max_new_tokens=8, temperature=2.0, top_k=1).content == greedy
+    assert model.invoke([ask()], max_new_tokens=8, repetition_penalty=5.0).content != greedy
+    with pytest.raises(DeadlineError, match="timeout"):
+        model.invoke([ask()], timeout=1e-6)
+    with pytest.raises(ConfigError, match="'top_q'"):
+        model.invoke([ask()], top_q=1)
+
+
+def test_logits_processors_are_not_mixed_up_by_the_cache(model: SaliencyGuardedLVLM, ask: Any) -> None:
+    class Held:
+        """Writes one token only; all of its kind look alike."""
+
+        def __init__(self, token: int) -> None:
+            self.token = token
+
+        def __repr__(self) -> str:
+            return "Held()"
+
+        def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+            held = torch.full_like(scores, -torch.inf)
+            held[:, self.token] = 0.0
+            return held
+
+    set_llm_cache(InMemoryCache())
+    try:
+        texts = {
+            str(model.invoke([ask()], logits_processor=Held(token), max_new_tokens=2).content) for token in (402, 403)
+        }
+    finally:
+        set_llm_cache(None)
+    assert len(texts) == 2
+
+
 def test_six_callers_at_once_get_the_answers_of_one(model: SaliencyGuardedLVLM, ask: Any) -> None:
     questions = ["Describe the image in detail.", "Is there a cat in the image?", "What do you see?"] * 2
     serial = [model.invoke([ask(question)]) for question in questions]
@@ -562,6 +642,22 @@ def test_a_call_inside_a_batch_is_its_own(ask: Any) -> None:
 
     outer.batch([[ask()]], config={"callbacks": [Nested()]})
     assert got == [inner.invoke([question]).content]
+
+
+def test_the_same_chat_inside_a_batch_is_another_call(ask: Any) -> None:
+    model = SaliencyGuardedLVLM(max_new_tokens=20)
+    nested: list[Any] = []
+
+    class Nested(BaseCallbackHandler):
+        def on_chat_model_start(self, *args: Any, **kwargs: Any) -> None:
+            if not nested:
+                nested.append(None)
+                nested[0] = model.invoke([ask()], max_new_tokens=3)
+
+    (answer,) = model.batch([[ask()]], config={"callbacks": [Nested()]})
+    assert nested[0].usage_metadata["output_tokens"] == 3
+    assert answer.usage_metadata is not None
+    assert answer.usage_metadata["output_tokens"] > 3
 
 
 def test_fallbacks_of_any_kind_are_told_apart_by_the_cache(ask: Any) -> None:

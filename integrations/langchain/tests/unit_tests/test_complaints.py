@@ -24,7 +24,7 @@ def test_tools_reach_the_prompt(model: SaliencyGuardedLVLM, ask: Any, monkeypatc
     original = LVLM.stream
 
     def listened(self: LVLM, messages: Any, **settings: Any) -> Any:
-        prompts.append(self.tokenizer.decode(self.inputs(messages)["input_ids"][0]))
+        prompts.append(self.tokenizer.decode(self.prepare(messages).inputs["input_ids"][0]))
         return original(self, messages, **settings)
 
     monkeypatch.setattr(LVLM, "stream", listened)

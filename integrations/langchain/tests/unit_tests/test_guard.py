@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -78,6 +81,23 @@ def test_chains_fall_back_and_retry(says: Says, ask: Any, true: str) -> None:
     assert again.invoke([ask()]).content == true
     told = GuardPolicy(min_grounding=0.5, on_low="fallback", fallback=lambda *_: "Look again.")
     assert GroundingGuard(told).around(says(FALSE)).invoke([ask()]).content == "Look again."
+
+
+async def test_cancelling_stops_the_work(scenes: list[Scene], ask: Any) -> None:
+    calls = [
+        GroundingGuard(POLICY).ainvoke({"messages": [ask()], "answer": FALSE}),
+        RetrievalGuard().ainvoke({"question": "Describe the image in detail.", "documents": documents(scenes)}),
+    ]
+    for call in calls:
+        task = asyncio.ensure_future(call)
+        await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    until = time.monotonic() + 30
+    while any(thread.name.startswith("saliency-guard") for thread in threading.enumerate()):
+        assert time.monotonic() < until
+        await asyncio.sleep(0.01)
 
 
 def test_what_is_no_answer_to_a_picture_passes(ask: Any) -> None:

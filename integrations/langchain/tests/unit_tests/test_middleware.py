@@ -95,6 +95,16 @@ def test_retries_that_this_model_cannot_make_are_refused(says: Says, ask: Any) -
             agent(model, GroundingMiddleware(stricter)).invoke({"messages": [ask()]})
 
 
+async def test_a_retry_does_not_fetch_and_prepare_its_prompt_again(counts: Any) -> None:
+    never = GuardPolicy(min_grounding=1.0, max_retries=2)
+    guarded = agent(SaliencyGuardedLVLM(seed=1, fetch_image=counts.fetch), GroundingMiddleware(never))
+    for calls in (1, 2):
+        given = {"messages": [counts.message()]}
+        state = guarded.invoke(given) if calls == 1 else await guarded.ainvoke(given)
+        assert len(state["grounding"][0]["attempts"]) == 3
+        assert (len(counts.fetched), counts.prepared) == (calls, calls)
+
+
 class TestPerson:
     """A person decides on what is not good enough; what was shown is what is sent."""
 

@@ -1,4 +1,4 @@
-"""What stands around a call of the model, in context variables: who collects its scores; which attempt it is part of.
+"""Context variables around a call of the model: collectors of its scores, and the settings of an attempt.
 
 Much of LlamaIndex calls a model through `LLM.predict`, which takes no settings and returns a text.
 """
@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from saliency_guard import LVLM
-from saliency_guard.adapters.run import Finished
-from saliency_guard.guard.retry import PlannedAttempt
+from saliency_guard.adapters import Finished, PlannedAttempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +20,8 @@ class CollectedCall:
     """One call of a `SaliencyGuardedLVLM`.
 
     Attributes:
-        lvlm: that answered.
-        finished: what it came to.
+        lvlm: the model that answered.
+        finished: the end of its answer.
     """
 
     lvlm: LVLM
@@ -40,7 +39,7 @@ class GroundingCollector:
 
     Attributes:
         calls: in the order in which they ended.
-        errors: that calls raised; some callers swallow them.
+        errors: raised by calls; some callers swallow them.
     """
 
     calls: list[CollectedCall] = field(default_factory=list)
@@ -72,7 +71,7 @@ def collect_grounding() -> Iterator[GroundingCollector]:
 
 @contextmanager
 def attempting(planned: PlannedAttempt) -> Iterator[None]:
-    """Calls inside are made with the settings of an attempt that a policy plans."""
+    """Calls inside use the settings of an attempt of a policy."""
     token = _ATTEMPT.set(planned)
     try:
         yield
@@ -81,10 +80,10 @@ def attempting(planned: PlannedAttempt) -> Iterator[None]:
 
 
 def collectors() -> tuple[GroundingCollector, ...]:
-    """Who collects here."""
+    """The collectors that are active here."""
     return _COLLECTORS.get()
 
 
 def current_attempt() -> PlannedAttempt | None:
-    """The planned attempt that a call made here belongs to; None outside of any."""
+    """The attempt that a call made here belongs to; None where it is no attempt."""
     return _ATTEMPT.get()

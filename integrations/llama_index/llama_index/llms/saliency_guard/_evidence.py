@@ -1,7 +1,8 @@
-"""Answers of any LLM, judged by what retrieved nodes or a chat show."""
+"""Answers of any LLM, scored against what retrieved nodes show."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +12,7 @@ from llama_index.core.schema import NodeWithScore
 from llama_index.llms.saliency_guard._collecting import GroundingCollector
 from llama_index.llms.saliency_guard._messages import node_parts
 from saliency_guard import ContextLengthError, GroundedAnswer, GuardPolicy
-from saliency_guard.adapters.citations import Documents
-from saliency_guard.adapters.settings import Judge, Scorer
-from saliency_guard.embedded import EMBEDDED
+from saliency_guard.adapters import EMBEDDED, Documents, LocalScorer, PreparedPrompt, ScorerModel
 
 _NOW = "Now answer the question.\n"
 """After this, `FeedbackQueryTransformation` repeats the question it rewrote; before it stands the bad answer."""
@@ -21,7 +20,7 @@ _NOW = "Now answer the question.\n"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scored:
-    """An answer that was looked at.
+    """A scored answer.
 
     Attributes:
         answer: with its scores.
@@ -33,46 +32,82 @@ class Scored:
     nodes: dict[str, float]
 
 
-def judge_of(scorer: Scorer | None, collector: GroundingCollector | None = None) -> Judge:
-    """Who judges: the scorer; else the model that wrote the answer, if it is one of ours; else the embedded one."""
+def scorer_of(scorer: ScorerModel | None, collector: GroundingCollector | None = None) -> LocalScorer:
+    """The given scorer; else the model that wrote the answer, if it is one of ours; else the embedded model."""
     if scorer is None and collector is not None and collector.calls:
-        return Judge(collector.calls[-1].lvlm)
-    return Judge(EMBEDDED if scorer is None else scorer)
+        return LocalScorer(collector.calls[-1].lvlm)
+    return LocalScorer(EMBEDDED if scorer is None else scorer)
 
 
 def question_of(query: str) -> str:
-    """The question in a query, without a bad answer and what was said of it."""
+    """The question in a query, without a refused answer and its feedback."""
     return query.rpartition(_NOW)[2]
 
 
-def documents_of(nodes: Sequence[NodeWithScore], question: str, judge: Judge) -> Documents:
-    """What nodes show, and the question about it."""
-    parts = [node_parts(one.node, number, fetch_image=judge.fetch_image) for number, one in enumerate(nodes)]
-    return Documents(parts, question_of(question))
-
-
-def score(judge: Judge, documents: Documents, nodes: Sequence[NodeWithScore], text: str, policy: GuardPolicy) -> Scored:
-    """What an answer rests on, all nodes in one prompt.
-
-    Where they do not fit into one, every node is looked at alone, and that under which the answer is grounded best
-    counts.
+class Evidence:
+    """What retrieved nodes show, and the question about it, for one scorer; the prompt is prepared once.
 
     Args:
-        judge: scores.
-        documents: what the nodes show.
-        nodes: the same, by their ids.
-        text: the answer.
-        policy: whose calibrator and rules decide what is looked at.
+        scorer: scores answers.
+        nodes: the retrieved nodes.
+        query: may hold a refused answer and its feedback beside the question.
     """
-    try:
-        answer = judge.score(documents.messages, text, policy)
-    except ContextLengthError:
-        if len(documents.parts) < 2:
-            raise
-        alone = [judge.score(messages, text, policy) for messages in documents.alone()]
-        return Scored(max(alone, key=lambda one: -1.0 if one.grounding is None else one.grounding), {})
-    shares = documents.shares(answer)
-    return Scored(answer, {one.node.node_id: share for one, share in zip(nodes, shares, strict=True)})
+
+    def __init__(self, scorer: LocalScorer, nodes: Sequence[NodeWithScore], query: str) -> None:
+        self.scorer = scorer
+        self._query = query
+        self._nodes = [scored.node for scored in nodes]
+        parts = [node_parts(node, number, fetch_image=scorer.fetch_image) for number, node in enumerate(self._nodes)]
+        self.documents = Documents(parts, question_of(query))
+        self._prompt: PreparedPrompt | None = None
+
+    def is_of(self, scorer: LocalScorer, nodes: Sequence[NodeWithScore], query: str) -> bool:
+        """Whether it can be used for these, too."""
+        try:
+            same_nodes = self._nodes == [scored.node for scored in nodes]
+        except ValueError:  # Arrays in metadata cannot be compared.
+            return False
+        return same_nodes and self._query == query and self.scorer.lvlm is scorer.lvlm
+
+    def score(self, text: str, policy: GuardPolicy) -> Scored:
+        """What an answer rests on, all nodes in one prompt.
+
+        Where they do not fit into one prompt, the answer is scored with every node alone, and the best grounding
+        counts.
+
+        Args:
+            text: the answer.
+            policy: its calibrator and its rules decide what is computed.
+        """
+        try:
+            return self._with_shares(self.scorer.score(self._prepared(), text, policy))
+        except ContextLengthError:
+            if len(self._nodes) < 2:
+                raise
+            return _best([self.scorer.score(messages, text, policy) for messages in self.documents.alone()])
+
+    async def ascore(self, text: str, policy: GuardPolicy) -> Scored:
+        """As `score`; the event loop is not blocked, and cancelling the task stops the work."""
+        try:
+            prompt = await asyncio.to_thread(self._prepared)
+            return self._with_shares(await self.scorer.ascore(prompt, text, policy))
+        except ContextLengthError:
+            if len(self._nodes) < 2:
+                raise
+            return _best([await self.scorer.ascore(messages, text, policy) for messages in self.documents.alone()])
+
+    def _prepared(self) -> PreparedPrompt:
+        if self._prompt is None:
+            self._prompt = self.scorer.prepare(self.documents.messages)
+        return self._prompt
+
+    def _with_shares(self, answer: GroundedAnswer) -> Scored:
+        shares = self.documents.shares(answer)
+        return Scored(answer, {node.node_id: share for node, share in zip(self._nodes, shares, strict=True)})
+
+
+def _best(answers: Sequence[GroundedAnswer]) -> Scored:
+    return Scored(max(answers, key=lambda answer: -1.0 if answer.grounding is None else answer.grounding), {})
 
 
 def with_grounding(metadata: Mapping[str, Any] | None, report: dict[str, Any]) -> dict[str, Any]:

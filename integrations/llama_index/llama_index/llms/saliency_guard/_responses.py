@@ -1,4 +1,4 @@
-"""Responses and events of one call, from what happens."""
+"""Responses and events of one call, from the events of its run."""
 
 from __future__ import annotations
 
@@ -24,27 +24,26 @@ from llama_index.llms.saliency_guard.events import (
     dispatcher,
 )
 from saliency_guard import LVLM, Attempt, GroundedAnswer, GuardPolicy, TokenGrounding
-from saliency_guard.adapters.run import Finished, Happening, token_report
-from saliency_guard.adapters.settings import Request
+from saliency_guard.adapters import Finished, Request, RunEvent, token_report
 
 GROUNDING = "grounding"
 """Key of ``raw`` and ``additional_kwargs``."""
 
-Happened = tuple[list[BaseEvent], ChatResponse | None]
+RunStep = tuple[list[BaseEvent], ChatResponse | None]
 
 
 @dataclass(slots=True)
 class _Shown:
-    """What was given out so far."""
+    """What a stream has given out so far."""
 
     text: str = ""
     tokens: list[TokenGrounding] = field(default_factory=list)
 
     def token(self, token: TokenGrounding) -> ChatResponse:
-        """One token more."""
+        """A further token."""
         self.text += token.text
         self.tokens.append(token)
-        report = {GROUNDING: None, "tokens": [token_report(one) for one in self.tokens]}
+        report = {GROUNDING: None, "tokens": [token_report(shown) for shown in self.tokens]}
         return ChatResponse(
             message=ChatMessage(self.text, role=MessageRole.ASSISTANT),
             delta=token.text,
@@ -54,34 +53,34 @@ class _Shown:
         )
 
 
-def responses(lvlm: LVLM, items: Iterable[Happening], request: Request) -> Iterator[Happened]:
-    """Responses as in a stream, the last one whole; and events to be told before each.
+def responses(lvlm: LVLM, run_events: Iterable[RunEvent], request: Request) -> Iterator[RunStep]:
+    """Responses as in a stream, the last one whole; and the events to send before each.
 
     Args:
-        lvlm: that answers.
-        items: what happens, from `saliency_guard.adapters.run.happenings`.
-        request: what was asked for.
+        lvlm: the model that answers.
+        run_events: from `saliency_guard.adapters.run_request`.
+        request: the options of the call.
     """
     shown = _Shown()
     refused: list[BaseEvent] = []
     attempts = 0
-    for item in items:
-        if isinstance(item, TokenGrounding):
-            yield list(_rejections(item)), shown.token(item) if request.live else None
-        elif isinstance(item, Attempt):
-            # That there is a retry is known once there is another attempt.
+    for event in run_events:
+        if isinstance(event, TokenGrounding):
+            yield list(_rejections(event)), shown.token(event) if request.live else None
+        elif isinstance(event, Attempt):
+            # A retry is known when the next attempt is made.
             yield refused, None
-            refused = [retry_event(attempts, item)] if not item.accepted else []
+            refused = [retry_event(attempts, event)] if not event.accepted else []
             attempts += 1
         else:
-            yield from _held_back(item, request, shown)
-            yield [GroundingScoreEvent(report=item.report)], _whole(lvlm, item, request, shown)
+            yield from _held_back(event, request, shown)
+            yield [GroundingScoreEvent(report=event.report)], _whole(lvlm, event, request, shown)
 
 
-def _held_back(end: Finished, request: Request, shown: _Shown) -> Iterator[Happened]:
-    """The tokens of the answer that a policy decided for."""
-    decided = end.answer is not None and end.outcome is not None and end.answer.text == end.text
-    for token in end.answer.tokens if decided and end.answer is not None else ():
+def _held_back(end: Finished, request: Request, shown: _Shown) -> Iterator[RunStep]:
+    """The tokens of the answer that a policy chose."""
+    chosen = end.answer is not None and end.outcome is not None and end.answer.text == end.text
+    for token in end.answer.tokens if chosen and end.answer is not None else ():
         plain = not request.tools and not request.forced
         yield list(_rejections(token)), shown.token(token) if plain else None
 
@@ -100,10 +99,9 @@ def _whole(lvlm: LVLM, end: Finished, request: Request, shown: _Shown) -> ChatRe
         blocks, malformed = answer_blocks(lvlm, answer, was_forced=bool(request.forced))
         message = ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks)
         raw["invalid_tool_calls"] = malformed
-    said = message.content or ""
     return ChatResponse(
         message=message,
-        delta=said if not shown.tokens else "",
+        delta="" if shown.tokens else message.content or "",
         raw=raw,
         logprobs=_logprobs(answer.tokens) if answer is not None else None,
         additional_kwargs={GROUNDING: report, **usage},
@@ -111,30 +109,33 @@ def _whole(lvlm: LVLM, end: Finished, request: Request, shown: _Shown) -> ChatRe
 
 
 def retry_event(number: int, attempt: Attempt) -> GroundingRetryEvent:
-    """That an answer was refused and another one is drawn."""
+    """The event of a refused answer that is retried."""
     return GroundingRetryEvent(
         attempt=number, score=attempt.score, refused=attempt.problem or "", text=attempt.answer.text
     )
 
 
-def tell_retry(number: int, policy: GuardPolicy, came: GroundedAnswer | Attempt) -> None:
-    """Tell of a refused answer that another one is drawn after; nothing is refused where a policy wants the best."""
-    attempt = came if isinstance(came, Attempt) else policy.judge(came)
+def send_retry(number: int, policy: GuardPolicy, result: GroundedAnswer | Attempt) -> None:
+    """Send the event of a retry after a refused answer; a policy that keeps the best retries good answers, too."""
+    attempt = result if isinstance(result, Attempt) else policy.judge(result)
     if not attempt.accepted:
         dispatcher.event(retry_event(number, attempt))
 
 
 def _rejections(token: TokenGrounding) -> Iterator[BaseEvent]:
-    for one in token.rejected:
+    for candidate in token.rejected:
         yield GroundingRejectionEvent(
-            **one.model_dump(), threshold=token.threshold, position=token.position, taken=token.text
+            **candidate.model_dump(), threshold=token.threshold, position=token.position, taken=token.text
         )
 
 
 def _logprobs(tokens: Sequence[TokenGrounding]) -> list[list[LogProb]]:
-    """For every position the token that was taken, then those that SGRS struck out."""
+    """For every position the accepted token, then those that SGRS rejected."""
     return [
-        [_logprob(token.text, token.logprob), *(_logprob(one.text, one.logprob) for one in token.rejected)]
+        [
+            _logprob(token.text, token.logprob),
+            *(_logprob(candidate.text, candidate.logprob) for candidate in token.rejected),
+        ]
         for token in tokens
     ]
 
@@ -144,7 +145,7 @@ def _logprob(text: str, logprob: float) -> LogProb:
 
 
 def completion(response: ChatResponse) -> CompletionResponse:
-    """A chat's response as that of a completion; nothing is lost."""
+    """A chat's response as a completion's, with all its fields."""
     return CompletionResponse(
         text=response.message.content or "",
         delta=response.delta,

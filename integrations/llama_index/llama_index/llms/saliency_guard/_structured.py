@@ -13,8 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from llama_index.llms.saliency_guard.events import dispatcher
 from saliency_guard import ConfigError
-from saliency_guard.chat.tools import closed, openai_schema
-from saliency_guard.errors import shown
+from saliency_guard.adapters import closed, openai_schema, shown
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -76,10 +75,10 @@ class StructuredAnswers(LLM):
     ) -> AsyncGenerator[Model, None]:
         """As `stream_structured_predict`."""
 
-        async def one() -> AsyncGenerator[Model, None]:
+        async def objects() -> AsyncGenerator[Model, None]:
             yield await self.astructured_predict(output_cls, prompt, llm_kwargs, **args)
 
-        return one()
+        return objects()
 
     def _to_fill_in(self, output_cls: type[Model], prompt: PromptTemplate, args: dict[str, Any]) -> list[ChatMessage]:
         dispatcher.event(LLMStructuredPredictStartEvent(output_cls=output_cls, template=prompt, template_args=args))
@@ -88,11 +87,11 @@ class StructuredAnswers(LLM):
     @staticmethod
     def _object(output_cls: type[Model], response: ChatResponse) -> Model:
         try:
-            found = output_cls.model_validate_json(response.message.content or "")
+            parsed = output_cls.model_validate_json(response.message.content or "")
         except ValidationError as error:
             reason = response.raw["finish_reason"] if isinstance(response.raw, dict) else None
             cut = "was cut short: raise max_tokens" if reason == "length" else "does not fit its class"
             msg = f"the answer {cut} ({response.message.content!r})"
             raise ConfigError(msg) from error
-        dispatcher.event(LLMStructuredPredictEndEvent(output=found))
-        return found
+        dispatcher.event(LLMStructuredPredictEndEvent(output=parsed))
+        return parsed

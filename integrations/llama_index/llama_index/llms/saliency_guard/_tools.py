@@ -10,8 +10,7 @@ from llama_index.core.base.llms.types import ContentBlock, TextBlock, ToolCallBl
 from llama_index.core.tools import BaseTool
 
 from saliency_guard import LVLM, ConfigError, GroundedAnswer
-from saliency_guard.chat.tools import Tool, read_calls
-from saliency_guard.errors import shown
+from saliency_guard.adapters import Tool, read_calls, shown
 
 
 def as_functions(tools: Sequence[BaseTool | Mapping[str, Any]]) -> list[Tool]:
@@ -37,7 +36,7 @@ def _as_function(tool: BaseTool | Mapping[str, Any]) -> Tool:
 
 
 def answer_blocks(lvlm: LVLM, answer: GroundedAnswer, *, was_forced: bool) -> tuple[list[ContentBlock], list[str]]:
-    """An answer as blocks: what it says and the tools that it calls; and what stands where a call should be.
+    """An answer as blocks: its text and its tool calls; and its malformed calls.
 
     Args:
         lvlm: whose answer it is.
@@ -46,9 +45,11 @@ def answer_blocks(lvlm: LVLM, answer: GroundedAnswer, *, was_forced: bool) -> tu
     """
     ids = [token.token_id for token in answer.tokens]
     parsed = read_calls(answer.text, ids, lvlm.tokenizer, was_forced=was_forced)
-    said: list[ContentBlock] = [TextBlock(text=parsed.text)] if parsed.text or not parsed.calls else []
+    texts: list[ContentBlock] = [TextBlock(text=parsed.text)] if parsed.text or not parsed.calls else []
     calls = [
-        ToolCallBlock(tool_call_id=f"call_{uuid.uuid4().hex[:24]}", tool_name=one.name, tool_kwargs=dict(one.arguments))
-        for one in parsed.calls
+        ToolCallBlock(
+            tool_call_id=f"call_{uuid.uuid4().hex[:24]}", tool_name=call.name, tool_kwargs=dict(call.arguments)
+        )
+        for call in parsed.calls
     ]
-    return [*said, *calls], list(parsed.malformed)
+    return [*texts, *calls], list(parsed.malformed)

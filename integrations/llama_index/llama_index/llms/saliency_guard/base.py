@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncGenerator, Generator, Sequence
+from functools import partial
 from typing import Any, cast
 
 from llama_index.core.base.llms.types import (
@@ -28,16 +29,22 @@ from pydantic import Field
 
 from llama_index.llms.saliency_guard._collecting import CollectedCall, GroundingCollector, collectors, current_attempt
 from llama_index.llms.saliency_guard._messages import image_block, to_core
-from llama_index.llms.saliency_guard._responses import Happened, completion, responses
+from llama_index.llms.saliency_guard._responses import RunStep, completion, responses
 from llama_index.llms.saliency_guard._structured import StructuredAnswers, json_schema_of
 from llama_index.llms.saliency_guard._tools import as_functions
 from llama_index.llms.saliency_guard.events import dispatcher
-from saliency_guard import MessageError
-from saliency_guard.adapters.run import Finished, Happening, happenings
-from saliency_guard.adapters.settings import Request, ServedLVLM
-from saliency_guard.chat.tools import required_tools, takes_tools
-from saliency_guard.errors import shown
-from saliency_guard.worker import in_thread
+from saliency_guard import LVLM, MessageError
+from saliency_guard.adapters import (
+    Finished,
+    Request,
+    RunEvent,
+    ServedLVLM,
+    in_thread,
+    required_tools,
+    run_request,
+    shown,
+    takes_tools,
+)
 
 
 class SaliencyGuardedLVLM(ServedLVLM, StructuredAnswers, FunctionCallingLLM, CustomLLM):
@@ -48,7 +55,7 @@ class SaliencyGuardedLVLM(ServedLVLM, StructuredAnswers, FunctionCallingLLM, Cus
     `policy` decided. Responses of a stream have the tokens so far, the last one all. ``logprobs`` are real.
 
     The model is loaded when this is made, once per process and configuration. Its settings are those of
-    `saliency_guard.adapters.settings.ServedLVLM`, and these:
+    `saliency_guard.adapters.ServedLVLM`, and these:
 
     Attributes:
         context_window: tokens that prompt and answer may take together, as LlamaIndex packs prompts; None is what the
@@ -80,7 +87,7 @@ class SaliencyGuardedLVLM(ServedLVLM, StructuredAnswers, FunctionCallingLLM, Cus
         calls_tools = self.is_function_calling_model
         return LLMMetadata(
             context_window=self.context_window or lvlm.context_length or DEFAULT_CONTEXT_WINDOW,
-            num_output=self.max_tokens,
+            num_output=self.max_new_tokens,
             is_chat_model=True,
             is_function_calling_model=takes_tools(lvlm.processor) if calls_tools is None else calls_tools,
             model_name=self.served_name,
@@ -97,7 +104,7 @@ class SaliencyGuardedLVLM(ServedLVLM, StructuredAnswers, FunctionCallingLLM, Cus
 
         Raises:
             InputError: if the messages cannot be used.
-            ConfigError: for a setting that nothing is known of.
+            ConfigError: for an option that does not exist.
             LowGroundingError: by a policy with ``on_low="raise"``.
         """
         return _last(list(self._streamed(messages, kwargs)))
@@ -129,12 +136,12 @@ class SaliencyGuardedLVLM(ServedLVLM, StructuredAnswers, FunctionCallingLLM, Cus
         Raises:
             SaliencyGuardError: as `chat`.
         """
-        return completion(_last(list(self._streamed(*self._asked(prompt, kwargs, formatted=formatted)))))
+        return completion(_last(list(self._streamed(*self._chat_of(prompt, kwargs, formatted=formatted)))))
 
     @llm_completion_callback()
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
         """As `complete`, token by token."""
-        streamed = self._streamed(*self._asked(prompt, kwargs, formatted=formatted))
+        streamed = self._streamed(*self._chat_of(prompt, kwargs, formatted=formatted))
 
         def completions() -> CompletionResponseGen:
             try:
@@ -147,7 +154,7 @@ class SaliencyGuardedLVLM(ServedLVLM, StructuredAnswers, FunctionCallingLLM, Cus
     @llm_completion_callback()
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """As `complete`; the event loop is not blocked."""
-        streamed = self._astreamed(*self._asked(prompt, kwargs, formatted=formatted))
+        streamed = self._astreamed(*self._chat_of(prompt, kwargs, formatted=formatted))
         return completion(_last([response async for response in streamed]))
 
     @llm_completion_callback()
@@ -158,7 +165,7 @@ class SaliencyGuardedLVLM(ServedLVLM, StructuredAnswers, FunctionCallingLLM, Cus
         **kwargs: Any,
     ) -> CompletionResponseAsyncGen:
         """As `stream_complete`; the event loop is not blocked."""
-        streamed = self._astreamed(*self._asked(prompt, kwargs, formatted=formatted))
+        streamed = self._astreamed(*self._chat_of(prompt, kwargs, formatted=formatted))
 
         async def completions() -> CompletionResponseAsyncGen:
             try:
@@ -206,9 +213,9 @@ class SaliencyGuardedLVLM(ServedLVLM, StructuredAnswers, FunctionCallingLLM, Cus
         tool_required: bool = False,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        asked = [ChatMessage(user_msg, role=MessageRole.USER) if isinstance(user_msg, str) else user_msg]
+        said = ChatMessage(user_msg, role=MessageRole.USER) if isinstance(user_msg, str) else user_msg
         choice = {"tool_choice": "required"} if tool_required else {}
-        messages = [*(chat_history or ()), *(one for one in asked if one is not None)]
+        messages = [*(chat_history or ()), *([] if said is None else [said])]
         return {"messages": messages, "tools": as_functions(tools), **choice, **kwargs}
 
     def _validate_chat_with_tools_response(
@@ -224,7 +231,7 @@ class SaliencyGuardedLVLM(ServedLVLM, StructuredAnswers, FunctionCallingLLM, Cus
             response.message.blocks = [block for block in blocks if block not in further]
         return response
 
-    def _asked(
+    def _chat_of(
         self, prompt: str, kwargs: dict[str, Any], *, formatted: bool
     ) -> tuple[list[ChatMessage], dict[str, Any]]:
         if not formatted and self.completion_to_prompt is not None:
@@ -232,89 +239,80 @@ class SaliencyGuardedLVLM(ServedLVLM, StructuredAnswers, FunctionCallingLLM, Cus
         if not isinstance(prompt, str):
             msg = f"a prompt is a text, not {shown(prompt)}"
             raise MessageError(msg)
-        pictures = [image_block(one) for one in kwargs.get("image_documents") or ()]
-        left = {name: value for name, value in kwargs.items() if name != "image_documents"}
-        return [ChatMessage(role=MessageRole.USER, blocks=[*pictures, TextBlock(text=prompt)])], left
+        pictures = [image_block(picture) for picture in kwargs.get("image_documents") or ()]
+        options = {name: value for name, value in kwargs.items() if name != "image_documents"}
+        return [ChatMessage(role=MessageRole.USER, blocks=[*pictures, TextBlock(text=prompt)])], options
 
     def _request(self, kwargs: dict[str, Any]) -> Request:
-        planned = current_attempt()
-        left = {**(planned.settings if planned is not None else {}), **kwargs}
-        tools = as_functions(left.pop("tools", None) or ())
-        forced = required_tools(tools, left.pop("tool_choice", None))
-        wanted = left.pop("response_format", None)
-        schema = json_schema_of(left.pop("json_schema", wanted))
-        return self.request(left, tools=tools, forced=forced, json_schema=schema)
+        draw = current_attempt()
+        options = {**(draw.settings if draw is not None else {}), **kwargs}
+        tools = as_functions(options.pop("tools", None) or ())
+        forced = required_tools(tools, options.pop("tool_choice", None))
+        response_format = options.pop("response_format", None)
+        schema = json_schema_of(options.pop("json_schema", response_format))
+        return self.request(options, tools=tools, forced=forced, json_schema=schema)
 
-    def _played(
+    def _run(
         self, messages: Sequence[ChatMessage], request: Request, cancel: threading.Event
-    ) -> Generator[Happened, None, None]:
-        """Events and responses in turn: what all ways of calling are made of."""
-        watching = collectors()
-        planned = current_attempt()
+    ) -> Generator[RunStep, None, None]:
+        """Events and responses in turn: every way of calling the model uses this."""
+        active = collectors()
+        draw = current_attempt()
+        convert = partial(to_core, fetch_image=self.fetch_image)
         try:
             lvlm = self.engine(request.model)
-            asked = to_core(messages, fetch_image=self.fetch_image)
-            if planned is not None and planned.request:
-                asked.append({"role": "user", "content": [{"type": "text", "text": planned.request}]})
-            items = happenings(
-                lvlm,
-                asked,
-                request.generation,
-                cancel=cancel,
-                policy=request.policy,
-                tools=request.tools,
-                timeout=request.timeout,
-            )
-            yield from responses(lvlm, _watched(items, lvlm, watching), request)
+            addition = draw.request if draw is not None else ""
+            run_events = run_request(lvlm, request, messages, convert, cancel=cancel, addition=addition)
+            yield from responses(lvlm, _collected(run_events, lvlm, active), request)
         except Exception as error:
-            for collector in watching:
+            for collector in active:
                 collector.errors.append(error)
             raise
 
     def _streamed(self, messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> Generator[ChatResponse, None, None]:
-        played = self._played(messages, self._request(kwargs), threading.Event())
+        steps = self._run(messages, self._request(kwargs), threading.Event())
 
         def streamed() -> Generator[ChatResponse, None, None]:
             try:
-                for events, response in played:
+                for events, response in steps:
                     for event in events:
                         dispatcher.event(event)
                     if response is not None:
                         yield response
             finally:
-                played.close()
+                steps.close()
 
         return streamed()
 
     def _astreamed(self, messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> AsyncGenerator[ChatResponse, None]:
         cancel = threading.Event()
-        played = in_thread(self._played(messages, self._request(kwargs), cancel), cancel)
+        steps = in_thread(self._run(messages, self._request(kwargs), cancel), cancel)
 
         async def streamed() -> AsyncGenerator[ChatResponse, None]:
             try:
-                async for events, response in played:
+                async for events, response in steps:
                     for event in events:
                         dispatcher.event(event)
                     if response is not None:
                         yield response
             finally:
-                await played.aclose()
+                await steps.aclose()
 
         return streamed()
 
 
-def _watched(
-    items: Generator[Happening, None, None], lvlm: Any, watching: tuple[GroundingCollector, ...]
-) -> Generator[Happening, None, None]:
-    """The same, told to those who collect."""
+def _collected(
+    run_events: Generator[RunEvent, None, None], lvlm: LVLM, active: tuple[GroundingCollector, ...]
+) -> Generator[RunEvent, None, None]:
+    """The same events; the collectors get the finished answer."""
     try:
-        for item in items:
-            if isinstance(item, Finished):
-                for collector in watching:
-                    collector.calls.append(CollectedCall(lvlm, item))
-            yield item
+        for event in run_events:
+            if isinstance(event, Finished):
+                for collector in active:
+                    collector.calls.append(CollectedCall(lvlm, event))
+            yield event
     finally:
-        items.close()
+        run_events.close()
 
 
 def _last(streamed: list[ChatResponse]) -> ChatResponse:

@@ -12,11 +12,10 @@ from llama_index.core.evaluation import BaseEvaluator, EvaluationResult
 from llama_index.core.prompts.mixin import PromptDictType
 from llama_index.core.schema import ImageNode, NodeWithScore, TextNode
 
-from llama_index.llms.saliency_guard._evidence import documents_of, judge_of, score
+from llama_index.llms.saliency_guard._evidence import Evidence, Scored, scorer_of
 from llama_index.llms.saliency_guard._messages import image_block
 from saliency_guard import ConfigError, GuardOutcome, GuardPolicy
-from saliency_guard.adapters.settings import Scorer
-from saliency_guard.guard.retry import weak_words
+from saliency_guard.adapters import ScorerModel, weak_words
 
 _NO_PICTURE = "there is no picture among the sources, so nothing says whether the answer is grounded"
 
@@ -29,14 +28,14 @@ class GroundingEvaluator(BaseEvaluator):
     Where there is no picture the result is invalid, and does not pass.
 
     Args:
-        policy: decides; nothing is drawn anew here, and no fallback is called.
+        policy: decides; nothing is retried here, and no fallback is called.
         scorer: a `SaliencyGuardedLVLM`, a `saliency_guard.LVLM`, or the name of a model; None is the embedded one.
     """
 
-    def __init__(self, policy: GuardPolicy, *, scorer: Scorer | None = None) -> None:
+    def __init__(self, policy: GuardPolicy, *, scorer: ScorerModel | None = None) -> None:
         self.policy = policy
         self._single = policy.model_copy(update={"on_low": "flag", "unscored": "flag", "guarantee": None})
-        self._judge = judge_of(scorer)
+        self._scorer = scorer_of(scorer)
 
     def _get_prompts(self) -> PromptDictType:
         return {}
@@ -65,19 +64,19 @@ class GroundingEvaluator(BaseEvaluator):
             ConfigError: if there is no answer, or the policy cannot judge it.
             ImageError: if a picture cannot be used.
         """
-        nodes = [_picture_node(image) for image in images]
-        nodes += [NodeWithScore(node=TextNode(text=text)) for text in contexts or ()]
-        return self._evaluated(query, response, nodes)
+        return self._evaluated(query, response, _nodes(images, contexts))
 
     async def aevaluate(
         self,
         query: str | None = None,
         response: str | None = None,
         contexts: Sequence[str] | None = None,
-        **kwargs: Any,
+        *,
+        images: Sequence[ImageBlock | ImageNode | str | bytes] = (),
+        **_: Any,
     ) -> EvaluationResult:
-        """As `evaluate`, in a thread."""
-        return await asyncio.to_thread(self.evaluate, query, response, contexts, **kwargs)
+        """As `evaluate`; the event loop is not blocked, and cancelling the task stops the work."""
+        return await self._aevaluated(query, response, _nodes(images, contexts))
 
     def evaluate_response(self, query: str | None = None, response: Any = None, **_: Any) -> EvaluationResult:
         """Score a response with what its ``source_nodes`` show; arguments and errors as for `evaluate`.
@@ -91,28 +90,45 @@ class GroundingEvaluator(BaseEvaluator):
             raise ConfigError(msg)
         if hasattr(response, "get_response"):
             response = response.get_response()
-        text = None if response is None else response.response
-        return self._evaluated(query, text, [] if response is None else response.source_nodes)
+        text, nodes = _text_and_nodes(response)
+        return self._evaluated(query, text, nodes)
 
     async def aevaluate_response(self, query: str | None = None, response: Any = None, **_: Any) -> EvaluationResult:
-        """As `evaluate_response`, in a thread."""
+        """As `evaluate_response`; the event loop is not blocked, and cancelling the task stops the work."""
         if isinstance(response, AsyncStreamingResponse):
             response = await response.get_response()
-        return await asyncio.to_thread(self.evaluate_response, query, response)
+        elif hasattr(response, "get_response"):
+            response = await asyncio.to_thread(response.get_response)
+        text, nodes = _text_and_nodes(response)
+        return await self._aevaluated(query, text, nodes)
 
-    def _evaluated(self, query: str | None, response: str | None, nodes: Sequence[NodeWithScore]) -> EvaluationResult:
-        result = EvaluationResult(query=query, response=response, contexts=[one.node.get_content() for one in nodes])
-        if response is None or query is None:
+    def _evaluated(self, query: str | None, text: str | None, nodes: Sequence[NodeWithScore]) -> EvaluationResult:
+        evidence, result = self._prepared(query, text, nodes)
+        return result if evidence is None else self._decided(result, evidence.score(text or "", self.policy))
+
+    async def _aevaluated(
+        self, query: str | None, text: str | None, nodes: Sequence[NodeWithScore]
+    ) -> EvaluationResult:
+        evidence, result = await asyncio.to_thread(self._prepared, query, text, nodes)
+        return result if evidence is None else self._decided(result, await evidence.ascore(text or "", self.policy))
+
+    def _prepared(
+        self, query: str | None, text: str | None, nodes: Sequence[NodeWithScore]
+    ) -> tuple[Evidence | None, EvaluationResult]:
+        """What to score the answer with, None where it cannot be scored; and the result so far."""
+        if text is None or query is None:
             msg = "a GroundingEvaluator needs the query and the response"
             raise ConfigError(msg)
-        documents = documents_of(nodes, query, self._judge)
-        if not documents.has_picture or not response.strip():
-            reason = _NO_PICTURE if response.strip() else "the answer is empty"
-            update = {"passing": False, "invalid_result": True, "invalid_reason": reason, "feedback": reason}
-            return result.model_copy(update=update)
-        scored = score(self._judge, documents, nodes, response, self.policy)
-        attempt = self._single.judge(scored.answer)
-        outcome = self._single.decide((attempt,))
+        result = EvaluationResult(query=query, response=text, contexts=[scored.node.get_content() for scored in nodes])
+        evidence = Evidence(self._scorer, nodes, query)
+        if evidence.documents.has_picture and text.strip():
+            return evidence, result
+        reason = _NO_PICTURE if text.strip() else "the answer is empty"
+        update = {"passing": False, "invalid_result": True, "invalid_reason": reason, "feedback": reason}
+        return None, result.model_copy(update=update)
+
+    def _decided(self, result: EvaluationResult, scored: Scored) -> EvaluationResult:
+        outcome = self._single.decide((self._single.judge(scored.answer),))
         return result.model_copy(
             update={"passing": outcome.accepted, "score": scored.answer.grounding, "feedback": feedback(outcome)}
         )
@@ -126,8 +142,19 @@ def feedback(outcome: GuardOutcome) -> str:
     if last.reason is not None:
         return f"Nothing says whether the answer is grounded in the pictures: {last.reason}."
     weak = weak_words(last.answer, 0.5)
-    said = f" The pictures do not support: {', '.join(weak)}." if weak else ""
-    return f"The answer is not grounded in the pictures: {last.refused}.{said}"
+    unsupported = f" The pictures do not support: {', '.join(weak)}." if weak else ""
+    return f"The answer is not grounded in the pictures: {last.refused}.{unsupported}"
+
+
+def _nodes(
+    images: Sequence[ImageBlock | ImageNode | str | bytes], contexts: Sequence[str] | None
+) -> list[NodeWithScore]:
+    texts = [NodeWithScore(node=TextNode(text=text)) for text in contexts or ()]
+    return [*map(_picture_node, images), *texts]
+
+
+def _text_and_nodes(response: Any) -> tuple[str | None, Sequence[NodeWithScore]]:
+    return (None, []) if response is None else (response.response, response.source_nodes)
 
 
 def _picture_node(image: ImageBlock | ImageNode | str | bytes) -> NodeWithScore:

@@ -11,7 +11,7 @@ dispatcher = get_dispatcher(__name__)
 
 
 class GroundingScoreEvent(BaseEvent):
-    """An answer is finished, or was decided on.
+    """An answer is finished, or a policy decided on it.
 
     Attributes:
         report: what ``ChatResponse.raw["grounding"]`` holds.
@@ -26,16 +26,16 @@ class GroundingScoreEvent(BaseEvent):
 
 
 class GroundingRejectionEvent(BaseEvent):
-    """SGRS struck out a candidate.
+    """SGRS rejected a candidate.
 
     Attributes:
         text: of the candidate.
         token_id: of the candidate.
         logprob: of the candidate.
         saliency: its score (Eq. 6).
-        threshold: what it should have reached (Eq. 7).
+        threshold: the least saliency that is accepted (Eq. 7).
         position: of the token in the answer, from 0.
-        taken: what was written instead.
+        taken: the token that was accepted instead.
     """
 
     text: str
@@ -53,7 +53,7 @@ class GroundingRejectionEvent(BaseEvent):
 
 
 class GroundingRetryEvent(BaseEvent):
-    """An answer was refused, and another one is drawn.
+    """An answer was refused and is retried.
 
     Attributes:
         attempt: number of the refused answer, from 0.

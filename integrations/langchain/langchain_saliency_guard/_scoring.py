@@ -1,4 +1,4 @@
-"""Answers of any chat model, and judges of them."""
+"""Answers of any chat model, and the local model that scores them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, mess
 from langchain_saliency_guard._messages import to_core
 from langchain_saliency_guard._report import GROUNDING
 from saliency_guard import ConfigError
-from saliency_guard.adapters import settings as serving
+from saliency_guard.adapters import LocalScorer
 
 
-class Judge(serving.Judge):
-    """As in the core, of LangChain's messages."""
+class ChatScorer(LocalScorer):
+    """Scores answers to LangChain's messages."""
 
     def core_messages(self, messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:
         """Messages as the core takes them."""
@@ -25,7 +25,7 @@ def as_answer(answer: Any) -> AIMessage:
     """A message, a chunk or a text as an answer.
 
     Raises:
-        ConfigError: if it is none of these.
+        ConfigError: if it is none of them.
     """
     if isinstance(answer, AIMessageChunk):
         answer = message_chunk_to_message(answer)
@@ -33,7 +33,7 @@ def as_answer(answer: Any) -> AIMessage:
         return answer
     if isinstance(answer, (BaseMessage, str)):
         return AIMessage(answer if isinstance(answer, str) else answer.text)
-    msg = f"the answer is to be a message or a text, not {type(answer).__name__}"
+    msg = f"the answer must be a message or a text, not {type(answer).__name__}"
     raise ConfigError(msg)
 
 
@@ -43,12 +43,12 @@ def says_something(message: AIMessage) -> bool:
 
 
 def with_report(message: AIMessage, report: dict[str, Any], text: str | None = None) -> AIMessage:
-    """A copy of a message that says what it rests on.
+    """A copy of a message with its report.
 
     Args:
-        message: it is left as it is: caches hand out the same one again.
+        message: it is not changed: caches hand out the same object again.
         report: of its grounding.
-        text: to say instead.
+        text: what the copy says instead.
     """
     update: dict[str, Any] = {"response_metadata": {**message.response_metadata, GROUNDING: report}}
     if text is not None and text != message.text:
