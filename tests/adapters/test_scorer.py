@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from PIL import Image
 
-from saliency_guard import LVLM, Calibrator, GuardPolicy, SaliencyConfig, SignalRule
+from saliency_guard import LVLM, Calibrator, ConfigError, GuardPolicy, SaliencyConfig, SignalRule
 from saliency_guard.adapters import Documents, LocalScorer, ServedLVLM
 from saliency_guard.chat.messages import chat
 from saliency_guard.scenes.language import DESCRIBE
