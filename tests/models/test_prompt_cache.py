@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import families
 import pytest
 import tiny
 import torch
@@ -79,6 +80,15 @@ def test_another_picture_or_question_is_another_prompt(fresh: LVLM, plain: LVLM,
 def read(cache: PromptCache, case: tiny.Case, *, locore: LocoREConfig | None = None) -> Session:
     prompt = PreparedPrompt(case.inputs, prompt_layout(case.model.config, case.inputs))
     return cache.sessions(case.model, [prompt], locore=locore)[0]
+
+
+def test_labels_for_training_do_not_make_another_prompt() -> None:
+    """The processor of PaliGemma adds them to every prompt; the model never reads them."""
+    case, cache = families.build("paligemma"), PromptCache(1)
+    with counting(case.model) as lengths:
+        cache.keep(read(cache, case))
+        read(cache, case)
+    assert len(lengths) == 1
 
 
 def test_a_changed_model_reads_again(case: tiny.Case) -> None:

@@ -1,0 +1,303 @@
+"""Families that do something else than all others with positions, masks, caches or pictures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tiny
+import torch
+import transformers as hf
+from family_parts import CLIP, END, START, VIDEO, case, siglip
+from tiny import IMAGE, Case
+
+
+def paligemma(text: Any, seed: int) -> Case:
+    """The prompt is a prefix that looks both ways; positions start at one."""
+    config = hf.PaliGemmaConfig(
+        text_config=text, vision_config=siglip(), projection_dim=32, image_token_index=IMAGE, hidden_size=32
+    )
+    ids = tiny._ids([IMAGE] * 16, 1, 5, 7, 9, 10)
+    kinds = torch.zeros_like(ids)
+    # As the processor has it: labels for training come with every prompt.
+    return case(
+        hf.PaliGemmaForConditionalGeneration(config),
+        seed,
+        ids,
+        token_type_ids=kinds,
+        labels=torch.full_like(ids, -100),
+        pixel_values=tiny._pixels(1, 3, 16, 16),
+    )
+
+
+def paligemma_1() -> Case:
+    return paligemma(hf.GemmaConfig(**tiny._TEXT, head_dim=8), 21)
+
+
+def paligemma_2() -> Case:
+    text = {**tiny._TEXT, "num_hidden_layers": 6}
+    return paligemma(hf.Gemma2Config(**text, head_dim=8, sliding_window=12, query_pre_attn_scalar=8), 22)
+
+
+def kosmos2_5() -> Case:
+    """Positions begin after the padding's number, and pictures are marked by a mask."""
+    config = hf.Kosmos2_5Config(
+        text_config={
+            "vocab_size": tiny.VOCABULARY,
+            "embed_dim": 32,
+            "layers": 5,
+            "ffn_dim": 48,
+            "attention_heads": 4,
+            "max_position_embeddings": 64,
+        },
+        vision_config={
+            "hidden_size": 16,
+            "patch_embed_hidden_size": 12,
+            "intermediate_size": 24,
+            "head_dim": 8,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "max_num_patches": 16,
+        },
+        latent_query_num=4,
+    )
+    ids = tiny._ids(5, 92, [4] * 4, 93, 7, 9, 10)
+    patches = tiny._pixels(1, 4, 14)
+    patches[..., 0] = torch.tensor([1.0, 1.0, 2.0, 2.0])
+    patches[..., 1] = torch.tensor([1.0, 2.0, 1.0, 2.0])
+    return case(
+        hf.Kosmos2_5ForConditionalGeneration(config),
+        38,
+        ids,
+        flattened_patches=patches,
+        image_embeds_position_mask=(ids == 4).long(),
+    )
+
+
+def kosmos2() -> Case:
+    config = hf.Kosmos2Config(
+        text_config={
+            "vocab_size": tiny.VOCABULARY,
+            "embed_dim": 32,
+            "layers": 5,
+            "ffn_dim": 48,
+            "attention_heads": 4,
+            "max_position_embeddings": 64,
+        },
+        vision_config=CLIP,
+        latent_query_num=4,
+    )
+    ids = tiny._ids(5, 92, [4] * 4, 93, 7, 9, 10)
+    return case(
+        hf.Kosmos2ForConditionalGeneration(config),
+        39,
+        ids,
+        pixel_values=tiny._pixels(1, 3, 16, 16),
+        image_embeds_position_mask=(ids == 4).long(),
+    )
+
+
+def mllama() -> Case:
+    """Every other layer looks at the picture across, and none at it along the sequence."""
+    config = hf.MllamaConfig(
+        text_config={
+            **tiny._TEXT,
+            "cross_attention_layers": [1, 3],
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+        },
+        vision_config={
+            "hidden_size": 16,
+            "num_hidden_layers": 2,
+            "num_global_layers": 1,
+            "attention_heads": 2,
+            "intermediate_size": 24,
+            "vision_output_dim": 32,
+            "image_size": 8,
+            "patch_size": 4,
+            "max_num_tiles": 1,
+            "intermediate_layers_indices": [0],
+            "supported_aspect_ratios": [[1, 1]],
+        },
+        image_token_index=IMAGE,
+    )
+    ids = tiny._ids(IMAGE, 1, 5, 7, 9, 10)
+    return case(
+        hf.MllamaForConditionalGeneration(config),
+        43,
+        ids,
+        pixel_values=tiny._pixels(1, 1, 1, 3, 8, 8),
+        aspect_ratio_ids=torch.tensor([[1]]),
+        aspect_ratio_mask=torch.tensor([[[1]]]),
+        cross_attention_mask=torch.ones(1, len(ids[0]), 1, 1, dtype=torch.long),
+    )
+
+
+def gemma4() -> Case:
+    """The two uppermost layers take keys and values from below; pictures look both ways."""
+    config = hf.Gemma4Config(
+        text_config={
+            **tiny._TEXT,
+            "num_hidden_layers": 6,
+            "head_dim": 8,
+            "global_head_dim": 16,
+            "sliding_window": 6,
+            "layer_types": ["sliding_attention", "sliding_attention", "full_attention"] * 2,
+            "vocab_size_per_layer_input": tiny.VOCABULARY,
+            "hidden_size_per_layer_input": 8,
+            "num_kv_shared_layers": 2,
+            "use_bidirectional_attention": "vision",
+        },
+        vision_config={
+            "hidden_size": 16,
+            "intermediate_size": 24,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 2,
+            "head_dim": 8,
+            "pooling_kernel_size": 2,
+            "patch_size": 4,
+            "position_embedding_size": 16,
+        },
+        audio_config=None,
+        boi_token_id=START,
+        eoi_token_id=END,
+        image_token_id=IMAGE,
+        video_token_id=VIDEO,
+        audio_token_id=94,
+        boa_token_id=95,
+        eoa_token_index=96,
+    )
+    ids = tiny._ids(1, 5, START, [IMAGE] * 4, END, 7, 9, 10)
+    places = torch.cartesian_prod(torch.arange(4), torch.arange(4)).flip(-1)[None]
+    return case(
+        hf.Gemma4ForConditionalGeneration(config),
+        45,
+        ids,
+        pixel_values=tiny._pixels(1, 16, 3 * 4 * 4),
+        image_position_ids=places,
+        mm_token_type_ids=(ids == IMAGE).long(),
+    )
+
+
+def llama4() -> Case:
+    """Attention in chunks, and layers without positions whose temperature follows them."""
+    config = hf.Llama4Config(
+        text_config={
+            **tiny._TEXT,
+            "head_dim": 8,
+            "intermediate_size_mlp": 48,
+            "num_local_experts": 2,
+            "num_experts_per_tok": 1,
+            "attention_chunk_size": 8,
+            "moe_layers": [1, 3],
+            "no_rope_layers": [1, 1, 1, 0, 1],
+            "floor_scale": 4,
+        },
+        vision_config={
+            "hidden_size": 16,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "intermediate_size": 64,
+            "vision_output_dim": 16,
+            "image_size": 16,
+            "patch_size": 4,
+            "projector_input_dim": 16,
+            "projector_output_dim": 16,
+        },
+        image_token_index=IMAGE,
+        boi_token_index=START,
+        eoi_token_index=END,
+    )
+    ids = tiny._ids(1, 5, START, [IMAGE] * 4, END, 7, 9, 10)
+    return case(hf.Llama4ForConditionalGeneration(config), 46, ids, pixel_values=tiny._pixels(1, 3, 16, 16))
+
+
+def molmo2() -> Case:
+    """One token for pictures and videos."""
+    tower = {"hidden_size": 16, "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 8}
+    config = hf.Molmo2Config(
+        text_config={**tiny._TEXT, "head_dim": 8, "additional_vocab_size": 8},
+        vision_config={
+            **tower,
+            "intermediate_size": 24,
+            "num_hidden_layers": 2,
+            "image_size": [16, 16],
+            "patch_size": 4,
+        },
+        adapter_config={**tower, "vision_feature_layer": [-1, -2], "intermediate_size": 24, "text_hidden_size": 32},
+        image_patch_id=IMAGE,
+        image_start_token_id=START,
+        low_res_image_start_token_id=94,
+        image_end_token_id=END,
+        frame_start_token_id=95,
+        frame_end_token_id=96,
+    )
+    ids = tiny._ids(1, 5, 94, [IMAGE] * 4, END, 7, 9, 10)
+    return case(
+        hf.Molmo2ForConditionalGeneration(config),
+        47,
+        ids,
+        pixel_values=tiny._pixels(1, 16, 3 * 4 * 4),
+        image_token_pooling=torch.tensor([[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15]]),
+        image_grids=torch.tensor([[2, 2, 0, 0]]),
+        image_num_crops=torch.tensor([1]),
+        mm_token_type_ids=(ids == IMAGE).long(),
+    )
+
+
+def chameleon() -> Case:
+    """Pictures are tokens of a codebook, made by a tower that belongs to the decoder."""
+    letters = str.maketrans("0123456789", "ABCDEFGHIJ")
+    config = hf.ChameleonConfig(
+        **tiny._TEXT,
+        vq_config={
+            "embed_dim": 8,
+            "num_embeddings": 16,
+            "latent_channels": 8,
+            "resolution": 8,
+            "base_channels": 32,
+            "channel_multiplier": [1, 2],
+            "num_res_blocks": 1,
+        },
+        vocabulary_map={"<image>": IMAGE, **{f"IMGIMG{str(n).translate(letters)}Z": 40 + n for n in range(16)}},
+    )
+    ids = tiny._ids(1, 5, [IMAGE] * 16, 7, 9, 10)
+    return case(hf.ChameleonForConditionalGeneration(config), 48, ids, pixel_values=tiny._pixels(1, 3, 8, 8))
+
+
+def blip2() -> Case:
+    config = hf.Blip2Config(
+        vision_config=CLIP,
+        qformer_config={
+            "hidden_size": 16,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "intermediate_size": 24,
+            "encoder_hidden_size": 16,
+        },
+        text_config={"model_type": "llama", **tiny._TEXT},
+        num_query_tokens=4,
+        image_token_index=IMAGE,
+    )
+    ids = tiny._ids([IMAGE] * 4, 1, 5, 7, 9, 10)
+    return case(hf.Blip2ForConditionalGeneration(config), 49, ids, pixel_values=tiny._pixels(1, 3, 16, 16))
+
+
+def idefics() -> Case:
+    config = hf.IdeficsConfig(
+        vocab_size=tiny.VOCABULARY,
+        additional_vocab_size=0,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        cross_layer_interval=2,
+        vision_config={"embed_dim": 16, **CLIP},
+    )
+    ids = tiny._ids(1, 5, 7, 9, 10)
+    return case(
+        hf.IdeficsForVisionText2Text(config),
+        50,
+        ids,
+        pixel_values=tiny._pixels(1, 1, 3, 16, 16),
+        image_attention_mask=torch.ones(1, 5, 1, dtype=torch.long),
+    )
