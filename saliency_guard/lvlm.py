@@ -7,7 +7,7 @@ import os
 import warnings
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Unpack, cast
+from typing import Any, NoReturn, Unpack, cast
 
 import torch
 from torch import Tensor
@@ -33,7 +33,9 @@ from saliency_guard.decoding.options import (
     generation_plans,
 )
 from saliency_guard.embedded import EMBEDDED, EMBEDDED_PATH
-from saliency_guard.errors import CalibrationMismatchError, InputError
+from saliency_guard.errors import CalibrationMismatchError, InputError, ModelError
+from saliency_guard.models.fork_safety import require_device, uninterrupted
+from saliency_guard.models.forward import lock_of
 from saliency_guard.models.load import load_pretrained
 from saliency_guard.models.locore import LocoREConfig
 from saliency_guard.models.prompt_cache import PromptCache
@@ -55,6 +57,10 @@ class LVLM(AsyncAnswers):
             of one, or scoring an answer to it, need not read it again; never changes a result. 0 keeps none.
         role_markers: what to do with headers of the chat template in messages that are plain text, as ``USER:``:
             ``"keep"`` them, ``"escape"`` them by a zero-width space, or ``"refuse"`` the messages.
+
+    ``copy.copy`` gives the same model once more: what is read for the one is kept for the other, too. ``copy.deepcopy``
+    gives an independent one, with a copy of the weights and with nothing kept. It cannot be pickled: every process
+    loads its own.
     """
 
     def __init__(
@@ -82,6 +88,25 @@ class LVLM(AsyncAnswers):
         self._prompts = PromptCache(prompt_cache)
         self._calibrator: Calibrator | None = None
         self._fits = False
+
+    def __copy__(self) -> LVLM:
+        other = type(self).__new__(type(self))
+        vars(other).update(vars(self))
+        return other
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> LVLM:
+        other = type(self).__new__(type(self))
+        memo[id(self)] = other
+        with lock_of(self.model):  # Not while it runs: it is patched then.
+            vars(other).update(copy.deepcopy(vars(self), memo))
+        return other
+
+    def __reduce__(self) -> NoReturn:
+        msg = (
+            f"{self.model_id} cannot be pickled, since a model does not go from one process to another: load it in "
+            "each, with LVLM.load(...) or (once a process) shared_lvlm(...)"
+        )
+        raise ModelError(msg)
 
     def with_calibrator(self, calibrator: Calibrator | None, *, allow_mismatch: bool = False) -> LVLM:
         """The same model, whose answers have a ``grounding`` where they are looked at as the calibration was fitted.
@@ -134,6 +159,9 @@ class LVLM(AsyncAnswers):
     ) -> LVLM:
         """Load a model and its processor.
 
+        Nothing that comes with a model is run or unpickled, unless ``trust_remote_code=True`` or
+        ``use_safetensors=False`` says so.
+
         Args:
             model: ``"embedded"`` (the default; no network), a local folder, or a hub id.
             device: where to put it; None is a GPU if there is one, else the CPU.
@@ -147,7 +175,9 @@ class LVLM(AsyncAnswers):
                 ``device_map`` (then ``device`` must be None), ``token``, ...
 
         Raises:
-            ModelError: if there is no such model, or it is no image-text-to-text model.
+            ModelError: if there is no such model, it is no image-text-to-text model, its files cannot be used, or it
+                has to be run or unpickled.
+            InputError: if there is a calibration in its folder that is none.
         """
         source = EMBEDDED_PATH if model == EMBEDDED else model
         loaded, processor = load_pretrained(source, device, dtype, {"revision": revision}, from_pretrained)
@@ -159,7 +189,7 @@ class LVLM(AsyncAnswers):
             "role_markers": role_markers,
         }
         lvlm = cls(loaded, processor, model_id=name, **limits)
-        fitted = Path(source, CALIBRATOR_FILE)
+        fitted = Path(source).expanduser() / CALIBRATOR_FILE
         try:
             return lvlm.with_calibrator(Calibrator.load(fitted)) if fitted.is_file() else lvlm
         except CalibrationMismatchError as error:  # Another precision, weights trained on: grounding stays open.
@@ -197,7 +227,9 @@ class LVLM(AsyncAnswers):
             ImageError: if there is no image, or one cannot be used.
             ModelError: if the processor has no chat template.
         """
-        return self._reader.inputs(messages)
+        require_device(self.model.device)
+        with uninterrupted():
+            return self._reader.inputs(messages)
 
     def prepare(self, messages: Messages | PreparedPrompt) -> PreparedPrompt:
         """Messages checked, their pictures loaded, and the chat template applied; to be handed in instead of messages.
@@ -207,7 +239,11 @@ class LVLM(AsyncAnswers):
         Raises:
             InputError: of the kinds `inputs` names.
         """
-        return messages if isinstance(messages, PreparedPrompt) else self._reader.prepare(messages)
+        require_device(self.model.device)
+        if isinstance(messages, PreparedPrompt):
+            return messages
+        with uninterrupted():
+            return self._reader.prepare(messages)
 
     def generate(self, messages: Messages | PreparedPrompt, **options: Unpack[GenerationOptions]) -> GroundedAnswer:
         """Answer messages.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from saliency_guard.answer import GroundedAnswer
 from saliency_guard.calibration.guarantee import Promise
@@ -80,12 +80,7 @@ class LowGroundingError(SaliencyGuardError):
     ) -> None:
         reasons = "; ".join(attempt.refused or "good enough" for attempt in attempts)
         super().__init__(f"no answer is grounded well enough after {len(attempts)} attempt(s): {reasons}")
-        self._given = (answer, score, threshold, attempts)
         self.answer = answer
         self.score = score
         self.threshold = threshold
         self.attempts = attempts
-
-    def __reduce__(self) -> tuple[type[LowGroundingError], tuple[Any, ...]]:
-        """From one process to another."""
-        return type(self), self._given

@@ -23,7 +23,7 @@ from saliency_guard.guard.retry import RetryPlan
 from saliency_guard.guard.rules import SignalRule
 from saliency_guard.lvlm import LVLM
 from saliency_guard.saliency.config import SaliencyConfig
-from saliency_guard.settings import Settings
+from saliency_guard.settings import Probability, Settings
 from saliency_guard.storage import load_model, save_model
 
 Fallback = Callable[[Messages | None, tuple["Attempt", ...]], "GroundedAnswer | str"]
@@ -50,7 +50,7 @@ class GuardPolicy(Settings):
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
-    min_grounding: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
+    min_grounding: Probability | None = None
     rules: tuple[SignalRule, ...] = ()
     on_low: Literal["retry", "flag", "fallback", "raise"] = "flag"
     max_retries: Annotated[int, Field(ge=0)] | None = None
@@ -337,6 +337,8 @@ class GuardPolicy(Settings):
                 raise ConfigError(_NO_CALIBRATOR)
             if answer.grounding is None:
                 return "nothing in the answer counts, so nothing says that it is grounded"
+            if not 0.0 <= answer.grounding <= 1.0:  # NaN is below nothing.
+                return f"grounding {answer.grounding} is no probability, so nothing says that it is grounded"
             if answer.grounding < self.min_grounding:
                 return f"grounding {answer.grounding:.3f} is below {self.min_grounding:.3f}"
         return next((reason for rule in self.rules if (reason := rule.refusal(answer)) is not None), None)
@@ -350,7 +352,8 @@ _NO_FALLBACK = 'on_low="fallback" needs fallback=..., something to call with the
 
 
 def _rank(attempt: Attempt) -> float:
-    return attempt.score if attempt.score is not None else -1.0
+    """What is no probability comes last."""
+    return attempt.score if attempt.score is not None and 0.0 <= attempt.score <= 1.0 else -1.0
 
 
 def _scores(records: Records, calibrator: Calibrator | None) -> Sequence[float | None]:

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from saliency_guard.answer import GroundedAnswer
 from saliency_guard.calibration.guarantee import Keep
+from saliency_guard.decoding.options import SMALLEST_TEMPERATURE
 from saliency_guard.decoding.sgrs import SGRSConfig
 from saliency_guard.models.locore import LocoREConfig
 from saliency_guard.settings import Settings
@@ -17,6 +18,13 @@ from saliency_guard.settings import Settings
 _LARGEST_ALPHA = 0.99
 _LARGEST_BETA = 10.0
 _MOST_SPANS = 8
+
+
+def _drawn_at(temperature: float) -> float:
+    if 0.0 < temperature < SMALLEST_TEMPERATURE:
+        msg = f"must be 0 (greedy), or {SMALLEST_TEMPERATURE} or more"
+        raise ValueError(msg)
+    return temperature
 
 
 class RetryPlan(Settings):
@@ -33,10 +41,10 @@ class RetryPlan(Settings):
         keep: the ``"first"`` answer that is good enough, or the ``"best"`` of all attempts (which makes them all).
     """
 
-    temperature: Annotated[float, Field(ge=0.0)] = 0.7
+    temperature: Annotated[float, Field(ge=0.0, allow_inf_nan=False), AfterValidator(_drawn_at)] = 0.7
     new_seed: bool = True
-    alpha_step: Annotated[float, Field(ge=0.0)] = 0.0
-    beta_step: Annotated[float, Field(ge=0.0)] = 0.0
+    alpha_step: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0
+    beta_step: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0
     name_spans: bool = False
     weak: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
     keep: Keep = "first"
@@ -112,7 +120,7 @@ def weak_words(answer: GroundedAnswer, below: float) -> list[str]:
     """The words of an answer that begin with a token whose grounding is low, in order, each once."""
     found: list[str] = []
     for index, token in enumerate(answer.tokens):
-        if token.grounding is not None and token.grounding < below:
+        if token.grounding is not None and not token.grounding >= below:  # NaN is weak, too.
             rest = "".join(one.text for one in answer.tokens[index:]).lstrip()
             word = rest.split(maxsplit=1)[0].strip(".,;:!?\"'()") if rest else ""
             if word and word not in found:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from saliency_guard import LVLM, Calibrator, ConfigError, GuardPolicy, SignalRule, shared_lvlm
+from saliency_guard import LVLM, Calibrator, ConfigError, GuardPolicy, ModelError, SignalRule, shared_lvlm
 from saliency_guard.adapters.settings import Judge, ServedLVLM
 from saliency_guard.chat.messages import chat
 from saliency_guard.embedded import EMBEDDED_PATH
@@ -86,3 +88,23 @@ def test_a_judge_fetches_what_its_settings_fetch(lvlm: LVLM) -> None:
 
     assert Judge(ServedLVLM(fetch_image=fetch)).fetch_image is fetch
     assert Judge(lvlm).fetch_image is None
+
+
+def test_settings_are_copied_and_sent_and_models_are_not(lvlm: LVLM) -> None:
+    """Whoever gets settings in another process loads the model there; a loaded one does not go along."""
+    served = ServedLVLM(temperature=0.5, policy=GuardPolicy(min_grounding=0.5, calibrator=lvlm.calibrator))
+    for again in (copy.copy(served), copy.deepcopy(served), pickle.loads(pickle.dumps(served))):  # noqa: S301
+        assert again == served
+        assert again.engine() is served.engine()
+    judge = Judge(served)
+    for other in (copy.copy(judge), copy.deepcopy(judge), pickle.loads(pickle.dumps(judge))):  # noqa: S301
+        assert other.lvlm is judge.lvlm
+    for holder in (ServedLVLM(lvlm=lvlm), Judge(lvlm)):
+        for thing in (holder, [holder]):
+            with pytest.raises(ModelError, match="cannot be pickled"):
+                pickle.dumps(thing)
+        copied = copy.deepcopy(holder)
+        inner = copied.engine() if isinstance(copied, ServedLVLM) else copied.lvlm
+        assert inner.model is not lvlm.model
+        same = copy.copy(holder)
+        assert (same.engine() if isinstance(same, ServedLVLM) else same.lvlm) is lvlm

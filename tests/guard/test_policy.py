@@ -287,6 +287,77 @@ def test_answers_looked_at_otherwise_cannot_be_judged(lvlm: LVLM, messages: list
         GuardPolicy(min_grounding=0.5).run(lvlm, messages, saliency=SaliencyConfig(layers=[1]))
 
 
+NO_PROBABILITY = [float("nan"), float("inf"), -float("inf"), 1.5, -0.5]
+
+
+@pytest.mark.parametrize("wrong", NO_PROBABILITY)
+def test_what_is_no_probability_is_refused_and_never_wins(answer: GroundedAnswer, wrong: float) -> None:
+    """NaN is below nothing: a comparison alone would let it pass."""
+    spoilt = answer.model_copy(update={"grounding": wrong})
+    for threshold in (0.0, 1.0):
+        outcome = GuardPolicy(min_grounding=threshold).check(spoilt)
+        assert outcome.decision == "flagged"
+        assert "is no probability" in outcome.attempts[0].refused
+    low = answer.model_copy(update={"grounding": 0.01})
+    for keep in ("first", "best"):
+        policy = GuardPolicy(min_grounding=0.5, on_low="retry", retry=RetryPlan(keep=keep))
+        for order in ([spoilt, low], [low, spoilt]):
+            assert policy.decided(tuple(map(policy.considered, order))).answer is low
+        good = policy.considered(answer.model_copy(update={"grounding": 0.9}))
+        assert policy.decided((policy.considered(spoilt), good)).answer is good.answer
+
+
+@pytest.mark.parametrize("wrong", NO_PROBABILITY)
+def test_a_policy_never_has_a_threshold_that_is_none(wrong: float) -> None:
+    with pytest.raises(ConfigError, match="min_grounding"):
+        GuardPolicy(min_grounding=wrong)
+
+
+def test_records_whose_scores_are_none_promise_nothing_for_them(made_up: Calibrator) -> None:
+    records = synthetic.records(2000, rate=0.1)
+    plain = GuardPolicy.calibrated(records, risk=0.1, calibrator=made_up)
+    judged = [
+        record.model_copy(update={"answer": record.answer.model_copy(update={"grounding": score, "calibrated": True})})
+        for record in records
+        for score in [made_up.judge_record(record).answer]
+    ]
+    spoilt = [
+        record.model_copy(
+            update={
+                "picture": f"spoilt {record.picture}",
+                "grounded": False,
+                "answer": record.answer.model_copy(update={"grounding": float("nan"), "calibrated": True}),
+            }
+        )
+        for record in synthetic.records(200, first=90_000)
+    ]
+    found = GuardPolicy.calibrated(Records(synthetic.FINGERPRINT, [*judged, *spoilt]), risk=0.1)
+    assert isinstance(found, GuardPolicy)
+    assert isinstance(plain, GuardPolicy)
+    assert found.promise.threshold == plain.promise.threshold
+    assert found.promise.observed == plain.promise.observed
+
+
+def test_a_saved_policy_with_numbers_that_are_none_is_refused(
+    lvlm: LVLM, answer: GroundedAnswer, tmp_path: Path, made_up: Calibrator
+) -> None:
+    path = tmp_path / "guard.json"
+    GuardPolicy.calibrated(synthetic.records(2000, rate=0.1), risk=0.1, calibrator=made_up).save(path)
+    text = path.read_text()
+    for before, after in [
+        ('"min_grounding":', '"min_grounding":NaN,"was":'),
+        ('"min_grounding":', '"min_grounding":1e999,"was":'),
+        ('"min_grounding":', '"min_grounding":0.0,"min_grounding":'),
+        ('"risk":', '"risk":1.5,"was":'),
+        ('"groups":["signals"]', '"groups":["attention","signals"]'),
+        ('"scale":[', '"scale":[0.0,'),
+    ]:
+        assert before in text
+        path.write_text(text.replace(before, after, 1))
+        with pytest.raises(InputError, match="no policy of this version"):
+            GuardPolicy.load(path)
+
+
 def test_an_error_goes_from_one_process_to_another(answer: GroundedAnswer) -> None:
     with pytest.raises(LowGroundingError) as caught:
         GuardPolicy(min_grounding=1.0, on_low="raise").check(answer)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from synthetic import ratios
 
-from saliency_guard import LocoREConfig, RetryPlan, SGRSConfig, TokenGrounding
+from saliency_guard import ConfigError, LocoREConfig, RetryPlan, SGRSConfig, TokenGrounding
 from saliency_guard.guard.retry import Try, retry, weak_words
 
 MESSAGES = [{"role": "user", "content": [{"type": "image", "image": "x.png"}, {"type": "text", "text": "What?"}]}]
@@ -63,3 +64,23 @@ def test_weak_words_are_named_once_and_whole() -> None:
     assert asked.messages[0]["content"][-1]["text"].endswith("Check these words: apple.")
     assert MESSAGES[0]["content"] == asked.messages[0]["content"][:-1]
     assert planned(RetryPlan(name_spans=True, new_seed=False), 1, last=ratios(1.0)).messages is MESSAGES
+
+
+def test_a_word_whose_grounding_is_no_number_is_weak() -> None:
+    answer = ratios(1.0, 1.0)
+    good, bad = answer.tokens
+    spoilt = (good.model_copy(update={"grounding": 0.9}), bad.model_copy(update={"grounding": float("nan")}))
+    assert weak_words(answer.model_copy(update={"tokens": spoilt}), 0.5) == ["cat"]
+
+
+@pytest.mark.parametrize("name", ["temperature", "alpha_step", "beta_step", "weak"])
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -1.0])
+def test_a_plan_in_numbers_that_are_none_is_refused(name: str, wrong: float) -> None:
+    with pytest.raises(ConfigError, match=name):
+        RetryPlan(**{name: wrong})
+
+
+@pytest.mark.parametrize("wrong", [1e-40, 1e-300, 1e-5])
+def test_a_temperature_that_overflows_is_refused(wrong: float) -> None:
+    with pytest.raises(ConfigError, match=r"must be 0 .greedy., or 0.001 or more"):
+        RetryPlan(temperature=wrong)

@@ -38,3 +38,21 @@ def test_what_has_no_signal_is_not_let_pass_unseen() -> None:
 def test_rules_that_mean_nothing_are_refused(values: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match="SignalRule"):
         SignalRule(**values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -float("inf")])
+def test_a_value_that_is_no_number_breaks_every_rule(wrong: float) -> None:
+    """NaN is neither below nor above anything."""
+    for rule in (SignalRule("saliency_ratio", below=-1e9), SignalRule("saliency_ratio", above=1e9)):
+        assert rule.refusal(ratios(1.0, 0.5)) is None
+        refused = rule.refusal(ratios(1.0, wrong))
+        assert refused is not None
+        assert "which says nothing (1 of 2 tokens)" in refused
+    assert SignalRule("logprob", above=1e9).refusal(ratios(wrong)) is not None
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("side", ["below", "above"])
+def test_a_bound_is_a_number(side: str, wrong: float) -> None:
+    with pytest.raises(ConfigError, match=side):
+        SignalRule("entropy", **{side: wrong})
