@@ -178,6 +178,8 @@ class Records:
             header = strict_json(lines[0])
             known = Fingerprint.model_validate(header["fingerprint"])
             generation = header.get("generation")
+            if generation is not None:
+                generation = dict(generation)
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             msg = f"{path}, line 1: expected the fingerprint of a model, as `saliency-guard records` writes it"
             raise InputError(msg) from error

@@ -30,7 +30,7 @@ def describe_model(model: str) -> dict[str, Any]:
         ModelError: if there is no such model, or it is no image-text-to-text model.
     """
     source: str | Path = EMBEDDED_PATH if model == EMBEDDED else model
-    with opened(source, {}, {}) as (place, hub):
+    with opened(source, {}, {}, weights=False) as (place, hub):
         config = require_pictures(place, hub)
         with torch.device("meta"):
             empty = AutoModelForImageTextToText.from_config(config, trust_remote_code=False)

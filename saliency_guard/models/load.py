@@ -101,7 +101,11 @@ def load_pretrained(
 
 @contextmanager
 def opened(
-    source: str | os.PathLike[str], version: Mapping[str, str | None], options: Mapping[str, Any]
+    source: str | os.PathLike[str],
+    version: Mapping[str, str | None],
+    options: Mapping[str, Any],
+    *,
+    weights: bool = True,
 ) -> Iterator[tuple[Source, dict[str, Any]]]:
     """Where a model is, looked at, and what to tell transformers of the hub; what goes wrong inside is a `ModelError`.
 
@@ -109,12 +113,13 @@ def opened(
         source: a local folder, or a hub id.
         version: ``{"revision": ...}``; None is the newest.
         options: arguments of ``from_pretrained``.
+        weights: whether they are going to be read.
     """
     hub = {name: options[name] for name in _HUB if name in options}
     hub.update({name: value for name, value in version.items() if value is not None})
     hub.setdefault("trust_remote_code", False)
     place = located(source, hub, subfolder=options.get("subfolder") or "")
-    check(place, pickles=options.get("use_safetensors") is False or "gguf_file" in options)
+    check(place, weights=weights, pickles=options.get("use_safetensors") is False or "gguf_file" in options)
     try:
         with nullcontext() if hub["trust_remote_code"] else _QUESTIONS.silenced():
             yield place, dict(place.hub)

@@ -126,11 +126,12 @@ def located(model: str | os.PathLike[str], hub: Mapping[str, Any], *, subfolder:
     return Source(str(folder), folder, hub, subfolder)
 
 
-def check(source: Source, *, pickles: bool = False) -> None:
+def check(source: Source, *, weights: bool = True, pickles: bool = False) -> None:
     """Refuse what should not be opened.
 
     Args:
         source: where the model is read from.
+        weights: whether they are going to be read.
         pickles: whether weights may be pickles: only where the caller has said so.
 
     Raises:
@@ -147,9 +148,9 @@ def check(source: Source, *, pickles: bool = False) -> None:
         if re.search("layers|depth", path) and value > _MOST_LAYERS:
             msg = f"{source.location}: {_CONFIG} asks for {path}={value}, which no model has"
             raise ModelError(msg)
-    if not pickles:
+    if weights and not pickles:
         _check_weights(source, configs[_CONFIG])
-    if configs[_ADAPTER]:
+    if weights and configs[_ADAPTER]:
         _check_adapter(source, configs[_ADAPTER], whole=bool(configs[_CONFIG]), pickles=pickles)
 
 

@@ -212,6 +212,12 @@ def test_weights_are_unpickled_where_the_caller_says_so(folder: Path) -> None:
     assert LVLM.load(folder, use_safetensors=False).model.num_parameters() > 0
 
 
+def test_a_folder_without_weights_is_described(folder: Path) -> None:
+    whole = describe_model(str(folder))
+    (folder / "model.safetensors").unlink()
+    assert describe_model(str(folder)) == whole
+
+
 def test_an_adapter_is_not_left_out_in_silence(folder: Path) -> None:
     """transformers loads the model without it where peft is missing."""
     shutil.copy(folder / "model.safetensors", folder / "adapter_model.safetensors")
