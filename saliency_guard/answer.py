@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from saliency_guard.settings import Frozen
+from saliency_guard.settings import Frozen, Probability
+
+Share = Annotated[float, Field(ge=0.0, le=1.001, allow_inf_nan=False)]
+"""A part of a whole that was added up in the model's precision."""
 
 
 class RejectedCandidate(Frozen):
@@ -48,10 +51,10 @@ class TokenGrounding(Frozen):
     logprob: float
     saliency: float | None
     threshold: float | None = None
-    shares: dict[str, float] = Field(default_factory=dict)
+    shares: dict[str, Share] = Field(default_factory=dict)
     rejected: tuple[RejectedCandidate, ...] = ()
     signals: dict[str, float] = Field(default_factory=dict)
-    grounding: float | None = None
+    grounding: Probability | None = None
 
 
 class Usage(Frozen):
@@ -90,7 +93,7 @@ class GroundedAnswer(Frozen):
     finish_reason: Literal["stop", "length"]
     usage: Usage
     model_id: str
-    grounding: float | None = None
+    grounding: Probability | None = None
     calibrated: bool = False
     unlocated: dict[str, str] = Field(default_factory=dict)
 

@@ -18,6 +18,7 @@ from saliency_guard.decoding.batch_decoder import Row, decode_together
 from saliency_guard.decoding.decoder import Decoder
 from saliency_guard.decoding.options import Deadline, GenerationPlan
 from saliency_guard.decoding.writer import Writer
+from saliency_guard.models.fork_safety import uninterrupted
 from saliency_guard.models.prompt_cache import PromptCache
 from saliency_guard.models.session import Session
 from saliency_guard.saliency.config import SaliencyConfig
@@ -149,6 +150,7 @@ class AnswerBuilder:
         ]
         return self._ended(finished, saliency, signals, scored=False)
 
+    @uninterrupted()
     def _ended(
         self,
         finished: Sequence[_Finished],

@@ -20,14 +20,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from reprlib import Repr
 from typing import Any
 
 
 class SaliencyGuardError(Exception):
-    """Root of the tree: catch this to catch everything this package raises on purpose."""
+    """Root of the tree: catch this to catch everything this package raises on purpose.
+
+    All of them go from one process to another (by pickle) with their message and their attributes.
+    """
+
+    def __reduce__(self) -> tuple[Callable[..., SaliencyGuardError], tuple[Any, ...]]:
+        # Made anew without __init__: what that wants is not what `args` holds, and a pool waits for ever for an error
+        # that cannot be unpickled.
+        return _again, (type(self), self.args, dict(self.__dict__))
+
+
+def _again(kind: type[SaliencyGuardError], args: tuple[Any, ...], attributes: dict[str, Any]) -> SaliencyGuardError:
+    error = kind.__new__(kind, *args)
+    builtin: Any = next(base for base in kind.__mro__ if base.__module__ == "builtins")
+    builtin.__init__(error, *args)
+    error.__dict__.update(attributes)
+    return error
 
 
 class InputError(SaliencyGuardError, ValueError):

@@ -23,6 +23,7 @@ from saliency_guard.chat.detokenize import EncodedText
 from saliency_guard.chat.images import MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS
 from saliency_guard.chat.role_markers import RoleMarkersIn
 from saliency_guard.chat.template import Messages, PreparedPrompt, PromptReader
+from saliency_guard.copies import CopiedWithModel
 from saliency_guard.decoding.decoder import eos_ids
 from saliency_guard.decoding.options import (
     Deadline,
@@ -34,6 +35,7 @@ from saliency_guard.decoding.options import (
 )
 from saliency_guard.embedded import EMBEDDED, EMBEDDED_PATH
 from saliency_guard.errors import CalibrationMismatchError, InputError
+from saliency_guard.models.fork_safety import require_device, uninterrupted
 from saliency_guard.models.load import load_pretrained
 from saliency_guard.models.locore import LocoREConfig
 from saliency_guard.models.prompt_cache import PromptCache
@@ -43,7 +45,7 @@ from saliency_guard.saliency.scoring import score_answer
 from saliency_guard.signals import known
 
 
-class LVLM(AsyncAnswers):
+class LVLM(AsyncAnswers, CopiedWithModel):
     """A local vision-language model whose every token comes with what it rests on.
 
     Args:
@@ -53,8 +55,7 @@ class LVLM(AsyncAnswers):
         require_image: whether messages without an image are refused.
         max_image_pixels: images with more pixels are refused.
         max_image_bytes: images of more bytes, as files or encoded, are refused.
-        prompt_cache: how many of the prompts read last are kept with their keys and values, so that a retry
-            of one, or scoring an answer to it, need not read it again; never changes a result. 0 keeps none.
+        prompt_cache: how many of the prompts read last are kept with their keys and values, for retries and scoring.
         role_markers: what to do with headers of the chat template in messages that are plain text, as ``USER:``:
             ``"keep"`` them, ``"escape"`` them by a zero-width space, or ``"refuse"`` the messages.
 
@@ -144,6 +145,9 @@ class LVLM(AsyncAnswers):
     ) -> LVLM:
         """Load a model and its processor.
 
+        Nothing that comes with a model is run or unpickled, unless ``trust_remote_code=True`` or
+        ``use_safetensors=False`` says so.
+
         Args:
             model: ``"embedded"`` (the default; no network), a local folder, or a hub id.
             device: where to put it; None is a GPU if there is one, else the CPU.
@@ -158,7 +162,9 @@ class LVLM(AsyncAnswers):
                 ``device_map`` (then ``device`` must be None), ``token``, ...
 
         Raises:
-            ModelError: if there is no such model, or it is no image-text-to-text model.
+            ModelError: if there is no such model, it is no image-text-to-text model, its files cannot be used, or it
+                has to be run or unpickled.
+            InputError: if there is a calibration in its folder that is none.
         """
         source = EMBEDDED_PATH if model == EMBEDDED else model
         loaded, processor = load_pretrained(source, device, dtype, {"revision": revision}, from_pretrained)
@@ -171,7 +177,7 @@ class LVLM(AsyncAnswers):
             "role_markers": role_markers,
         }
         lvlm = cls(loaded, processor, model_id=name, **limits)
-        fitted = Path(source, CALIBRATOR_FILE)
+        fitted = Path(source).expanduser() / CALIBRATOR_FILE
         try:
             return lvlm.with_calibrator(Calibrator.load(fitted)) if fitted.is_file() else lvlm
         except CalibrationMismatchError as error:  # Another precision, weights trained on: grounding stays open.
@@ -209,17 +215,21 @@ class LVLM(AsyncAnswers):
             ImageError: if there is no image, or one cannot be used.
             ModelError: if the processor has no chat template.
         """
-        return self._reader.inputs(messages)
+        require_device(self.model.device)
+        with uninterrupted():
+            return self._reader.inputs(messages)
 
     def prepare(self, messages: Messages | PreparedPrompt) -> PreparedPrompt:
-        """Messages checked, their pictures loaded, and the chat template applied; to be handed in instead of messages.
-
-        What asks the same messages several times (retries, several seeds) need not prepare them each time.
+        """Messages checked, their pictures loaded, and the chat template applied; accepted wherever messages are.
 
         Raises:
             InputError: of the kinds `inputs` names.
         """
-        return messages if isinstance(messages, PreparedPrompt) else self._reader.prepare(messages)
+        require_device(self.model.device)
+        if isinstance(messages, PreparedPrompt):
+            return messages
+        with uninterrupted():
+            return self._reader.prepare(messages)
 
     def generate(self, messages: Messages | PreparedPrompt, **options: Unpack[GenerationOptions]) -> GroundedAnswer:
         """Answer messages.
@@ -282,8 +292,7 @@ class LVLM(AsyncAnswers):
             **options: as for `generate`; ``seed`` is one for all, or one for each.
 
         Raises:
-            ConfigError: also if there are not as many seeds as messages. Otherwise as `generate`; nothing is
-                answered if one of the messages is no good.
+            ConfigError: also if there are not as many seeds as messages. Otherwise as `generate`, before any answer.
         """
         size = at_least_one("batch_size", batch_size)
         plans = generation_plans(options, len(batch))

@@ -13,6 +13,14 @@ MAX_SECONDS = 1_000_000.0
 
 Seconds = Annotated[float, Field(gt=0.0, le=MAX_SECONDS, allow_inf_nan=False)]
 
+Probability = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
+OpenProbability = Annotated[float, Field(gt=0.0, lt=1.0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(ge=-1e30, le=1e30, allow_inf_nan=False)]
+"""Any number that can be added up and multiplied with others of its kind without becoming infinite."""
+Scale = Annotated[float, Field(ge=1e-30, le=1e30, allow_inf_nan=False)]
+"""What may be divided by."""
+Count = Annotated[int, Field(ge=0)]
+
 
 class Frozen(BaseModel):
     """An immutable record with no fields but its own."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import secrets
 import stat
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from saliency_guard.errors import ConfigError, InputError, shown
+from saliency_guard.errors import InputError, shown
 
 Stored = TypeVar("Stored", bound=BaseModel)
 
@@ -104,14 +105,18 @@ def _require_size(size: int, called: str, max_bytes: int) -> None:
         raise InputError(msg)
 
 
-def parse_json(text: str | bytes) -> Any:
+def parse_json(text: str | bytes, **hooks: Any) -> Any:
     """A JSON document.
+
+    Args:
+        text: the document.
+        **hooks: for `json.loads`.
 
     Raises:
         ValueError: if it is none, or nested too deeply.
     """
     try:
-        return json.loads(text)
+        return json.loads(text, **hooks)
     except RecursionError as error:
         msg = "it is nested too deeply"
         raise ValueError(msg) from error
@@ -156,10 +161,46 @@ def load_model(kind: type[Stored], path: str | os.PathLike[str], name: str) -> S
     """
     content = read_file(path, max_bytes=MAX_SETTINGS_BYTES, name=f"a {name}")
     try:
-        return kind.model_validate_json(content)
-    except (ValidationError, ConfigError) as error:
+        return read_model(kind, content)
+    except ValueError as error:
         msg = f"{path} is no {name} of this version: {problem(error)}"
         raise InputError(msg) from error
+
+
+def read_model(kind: type[Stored], text: str | bytes) -> Stored:
+    """A model from JSON that says what it says: no name twice, no NaN, and no number too large to be one.
+
+    Raises:
+        ValueError: if it is other JSON, none, or JSON of something else.
+    """
+    strict_json(text)
+    return kind.model_validate_json(text)
+
+
+def strict_json(text: str | bytes) -> Any:
+    """What JSON says, refused where readers may disagree about it.
+
+    Raises:
+        ValueError: if it is not JSON, nested too deeply, or has a name twice or a number that is not finite.
+    """
+    return parse_json(text, object_pairs_hook=_named_once, parse_float=_finite, parse_constant=_finite)
+
+
+def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        msg = f"{next(name for name in names if names.count(name) > 1)!r} is named twice"
+        raise ValueError(msg)
+    return found
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        msg = f"{text[:20]} is no finite number"
+        raise ValueError(msg)
+    return value
 
 
 def problem(error: ValidationError | Exception) -> str:

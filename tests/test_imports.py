@@ -26,7 +26,7 @@ ORDER = (
     ("signals",),
     ("decoding",),
     ("calibration",),
-    ("worker", "answer_builder"),
+    ("worker", "answer_builder", "copies"),
     ("async_answers",),
     ("lvlm",),
     ("guard",),

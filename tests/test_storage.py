@@ -1,4 +1,4 @@
-"""Files of all kinds: only regular ones are read, and only those of a size that was foreseen."""
+"""Files: only regular ones of a foreseen size are read, and they say one thing, to every reader."""
 
 from __future__ import annotations
 
@@ -17,7 +17,15 @@ from saliency_guard.evaluation.files import read_instances, read_pope
 from saliency_guard.evaluation.journal import Journal
 from saliency_guard.evaluation.labelling import picture_name, read_labelled
 from saliency_guard.evaluation.mentions import ObjectVocabulary
-from saliency_guard.storage import MAX_DATA_BYTES, MAX_SETTINGS_BYTES, open_file, parse_json, read_file, read_text
+from saliency_guard.storage import (
+    MAX_DATA_BYTES,
+    MAX_SETTINGS_BYTES,
+    open_file,
+    parse_json,
+    read_file,
+    read_text,
+    strict_json,
+)
 
 READERS: dict[str, Callable[[Path], Any]] = {
     "open_file": open_file,
@@ -151,3 +159,24 @@ def test_text_is_read_as_python_reads_it(tmp_path: Path) -> None:
     path.write_bytes(b"\xff")
     with pytest.raises(InputError, match="cannot read words from"):
         read_text(path, name="words")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"a": 1, "a": 2}', "'a' is named twice"),
+        ('[{"b": {"a": 1, "a": 1}}]', "'a' is named twice"),
+        ("[NaN]", "NaN is no finite number"),
+        ("[-Infinity]", "-Infinity is no finite number"),
+        ("[1e999]", "1e999 is no finite number"),
+        ("{} {}", "Extra data"),
+        ("", "Expecting value"),
+    ],
+)
+def test_what_readers_disagree_about_is_refused(text: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        strict_json(text)
+
+
+def test_what_all_agree_about_is_read() -> None:
+    assert strict_json('{"a": [1, 2.5, 1e3, null, true, "NaN"]}') == {"a": [1, 2.5, 1000.0, None, True, "NaN"]}

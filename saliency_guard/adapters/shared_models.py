@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import threading
 from typing import Any
 
 from saliency_guard.embedded import EMBEDDED
 from saliency_guard.lvlm import LVLM
+from saliency_guard.models.fork_safety import ForkSafeLock
 
 _LOADED: dict[str, LVLM] = {}
-_LOADING: dict[str, threading.Lock] = {}
-_GUARD = threading.Lock()
+_LOADING: dict[str, ForkSafeLock] = {}
+_GUARD = ForkSafeLock("asking for a shared model")
 
 
 def shared_lvlm(model: str | os.PathLike[str] = EMBEDDED, **options: Any) -> LVLM:
@@ -28,7 +28,9 @@ def shared_lvlm(model: str | os.PathLike[str] = EMBEDDED, **options: Any) -> LVL
     """
     key = repr((os.fspath(model), sorted(options.items())))
     with _GUARD:
-        loading = _LOADING.setdefault(key, threading.Lock())
+        if key not in _LOADING:
+            _LOADING[key] = ForkSafeLock("loading a shared model")
+        loading = _LOADING[key]
     with loading:
         if key not in _LOADED:
             _LOADED[key] = LVLM.load(model, **options)

@@ -14,6 +14,7 @@ from itertools import compress
 from typing import Literal
 
 import numpy as np
+from pydantic import model_validator
 
 from saliency_guard.calibration import fit as fitting
 from saliency_guard.calibration.features import FEATURE_SETS, SUMMARIES, Floats
@@ -24,10 +25,13 @@ from saliency_guard.calibration.records import GroundingRecord, Records
 from saliency_guard.calibration.reliability import Bools, Reliability, reliability
 from saliency_guard.calibration.token_filter import TokenFilter
 from saliency_guard.errors import CalibrationMismatchError, ConfigError, InputError
-from saliency_guard.settings import Frozen
+from saliency_guard.settings import Count, Frozen, Probability
 from saliency_guard.storage import load_model, save_model
 
 _SHORT, _MIDDLING = 2, 4  # Tokens that count.
+_SEEN, _LENGTHS = 6, 3
+_ANSWER_FEATURES = 2 * (_SEEN + _LENGTHS + _LENGTHS * _SEEN + len(SUMMARIES)) + 1
+"""How many `_summary` gives."""
 _SURPRISE = 4.0
 """Nats: a token less likely than that is hardly the model's own."""
 
@@ -47,9 +51,9 @@ class FittedOn(Frozen):
     """
 
     source: str
-    pictures: int
-    answers: int
-    claims: int
+    pictures: Count
+    answers: Count
+    claims: Count
     digests: tuple[str, ...] = ()
 
 
@@ -73,8 +77,8 @@ class Judgement(Frozen):
         answer: probability that the whole answer is; None where no token counts.
     """
 
-    tokens: dict[int, float]
-    answer: float | None
+    tokens: dict[int, Probability]
+    answer: Probability | None
 
 
 class Calibrator(Frozen):
@@ -103,6 +107,23 @@ class Calibrator(Frozen):
     answer_model: LinearModel
     answer_map: ProbabilityMap
     report: CalibrationReport | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Calibrator:
+        """Numbers that belong to other features would be multiplied without complaint."""
+        if self.groups not in FEATURE_SETS.values():
+            known = "; ".join(", ".join(groups) for groups in FEATURE_SETS.values())
+            msg = f"groups={list(self.groups)} are no feature set; the sets are, in this order: {known}"
+            raise ValueError(msg)
+        found, more = len(self.token_model.median), len(self.groups) - 1
+        if found < len(SUMMARIES) + more or (not more and found != len(SUMMARIES)):
+            wanted = f"more than {len(SUMMARIES)}" if more else str(len(SUMMARIES))
+            msg = f"token_model has {found} features, and the groups {list(self.groups)} have {wanted}"
+            raise ValueError(msg)
+        if len(self.answer_model.median) != _ANSWER_FEATURES:
+            msg = f"answer_model has {len(self.answer_model.median)} features, and an answer has {_ANSWER_FEATURES}"
+            raise ValueError(msg)
+        return self
 
     @classmethod
     def fit(
@@ -231,7 +252,8 @@ class Calibrator(Frozen):
         """Read what `save` wrote.
 
         Raises:
-            InputError: if the file cannot be read or is no calibration of this version.
+            InputError: if the file cannot be read, is no calibration of this version, or holds numbers that no
+                calibration has.
         """
         return load_model(cls, path, "calibration")
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from saliency_guard.calibration.features import Floats
 from saliency_guard.calibration.linear import FARTHEST, LinearModel, ProbabilityMap
 from saliency_guard.calibration.reliability import Bools
-from saliency_guard.errors import require_extra
+from saliency_guard.errors import InputError, require_extra
 
 Method = Literal["logistic", "platt", "isotonic"]
 Strings = npt.NDArray[np.str_]
@@ -104,6 +104,9 @@ def fit_map(log_odds: Floats, positive: Bools, method: Method) -> ProbabilityMap
         from sklearn.isotonic import IsotonicRegression  # noqa: PLC0415 - an extra
 
         isotonic = IsotonicRegression(out_of_bounds="clip").fit(log_odds, positive.astype(np.float64))
+        if len(isotonic.X_thresholds_) < 2:
+            msg = "all labelled claims have the same log-odds: there is no isotonic map through one point"
+            raise InputError(msg)
         points = zip(isotonic.X_thresholds_.tolist(), isotonic.y_thresholds_.tolist(), strict=True)
         return ProbabilityMap(method=method, points=tuple(points))
     return ProbabilityMap()

@@ -10,16 +10,17 @@ import random
 import warnings
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from saliency_guard.calibration.calibrator import Calibrator, picture_digest
 from saliency_guard.calibration.features import Floats
 from saliency_guard.calibration.records import TOLD, GroundingRecord, Records
 from saliency_guard.calibration.reliability import Bools
-from saliency_guard.errors import InputError, require_extra
-from saliency_guard.settings import Frozen
+from saliency_guard.errors import ConfigError, InputError, require_extra
+from saliency_guard.settings import Count, Frozen, OpenProbability, Probability
 
 Metric = Literal["accepted", "all"]
 Keep = Literal["first", "best"]
@@ -49,16 +50,16 @@ class RiskGuarantee(Frozen):
     """
 
     kept: Literal[True] = True
-    threshold: float
-    risk: float
-    confidence: float
+    threshold: Probability
+    risk: OpenProbability
+    confidence: OpenProbability
     metric: Metric
-    max_retries: int
+    max_retries: Count
     keep: Keep
     generation: dict[str, Any] | None = None
-    units: int
-    accepted: float
-    observed: float
+    units: Annotated[int, Field(ge=1)]
+    accepted: Probability
+    observed: Probability
 
 
 class NoGuarantee(Frozen):
@@ -77,28 +78,36 @@ class NoGuarantee(Frozen):
     """
 
     kept: Literal[False] = False
-    risk: float
-    confidence: float
+    risk: OpenProbability
+    confidence: OpenProbability
     metric: Metric
-    units: int
-    best_threshold: float | None
-    best_observed: float | None
-    more_records: int | None
+    units: Count
+    best_threshold: Probability | None
+    best_observed: Probability | None
+    more_records: Count | None
 
 
 def policy_outcomes(scores: Floats, grounded: Bools, keep: Keep, threshold: float) -> Floats:
     """What a policy accepts for every unit: 0 is a grounded answer, 1 an ungrounded one, NaN none.
 
     Args:
-        scores: ``[units, draws]`` in the order of the attempts; -inf where there is none.
+        scores: ``[units, draws]`` in the order of the attempts; -inf where there is none, and what is no probability
+            counts as none.
         grounded: ``[units, draws]``.
         keep: the first draw at or above the threshold, or the best of all.
         threshold: on the scores.
     """
+    scores = _usable(scores)
     enough = scores >= threshold
     chosen = enough.argmax(axis=1) if keep == "first" else scores.argmax(axis=1)
     rows = np.arange(len(scores))
     return np.where(enough[rows, chosen], (~grounded[rows, chosen]).astype(np.float64), np.nan)
+
+
+def _usable(scores: Floats) -> Floats:
+    """Scores with -inf for what is no probability: NaN is the best of all to `argmax`, and infinity is good enough."""
+    result: Floats = np.where((scores >= 0.0) & (scores <= 1.0), scores, -np.inf)
+    return result
 
 
 def choose_threshold(
@@ -124,10 +133,16 @@ def choose_threshold(
         keep: as for `policy_outcomes`.
 
     Raises:
+        ConfigError: if the risk or the confidence is not between 0 and 1.
         MissingExtraError: if MAPIE is not installed.
     """
-    require_extra("mapie", "MAPIE", "calibrate")
     risk, confidence = float(risk), float(confidence)
+    for name, value in (("risk", risk), ("confidence", confidence)):
+        if not 0.0 < value < 1.0:
+            msg = f"{name}={value} is not between 0 and 1"
+            raise ConfigError(msg)
+    require_extra("mapie", "MAPIE", "calibrate")
+    scores = _usable(scores)
     from mapie.risk_control import (  # noqa: PLC0415 - an extra
         BinaryClassificationController,
         BinaryRisk,

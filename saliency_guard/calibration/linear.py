@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
+from pydantic import model_validator
 
 from saliency_guard.calibration.features import Floats
 from saliency_guard.errors import CalibrationMismatchError
-from saliency_guard.settings import Frozen
+from saliency_guard.settings import Finite, Frozen, Probability, Scale
 
 _LARGEST = 30.0
 """Log-odds beyond these are no longer told apart."""
@@ -29,11 +31,20 @@ class LinearModel(Frozen):
         intercept: added.
     """
 
-    median: tuple[float, ...]
-    mean: tuple[float, ...]
-    scale: tuple[float, ...]
-    coefficient: tuple[float, ...]
-    intercept: float
+    median: tuple[Finite, ...]
+    mean: tuple[Finite, ...]
+    scale: tuple[Scale, ...]
+    coefficient: tuple[Finite, ...]
+    intercept: Finite
+
+    @model_validator(mode="after")
+    def _check(self) -> LinearModel:
+        lengths = {name: len(getattr(self, name)) for name in ("median", "mean", "scale", "coefficient")}
+        if len(set(lengths.values())) != 1 or not self.median:
+            counted = ", ".join(f"{length} of {name}" for name, length in lengths.items())
+            msg = f"a linear model needs one number a feature of each kind, not {counted}"
+            raise ValueError(msg)
+        return self
 
     def log_odds(self, features: Floats) -> Floats:
         """``[n]`` for features ``[n, k]``.
@@ -61,9 +72,26 @@ class ProbabilityMap(Frozen):
     """
 
     method: Literal["logistic", "platt", "isotonic"] = "logistic"
-    slope: float = 1.0
-    offset: float = 0.0
-    points: tuple[tuple[float, float], ...] = ()
+    slope: Finite = 1.0
+    offset: Finite = 0.0
+    points: tuple[tuple[Finite, Probability], ...] = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> ProbabilityMap:
+        if self.method != "platt" and (self.slope, self.offset) != (1.0, 0.0):
+            msg = f'slope and offset go with method="platt", not with {self.method!r}'
+            raise ValueError(msg)
+        if bool(self.points) != (self.method == "isotonic"):
+            msg = 'points go with method="isotonic", and method="isotonic" with points'
+            raise ValueError(msg)
+        steps = list(pairwise(self.points))
+        if self.points and not steps:
+            msg = "an isotonic map needs at least two points"
+            raise ValueError(msg)
+        if any(there >= here or below > above for (there, below), (here, above) in steps):
+            msg = "the points of an isotonic map must rise: log-odds strictly, and no probability may fall"
+            raise ValueError(msg)
+        return self
 
     def probability(self, log_odds: Floats) -> Floats:
         """``[n]`` for log-odds ``[n]``."""
@@ -71,5 +99,6 @@ class ProbabilityMap(Frozen):
             at, values = zip(*self.points, strict=True)
             interpolated: Floats = np.interp(log_odds, at, values)
             return interpolated
-        result: Floats = 1.0 / (1.0 + np.exp(-(self.slope * log_odds + self.offset)))
+        with np.errstate(over="ignore"):  # Beyond what a float holds, the probability is 0.
+            result: Floats = 1.0 / (1.0 + np.exp(-(self.slope * log_odds + self.offset)))
         return result

@@ -17,14 +17,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from saliency_guard.answer import GroundedAnswer
 from saliency_guard.calibration.features import GROUPS, SUMMARIES, Floats
 from saliency_guard.calibration.fingerprint import Fingerprint
 from saliency_guard.errors import InputError
 from saliency_guard.settings import Frozen
-from saliency_guard.storage import parse_json, problem, read_text, replace_file
+from saliency_guard.storage import problem, read_model, read_text, replace_file, strict_json
 
 TOLD = -1
 """The draw of an answer that the model did not write."""
@@ -170,10 +170,12 @@ class Records:
             msg = f"{path} is empty: make records with `saliency-guard records`"
             raise InputError(msg)
         try:
-            header = parse_json(lines[0])
+            header = strict_json(lines[0])
             known = Fingerprint.model_validate(header["fingerprint"])
             generation = header.get("generation")
-        except (ValueError, TypeError, KeyError) as error:
+            if generation is not None:
+                generation = dict(generation)
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             msg = f"{path}, line 1: expected the fingerprint of a model, as `saliency-guard records` writes it"
             raise InputError(msg) from error
         found = [_record(path, number, line) for number, line in enumerate(lines[1:], 2) if line.strip()]
@@ -182,8 +184,8 @@ class Records:
 
 def _record(path: str | os.PathLike[str], number: int, line: str) -> GroundingRecord:
     try:
-        record = GroundingRecord.model_validate_json(line)
-    except ValidationError as error:
+        record = read_model(GroundingRecord, line)
+    except (ValueError, RecursionError) as error:
         msg = f"{path}, line {number}: {problem(error)}"
         raise InputError(msg) from error
     count = len(record.answer.tokens)

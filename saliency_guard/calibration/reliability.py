@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from saliency_guard.calibration.features import Floats
-from saliency_guard.settings import Frozen
+from saliency_guard.settings import Count, Frozen, Probability
 
 Bools = npt.NDArray[np.bool_]
 BINS = 10
@@ -21,9 +21,9 @@ class Bin(Frozen):
         count: how many items there are.
     """
 
-    predicted: float
-    observed: float
-    count: int
+    predicted: Probability
+    observed: Probability
+    count: Count
 
 
 class Reliability(Frozen):
@@ -38,11 +38,11 @@ class Reliability(Frozen):
         bins: of the reliability plot, lowest first.
     """
 
-    count: int
-    grounded: float
-    auroc: float | None
-    ece: float
-    brier: float
+    count: Count
+    grounded: Probability
+    auroc: Probability | None
+    ece: Probability
+    brier: Probability
     bins: tuple[Bin, ...]
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from saliency_guard.embedded import EMBEDDED, EMBEDDED_PATH, vision_tower  # noqa: F401 - transformers has to know it
-from saliency_guard.errors import ModelError
+from saliency_guard.embedded import EMBEDDED, EMBEDDED_PATH
 from saliency_guard.models.layers import target_layers
+from saliency_guard.models.load import opened, require_pictures
+from saliency_guard.models.source import Source
 from saliency_guard.models.supported import refusal
 from saliency_guard.saliency.config import SaliencyConfig
 
@@ -29,13 +31,11 @@ def describe_model(model: str) -> dict[str, Any]:
         ModelError: if there is no such model, or it is no image-text-to-text model.
     """
     source: str | Path = EMBEDDED_PATH if model == EMBEDDED else model
-    try:
-        config = AutoConfig.from_pretrained(source)
+    with opened(source, {}, {}, weights=False) as (place, hub):
+        config = require_pictures(place, hub)
         with torch.device("meta"):
-            empty = AutoModelForImageTextToText.from_config(config)
-    except (OSError, ValueError) as error:
-        msg = f"cannot read {model} as an image-text-to-text model: {error}"
-        raise ModelError(msg) from error
+            empty = AutoModelForImageTextToText.from_config(config, trust_remote_code=False)
+        image_tokens = _image_tokens(place, hub, config)
     text = config.get_text_config()
     depth = text.num_hidden_layers
     kinds = Counter(getattr(text, "layer_types", None) or ["full_attention"] * depth)
@@ -53,7 +53,7 @@ def describe_model(model: str) -> dict[str, Any]:
         "attention_heads": text.num_attention_heads,
         "key_value_heads": kv_heads,
         "context_length": getattr(text, "max_position_embeddings", None),
-        "image_tokens": _image_tokens(source, config),
+        "image_tokens": image_tokens,
         "saliency": readable,
         "locore": readable,
         "sgrs": readable,
@@ -62,10 +62,10 @@ def describe_model(model: str) -> dict[str, Any]:
     }
 
 
-def _image_tokens(source: str | Path, config: Any) -> int | None:
+def _image_tokens(place: Source, hub: Mapping[str, Any], config: Any) -> int | None:
     """How many positions a square picture of 448 pixels takes; None where the processor cannot be read."""
     try:
-        processor = AutoProcessor.from_pretrained(source)
+        processor = AutoProcessor.from_pretrained(place.location, **hub)
         messages = [{"role": "user", "content": [{"type": "image", "image": Image.new("RGB", _SAMPLE)}]}]
         encoded = processor.apply_chat_template([messages], tokenize=True, return_dict=True, return_tensors="pt")
     except (OSError, ValueError, ImportError):

@@ -10,6 +10,7 @@ from torch import Tensor
 from saliency_guard.decoding.decoder import DecodedToken, Decoder, Draft
 from saliency_guard.decoding.draft_length import UNGUARDED_DRAFT
 from saliency_guard.models.batch_session import Batch
+from saliency_guard.models.fork_safety import uninterrupted
 from saliency_guard.models.forward import without_gradients
 from saliency_guard.saliency.equations import token_rows
 
@@ -42,7 +43,7 @@ def decode_together(rows: Sequence[Row]) -> Iterator[tuple[int, list[DecodedToke
 
 def _round(rows: Sequence[Row], running: list[int]) -> list[tuple[int, list[DecodedToken]]]:
     decoders = [rows[index].decoder for index in running]
-    with without_gradients():
+    with uninterrupted(), without_gradients():
         if len(running) == 1 or not all(decoder.session.joins for decoder in decoders):
             return [(index, rows[index].decoder.round(rows[index].left)) for index in running]
         rooms = [rows[index].left for index in running]

@@ -63,8 +63,9 @@ def sgrs_generate(
 
     Logits processors, stopping criteria, ``max_new_tokens``, ``min_new_tokens``, ``eos_token_id``,
     ``do_sample`` with its warpers, the streamer and ``return_dict_in_generate`` mean what they mean in
-    `generate`. Its ``stop_strings`` do not reach a callable ``custom_generate``: pass a
-    ``StopStringCriteria`` instead. With ``do_sample`` the random numbers follow ``torch.manual_seed``.
+    `generate`. Processors are called while no other thread is kept from the model, so they may wait for one. The
+    ``stop_strings`` of `generate` do not reach a callable ``custom_generate``: pass a ``StopStringCriteria``
+    instead. With ``do_sample`` the random numbers follow ``torch.manual_seed``.
 
     Args:
         model: passed by `generate`, as the next four.

@@ -19,6 +19,7 @@ from saliency_guard.decoding.draft_length import UNGUARDED_DRAFT, draft_length
 from saliency_guard.decoding.sampling import LogitsProcessor, draw, sample, uniform
 from saliency_guard.decoding.sgrs import SGRSConfig, candidates, is_rejected, resample, threshold
 from saliency_guard.errors import ConfigError
+from saliency_guard.models.fork_safety import interruptible, uninterrupted
 from saliency_guard.models.forward import without_gradients
 from saliency_guard.models.layers import target_layers
 from saliency_guard.models.session import Chunk, Session
@@ -122,7 +123,7 @@ class Decoder:
         self.begin()
         while (room := max_new_tokens - self.written) > 0 and not self.ended:
             # Not in `undisturbed`: logits processors are the caller's code, and may wait for other threads.
-            with without_gradients():
+            with uninterrupted(), without_gradients():
                 accepted = self.round(room)
             yield from accepted
 
@@ -228,7 +229,11 @@ class Decoder:
             return scores
         prompt = self.session.inputs["input_ids"] if self.prefix is None else self.prefix
         tail = torch.tensor([[*self._output, *ahead]], dtype=prompt.dtype, device=prompt.device)
-        return self.processor(torch.cat([prompt, tail], dim=1), scores[None].clone())[0]
+        with interruptible():
+            processed = self.processor(torch.cat([prompt, tail], dim=1), scores[None].clone())[0]
+        if bool(torch.isnan(processed).any()) or bool((processed == torch.inf).any()):
+            raise ConfigError(_NO_NUMBERS)
+        return processed
 
     def _draw_first(self, scores: Tensor, position: int) -> tuple[int, list[int]]:
         """Round 0 of Algorithm 1: the token, and the candidates it was drawn from."""
@@ -289,6 +294,10 @@ class Decoder:
         return {token: scored[token] for token in draft.rivals}
 
 
+_NO_NUMBERS = (
+    "the logits processors returned NaN or infinite scores: nothing can be drawn from those (a temperature that is too "
+    "small does that)"
+)
 _NOTHING_LEFT = "the logits processors rule out every token: nothing can be generated"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from saliency_guard.answer import GroundedAnswer, Usage
 from saliency_guard.calibration.guarantee import RiskGuarantee
@@ -114,12 +114,7 @@ class LowGroundingError(SaliencyGuardError):
         refused = any(attempt.refused is not None for attempt in attempts)
         what = "no answer is grounded well enough" if refused else "no answer could be judged"
         super().__init__(f"{what} after {len(attempts)} attempt(s): {reasons}")
-        self._given = (answer, score, threshold, attempts)
         self.answer = answer
         self.score = score
         self.threshold = threshold
         self.attempts = attempts
-
-    def __reduce__(self) -> tuple[type[LowGroundingError], tuple[Any, ...]]:
-        """From one process to another."""
-        return type(self), self._given

@@ -13,12 +13,13 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, cast
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from tenacity import RetryCallState, Retrying, retry_if_result
 
 from saliency_guard.answer import GroundedAnswer
 from saliency_guard.calibration.guarantee import Keep
 from saliency_guard.chat.template import Messages, PreparedPrompt
+from saliency_guard.decoding.options import SMALLEST_TEMPERATURE
 from saliency_guard.decoding.sgrs import SGRSConfig
 from saliency_guard.errors import CancelledError, ConfigError, DeadlineError
 from saliency_guard.guard.outcome import Attempt
@@ -40,6 +41,13 @@ Callback = Callable[[RetryCallState], Any]
 """Called by tenacity; ``state.outcome.result()`` is the `Attempt`."""
 
 
+def _drawn_at(temperature: float) -> float:
+    if 0.0 < temperature < SMALLEST_TEMPERATURE:
+        msg = f"must be 0 (greedy), or {SMALLEST_TEMPERATURE} or more"
+        raise ValueError(msg)
+    return temperature
+
+
 class RetryPlan(Settings):
     """What a retry changes.
 
@@ -54,10 +62,10 @@ class RetryPlan(Settings):
         keep: the ``"first"`` answer that is good enough, or the ``"best"`` of all attempts (which makes them all).
     """
 
-    temperature: Annotated[float, Field(ge=0.0)] = 0.7
+    temperature: Annotated[float, Field(ge=0.0, allow_inf_nan=False), AfterValidator(_drawn_at)] = 0.7
     new_seed: bool = True
-    alpha_step: Annotated[float, Field(ge=0.0)] = 0.0
-    beta_step: Annotated[float, Field(ge=0.0)] = 0.0
+    alpha_step: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0
+    beta_step: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0
     name_spans: bool = False
     weak: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
     keep: Keep = "first"

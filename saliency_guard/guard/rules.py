@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 from pydantic import Field, model_validator
@@ -15,9 +16,11 @@ from saliency_guard.signals import SIGNALS
 _OF_EVERY_TOKEN = ("saliency", "logprob")
 _WITH_HISTORY = ("saliency", "saliency_ratio")
 
+Bound = Annotated[float, Field(allow_inf_nan=False)]
+
 
 class SignalRule(Settings):
-    """Refuses an answer whose tokens have too low or too high a value of one raw signal.
+    """Refuses an answer whose tokens have too low or too high a value of one raw signal, or one that is no number.
 
     ``SignalRule("saliency_ratio", below=0.6)`` is the paper's criterion: a token below 0.6 of the recent mean (Eq. 7).
     Which direction of a signal is bad differs between models; nothing here is calibrated.
@@ -31,8 +34,8 @@ class SignalRule(Settings):
     """
 
     signal: str
-    below: float | None = None
-    above: float | None = None
+    below: Bound | None = None
+    above: Bound | None = None
     share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     tokens: TokenFilter = TokenFilter()
 
@@ -78,14 +81,19 @@ class SignalRule(Settings):
         if len(bad) <= self.share * len(known):
             return None
         token, value = bad[0]
+        named = f"{self.signal} of {token.text.strip()!r} is {value:.3g}"
+        if not math.isfinite(value):
+            return f"{named}, which says nothing ({len(bad)} of {len(known)} tokens)"
         side = f"below {self.below}" if self.below is not None and value < self.below else f"above {self.above}"
-        return f"{self.signal} of {token.text.strip()!r} is {value:.3g}, {side} ({len(bad)} of {len(known)} tokens)"
+        return f"{named}, {side} ({len(bad)} of {len(known)} tokens)"
 
     def _may_lack(self, token: TokenGrounding) -> bool:
         """The first token has no generated token before it, and so no saliency."""
         return token.position == 0 and self.signal in _WITH_HISTORY
 
     def _bad(self, value: float) -> bool:
+        if not math.isfinite(value):  # NaN is neither below nor above anything.
+            return True
         return (self.below is not None and value < self.below) or (self.above is not None and value > self.above)
 
     def _value(self, token: TokenGrounding) -> float | None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import torch
 from transformers import PreTrainedModel
 
+from saliency_guard.models.fork_safety import ForkSafeLock
 from saliency_guard.models.layers import anatomy
 
-_LOCK = threading.Lock()
+_LOCK = ForkSafeLock("setting how compiled models run")
 _stance = ExitStack()
 _users = 0
 

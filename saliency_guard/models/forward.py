@@ -15,14 +15,15 @@ from transformers import PreTrainedModel
 
 from saliency_guard.errors import InputError, NonFiniteError
 from saliency_guard.models.attention import Tape, attending
+from saliency_guard.models.fork_safety import ForkSafeLock, in_child, require_device
 from saliency_guard.models.inputs import ANSWER_KINDS, check_no_image_token, extended
 from saliency_guard.models.layers import anatomy, look_at, target_layers
 from saliency_guard.models.locore import LocoREConfig, row_gains
 from saliency_guard.models.supported import require_readable
 from saliency_guard.settings import require
 
-_LOCKS: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
-_LOCKS_GUARD = threading.Lock()
+_LOCKS: WeakKeyDictionary[nn.Module, ForkSafeLock] = WeakKeyDictionary()
+_LOCKS_GUARD = ForkSafeLock("beginning to run a model")
 
 
 class _ThreadState(threading.local):
@@ -30,8 +31,13 @@ class _ThreadState(threading.local):
 
     held: tuple[nn.Module, ...] = ()
 
+    def forget(self) -> None:
+        """What the thread that forked was in the middle of is not the child's: its lock says so."""
+        self.held = ()
+
 
 _THREAD = _ThreadState()
+in_child(_THREAD.forget)
 
 
 @contextmanager
@@ -39,6 +45,14 @@ def without_gradients() -> Iterator[None]:
     """No gradients are recorded but those that a tape asks for, whatever grad mode the caller is in."""
     with torch.inference_mode(mode=False), torch.no_grad():
         yield
+
+
+def lock_of(model: PreTrainedModel) -> ForkSafeLock:
+    """What a thread holds while it runs a model, or reads what a run would change."""
+    with _LOCKS_GUARD:
+        if model not in _LOCKS:
+            _LOCKS[model] = ForkSafeLock(f"running a model ({type(model).__name__})")
+        return _LOCKS[model]
 
 
 @contextmanager
@@ -52,9 +66,8 @@ def undisturbed(model: PreTrainedModel) -> Iterator[None]:
         with torch.no_grad():  # A scored pass ends with gradients on.
             yield
         return
-    with _LOCKS_GUARD:
-        lock = _LOCKS.setdefault(model, threading.RLock())
-    with lock, without_gradients():
+    require_device(model.device)
+    with lock_of(model), without_gradients():
         outer = _THREAD.held
         _THREAD.held = (*outer, model)
         training = [module for module in anatomy(model).modules if module.training]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from itertools import chain
@@ -14,6 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from saliency_guard.chat.template import PreparedPrompt
+from saliency_guard.models.fork_safety import ForkSafeLock, uninterrupted
 from saliency_guard.models.layers import anatomy, look_at
 from saliency_guard.models.locore import LocoREConfig
 from saliency_guard.models.session import Session, blank_inputs
@@ -34,8 +34,13 @@ class PromptCache:
         self._size = size
         self._kept: OrderedDict[tuple[object, ...], Session] = OrderedDict()
         self._blank: tuple[tuple[object, ...], Session] | None = None
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock("looking for a prompt that was read before")
 
+    def __reduce__(self) -> tuple[type[PromptCache], tuple[int]]:
+        """A copy is a cache of its own, of the same size and with nothing in it."""
+        return type(self), (self._size,)
+
+    @uninterrupted()
     def sessions(
         self,
         model: PreTrainedModel,
@@ -85,6 +90,7 @@ class PromptCache:
         if session.croppable:
             self._keep((_state(session.model), _digest(session.inputs)), session)
 
+    @uninterrupted()
     def blank(self, session: Session) -> Session:
         """A session's prompt with uniform pictures.
 

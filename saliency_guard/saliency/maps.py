@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from saliency_guard.chat.layout import PromptLayout, prompt_layout
 from saliency_guard.errors import InputError
 from saliency_guard.models.attention import Tape
+from saliency_guard.models.fork_safety import uninterrupted
 from saliency_guard.models.forward import run_whole
 from saliency_guard.models.inputs import answer_tensor, unpadded
 from saliency_guard.models.layers import target_layers
@@ -40,6 +41,7 @@ class SaliencyMap:
     layout: PromptLayout
 
 
+@uninterrupted()
 def saliency_map(
     model: PreTrainedModel,
     inputs: Mapping[str, Any],

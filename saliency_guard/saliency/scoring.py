@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from saliency_guard.chat.layout import PromptLayout, prompt_layout
 from saliency_guard.models.attention import Tape
 from saliency_guard.models.batch_session import Batch
+from saliency_guard.models.fork_safety import uninterrupted
 from saliency_guard.models.forward import run_whole, undisturbed
 from saliency_guard.models.inputs import answer_tensor, unpadded
 from saliency_guard.models.layers import target_layers
@@ -50,6 +51,7 @@ class SaliencyScores:
     shares: Mapping[str, Tensor]
 
 
+@uninterrupted()
 def score_answer(
     model: PreTrainedModel,
     inputs: Mapping[str, Any],

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from saliency_guard import LVLM, TokenFilter
-from saliency_guard.adapters import Documents, ServedLVLM, rests_on
+from saliency_guard.adapters.citations import Documents, rests_on
+from saliency_guard.adapters.settings import ServedLVLM
 
 PICTURES = Path(__file__).parents[2] / "examples" / "pictures"
 QUESTION = "Describe the image in detail."

@@ -7,7 +7,7 @@ import json
 from PIL import Image
 
 from saliency_guard import LVLM, GuardPolicy
-from saliency_guard.adapters import answer_report, token_report
+from saliency_guard.adapters.report import answer_report, token_report
 from saliency_guard.chat.messages import chat
 from saliency_guard.scenes.language import DESCRIBE
 

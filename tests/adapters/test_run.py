@@ -10,7 +10,10 @@ import pytest
 from PIL import Image
 
 from saliency_guard import LVLM, Attempt, CancelledError, DeadlineError, GuardPolicy, TokenGrounding
-from saliency_guard.adapters import Finished, LocalScorer, Request, remember_prompts, run_events, run_request
+from saliency_guard.adapters.prompt_memo import remember_prompts
+from saliency_guard.adapters.run import Finished, run_events, run_request
+from saliency_guard.adapters.scorer import LocalScorer
+from saliency_guard.adapters.settings import Request
 from saliency_guard.chat.messages import chat
 from saliency_guard.scenes.language import DESCRIBE
 

@@ -8,7 +8,9 @@ import pytest
 from PIL import Image
 
 from saliency_guard import LVLM, Calibrator, ConfigError, GuardPolicy, SaliencyConfig, SignalRule
-from saliency_guard.adapters import Documents, LocalScorer, ServedLVLM
+from saliency_guard.adapters.citations import Documents
+from saliency_guard.adapters.scorer import LocalScorer
+from saliency_guard.adapters.settings import ServedLVLM
 from saliency_guard.chat.messages import chat
 from saliency_guard.scenes.language import DESCRIBE
 

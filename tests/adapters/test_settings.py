@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from saliency_guard import LVLM, ConfigError, DeadlineError, GuardPolicy, shared_lvlm
-from saliency_guard.adapters import ServedLVLM
+from saliency_guard.adapters.settings import ServedLVLM
 from saliency_guard.chat.messages import chat
 from saliency_guard.decoding.options import DEFAULTS, GenerationOptions
 from saliency_guard.scenes.language import DESCRIBE

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import copy
+import json
+import pickle
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pytest
 import synthetic
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from saliency_guard import CalibrationMismatchError, Calibrator, ConfigError, InputError, TokenFilter
+from saliency_guard.calibration.calibrator import CALIBRATOR_FILE
+from saliency_guard.calibration.features import FEATURE_SETS, SUMMARIES
 from saliency_guard.calibration.reliability import reliability
+from saliency_guard.embedded import EMBEDDED_PATH
 
 
 @pytest.fixture(scope="module")
@@ -116,3 +126,108 @@ def test_reliability_agrees_with_scikit_learn(pairs: list[tuple[float, bool]]) -
         assert found.auroc == pytest.approx(roc_auc_score(truth, probability))
     else:
         assert found.auroc is None
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ('"intercept":', '"intercept":NaN,"intercept":', "NaN is no finite number"),
+        ('"intercept":', '"intercept":1e999,"intercept":', "1e999 is no finite number"),
+        ('"intercept":', '"intercept":0.0,"intercept":', "'intercept' is named twice"),
+        ('"schema_version":1', '"schema_version":2', "schema_version"),
+        ('{"schema_version":1', "[" * 100_000 + '{"schema_version":1', "no calibration"),
+    ],
+)
+def test_json_that_readers_disagree_about_is_refused(
+    fitted: Calibrator, tmp_path: Path, before: str, after: str, said: str
+) -> None:
+    path = tmp_path / "calibrator.json"
+    text = fitted.model_dump_json()
+    assert before in text
+    path.write_text(text.replace(before, after, 1))
+    with pytest.raises(InputError, match=said):
+        Calibrator.load(path)
+    path.write_text(text + "}")
+    with pytest.raises(InputError, match="no calibration of this version"):
+        Calibrator.load(path)
+
+
+def rebuilt(calibrator: Calibrator, **changes: Any) -> Calibrator:
+    return Calibrator(**{name: changes.get(name, getattr(calibrator, name)) for name in type(calibrator).model_fields})
+
+
+@pytest.mark.parametrize(
+    "groups", [(), ("evidence", "signals"), ("saliency", "signals"), ("signals", "magic"), ("signals", "signals")]
+)
+def test_groups_that_are_no_feature_set_in_order_are_refused(fitted: Calibrator, groups: tuple[str, ...]) -> None:
+    assert rebuilt(fitted) == fitted
+    with pytest.raises(ValidationError, match="no feature set"):
+        rebuilt(fitted, groups=groups)
+
+
+def test_features_that_are_not_those_of_the_groups_are_refused(fitted: Calibrator) -> None:
+    def shorter(model: Any, by: int) -> Any:
+        names = ("median", "mean", "scale", "coefficient")
+        return model.model_copy(update={name: getattr(model, name)[by:] for name in names})
+
+    assert len(fitted.token_model.median) == len(SUMMARIES)
+    for changes in (
+        {"groups": FEATURE_SETS["saliency probe"]},
+        {"token_model": shorter(fitted.token_model, 1)},
+        {"answer_model": shorter(fitted.answer_model, 1)},
+        {"answer_model": fitted.token_model},
+    ):
+        with pytest.raises(ValidationError, match=r"_model has \d+ features"):
+            rebuilt(fitted, **changes)
+
+
+EMBEDDED = json.loads((EMBEDDED_PATH / CALIBRATOR_FILE).read_text())
+
+
+def places(value: Any, *path: str | int) -> Iterator[tuple[str | int, ...]]:
+    """Where the numbers of a JSON value stand."""
+    if isinstance(value, dict):
+        for name, part in value.items():
+            yield from places(part, *path, name)
+    elif isinstance(value, list):
+        for at, part in enumerate(value):
+            yield from places(part, *path, at)
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        yield path
+
+
+PLACES = list(places(EMBEDDED))
+KINDS = sorted({tuple(part for part in path if isinstance(part, str)) for path in PLACES})
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.data())
+def test_one_wrong_number_anywhere_is_refused_or_changes_nothing_in_kind(data: st.DataObject) -> None:
+    kind = data.draw(st.sampled_from(KINDS))  # Every field as often as the long lists of numbers.
+    path = data.draw(st.sampled_from([one for one in PLACES if tuple(p for p in one if isinstance(p, str)) == kind]))
+    wrong = data.draw(st.sampled_from([np.nan, np.inf, -np.inf, -1, 0, 1e308, -1e308, 1e-308]))
+    changed = json.loads(json.dumps(EMBEDDED))
+    inner = changed
+    for part in path[:-1]:
+        inner = inner[part]
+    inner[path[-1]] = wrong
+    with TemporaryDirectory() as folder:
+        file = Path(folder, CALIBRATOR_FILE)
+        file.write_text(json.dumps(changed))
+        try:
+            calibrator = Calibrator.load(file)
+        except InputError:
+            return
+    assert np.isfinite(wrong)
+    width = len(calibrator.token_model.median)
+    rows = np.random.default_rng(0).normal(size=(6, width)) * [[1], [1e6], [1e38], [0], [np.nan], [-1e38]]
+    judged = calibrator.judge([" cat"] * 6, rows)
+    assert judged.answer is not None
+    assert all(0.0 <= value <= 1.0 for value in (judged.answer, *judged.tokens.values()))
+
+
+def test_a_calibration_is_copied_and_sent(fitted: Calibrator) -> None:
+    one = synthetic.records(1, seed=5).records[0]
+    for again in (copy.copy(fitted), copy.deepcopy(fitted), pickle.loads(pickle.dumps(fitted))):  # noqa: S301
+        assert again == fitted
+        assert again.judge_record(one) == fitted.judge_record(one)

@@ -7,8 +7,9 @@ import pytest
 import synthetic
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from saliency_guard import InputError, NoGuarantee, RiskGuarantee
+from saliency_guard import ConfigError, InputError, NoGuarantee, RiskGuarantee
 from saliency_guard.calibration.guarantee import THRESHOLDS, choose_threshold, observed_risk, policy_outcomes, units
 
 
@@ -119,3 +120,52 @@ def test_one_question_a_picture_is_a_unit() -> None:
     assert len(units(whole, [0.5] * 21, 2)[2]) == 5
     with pytest.raises(InputError, match="two answers number 0"):
         units(records.__class__(synthetic.FINGERPRINT, [pairs[0], pairs[0]]), [0.5] * 2, 1)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, 1.5, -0.5])
+def test_what_is_no_probability_is_never_taken(wrong: float) -> None:
+    """NaN is the best of all to `argmax`, and infinity reaches every threshold."""
+    grounded = np.array([[False, True]])
+    for keep in ("first", "best"):
+        assert policy_outcomes(np.array([[wrong, 0.9]]), grounded, keep, 0.5) == 0
+        assert np.isnan(policy_outcomes(np.array([[wrong, wrong]]), grounded, keep, 0.0))
+    scores, labels = calibrated_scores(3000, 1, 0)
+    spoilt, marked = (
+        np.concatenate([scores, np.full((50, 1), wrong)]),
+        np.concatenate([labels, np.zeros((50, 1), bool)]),
+    )
+    clean = choose_threshold(scores, labels, risk=0.1, confidence=0.95)
+    found = choose_threshold(spoilt, marked, risk=0.1, confidence=0.95)
+    assert isinstance(found, RiskGuarantee)
+    assert isinstance(clean, RiskGuarantee)
+    assert (found.threshold, found.observed) == (clean.threshold, clean.observed)
+
+
+@pytest.mark.parametrize("wrong", [0.0, 1.0, -0.1, np.nan, np.inf])
+@pytest.mark.parametrize("name", ["risk", "confidence"])
+def test_a_guarantee_is_about_parts_between_0_and_1(name: str, wrong: float) -> None:
+    scores, grounded = calibrated_scores(30, 1, 0)
+    with pytest.raises(ConfigError, match=name):
+        choose_threshold(scores, grounded, **{"risk": 0.1, "confidence": 0.9, name: wrong})
+    made = choose_threshold(np.full((3000, 1), 0.9), np.ones((3000, 1), dtype=bool), risk=0.1, confidence=0.9)
+    assert isinstance(made, RiskGuarantee)
+    with pytest.raises(ValidationError, match=name):
+        RiskGuarantee(**{**made.model_dump(), name: wrong})
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"threshold": np.nan},
+        {"threshold": 1.1},
+        {"max_retries": -1},
+        {"units": 0},
+        {"accepted": np.inf},
+        {"observed": -1},
+    ],
+)
+def test_a_guarantee_in_numbers_that_are_none_is_refused(values: dict[str, float]) -> None:
+    made = choose_threshold(np.full((3000, 1), 0.9), np.ones((3000, 1), dtype=bool), risk=0.1, confidence=0.9)
+    assert isinstance(made, RiskGuarantee)
+    with pytest.raises(ValidationError, match=next(iter(values))):
+        RiskGuarantee(**{**made.model_dump(), **values})

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -42,3 +45,13 @@ def test_the_alarm_stays_and_the_labels_are_counted() -> None:
 def test_settings_out_of_range_are_refused(values: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match="RiskMonitor"):
         RiskMonitor(**values)
+
+
+def test_a_copy_goes_on_by_itself() -> None:
+    monitor = RiskMonitor(0.1)
+    for _ in range(5):
+        monitor.update(grounded=False)
+    for again in (copy.copy(monitor), copy.deepcopy(monitor), pickle.loads(pickle.dumps(monitor))):  # noqa: S301
+        assert again == monitor
+        again.update(grounded=False)
+        assert (again.seen, monitor.seen) == (6, 5)

@@ -59,3 +59,25 @@ def test_a_missing_file_and_damaged_vectors(tmp_path: Path) -> None:
         one.model_copy(update={"vectors": {"saliency": "!!"}}).features(("saliency",))
     with pytest.raises(InputError, match="make the records anew"):
         one.model_copy(update={"vectors": {}}).features(("signals", "saliency"))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ('"grounding":null', '"grounding":NaN', "line 2: NaN is no finite number"),
+        ('"grounding":null', '"grounding":1e999', "line 2: 1e999 is no finite number"),
+        ('"grounding":null', '"grounding":1.5', "line 2: answer.*grounding"),
+        ('"grounding":null', '"grounding":-0.1', "line 2: answer.*grounding"),
+        ('"shares":{}', '"shares":{"image_0":-1.0}', "line 2: answer.*shares"),
+        ('"draw":0', '"draw":0,"draw":1', "line 2: 'draw' is named twice"),
+        ('"model_id":"made up"', '"model_id":"made up","model_id":"another"', "line [12]"),
+    ],
+)
+def test_numbers_that_are_none_are_refused(tmp_path: Path, before: str, after: str, said: str) -> None:
+    path = tmp_path / "records.jsonl"
+    synthetic.records(1).save(path)
+    head, line = path.read_text().splitlines()
+    assert before in line
+    path.write_text(f"{head}\n{line.replace(before, after, 1)}\n")
+    with pytest.raises(InputError, match=said):
+        Records.load(path)

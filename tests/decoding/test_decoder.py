@@ -400,3 +400,20 @@ def test_the_layers_below_do_not_run_twice(case: tiny.Case) -> None:
 
 def _count(calls: list[int], index: int, *_: Any) -> None:
     calls[index] += 1
+
+
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf])
+def test_scores_that_are_no_numbers_are_an_error_and_no_answer(llava: tiny.Case, wrong: float) -> None:
+    def process(_: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        scores[0, 3] = wrong
+        return scores
+
+    with pytest.raises(ConfigError, match="NaN or infinite scores"):
+        list(Decoder(Session(llava.model, llava.inputs), processor=process, seed=1).tokens(3))
+
+
+def test_a_temperature_that_overflows_is_an_error_in_generate_too(llava: tiny.Case) -> None:
+    with pytest.raises(ConfigError, match="a temperature that is too small"):
+        llava.model.generate(
+            **llava.inputs, custom_generate=sgrs_generate, do_sample=True, temperature=1e-40, max_new_tokens=3
+        )

@@ -96,7 +96,8 @@ def test_it_knows_where_things_are(lvlm: LVLM) -> None:
 def test_what_it_reads_is_what_it_was_trained_on(lvlm: LVLM) -> None:
     """The processor and the chat template make of a picture what the training batches hold."""
     from saliency_guard.embedded.architecture import IMAGE_SIZE
-    from saliency_guard.training.data import SceneBatches, picture_tensor
+    from saliency_guard.training.data import SceneBatches
+    from saliency_guard.training.pictures import picture_tensor
 
     batch = SceneBatches(lvlm.processor.tokenizer, 2, 0, 1, 0)[0]
     ids = batch.input_ids[0]

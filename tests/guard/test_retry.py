@@ -34,7 +34,9 @@ Result = GroundedAnswer | Attempt | None
 
 def weak_answer(*pieces: tuple[str, float | None]) -> GroundedAnswer:
     tokens = tuple(
-        TokenGrounding(text=text, token_id=1, position=at, logprob=0.0, saliency=None, grounding=grounding)
+        TokenGrounding(text=text, token_id=1, position=at, logprob=0.0, saliency=None).model_copy(
+            update={"grounding": grounding}  # Not checked: NaN is one of them.
+        )
         for at, (text, grounding) in enumerate(pieces)
     )
     text = "".join(text for text, _ in pieces)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+import pickle
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import families
 import pytest
@@ -176,3 +179,14 @@ def test_a_batch_of_scores_is_what_each_is_alone(fresh: LVLM, plain: LVLM, pictu
         assert [token.text for token in found.tokens] == [token.text for token in alone.tokens]
         for one, other in zip(found.tokens, alone.tokens, strict=True):
             assert (one.saliency or 0) == pytest.approx(other.saliency or 0, rel=1e-4)
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda cache: pickle.loads(pickle.dumps(cache))])  # noqa: S301
+def test_a_copy_of_the_cache_is_empty(fresh: LVLM, picture: Image.Image, again: Callable[[Any], Any]) -> None:
+    fresh.generate(chat(picture, DESCRIBE), max_new_tokens=2)
+    cache = fresh._prompts
+    assert len(cache) == 1
+    other = again(cache)
+    assert (len(other), len(cache)) == (0, 1)
+    other.clear()
+    assert len(cache) == 1

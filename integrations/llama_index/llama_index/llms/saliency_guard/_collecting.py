@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from saliency_guard import LVLM
-from saliency_guard.adapters import Finished, PlannedAttempt
+from saliency_guard.adapters.run import Finished
+from saliency_guard.guard.retry import PlannedAttempt
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ValidationError
 
 from llama_index.llms.saliency_guard.events import dispatcher
 from saliency_guard import ConfigError
-from saliency_guard.adapters import closed, openai_schema, shown
+from saliency_guard.adapters import shown
+from saliency_guard.chat.tools import closed, openai_schema
 
 Model = TypeVar("Model", bound=BaseModel)
 

@@ -34,17 +34,11 @@ from llama_index.llms.saliency_guard._structured import StructuredAnswers, json_
 from llama_index.llms.saliency_guard._tools import as_functions
 from llama_index.llms.saliency_guard.events import dispatcher
 from saliency_guard import LVLM, MessageError
-from saliency_guard.adapters import (
-    Finished,
-    Request,
-    RunEvent,
-    ServedLVLM,
-    in_thread,
-    required_tools,
-    run_request,
-    shown,
-    takes_tools,
-)
+from saliency_guard.adapters import shown
+from saliency_guard.adapters.run import Finished, RunEvent, run_request
+from saliency_guard.adapters.settings import Request, ServedLVLM
+from saliency_guard.chat.tools import required_tools, takes_tools
+from saliency_guard.worker import in_thread
 
 
 class SaliencyGuardedLVLM(ServedLVLM, StructuredAnswers, FunctionCallingLLM, CustomLLM):
