@@ -10,9 +10,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from saliency_guard import LVLM, GroundedAnswer, SaliencyGuardError
-from saliency_guard.adapters.run import RunEvent, finished, run_events
-from saliency_guard.adapters.settings import Request
-from saliency_guard.chat.template import PreparedPrompt
+from saliency_guard.adapters import PreparedPrompt, Request, RunEvent, finished, run_events
 
 Item = TypeVar("Item")
 _Result = GroundedAnswer | PreparedPrompt | Exception

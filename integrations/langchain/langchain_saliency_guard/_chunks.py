@@ -11,9 +11,7 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from langchain_saliency_guard._report import GROUNDING, GROUNDING_TOKENS, usage_metadata
 from langchain_saliency_guard._tools import as_chunks, read_calls
 from saliency_guard import LVLM, TokenGrounding
-from saliency_guard.adapters.report import token_report
-from saliency_guard.adapters.run import Finished
-from saliency_guard.adapters.settings import Request
+from saliency_guard.adapters import Finished, Request, token_report
 
 PROVIDER = "saliency-guard"
 

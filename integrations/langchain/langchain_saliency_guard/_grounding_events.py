@@ -6,8 +6,7 @@ from typing import Any
 
 from langchain_saliency_guard._events import REJECTION, REPORT, RETRY, TOKEN
 from saliency_guard import Attempt, TokenGrounding
-from saliency_guard.adapters.report import token_report
-from saliency_guard.adapters.run import RunEvent
+from saliency_guard.adapters import RunEvent, token_report
 
 Event = tuple[str, dict[str, Any]]
 

@@ -18,10 +18,8 @@ from langchain_core.messages import (
 )
 
 from saliency_guard import ImageError, MessageError
-from saliency_guard.adapters import shown
-from saliency_guard.chat.fetch import Fetch as FetchImage
-from saliency_guard.chat.fetch import fetched, is_remote, scheme_of
-from saliency_guard.chat.limits import MAX_MESSAGES
+from saliency_guard.adapters import MAX_MESSAGES, fetched, is_remote, scheme_of, shown
+from saliency_guard.adapters import Fetch as FetchImage
 
 _ROLES = {"human": "user", "user": "user", "ai": "assistant", "assistant": "assistant", "system": "system"}
 _IMAGE_KEYS = ("image", "path", "url", "base64", "data")

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from langchain_saliency_guard._tools import answer_schema, as_functions
-from saliency_guard.adapters.settings import Request, ServedLVLM
-from saliency_guard.chat.tools import openai_schema, required_tools
+from saliency_guard.adapters import Request, ServedLVLM, openai_schema, required_tools
 
 _IGNORED = {"stream", "parallel_tool_calls", "strict", "ls_structured_output_format", "structured_output_format"}
 

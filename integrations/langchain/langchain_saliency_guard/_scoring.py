@@ -10,7 +10,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, mess
 from langchain_saliency_guard._messages import to_core
 from langchain_saliency_guard._report import GROUNDING
 from saliency_guard import ConfigError
-from saliency_guard.adapters.scorer import LocalScorer
+from saliency_guard.adapters import LocalScorer
 
 
 class ChatScorer(LocalScorer):

@@ -12,9 +12,8 @@ from langchain_core.messages.tool import invalid_tool_call, tool_call
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
 
 from saliency_guard import LVLM, ConfigError, GroundedAnswer
-from saliency_guard.adapters import shown
-from saliency_guard.chat.tools import closed
-from saliency_guard.chat.tools import read_calls as parse_calls
+from saliency_guard.adapters import closed, shown
+from saliency_guard.adapters import read_calls as parse_calls
 
 Calls = tuple[str, list[ToolCall], list[InvalidToolCall]]
 """The text beside the calls, the calls, and malformed calls."""

@@ -29,9 +29,7 @@ from langchain_saliency_guard._requests import request
 from langchain_saliency_guard._structured import structured
 from langchain_saliency_guard._tools import as_functions
 from saliency_guard import TokenGrounding
-from saliency_guard.adapters.run import Finished, run_request
-from saliency_guard.adapters.settings import Request, ServedLVLM
-from saliency_guard.worker import in_thread
+from saliency_guard.adapters import Finished, Request, ServedLVLM, in_thread, run_request
 
 
 class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):

@@ -18,11 +18,7 @@ from langchain_saliency_guard._report import GROUNDING
 from langchain_saliency_guard._scoring import ChatScorer, as_answer, says_something, with_report
 from langchain_saliency_guard._tools import as_chunks
 from saliency_guard import ConfigError, GroundedAnswer, GuardPolicy, MessageError
-from saliency_guard.adapters import shown
-from saliency_guard.adapters.report import answer_report
-from saliency_guard.adapters.scorer import ScorerModel
-from saliency_guard.chat.template import PreparedPrompt
-from saliency_guard.embedded import EMBEDDED
+from saliency_guard.adapters import EMBEDDED, PreparedPrompt, ScorerModel, answer_report, shown
 
 GuardInput = dict[str, Any]
 

@@ -17,12 +17,14 @@ from langchain_saliency_guard._report import GROUNDING
 from langchain_saliency_guard._scoring import ChatScorer, says_something, with_report
 from langchain_saliency_guard.chat_models import SaliencyGuardedLVLM
 from saliency_guard import GroundedAnswer, GuardOutcome, GuardPolicy
-from saliency_guard.adapters.prompt_memo import remember_prompts
-from saliency_guard.adapters.report import answer_report
-from saliency_guard.adapters.scorer import ScorerModel
-from saliency_guard.embedded import EMBEDDED
-from saliency_guard.errors import require_extra
-from saliency_guard.guard.retry import PlannedAttempt
+from saliency_guard.adapters import (
+    EMBEDDED,
+    PlannedAttempt,
+    ScorerModel,
+    answer_report,
+    remember_prompts,
+    require_extra,
+)
 
 require_extra("langchain", "langchain", "agents")
 

@@ -18,12 +18,16 @@ from langchain_saliency_guard._messages import image_of
 from langchain_saliency_guard._report import GROUNDING, usage_metadata
 from langchain_saliency_guard._scoring import as_answer, says_something, with_report
 from saliency_guard import ConfigError, GroundedAnswer, GuardOutcome, GuardPolicy, LowGroundingError
-from saliency_guard.adapters import shown
-from saliency_guard.adapters.citations import Documents, rests_on
-from saliency_guard.adapters.report import answer_report
-from saliency_guard.adapters.scorer import LocalScorer, ScorerModel
-from saliency_guard.embedded import EMBEDDED
-from saliency_guard.worker import in_thread
+from saliency_guard.adapters import (
+    EMBEDDED,
+    Documents,
+    LocalScorer,
+    ScorerModel,
+    answer_report,
+    in_thread,
+    rests_on,
+    shown,
+)
 
 IMAGE = "image"
 """Key of a document's metadata: its picture, as a path, bytes, base64, a data URI or a PIL picture."""

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from saliency_guard import LVLM
-from saliency_guard.adapters.run import Finished
-from saliency_guard.guard.retry import PlannedAttempt
+from saliency_guard.adapters import Finished, PlannedAttempt
 
 
 @dataclass(frozen=True, slots=True)

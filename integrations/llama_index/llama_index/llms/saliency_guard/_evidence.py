@@ -12,10 +12,7 @@ from llama_index.core.schema import NodeWithScore
 from llama_index.llms.saliency_guard._collecting import GroundingCollector
 from llama_index.llms.saliency_guard._messages import node_parts
 from saliency_guard import ContextLengthError, GroundedAnswer, GuardPolicy
-from saliency_guard.adapters.citations import Documents
-from saliency_guard.adapters.scorer import LocalScorer, ScorerModel
-from saliency_guard.chat.template import PreparedPrompt
-from saliency_guard.embedded import EMBEDDED
+from saliency_guard.adapters import EMBEDDED, Documents, LocalScorer, PreparedPrompt, ScorerModel
 
 _NOW = "Now answer the question.\n"
 """After this, `FeedbackQueryTransformation` repeats the question it rewrote; before it stands the bad answer."""

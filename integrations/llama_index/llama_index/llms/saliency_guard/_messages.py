@@ -26,13 +26,22 @@ from llama_index.core.schema import BaseNode, ImageNode, MetadataMode, Node
 from pydantic import BaseModel
 
 from saliency_guard import ImageError, InputError, MessageError
-from saliency_guard.adapters import shown
-from saliency_guard.adapters.citations import Documents
-from saliency_guard.chat.fetch import Fetch as FetchImage
-from saliency_guard.chat.fetch import fetched, is_remote, scheme_of
-from saliency_guard.chat.images import MAX_IMAGE_BYTES, data_url_bytes, decoded_base64, file_of_url
-from saliency_guard.chat.limits import MAX_MESSAGES, MAX_TEXT
-from saliency_guard.storage import parse_json, read_file
+from saliency_guard.adapters import (
+    MAX_IMAGE_BYTES,
+    MAX_MESSAGES,
+    MAX_TEXT,
+    Documents,
+    data_url_bytes,
+    decoded_base64,
+    fetched,
+    file_of_url,
+    is_remote,
+    parse_json,
+    read_file,
+    scheme_of,
+    shown,
+)
+from saliency_guard.adapters import Fetch as FetchImage
 
 Part = dict[str, Any]
 

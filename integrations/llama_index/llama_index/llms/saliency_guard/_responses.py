@@ -24,9 +24,7 @@ from llama_index.llms.saliency_guard.events import (
     dispatcher,
 )
 from saliency_guard import LVLM, Attempt, GroundedAnswer, GuardPolicy, TokenGrounding
-from saliency_guard.adapters.report import token_report
-from saliency_guard.adapters.run import Finished, RunEvent
-from saliency_guard.adapters.settings import Request
+from saliency_guard.adapters import Finished, Request, RunEvent, token_report
 
 GROUNDING = "grounding"
 """Key of ``raw`` and ``additional_kwargs``."""

@@ -13,8 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from llama_index.llms.saliency_guard.events import dispatcher
 from saliency_guard import ConfigError
-from saliency_guard.adapters import shown
-from saliency_guard.chat.tools import closed, openai_schema
+from saliency_guard.adapters import closed, openai_schema, shown
 
 Model = TypeVar("Model", bound=BaseModel)
 

@@ -10,8 +10,7 @@ from llama_index.core.base.llms.types import ContentBlock, TextBlock, ToolCallBl
 from llama_index.core.tools import BaseTool
 
 from saliency_guard import LVLM, ConfigError, GroundedAnswer
-from saliency_guard.adapters import Tool, shown
-from saliency_guard.chat.tools import read_calls
+from saliency_guard.adapters import Tool, read_calls, shown
 
 
 def as_functions(tools: Sequence[BaseTool | Mapping[str, Any]]) -> list[Tool]:

@@ -26,12 +26,15 @@ from llama_index.llms.saliency_guard._responses import send_retry
 from llama_index.llms.saliency_guard.base import SaliencyGuardedLVLM
 from llama_index.llms.saliency_guard.events import GroundingScoreEvent, dispatcher
 from saliency_guard import Attempt, GroundedAnswer, GuardOutcome, GuardPolicy
-from saliency_guard.adapters.prompt_memo import PromptMemo, remember_prompts
-from saliency_guard.adapters.report import answer_report
-from saliency_guard.adapters.scorer import LocalScorer
-from saliency_guard.guard.outcome import EMPTY_ANSWER
-from saliency_guard.guard.policy import PlannedAttempts
-from saliency_guard.guard.retry import PlannedAttempt
+from saliency_guard.adapters import (
+    EMPTY_ANSWER,
+    LocalScorer,
+    PlannedAttempt,
+    PlannedAttempts,
+    PromptMemo,
+    answer_report,
+    remember_prompts,
+)
 
 _ANSWER = "Answer:"
 

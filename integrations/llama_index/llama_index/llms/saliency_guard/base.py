@@ -34,11 +34,17 @@ from llama_index.llms.saliency_guard._structured import StructuredAnswers, json_
 from llama_index.llms.saliency_guard._tools import as_functions
 from llama_index.llms.saliency_guard.events import dispatcher
 from saliency_guard import LVLM, MessageError
-from saliency_guard.adapters import shown
-from saliency_guard.adapters.run import Finished, RunEvent, run_request
-from saliency_guard.adapters.settings import Request, ServedLVLM
-from saliency_guard.chat.tools import required_tools, takes_tools
-from saliency_guard.worker import in_thread
+from saliency_guard.adapters import (
+    Finished,
+    Request,
+    RunEvent,
+    ServedLVLM,
+    in_thread,
+    required_tools,
+    run_request,
+    shown,
+    takes_tools,
+)
 
 
 class SaliencyGuardedLVLM(ServedLVLM, StructuredAnswers, FunctionCallingLLM, CustomLLM):
@@ -238,8 +244,8 @@ class SaliencyGuardedLVLM(ServedLVLM, StructuredAnswers, FunctionCallingLLM, Cus
         return [ChatMessage(role=MessageRole.USER, blocks=[*pictures, TextBlock(text=prompt)])], options
 
     def _request(self, kwargs: dict[str, Any]) -> Request:
-        draw = current_attempt()
-        options = {**(draw.settings if draw is not None else {}), **kwargs}
+        planned = current_attempt()
+        options = {**(planned.settings if planned is not None else {}), **kwargs}
         tools = as_functions(options.pop("tools", None) or ())
         forced = required_tools(tools, options.pop("tool_choice", None))
         response_format = options.pop("response_format", None)
@@ -251,11 +257,11 @@ class SaliencyGuardedLVLM(ServedLVLM, StructuredAnswers, FunctionCallingLLM, Cus
     ) -> Generator[RunStep, None, None]:
         """Events and responses in turn: every way of calling the model uses this."""
         active = collectors()
-        draw = current_attempt()
+        planned = current_attempt()
         convert = partial(to_core, fetch_image=self.fetch_image)
         try:
             lvlm = self.engine(request.model)
-            addition = draw.request if draw is not None else ""
+            addition = planned.request if planned is not None else ""
             run_events = run_request(lvlm, request, messages, convert, cancel=cancel, addition=addition)
             yield from responses(lvlm, _collected(run_events, lvlm, active), request)
         except Exception as error:

@@ -15,8 +15,7 @@ from llama_index.core.schema import ImageNode, NodeWithScore, TextNode
 from llama_index.llms.saliency_guard._evidence import Evidence, Scored, scorer_of
 from llama_index.llms.saliency_guard._messages import image_block
 from saliency_guard import ConfigError, GuardOutcome, GuardPolicy
-from saliency_guard.adapters.scorer import ScorerModel
-from saliency_guard.guard.retry import weak_words
+from saliency_guard.adapters import ScorerModel, weak_words
 
 _NO_PICTURE = "there is no picture among the sources, so nothing says whether the answer is grounded"
 

@@ -25,12 +25,14 @@ from llama_index.llms.saliency_guard._evidence import Evidence, Scored, scorer_o
 from llama_index.llms.saliency_guard._responses import send_retry
 from llama_index.llms.saliency_guard.events import GroundingScoreEvent, dispatcher
 from saliency_guard import Attempt, GroundedAnswer, GuardOutcome, GuardPolicy
-from saliency_guard.adapters.citations import rests_on
-from saliency_guard.adapters.prompt_memo import remember_prompts
-from saliency_guard.adapters.report import answer_report
-from saliency_guard.adapters.scorer import ScorerModel
-from saliency_guard.guard.outcome import EMPTY_ANSWER
-from saliency_guard.guard.retry import PlannedAttempt
+from saliency_guard.adapters import (
+    EMPTY_ANSWER,
+    PlannedAttempt,
+    ScorerModel,
+    answer_report,
+    remember_prompts,
+    rests_on,
+)
 
 _LEAST = 1.0
 """Nats by which a node alone has to make a token likelier for the token to rest on it."""
