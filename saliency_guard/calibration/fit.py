@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from itertools import compress
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from saliency_guard.calibration.features import Floats
+from saliency_guard.calibration.answer_features import answer_summary, counted_rows, record_pieces
+from saliency_guard.calibration.features import FEATURE_SETS, Floats
 from saliency_guard.calibration.linear import FARTHEST, LinearModel, ProbabilityMap
+from saliency_guard.calibration.records import Records
 from saliency_guard.calibration.reliability import Bools
-from saliency_guard.errors import InputError, require_extra
+from saliency_guard.calibration.token_filter import TokenFilter
+from saliency_guard.errors import ConfigError, InputError, require_extra
 
 Method = Literal["logistic", "platt", "isotonic"]
 Strings = npt.NDArray[np.str_]
@@ -110,3 +115,116 @@ def fit_map(log_odds: Floats, positive: Bools, method: Method) -> ProbabilityMap
         points = zip(isotonic.X_thresholds_.tolist(), isotonic.y_thresholds_.tolist(), strict=True)
         return ProbabilityMap(method=method, points=tuple(points))
     return ProbabilityMap()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TokenTable:
+    """Labelled tokens, ``[n]`` rows; ``claims`` is False where they only have their answer's label."""
+
+    features: Floats
+    grounded: Bools
+    pictures: Strings
+    claims: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TokenFit:
+    """A model of tokens, and what it says (out of fold) of those it was fitted on."""
+
+    groups: tuple[str, ...]
+    table: TokenTable
+    strength: float
+    odds: Floats
+    model: LinearModel
+
+    @property
+    def loss(self) -> float:
+        """Mean negative log-likelihood of the held-out log-odds."""
+        return loss(self.odds, self.table.grounded)
+
+
+def feature_choices(records: Records, features: str | None) -> list[tuple[str, ...]]:
+    """The feature sets that the records have, or the one that is asked for."""
+    if features is not None:
+        if features not in FEATURE_SETS:
+            msg = f"no feature set is called {features!r}; there are: {', '.join(FEATURE_SETS)}"
+            raise ConfigError(msg)
+        return [FEATURE_SETS[features]]
+    known = frozenset.intersection(*(record.groups for record in records)) if len(records) else frozenset()
+    return [groups for groups in FEATURE_SETS.values() if set(groups) <= known] or [FEATURE_SETS["signals"]]
+
+
+def fit_tokens(records: Records, groups: tuple[str, ...], counts: TokenFilter) -> TokenFit:
+    """Fit the model of tokens.
+
+    Raises:
+        InputError: if there are too few labels of either kind.
+    """
+    table = token_table(records, groups, counts)
+    if not enough(table.grounded, table.pictures):
+        wrong = int((~table.grounded).sum())
+        msg = (
+            f"too few labels to fit on: {int(table.grounded.sum())} grounded and {wrong} not; both must come from at "
+            f"least {FOLDS} pictures"
+        )
+        raise InputError(msg)
+    strength, odds = out_of_fold(table.features, table.grounded, table.pictures)
+    model = fit_linear(table.features, table.grounded, strength)
+    return TokenFit(groups, table, strength, odds, model)
+
+
+def token_table(records: Records, groups: tuple[str, ...], counts: TokenFilter) -> TokenTable:
+    """The labelled tokens of records; where no claims were labelled, every token that counts has its answer's label.
+
+    Raises:
+        InputError: if the vectors of the records have different lengths.
+    """
+    claims = any(record.mentions for record in records)
+    rows: list[Floats] = []
+    grounded: list[bool] = []
+    pictures: list[str] = []
+    for record in records:
+        found = record.features(groups)
+        at = {token: row for row, token in enumerate(record.counted)}
+        labels = (
+            {one.token: one.grounded for one in record.mentions if one.token in at}
+            if claims
+            else dict.fromkeys(counted_rows(counts, record_pieces(record), record.counted), record.grounded)
+        )
+        rows += [found[at[token]] for token in labels]
+        grounded += labels.values()
+        pictures += [record.picture] * len(labels)
+    if len({len(row) for row in rows}) > 1:
+        msg = "the records' vectors have different lengths: they are not all of one model"
+        raise InputError(msg)
+    return TokenTable(np.array(rows), np.array(grounded, dtype=bool), np.array(pictures, dtype=str), claims)
+
+
+def fit_answers(
+    records: Records, token: TokenFit, counts: TokenFilter, method: Method
+) -> tuple[LinearModel, ProbabilityMap]:
+    """The model of answers, from what models of tokens say that never saw the answer's picture."""
+    of_token = folds(token.table.grounded, token.table.pictures)
+    fold = dict(zip(token.table.pictures.tolist(), of_token.tolist(), strict=True))
+    models = [
+        fit_linear(token.table.features[of_token != index], token.table.grounded[of_token != index], token.strength)
+        for index in range(FOLDS)
+    ]
+    summaries: list[Floats] = []
+    kept: list[bool] = []
+    for record in records:
+        rows = counted_rows(counts, record_pieces(record), record.counted)
+        kept.append(bool(rows))
+        if rows:
+            # A picture without a labelled token was seen by none of them.
+            counted = record.features(token.groups)[list(rows.values())]
+            summaries.append(answer_summary(models[fold.get(record.picture, 0)].log_odds(counted), counted))
+    labelled = list(compress(records, kept))
+    grounded = np.array([record.grounded for record in labelled], dtype=bool)
+    pictures = np.array([record.picture for record in labelled], dtype=str)
+    if not enough(grounded, pictures):
+        msg = f"too few answers of each kind to fit on: {int(grounded.sum())} grounded and {int((~grounded).sum())} not"
+        raise InputError(msg)
+    features = np.array(summaries)
+    strength, odds = out_of_fold(features, grounded, pictures)
+    return fit_linear(features, grounded, strength), fit_map(odds, grounded, method)
