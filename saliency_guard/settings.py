@@ -36,6 +36,9 @@ class Settings(Frozen):
             super().__init__(**values)
         except ValidationError as error:
             raise refused(type(self).__name__, error) from error
+        except TypeError as error:  # Settings in settings, of keys that are no names.
+            msg = f"{type(self).__name__}: {error}"
+            raise ConfigError(msg) from error
 
 
 def refused(name: str, error: ValidationError) -> ConfigError:

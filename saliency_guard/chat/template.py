@@ -27,6 +27,10 @@ Messages = Sequence[Mapping[str, Any]]
 _Found = TypeVar("_Found")
 
 
+_WRONG = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What a processor raises for messages that it does not take, and one whose files are damaged for any."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class PreparedPrompt:
     """Messages for one model, ready to be read.
@@ -113,7 +117,7 @@ class PromptReader:
             return self._encoder.encode(conversation, locate=locate)
         except (InputError, ConfigError):
             raise
-        except (ValueError, TypeError, IndexError, TemplateError) as error:
+        except (*_WRONG, TemplateError) as error:
             msg = f"the processor of {self._name} does not take these messages: {error}"
             raise InputError(msg) from error
 

@@ -24,6 +24,9 @@ SMALLEST_TEMPERATURE = 1e-3
 """Below it the scores overflow in half precision: use 0, which is greedy."""
 
 
+HIGHEST_TEMPERATURE = 1e6
+"""Above it every token is as probable as any other."""
+
 LARGEST_SEED = 2**64
 """Seeds lie below this, and above its negative."""
 
@@ -204,8 +207,9 @@ def checked_options(options: Mapping[str, Any]) -> GenerationOptions:
     if merged["top_k"] is not None:
         at_least_one("top_k", merged["top_k"])
     temperature = _require_number("temperature", merged["temperature"], Real)
-    if temperature != 0.0 and not SMALLEST_TEMPERATURE <= temperature < math.inf:
-        msg = f"temperature must be 0 (greedy), or {SMALLEST_TEMPERATURE} or more, not {shown(temperature)}"
+    if temperature != 0.0 and not SMALLEST_TEMPERATURE <= temperature <= HIGHEST_TEMPERATURE:
+        bounds = f"from {SMALLEST_TEMPERATURE} to {HIGHEST_TEMPERATURE:g}"
+        msg = f"temperature must be 0 (greedy), or {bounds}, not {shown(temperature)}"
         raise ConfigError(msg)
     top_p = _require_number("top_p", merged["top_p"], Real)
     if not 0.0 < top_p <= 1.0:

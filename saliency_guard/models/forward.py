@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from saliency_guard.errors import InputError, NonFiniteError
+from saliency_guard.errors import InputError, ModelError, NonFiniteError, SaliencyGuardError
 from saliency_guard.models.attention import Tape, attending
 from saliency_guard.models.fork_safety import ForkSafeLock, in_child, require_device
 from saliency_guard.models.inputs import ANSWER_KINDS, check_no_image_token, extended
@@ -145,6 +145,11 @@ def last_logits(
     except ValueError as error:
         msg = f"{type(model).__name__} does not take these inputs: {error}"
         raise InputError(msg) from error
+    except (SaliencyGuardError, torch.OutOfMemoryError):
+        raise
+    except (RuntimeError, IndexError) as error:  # Shapes that do not fit: a processor of another model, say.
+        msg = f"{type(model).__name__} cannot run these inputs: {error}"
+        raise ModelError(msg) from error
     if states is not None:
         states += [layer_states.detach() for layer_states in output.hidden_states]
     logits: Tensor = output.logits

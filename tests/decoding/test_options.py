@@ -26,7 +26,7 @@ def test_every_option_has_a_default() -> None:
     ("options", "message"),
     [
         ({"tempratur": 1.0}, "no option 'tempratur'"),
-        ({"temperature": 1e-40}, "0.001 or more"),
+        ({"temperature": 1e-40}, "from 0.001 to"),
         ({"temperature": float("nan")}, "temperature"),
         ({"temperature": "hot"}, "must be a number"),
         ({"top_p": 0.0}, "top_p"),

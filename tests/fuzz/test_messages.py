@@ -33,7 +33,10 @@ from saliency_guard.adapters.settings import ServedLVLM
 from saliency_guard.chat.messages import parse_messages
 from saliency_guard.chat.tools import checked_tools, parse_tool_calls, required_tools
 
-EACH = timedelta(seconds=5)
+EACH = timedelta(seconds=60)  # Of the clock: other work may hold a machine up.
+SECONDS = 3
+"""That the processor may be busy with one call."""
+
 HEALTH = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much, HealthCheck.large_base_example]
 QUICK = settings(max_examples=3_000, deadline=EACH, suppress_health_check=HEALTH)
 WHOLE = settings(max_examples=300, deadline=EACH, suppress_health_check=HEALTH)
@@ -64,6 +67,9 @@ class Broken:
     def __repr__(self) -> str:
         raise ZeroDivisionError
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text("Broken()")
+
 
 URLS = [
     *["http://127.0.0.1/a", "HTTPS://a", " http://a", "ftp://a", "file:///dev/zero", "file://a/b", "/dev/zero"],
@@ -85,7 +91,9 @@ odd = st.one_of(
     st.text(),
     st.binary(),
     st.sampled_from([*WORDS, *URLS]),
-    st.sampled_from([10**5000, float("nan"), 1j, {1}, object, object(), Broken(), range(10**9), "\ud800", "\0" * 3]),
+    st.sampled_from([float("nan"), 1j, {1}, object, object(), range(10**9), "\ud800", "\0" * 3]),
+    st.builds(Broken),
+    st.builds(pow, st.just(10), st.just(5_000)),  # Python refuses to write it out.
     st.builds(deep, st.sampled_from([1, 40, 5_000]), st.just("x")),
     st.builds(png),
     st.builds(picture),
@@ -144,10 +152,13 @@ choices = mostly(st.sampled_from([None, "auto", "any", "none", True, "look", {"t
 
 def ours(call: Callable[[], Any]) -> Any:
     """What a call gives; None where it raises an error of our tree, which is to be short."""
+    began = time.process_time()
     try:
         return call()
     except SaliencyGuardError as error:
         complaint = str(error)
+    finally:
+        assert time.process_time() - began < SECONDS
     assert len(complaint) < 5_000
     complaint.encode()
     return None
@@ -284,8 +295,8 @@ def test_llama_index_pictures(given_picture: Any) -> None:
     ours(lambda: llama_index.image_block(given_picture))
 
 
-@given(st.integers(1, 40), st.sampled_from(["message", "part", "text", "call", "stop"]))
-@settings(max_examples=60, deadline=timedelta(seconds=2))
+@given(st.integers(1, 40), st.sampled_from(["message", "part", "text", "call"]))
+@settings(max_examples=60, deadline=EACH)
 def test_too_much_of_everything_is_refused_at_once(millions: int, what: str) -> None:
     many = millions * 1_000_000
     given_messages: Any = {
@@ -293,8 +304,7 @@ def test_too_much_of_everything_is_refused_at_once(millions: int, what: str) -> 
         "part": [{"role": "user", "content": range(many)}],
         "text": [{"role": "user", "content": "x" * (many + 2_000_000)}],
         "call": [{"role": "assistant", "content": "x", "tool_calls": range(many)}],
-        "stop": [],
     }[what]
-    began = time.monotonic()
+    began = time.process_time()
     assert ours(lambda: parse_messages(given_messages, require_image=False)) is None
-    assert time.monotonic() - began < 1
+    assert time.process_time() - began < 1

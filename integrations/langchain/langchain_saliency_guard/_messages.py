@@ -61,12 +61,15 @@ def to_core(messages: Sequence[BaseMessage], *, fetch_image: FetchImage | None =
 def _message(message: BaseMessage, number: int, fetch_image: FetchImage | None) -> dict[str, Any]:
     role = _role(message, number)
     found: dict[str, Any] = {"role": role, "content": _parts(message.content, number, fetch_image)}
-    if isinstance(message, AIMessage) and message.tool_calls:
-        calls = message.tool_calls
-        found["tool_calls"] = [_call(call) for call in calls] if isinstance(calls, list) else calls
+    calls: Any = message.tool_calls if isinstance(message, AIMessage) else None
+    if isinstance(calls, list) and calls:
+        found["tool_calls"] = [_call(call) for call in calls]
+    elif not isinstance(calls, (list, type(None))):
+        msg = f"message {number} has {shown(calls)} as its calls of tools: give a list"
+        raise MessageError(msg)
     if isinstance(message, ToolMessage):
         found["tool_call_id"] = message.tool_call_id
-    if isinstance(message, (ToolMessage, FunctionMessage)) and message.name:
+    if isinstance(message, (ToolMessage, FunctionMessage)) and message.name is not None:
         found["name"] = message.name
     if not found["content"] and "tool_calls" not in found:
         found["content"] = ""
@@ -190,7 +193,8 @@ def _blocks(messages: Sequence[BaseMessage]) -> Iterator[Mapping[str, Any]]:
 
 
 def _is_image(block: Mapping[str, Any]) -> bool:
-    return block["type"] in _IMAGES or str(block.get("mime_type", "")).casefold().startswith("image/")
+    kind = block.get("mime_type")
+    return block["type"] in _IMAGES or (isinstance(kind, str) and kind.casefold().startswith("image/"))
 
 
 def has_picture(messages: Sequence[BaseMessage]) -> bool:

@@ -23,7 +23,7 @@ from llama_index.core.base.llms.types import (
     ToolCallBlock,
 )
 from llama_index.core.schema import BaseNode, ImageNode, MetadataMode, Node
-from pydantic import BaseModel
+from pydantic import AnyUrl, BaseModel
 
 from saliency_guard import ImageError, InputError, MessageError
 from saliency_guard.adapters import (
@@ -45,7 +45,7 @@ from saliency_guard.adapters import Fetch as FetchImage
 
 Part = dict[str, Any]
 
-_ROLES = {
+_ROLES: dict[str, str] = {
     MessageRole.SYSTEM: "system",
     MessageRole.DEVELOPER: "system",
     MessageRole.USER: "user",
@@ -74,11 +74,12 @@ class _Reader:
         self._documents = 0
 
     def message(self, message: ChatMessage) -> dict[str, Any]:
-        role = _ROLES.get(message.role) if isinstance(message, ChatMessage) else None
-        if role is None or not isinstance(message.blocks, list):
-            msg = f"{shown(message)} is no ChatMessage with a known role and blocks"
+        blocks = _blocks(message)
+        role = _ROLES.get(message.role) if isinstance(message.role, str) else None
+        if role is None:
+            msg = f"there is no role {shown(message.role)}"
             raise MessageError(msg)
-        parts = [part for block in message.blocks for part in self.parts(block)]
+        parts = [part for block in blocks for part in self.parts(block)]
         calls = list(_calls(message))
         found: dict[str, Any] = {"role": role, "content": parts or ([] if calls else "")}
         if calls:
@@ -102,17 +103,18 @@ class _Reader:
 
     def picture(self, image: Any, path: Any, url: Any) -> Any:
         """A picture in a form that the core loads: bytes (base64 or as they are), else a path, else a URL."""
-        if image:
+        if not _is_missing(image):
             return _content(image, "an ImageBlock's picture")
-        if path:
+        if not _is_missing(path):
             return Path(path) if isinstance(path, str) else path
-        if not url:
+        target = _text_of(url)
+        if not target:
             msg = "an ImageBlock has no picture: give it image=, path= or url="
             raise ImageError(msg)
-        return fetched(str(url), self._fetch) if is_remote(str(url)) else str(url)
+        return fetched(target, self._fetch) if is_remote(target) else target
 
     def _document(self, block: DocumentBlock) -> Part:
-        kind, named = str(block.document_mimetype or ""), f"document {shown(block.title)}"
+        kind, named = _text_of(block.document_mimetype), f"document {shown(block.title)}"
         data = self._data(block, named)
         if kind.casefold().startswith("image/"):
             return {"type": "image", "image": data}
@@ -131,14 +133,16 @@ class _Reader:
         return {"type": "text", "text": text, "source": Documents.text_source(self._documents - 1)}
 
     def _data(self, block: DocumentBlock, named: str) -> bytes:
-        url = str(block.url or "")
-        if block.data:
+        url = _text_of(block.url)
+        if not _is_missing(block.data):
             return _content(block.data, named)
-        if is_remote(url) and not block.path:
+        has_path = not _is_missing(block.path)
+        if is_remote(url) and not has_path:
             return fetched(url, self._fetch)
         try:
-            if block.path or scheme_of(url) == "file":
-                return read_file(block.path or file_of_url(url), max_bytes=MAX_IMAGE_BYTES, name=named)
+            if has_path or scheme_of(url) == "file":
+                path: Any = block.path if has_path else file_of_url(url)
+                return read_file(path, max_bytes=MAX_IMAGE_BYTES, name=named)
             if scheme_of(url) == "data":
                 head, _, rest = url.partition(",")
                 return data_url_bytes(url) if head.strip().endswith(";base64") else unquote_to_bytes(rest)
@@ -146,6 +150,22 @@ class _Reader:
             raise MessageError(str(error)) from error
         msg = f"{named} has nothing that can be read: give it data=, path=, or a data, file or http(s) url="
         raise MessageError(msg)
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, (str, bytes)) and not value)
+
+
+def _text_of(value: Any) -> str:
+    """A text or a URL as a text; anything else is none."""
+    return str(value) if isinstance(value, (str, AnyUrl)) else ""
+
+
+def _blocks(message: Any) -> list[Any]:
+    if not isinstance(message, ChatMessage) or not isinstance(message.blocks, list):
+        msg = f"{shown(message)} is no ChatMessage with blocks"
+        raise MessageError(msg)
+    return message.blocks
 
 
 def _flat(block: Any, depth: int = 0) -> Iterator[Any]:
@@ -257,11 +277,11 @@ def image_block(picture: Any) -> ImageBlock:
 
 def has_picture(messages: Sequence[ChatMessage]) -> bool:
     """Whether there is a picture for an answer to rest on; nothing is loaded."""
-    return any(_is_picture(plain) for message in messages for block in message.blocks for plain in _flat(block))
+    return any(_is_picture(plain) for message in messages for block in _blocks(message) for plain in _flat(block))
 
 
 def _is_picture(block: Any) -> bool:
-    kind = str(block.document_mimetype or "") if isinstance(block, DocumentBlock) else ""
+    kind = _text_of(block.document_mimetype) if isinstance(block, DocumentBlock) else ""
     return kind.casefold().startswith("image/") or isinstance(block, ImageBlock)
 
 
