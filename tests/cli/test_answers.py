@@ -69,7 +69,7 @@ def test_info_tells_what_a_model_is(tmp_path: Path) -> None:
     assert facts["target_layers"] == [2, 3]
     assert facts["sgrs"] is True
     assert "full_attention" in run("info")
-    assert "cannot read" in run("info", str(tmp_path), code=2)
+    assert "has no config.json" in run("info", str(tmp_path), code=2)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_info_tells_what_a_model_is(tmp_path: Path) -> None:
         (["--layers", "a,b"], "neither two fractions"),
         (["--layers", "77"], "does not name layers"),
         (["--temperature", "-2"], "temperature"),
-        (["--model", "no/such-model-here"], "cannot load"),
+        (["--model", "no/such-model-here"], "neither a folder nor in the local cache"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(file: str, options: list[str], complaint: str) -> None:
