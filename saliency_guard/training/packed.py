@@ -8,9 +8,27 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.models.llama.modeling_llama import LlamaModel, apply_rotary_pos_emb
+
+FLOAT32_ATTENTION = "float32_sdpa"
+
+
+def float32_attention(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
+) -> tuple[Tensor, None]:
+    """Attention outside autocast: on a CPU its backward pass in bfloat16 takes twice the time of float32."""
+    with torch.autocast(query.device.type, enabled=False):
+        output, _ = sdpa_attention_forward(
+            module, query.float(), key.float(), value.float(), attention_mask, **options
+        )
+    return output, None
+
+
+AttentionInterface.register(FLOAT32_ATTENTION, float32_attention)
 
 
 def states(model: LlamaModel, embeds: Tensor, mask: Tensor, position_ids: Tensor, wanted: Tensor) -> Tensor:
@@ -44,14 +62,15 @@ def states(model: LlamaModel, embeds: Tensor, mask: Tensor, position_ids: Tensor
     )
     query, _ = apply_rotary_pos_emb(query, query, at_places(cos), at_places(sin))
     key, _ = apply_rotary_pos_emb(key, key, cos, sin)
-    seen = functional.scaled_dot_product_attention(
-        query,
-        key,
-        value,
-        attn_mask=mask.gather(2, places[:, None, :, None].expand(-1, -1, -1, mask.shape[-1])),
-        scale=attention.scaling,
-        enable_gqa=True,
-    )
+    with torch.autocast(mask.device.type, enabled=False):
+        seen = functional.scaled_dot_product_attention(
+            query.float(),
+            key.float(),
+            value.float(),
+            attn_mask=mask.gather(2, places[:, None, :, None].expand(-1, -1, -1, mask.shape[-1])),
+            scale=attention.scaling,
+            enable_gqa=True,
+        )
     kept = at_places(hidden) + attention.o_proj(seen.transpose(1, 2).flatten(2))
     kept = kept + last.mlp(last.post_attention_layernorm(kept))
     normed: Tensor = model.norm(kept[rows, slots])
