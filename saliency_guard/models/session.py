@@ -171,6 +171,27 @@ class Session:
             again = Session(self.model, self.inputs, locore=self.locore, layout=self.layout, with_image_states=True)
             self.image_states = again.image_states
 
+    def shared_length(self, inputs: Mapping[str, Any], layout: PromptLayout) -> int | None:
+        """How many positions another prompt shares with this one, all pictures and what stands before them included.
+
+        At least the other prompt's last position is not among them.
+
+        Args:
+            inputs: of the other prompt, without padding.
+            layout: its sources.
+
+        Returns:
+            None where they do not begin alike, or where what follows a picture may change how it is read (a prefix that
+            attends in both directions).
+        """
+        if not self.joins or "token_type_ids" in inputs or layout.after_image != self.layout.after_image:
+            return None
+        ids, other_ids = self.inputs["input_ids"], inputs["input_ids"]
+        common = min(ids.shape[1], other_ids.shape[1])
+        same = int((ids[0, :common] == other_ids[0, :common]).cumprod(0).sum())
+        start = min(same, other_ids.shape[1] - 1, self.prompt_length - 1)
+        return start if start >= layout.after_image and _same_pictures(self.inputs, inputs) else None
+
     def with_text(self, inputs: Mapping[str, Any], layout: PromptLayout) -> Session | None:
         """A session of another prompt whose pictures, and all that stands before them, are this one's.
 
@@ -184,13 +205,8 @@ class Session:
             None where the other prompt does not begin as this one does, or where what follows a picture may change how
             the picture is read (a prefix that attends in both directions).
         """
-        if not self.joins or "token_type_ids" in inputs or layout.after_image != self.layout.after_image:
-            return None
-        ids, other_ids = self.inputs["input_ids"], inputs["input_ids"]
-        common = min(ids.shape[1], other_ids.shape[1])
-        same = int((ids[0, :common] == other_ids[0, :common]).cumprod(0).sum())
-        start = min(same, other_ids.shape[1] - 1, self.prompt_length - 1)
-        if start < layout.after_image or not _same_pictures(self.inputs, inputs):
+        start = self.shared_length(inputs, layout)
+        if start is None:
             return None
         twin = self.fork(locore=self.locore, layout=self.layout)
         twin.crop(start)

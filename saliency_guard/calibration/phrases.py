@@ -1,0 +1,327 @@
+"""English sentences taken apart by rule: noun phrases, places, numbers, and the statement that a question asks about."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+_NUMBER_WORDS = (
+    "no one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen twenty"
+).split()
+NUMBERS = {word: count for count, word in enumerate(_NUMBER_WORDS)}
+_ONE = frozenset("a an each every another".split())
+_DEFINITE = frozenset("the this that these those its his her their".split())
+_SEVERAL = frozenset("some several many multiple various few both all these those".split())
+_MEASURES = frozenset("pair pairs group bunch couple row stack pile slice piece bowl glass cup bottle".split())
+# What a caption says about itself; no objects of the picture.
+_FRAME = frozenset(
+    """image images picture pictures photo photos photograph photographs scene view foreground background left right top
+    bottom center centre middle side sides corner front back part half edge answer way lot number total""".split()
+)
+_PREPOSITIONS = frozenset(
+    """of in on at to from by with within without into onto over under above below beneath underneath near behind beside
+    between before after for as across along around against through during towards toward upon off out up down next
+    inside outside like than""".split()
+)
+_GRAMMAR = frozenset(
+    """and or but nor so yet while although though because if when where which who whom whose what that there here it he
+    she they them him we you i is are was were be been being am has have had having do does did can could may might must
+    shall should will would not also too very quite rather just only both either neither each other another it's
+    there's isn't aren't don't doesn't""".split()
+)
+_VERBS = frozenset(
+    """shows show features feature contains contain includes include depicts depict displays display sits sit stands
+    stand lies lie rides ride holds hold wears wear looks look appears appear seems seem plays play runs run walks walk
+    eats eat carries carry rests rest hangs hang watches watch uses use waits wait captures capture consists stretches
+    surrounds fills covers flies fly jumps jump leans lean""".split()
+)
+_REPORTING = frozenset(
+    """shows show showing shown features feature contains contain includes include depicts depict displays display see
+    seen visible located positioned placed present find found count appears appear yes no only total together there
+    here looking pictured featured this that these those it them can also""".split()
+)
+_WORD = re.compile(r"[A-Za-z0-9][\w'\u2019-]*")
+_SENTENCE = re.compile(r"\S[^.!?\n]*(?:[.!?]+(?=\s|$|[\"')\]])|[.!?](?!\s)[^.!?\n]*)*")
+_YES_NO = re.compile(r"\s*(yes|no)\b(?!\s+\w+\s+(?:is|are|shows?)\b)(?=[\s,.!;:]|$)", re.IGNORECASE)
+_ABSTAINS = re.compile(
+    r"\b(?:can ?not tell|can't tell|cannot see|can not see|can't see|unable to|do not know|don't know|not sure|"
+    r"cannot answer|can't answer|can only answer)\b",
+    re.IGNORECASE,
+)
+_PICTURE = re.compile(
+    r"\b(?:picture|image|photo) (?:number )?(\d+|one|two|three|four|five|six|seven|eight)\b|"
+    r"\b(first|second|third|fourth|fifth|sixth|seventh|eighth) (?:picture|image|photo)\b",
+    re.IGNORECASE,
+)
+_ORDINALS = "first second third fourth fifth sixth seventh eighth".split()
+_SPOT = "left|right|top|bottom|center|centre|middle|corner|foreground|background|edge"
+_PLACE = re.compile(
+    rf"\b(?:on|at|in|to|near|toward|towards) the (?:far |very |upper |lower |top |bottom )*(?:{_SPOT})\b"
+    rf"(?:[ -](?:left|right|center|corner|side|edge|part|half|hand)\b)*(?! (?:side )?of (?!the (?:image|picture|photo)\b))"
+    r"(?: of the (?:image|picture|photo|scene|frame))?",
+    re.IGNORECASE,
+)
+_RELATION = re.compile(
+    r"\b(?:(?:to|on) the (?:left|right)(?: side)? of|on top of|in front of|next to|close to|above|below|beneath|"
+    r"underneath|under|over|beside|behind|near|inside|against|on|in|at) (?=(?:the|a|an|its|his|her|their) )",
+    re.IGNORECASE,
+)
+_HOW_MANY = re.compile(r"\bhow many ([\w -]+?)(?: (?:are|is|do|does|can|in|on|there)\b|\?|$)", re.IGNORECASE)
+_THERE = re.compile(r"^(is|are) there (.+?)\??$", re.IGNORECASE)
+_IS_THE = re.compile(rf"^(is|are) (the .+?) ((?:{_RELATION.pattern}|{_PLACE.pattern}).*?)\??$", re.IGNORECASE)
+_DOES = re.compile(r"^(?:does|do) (.+?) (show|contain|have|include|depict) (.+?)\??$", re.IGNORECASE)
+_CAN_SEE = re.compile(r"^(?:can|do) you see (.+?)\??$", re.IGNORECASE)
+_TRUE = re.compile(
+    r"^(?:is (?:this|the following(?: statement)?|it) true(?: that)?|true or false)[:?]? *(.+?)\??$", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NounPhrase:
+    """A noun with what counts or determines it; characters are the text's.
+
+    Attributes:
+        start: of the whole phrase.
+        stop: after it.
+        noun: without article and number.
+        noun_start: where it begins.
+        determiner: characters of the article or number.
+        number: as many as a number word says; None for articles. 0 is "no".
+        plural: whether there are several.
+        definite: whether something that is known already is meant ("the dog").
+    """
+
+    start: int
+    stop: int
+    noun: str
+    noun_start: int
+    determiner: tuple[int, int]
+    number: int | None
+    plural: bool
+    definite: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where something is said to be.
+
+    Attributes:
+        start: first character.
+        stop: after the last.
+        text: as written.
+        words: the place itself: without "of the image", or the relation without its noun.
+        subject: noun of what is there; empty where the sentence does not say.
+        other: noun that the relation is to.
+        plural: whether several things are there.
+    """
+
+    start: int
+    stop: int
+    text: str
+    words: str
+    subject: str
+    other: str
+    plural: bool
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A sentence and where it stands in its text."""
+
+    text: str
+    start: int
+
+    @cached_property
+    def words(self) -> list[tuple[str, int, int]]:
+        """Every word in small letters, with its characters in the sentence."""
+        return [(match.group().lower(), match.start(), match.end()) for match in _WORD.finditer(self.text)]
+
+    @property
+    def picture(self) -> int | None:
+        """Index of the picture the sentence names, if it names exactly one."""
+        return picture_named(self.text)
+
+    @property
+    def yes_or_no(self) -> tuple[str, int, int] | None:
+        """The yes or no it begins with, and its characters in the text."""
+        match = _YES_NO.match(self.text)
+        if match is None:
+            return None
+        return match[1].lower(), self.start + match.start(1), self.start + match.end(1)
+
+    @property
+    def negated(self) -> bool:
+        """Whether it says that no picture shows what it names."""
+        return re.search(r"\b(?:no|none of the|neither) (?:image|picture|photo)s?\b", self.text, re.IGNORECASE) is not None
+
+    @property
+    def bare_number(self) -> tuple[int, int, int] | None:
+        """A number that stands alone, and its characters in the text."""
+        spelled = [word for word in self.words if word[0] != "only"]
+        if len(spelled) != 1 or (count := _count(spelled[0][0])) is None or spelled[0][0] == "no":
+            return None
+        return count, self.start + spelled[0][1], self.start + spelled[0][2]
+
+    @cached_property
+    def noun_phrases(self) -> list[NounPhrase]:
+        """Noun phrases that name things, in order."""
+        return list(self._phrases())
+
+    def _phrases(self) -> Iterator[NounPhrase]:
+        words = self.words
+        skipped = 1 if self.yes_or_no is not None else 0
+        index = skipped
+        while index < len(words):
+            word = words[index][0]
+            count = _count(word)
+            if count is None and word not in _ONE | _DEFINITE | _SEVERAL:
+                index += 1
+                continue
+            stop = self._phrase_end(index)
+            nouns = words[index + 1 : stop]
+            if nouns and not {each[0] for each in nouns} & _FRAME and nouns[0][0] not in _REPORTING:
+                first, last = nouns[0], nouns[-1]
+                yield NounPhrase(
+                    start=self.start + words[index][1],
+                    stop=self.start + last[2],
+                    noun=self.text[first[1] : last[2]],
+                    noun_start=self.start + first[1],
+                    determiner=(self.start + words[index][1], self.start + words[index][2]),
+                    number=count,
+                    plural=(count > 1 if count else last[0].endswith("s") and count == 0) or word in _SEVERAL,
+                    definite=word in _DEFINITE,
+                )
+            index = max(stop, index + 1)
+
+    def _phrase_end(self, start: int) -> int:
+        """Index of the word after the noun phrase whose determiner is word ``start``."""
+        words = self.words
+        index = start + 1
+        while index < len(words) and index - start <= 6:
+            word, begins, _ = words[index]
+            gap = self.text[words[index - 1][2] : begins]
+            nouns = index - start - 1
+            if gap.strip(" -") or word in _ONE | _DEFINITE | _GRAMMAR or word in _VERBS or _count(word) is not None:
+                break
+            if word in _PREPOSITIONS:
+                of_measure = word == "of" and words[index - 1][0] in _MEASURES
+                if not of_measure:
+                    break
+            elif nouns and re.fullmatch(r"\w{2,}(?:ing|ed)", word):
+                break
+            index += 1
+        return index
+
+    @cached_property
+    def places(self) -> list[Place]:
+        """Where things are said to be, in order."""
+        found: list[Place] = []
+        for match in _PLACE.finditer(self.text):
+            words = re.sub(r" of the (?:image|picture|photo|scene|frame)$", "", match.group().lower())
+            found.append(self._place(match.start(), match.end(), words, None))
+        taken = [(place.start - self.start, place.stop - self.start) for place in found]
+        for match in _RELATION.finditer(self.text):
+            after = next((each for each in self.noun_phrases if each.start == self.start + match.end()), None)
+            inside = any(start <= match.start() < stop for start, stop in taken)
+            if after is not None and not inside:
+                found.append(self._place(match.start(), after.stop - self.start, match.group().lower().strip(), after))
+        return sorted(found, key=lambda place: place.start)
+
+    def _place(self, start: int, stop: int, words: str, other: NounPhrase | None) -> Place:
+        before = [each for each in self.noun_phrases if each.stop <= self.start + start]
+        subject = before[-1] if before else None
+        return Place(
+            start=self.start + start,
+            stop=self.start + stop,
+            text=self.text[start:stop].lower() if other is None else self.text[start:stop],
+            words=words,
+            subject=subject.noun if subject is not None else "",
+            other=other.noun if other is not None else "",
+            plural=subject.plural if subject is not None else False,
+        )
+
+    def says_more_than(self, covered: Sequence[tuple[int, int]]) -> bool:
+        """Whether there are words outside some characters of the text that claim something."""
+        known = _FRAME | _GRAMMAR | _PREPOSITIONS | _REPORTING | _ONE | _DEFINITE | _SEVERAL
+        for word, start, stop in self.words:
+            inside = any(a <= self.start + start and self.start + stop <= b for a, b in covered)
+            if not inside and word not in known and not (_count(word) is not None and self.picture is not None):
+                return True
+        return False
+
+
+def sentences(text: str) -> list[Sentence]:
+    """The sentences of a text, in order."""
+    return [Sentence(match.group(), match.start()) for match in _SENTENCE.finditer(text)]
+
+
+def abstains(sentence: str) -> bool:
+    """Whether a sentence says that there is no answer: it claims nothing."""
+    return _ABSTAINS.search(sentence) is not None
+
+
+def picture_named(text: str) -> int | None:
+    """Index of the one picture that a text names ("picture 2" is 1); None where it names none or several."""
+    numbers = {_picture_number(match) for match in _PICTURE.finditer(text)}
+    return numbers.pop() - 1 if len(numbers) == 1 and 0 not in numbers else None
+
+
+def _picture_number(match: re.Match[str]) -> int:
+    if match[2]:
+        return _ORDINALS.index(match[2].lower()) + 1
+    return _count(match[1].lower()) or 0
+
+
+def counted_noun(question: str) -> str:
+    """The noun of "How many ...?"; empty where nothing is counted."""
+    match = _HOW_MANY.search(question)
+    return match[1].strip() if match else ""
+
+
+def question_as_statement(question: str) -> str:
+    """The statement that "yes" makes of a question; empty where the question is of no known form."""
+    question = re.sub(r"[\s,.]*(?:please )?answer (?:with )?(?:yes or no)(?: only)?\.?$", "", question, flags=re.IGNORECASE)
+    question = question.strip()
+    if match := _TRUE.match(question):
+        return _sentence(match[1])
+    if match := _THERE.match(question):
+        return _sentence(f"There {match[1].lower()} {match[2]}")
+    if match := _IS_THE.match(question):
+        return _sentence(f"{match[2]} {match[1].lower()} {match[3]}")
+    if match := _CAN_SEE.match(question):
+        return _sentence(f"The image shows {match[1]}")
+    if match := _DOES.match(question):
+        return _sentence(f"{match[1]} {match[2].lower()}s {match[3]}")
+    return ""
+
+
+def _sentence(text: str) -> str:
+    text = text.strip().rstrip("?. ")
+    return f"{text[0].upper()}{text[1:]}." if text else ""
+
+
+def number_word(count: int) -> str:
+    """``"three"`` for 3; digits above twenty."""
+    return _NUMBER_WORDS[count] if count < len(_NUMBER_WORDS) else str(count)
+
+
+def with_article(noun: str) -> str:
+    """``"an apple"``, ``"a dog"``."""
+    return f"{'an' if noun[:1] in 'aeiou' else 'a'} {noun}"
+
+
+def singular(noun: str) -> str:
+    """A noun without its plural ending, to tell whether two are the same."""
+    for ending, instead in (("ies", "y"), ("ches", "ch"), ("shes", "sh"), ("xes", "x"), ("sses", "ss")):
+        if noun.endswith(ending):
+            return noun[: -len(ending)] + instead
+    return noun[:-1] if noun.endswith("s") and not noun.endswith("ss") else noun
+
+
+def _count(word: str) -> int | None:
+    if word.isdigit() and len(word) <= 4:
+        return int(word)
+    return NUMBERS.get(word)
