@@ -12,6 +12,9 @@ Share = Annotated[float, Field(ge=0.0, le=1.001, allow_inf_nan=False)]
 """A part of a whole that was added up in the model's precision."""
 
 
+ClaimKind = Literal["object", "number", "place", "yes_no", "statement"]
+
+
 class RejectedCandidate(Frozen):
     """A candidate that SGRS rejected.
 
@@ -41,8 +44,7 @@ class TokenGrounding(Frozen):
         shares: what part of its predictor row's saliency lies on each source; they sum to 1.
         rejected: the candidates rejected before it was taken.
         signals: further detection signals by name.
-        grounding: calibrated probability that it is grounded; None for a token that does not count (see
-            `TokenFilter`), and where no calibration fits.
+        grounding: that of the claim it decides; None for a token that decides none, and where no calibration covers it.
     """
 
     text: str
@@ -55,6 +57,33 @@ class TokenGrounding(Frozen):
     rejected: tuple[RejectedCandidate, ...] = ()
     signals: dict[str, float] = Field(default_factory=dict)
     grounding: Probability | None = None
+
+
+class Claim(Frozen):
+    """One thing that an answer claims.
+
+    Attributes:
+        text: as it stands in the answer.
+        kind: what it is about: an object that is there (or not), a number, a place, the answer to a question that yes
+            or no answers, or a whole sentence that says more than that.
+        span: its first character in the answer, and the one after its last.
+        statement: the claim as a sentence of its own.
+        grounding: calibrated probability that it is true; None where no calibration covers it.
+        verified: the model's own probability that it is true, asked about without the answer before it; None where it
+            was not asked, or said neither yes nor no.
+        box: the part of the picture that speaks for it, as left, top, right and bottom from 0 to 1; None where that is
+            not known.
+        source: the picture or document it holds for; None where that is not known.
+    """
+
+    text: str
+    kind: ClaimKind
+    span: tuple[int, int]
+    statement: str
+    grounding: Probability | None = None
+    verified: Probability | None = None
+    box: tuple[Probability, Probability, Probability, Probability] | None = None
+    source: str | None = None
 
 
 class Usage(Frozen):
@@ -80,10 +109,13 @@ class GroundedAnswer(Frozen):
         finish_reason: ``"stop"`` at the model's end token or a stop string, ``"length"`` at the limit.
         usage: token counts.
         model_id: which model wrote or scored it.
-        grounding: calibrated probability that all of it is grounded; None where no calibration fits, or no token
-            counts.
-        calibrated: whether a calibration that fits stands behind ``grounding``; False with one that was let in by
-            ``allow_mismatch``.
+        claims: what it claims, in order.
+        grounding: calibrated probability that all of its claims are true; None where no calibration covers the case.
+        grounding_reason: why there is no grounding, in a sentence; None where there is one.
+        calibrated: whether a calibration that fits stands behind ``grounding``; False where there is none, and with one
+            that was let in by ``allow_mismatch``.
+        domain: for each picture, how usual it is among those the calibration was fitted on (a p-value); empty where
+            that is not known.
         unlocated: named texts without a share of their own, because it is not known where they stand in the prompt,
             and why; they count as text.
     """
@@ -93,8 +125,11 @@ class GroundedAnswer(Frozen):
     finish_reason: Literal["stop", "length"]
     usage: Usage
     model_id: str
+    claims: tuple[Claim, ...] = ()
     grounding: Probability | None = None
+    grounding_reason: str | None = None
     calibrated: bool = False
+    domain: tuple[Probability, ...] = ()
     unlocated: dict[str, str] = Field(default_factory=dict)
 
     @property

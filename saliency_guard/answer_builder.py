@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import numpy as np
 from torch import Tensor
 
 from saliency_guard.answer import GroundedAnswer, Step, TokenGrounding, Usage
-from saliency_guard.calibration.calibrator import Calibrator, Judgement
-from saliency_guard.calibration.features import features
+from saliency_guard.calibration.calibrator import Calibrator
 from saliency_guard.chat.detokenize import EncodedText
+from saliency_guard.chat.messages import Conversation
+from saliency_guard.chat.template import PromptReader
+from saliency_guard.claim_judge import EMPTY, NO_CALIBRATION, NO_PICTURE, OTHER_SALIENCY, ClaimJudge, JudgedAnswer
 from saliency_guard.decoding.batch_decoder import Row, decode_together
 from saliency_guard.decoding.decoder import Decoder
-from saliency_guard.decoding.options import Deadline, GenerationPlan
+from saliency_guard.decoding.options import Deadline, GenerationPlan, ScoringPlan
 from saliency_guard.decoding.writer import Writer
 from saliency_guard.models.fork_safety import uninterrupted
 from saliency_guard.models.prompt_cache import PromptCache
@@ -26,6 +27,7 @@ from saliency_guard.saliency.scoring import SaliencyScores, score_together
 from saliency_guard.saliency.shares import plain_shares
 from saliency_guard.signals import compute
 from saliency_guard.signals.trace import AnswerTrace, trace_answers
+from saliency_guard.signals.verification import VerifyConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +37,12 @@ class Prompt:
     Attributes:
         session: nobody else's.
         room: the most tokens of its answer.
+        conversation: its messages; None where they are not known.
     """
 
     session: Session
     room: int
+    conversation: Conversation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +51,24 @@ class AnswerBuilder:
 
     Attributes:
         model_id: what they are said to be by.
+        reader: of the model's prompts.
         prompts: where finished sessions are kept for what may be asked next.
-        tokenizer: the model's.
         eos: ids that end an answer.
         calibrator: judges the answers; None leaves their grounding open.
         fits: whether the calibrator belongs to the model.
     """
 
     model_id: str
+    reader: PromptReader
     prompts: PromptCache
-    tokenizer: Any
     eos: frozenset[int]
     calibrator: Calibrator | None = None
     fits: bool = False
+
+    @property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer."""
+        return self.reader.tokenizer
 
     def traces(self, saliency: SaliencyConfig | None, signals: Sequence[str]) -> bool:
         """Whether answers will be traced: then their prompts are read with the states at their pictures."""
@@ -87,13 +96,12 @@ class AnswerBuilder:
                 break
         for ready in writer.finish():
             yield Step(token=ready)
-        yield Step(answer=self._written([plan], [prompt.session], [writer], scored=decoder.saliency is not None)[0])
+        yield Step(answer=self._written([plan], [prompt], [writer], scored=decoder.saliency is not None)[0])
 
     def write_together(
         self, plans: Sequence[GenerationPlan], prompts: Sequence[Prompt], deadline: Deadline
     ) -> list[GroundedAnswer]:
         """Several answers side by side, each as `write` writes it; arguments as there."""
-        sessions = [prompt.session for prompt in prompts]
         rows = [
             Row(self._decoder(plan, prompt.session, live=False), prompt.room)
             for plan, prompt in zip(plans, prompts, strict=True)
@@ -107,7 +115,7 @@ class AnswerBuilder:
             rows[index].done = writers[index].complete
         for writer in writers:
             writer.finish()
-        return self._written(plans, sessions, writers, scored=rows[0].decoder.saliency is not None)
+        return self._written(plans, prompts, writers, scored=rows[0].decoder.saliency is not None)
 
     def _decoder(self, plan: GenerationPlan, session: Session, *, live: bool) -> Decoder:
         sgrs = plan.options["sgrs"]
@@ -126,52 +134,44 @@ class AnswerBuilder:
         return Writer(self.tokenizer, self.eos, plan.stop)
 
     def _written(
-        self, plans: Sequence[GenerationPlan], sessions: Sequence[Session], writers: Sequence[Writer], *, scored: bool
+        self, plans: Sequence[GenerationPlan], prompts: Sequence[Prompt], writers: Sequence[Writer], *, scored: bool
     ) -> list[GroundedAnswer]:
         """Answers that were just written, with the same options; their sessions are kept."""
-        saliency, signals = plans[0].options["saliency"], plans[0].signals
+        options = plans[0].options
         finished = [
-            _Finished(session, writer.done, writer.reason) for session, writer in zip(sessions, writers, strict=True)
+            _Finished(prompt.session, writer.done, writer.reason, prompt.conversation)
+            for prompt, writer in zip(prompts, writers, strict=True)
         ]
-        guarded = plans[0].options["sgrs"] is not None
-        return self._ended(finished, saliency, signals, scored=scored, guarded=guarded)
+        guarded = options["sgrs"] is not None
+        wanted = _Wanted(options["saliency"], plans[0].signals, options["verify"])
+        return self._ended(finished, wanted, scored=scored, guarded=guarded)
 
     def score(
-        self,
-        sessions: Sequence[Session],
-        answers: Sequence[EncodedText],
-        saliency: SaliencyConfig,
-        signals: tuple[str, ...],
+        self, prompts: Sequence[Prompt], answers: Sequence[EncodedText], plan: ScoringPlan
     ) -> list[GroundedAnswer]:
         """Answers that were there already, each after its own prompt; the sessions are kept."""
         finished = [
-            _Finished(session, unscored_tokens(answer), "stop")
-            for session, answer in zip(sessions, answers, strict=True)
+            _Finished(prompt.session, unscored_tokens(answer), "stop", prompt.conversation)
+            for prompt, answer in zip(prompts, answers, strict=True)
         ]
-        return self._ended(finished, saliency, signals, scored=False)
+        return self._ended(finished, _Wanted(plan.saliency, plan.signals, plan.verify), scored=False)
 
     @uninterrupted()
     def _ended(
-        self,
-        finished: Sequence[_Finished],
-        saliency: SaliencyConfig | None,
-        signals: tuple[str, ...],
-        *,
-        scored: bool,
-        guarded: bool = False,
+        self, finished: Sequence[_Finished], wanted: _Wanted, *, scored: bool, guarded: bool = False
     ) -> list[GroundedAnswer]:
         """Answers, scored, judged and put together; one trace serves scores, signals and calibrator.
 
         Args:
             finished: what was written, or is to be scored.
-            saliency: what to score; None scores nothing.
-            signals: names of the signals that every token is to have.
+            wanted: what is to be known of every token.
             scored: whether the tokens have their scores.
             guarded: whether SGRS looked at these scores: then they stay as it saw them.
         """
+        saliency, signals = wanted.saliency, wanted.signals
         config = saliency or SaliencyConfig()
         written = [index for index, answer in enumerate(finished) if answer.tokens]
-        judged = [index for index in written if self._counts(finished[index], saliency)]
+        judged = [index for index in written if self._open_reason(finished[index], saliency) is None]
         # The calibrator looks at an answer as the plain model sees it, so that it says the same however it was written.
         plain = [index for index in judged if finished[index].session.locore is None]
         traces = self._traced(finished, written if signals else plain, config)
@@ -187,15 +187,24 @@ class AnswerBuilder:
                 tokens[index] = with_signals(tokens[index], compute(trace, signals))
         unseen = [index for index in judged if index not in plain]
         traces |= self._traced([answer.without_locore() for answer in finished], unseen, config)
-        judgements = {index: self._judgement(finished[index], traces[index]) for index in judged}
-        answers = [self._answer(answer, tokens[index], judgements.get(index)) for index, answer in enumerate(finished)]
+        judge = ClaimJudge(self.reader, self.calibrator, wanted.verify)
+        answers = [
+            self._answer(answer, tokens[index], self._judged(judge, answer, traces.get(index), saliency))
+            for index, answer in enumerate(finished)
+        ]
         for answer in finished:
             self.prompts.keep(answer.session)  # From here on it is not this answer's alone.
         return answers
 
-    def _counts(self, answer: _Finished, saliency: SaliencyConfig | None) -> bool:
-        """Whether the calibrator has something to judge: it was fitted for this saliency, and there is a picture."""
-        return self._judges(saliency) and bool(answer.tokens) and bool(answer.session.layout.visual_sources)
+    def _open_reason(self, answer: _Finished, saliency: SaliencyConfig | None) -> str | None:
+        """Why an answer is not to be judged; None where it is."""
+        if not answer.tokens:
+            return EMPTY
+        if self.calibrator is None:
+            return NO_CALIBRATION
+        if not self._judges(saliency):
+            return OTHER_SALIENCY
+        return None if answer.session.layout.visual_sources else NO_PICTURE
 
     def _traced(
         self, finished: Sequence[_Finished], chosen: Sequence[int], saliency: SaliencyConfig
@@ -209,24 +218,43 @@ class AnswerBuilder:
         traces = trace_answers(sessions, ids, saliency, read=self.prompts.blank)
         return dict(zip(chosen, traces, strict=True))
 
-    def _judgement(self, answer: _Finished, trace: AnswerTrace) -> Judgement:
-        assert self.calibrator is not None  # noqa: S101 - only what it judges is traced for it
+    def _judged(
+        self, judge: ClaimJudge, answer: _Finished, trace: AnswerTrace | None, saliency: SaliencyConfig | None
+    ) -> JudgedAnswer:
+        reason = self._open_reason(answer, saliency)
         pieces = [token.text for token in answer.tokens]
-        if not self.calibrator.token_filter.counted(pieces):
-            return Judgement(tokens={}, answer=None)
-        groups = features(trace, self.calibrator.groups)
-        return self.calibrator.judge(pieces, np.concatenate([groups[name] for name in self.calibrator.groups], axis=1))
+        trace = trace if reason is None else None
+        return judge.judge(pieces, answer.session, answer.conversation, trace, reason=reason)
 
-    def _answer(
-        self, finished: _Finished, tokens: Sequence[TokenGrounding], judgement: Judgement | None
-    ) -> GroundedAnswer:
+    def _answer(self, finished: _Finished, tokens: Sequence[TokenGrounding], judged: JudgedAnswer) -> GroundedAnswer:
         prompt, unlocated = finished.session.prompt_length, finished.session.layout.unlocated
-        if judgement is None:
-            return unjudged_answer(tokens, finished.reason, prompt, self.model_id, unlocated)
-        known = judgement.tokens
-        grounded = [token.model_copy(update={"grounding": known.get(index)}) for index, token in enumerate(tokens)]
-        answer = unjudged_answer(grounded, finished.reason, prompt, self.model_id, unlocated)
-        return answer.model_copy(update={"grounding": judgement.answer, "calibrated": self.fits})
+        answer = unjudged_answer(
+            judged.with_groundings(tokens), finished.reason, prompt, self.model_id, unlocated, reason=judged.reason
+        )
+        known = judged.grounding is not None or any(claim.grounding is not None for claim in judged.claims)
+        return answer.model_copy(
+            update={
+                "claims": judged.claims,
+                "grounding": judged.grounding,
+                "calibrated": self.fits and known,
+                "domain": judged.domain,
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What is to be known of answers.
+
+    Attributes:
+        saliency: what to score; None scores nothing.
+        signals: names of the signals that every token is to have.
+        verify: how claims are verified; None leaves that to the calibrator.
+    """
+
+    saliency: SaliencyConfig | None
+    signals: tuple[str, ...]
+    verify: VerifyConfig | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,11 +265,13 @@ class _Finished:
         session: its prompt.
         tokens: its tokens.
         reason: why there are no more.
+        conversation: the messages of its prompt; None where they are not known.
     """
 
     session: Session
     tokens: Sequence[TokenGrounding]
     reason: Literal["stop", "length"]
+    conversation: Conversation | None = None
 
     @property
     def ids(self) -> list[int]:
@@ -250,7 +280,8 @@ class _Finished:
     def without_locore(self) -> _Finished:
         if self.session.locore is None:
             return self
-        return _Finished(self.session.fork(locore=None, layout=self.session.layout), self.tokens, self.reason)
+        session = self.session.fork(locore=None, layout=self.session.layout)
+        return replace(self, session=session)
 
 
 def _scored(
@@ -274,34 +305,38 @@ def unscored_tokens(answer: EncodedText) -> list[TokenGrounding]:
 
 def unjudged_answer(
     tokens: Sequence[TokenGrounding],
-    reason: Literal["stop", "length"],
+    finish_reason: Literal["stop", "length"],
     prompt: int,
     model_id: str,
     unlocated: Sequence[tuple[str, str]] = (),
+    *,
+    reason: str | None,
 ) -> GroundedAnswer:
     """An answer of its tokens, without a grounding.
 
     Args:
         tokens: in order.
-        reason: why there are no more.
+        finish_reason: why there are no more.
         prompt: positions of the prompt.
         model_id: who wrote or scored it.
         unlocated: as in `PromptLayout`.
+        reason: why it has no grounding.
     """
     return GroundedAnswer(
         text="".join(token.text for token in tokens),
         tokens=tuple(tokens),
-        finish_reason=reason,
+        finish_reason=finish_reason,
         usage=Usage(prompt_tokens=prompt, completion_tokens=len(tokens), total_tokens=prompt + len(tokens)),
         model_id=model_id,
         unlocated=dict(unlocated),
+        grounding_reason=reason,
     )
 
 
 def traced_answer(trace: AnswerTrace, answer: EncodedText, signals: Sequence[str], model_id: str) -> GroundedAnswer:
     """A traced answer with its scores and signals, without a grounding."""
     tokens = with_signals(with_scores(unscored_tokens(answer), trace.scores), compute(trace, signals))
-    return unjudged_answer(tokens, "stop", trace.layout.length, model_id)
+    return unjudged_answer(tokens, "stop", trace.layout.length, model_id, reason=NO_CALIBRATION)
 
 
 def with_scores(tokens: Sequence[TokenGrounding], scores: SaliencyScores) -> list[TokenGrounding]:

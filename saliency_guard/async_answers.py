@@ -10,9 +10,7 @@ from typing import Unpack, cast
 
 from saliency_guard.answer import GroundedAnswer, Step
 from saliency_guard.chat.template import Messages, PreparedPrompt
-from saliency_guard.decoding.options import GenerationOptions
-from saliency_guard.models.locore import LocoREConfig
-from saliency_guard.saliency.config import SaliencyConfig
+from saliency_guard.decoding.options import GenerationOptions, ScoringOptions, ScoringPlan, scoring_plan
 from saliency_guard.worker import in_thread
 
 
@@ -25,13 +23,7 @@ class AsyncAnswers(ABC):
 
     @abstractmethod
     def _score_steps(
-        self,
-        batch: Sequence[tuple[Messages | PreparedPrompt, str]],
-        *,
-        locore: LocoREConfig | None,
-        saliency: SaliencyConfig,
-        signals: Sequence[str],
-        batch_size: int,
+        self, batch: Sequence[tuple[Messages | PreparedPrompt, str]], plan: ScoringPlan, *, batch_size: int
     ) -> Generator[list[GroundedAnswer], None, None]:
         """Scored answers, some at a time."""
 
@@ -60,29 +52,20 @@ class AsyncAnswers(ABC):
                 yield step
 
     async def ascore(
-        self,
-        messages: Messages | PreparedPrompt,
-        text: str,
-        *,
-        locore: LocoREConfig | None = None,
-        saliency: SaliencyConfig = SaliencyConfig(),
-        signals: Sequence[str] = (),
+        self, messages: Messages | PreparedPrompt, text: str, **options: Unpack[ScoringOptions]
     ) -> GroundedAnswer:
         """`score` in a worker thread, for the norm of the row; cancelling the task stops it between two passes."""
-        scored = await self.ascore_batch([(messages, text)], locore=locore, saliency=saliency, signals=signals)
-        return scored[0]
+        return (await self.ascore_batch([(messages, text)], **options))[0]
 
     async def ascore_batch(
         self,
         batch: Sequence[tuple[Messages | PreparedPrompt, str]],
         *,
-        locore: LocoREConfig | None = None,
-        saliency: SaliencyConfig = SaliencyConfig(),
-        signals: Sequence[str] = (),
         batch_size: int = 8,
+        **options: Unpack[ScoringOptions],
     ) -> list[GroundedAnswer]:
         """`score_batch` in a worker thread; cancelling the task stops it between two passes."""
-        work = self._score_steps(batch, locore=locore, saliency=saliency, signals=signals, batch_size=batch_size)
+        work = self._score_steps(batch, scoring_plan(options), batch_size=batch_size)
         answers: list[GroundedAnswer] = []
         async with aclosing(in_thread(work, threading.Event())) as parts:
             async for part in parts:

@@ -23,26 +23,27 @@ from saliency_guard.chat.detokenize import EncodedText
 from saliency_guard.chat.images import MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS
 from saliency_guard.chat.role_markers import RoleMarkersIn
 from saliency_guard.chat.template import Messages, PreparedPrompt, PromptReader
+from saliency_guard.claim_judge import OTHER_SALIENCY
 from saliency_guard.copies import CopiedWithModel
 from saliency_guard.decoding.decoder import eos_ids
 from saliency_guard.decoding.options import (
     Deadline,
     GenerationOptions,
     GenerationPlan,
+    ScoringOptions,
+    ScoringPlan,
     at_least_one,
     generation_plan,
     generation_plans,
+    scoring_plan,
 )
 from saliency_guard.embedded import EMBEDDED, EMBEDDED_PATH
 from saliency_guard.errors import CalibrationMismatchError, InputError
 from saliency_guard.models.fork_safety import require_device, uninterrupted
 from saliency_guard.models.load import load_pretrained
-from saliency_guard.models.locore import LocoREConfig
 from saliency_guard.models.prompt_cache import PromptCache
 from saliency_guard.models.supported import require_readable
-from saliency_guard.saliency.config import SaliencyConfig
 from saliency_guard.saliency.scoring import score_answer
-from saliency_guard.signals import known
 
 
 class LVLM(AsyncAnswers, CopiedWithModel):
@@ -186,9 +187,7 @@ class LVLM(AsyncAnswers, CopiedWithModel):
 
     @property
     def _builder(self) -> AnswerBuilder:
-        return AnswerBuilder(
-            self.model_id, self._prompts, self.tokenizer, self.end_tokens, self._calibrator, self._fits
-        )
+        return AnswerBuilder(self.model_id, self._reader, self._prompts, self.end_tokens, self._calibrator, self._fits)
 
     @property
     def context_length(self) -> int | None:
@@ -275,7 +274,10 @@ class LVLM(AsyncAnswers, CopiedWithModel):
             locore=options["locore"],
             with_image_states=self._builder.traces(options["saliency"], plans[0].signals),
         )
-        return [Prompt(session, room) for session, room in zip(sessions, rooms, strict=True)]
+        return [
+            Prompt(session, room, prompt.conversation)
+            for session, room, prompt in zip(sessions, rooms, prepared, strict=True)
+        ]
 
     def generate_batch(
         self,
@@ -308,44 +310,38 @@ class LVLM(AsyncAnswers, CopiedWithModel):
         return answers
 
     def score(
-        self,
-        messages: Messages | PreparedPrompt,
-        text: str,
-        *,
-        locore: LocoREConfig | None = None,
-        saliency: SaliencyConfig = SaliencyConfig(),
-        signals: Sequence[str] = (),
+        self, messages: Messages | PreparedPrompt, text: str, **options: Unpack[ScoringOptions]
     ) -> GroundedAnswer:
         """Say of any text what each of its tokens would rest on, were it this model's answer.
 
         Args:
             messages: what the text answers, or what `prepare` made of it.
             text: the answer, from anywhere.
-            locore: the gains to score under; None is off.
-            saliency: what to score.
-            signals: as in `GenerationOptions`.
+            **options: see `ScoringOptions`; all may be left out.
 
         Raises:
             InputError: if the text is empty or holds a control token that cannot be text, or as for `generate`.
+            ConfigError: if an option is unknown or of the wrong kind.
         """
-        names = known(signals)
-        if saliency.normalization == "matrix" and not names:
+        plan = scoring_plan(options)
+        if plan.saliency.normalization == "matrix" and not plan.signals:
             prepared, answer = self._to_score(messages, text)
+            layout = prepared.layout
             scores = score_answer(
-                self.model, prepared.inputs, answer.ids, saliency=saliency, locore=locore, layout=prepared.layout
+                self.model, prepared.inputs, answer.ids, saliency=plan.saliency, locore=plan.locore, layout=layout
             )
-            tokens, layout = with_scores(unscored_tokens(answer), scores), prepared.layout
-            return unjudged_answer(tokens, "stop", layout.length, self.model_id, layout.unlocated)
-        return self.score_batch([(messages, text)], locore=locore, saliency=saliency, signals=names)[0]
+            tokens = with_scores(unscored_tokens(answer), scores)
+            return unjudged_answer(
+                tokens, "stop", layout.length, self.model_id, layout.unlocated, reason=OTHER_SALIENCY
+            )
+        return self.score_batch([(messages, text)], **options)[0]
 
     def score_batch(
         self,
         batch: Sequence[tuple[Messages | PreparedPrompt, str]],
         *,
-        locore: LocoREConfig | None = None,
-        saliency: SaliencyConfig = SaliencyConfig(),
-        signals: Sequence[str] = (),
         batch_size: int = 8,
+        **options: Unpack[ScoringOptions],
     ) -> list[GroundedAnswer]:
         """Score several answers side by side; each comes out as from `score`.
 
@@ -353,41 +349,36 @@ class LVLM(AsyncAnswers, CopiedWithModel):
 
         Args:
             batch: messages (or what `prepare` made of them) and answer of each.
-            locore: as for `score`.
-            saliency: as for `score`, with the norm of the row.
-            signals: as for `score`.
             batch_size: as for `generate_batch`.
+            **options: as for `score`, with the norm of the row.
 
         Raises:
-            ConfigError: for ``normalization="matrix"``.
+            ConfigError: also for ``normalization="matrix"``.
         """
-        parts = self._score_steps(batch, locore=locore, saliency=saliency, signals=signals, batch_size=batch_size)
+        parts = self._score_steps(batch, scoring_plan(options), batch_size=batch_size)
         return [answer for answers in parts for answer in answers]
 
     def _score_steps(
-        self,
-        batch: Sequence[tuple[Messages | PreparedPrompt, str]],
-        *,
-        locore: LocoREConfig | None,
-        saliency: SaliencyConfig,
-        signals: Sequence[str],
-        batch_size: int,
+        self, batch: Sequence[tuple[Messages | PreparedPrompt, str]], plan: ScoringPlan, *, batch_size: int
     ) -> Generator[list[GroundedAnswer], None, None]:
         """`score_batch`, a part at a time; an empty part between reading prompts and scoring answers."""
         size = at_least_one("batch_size", batch_size)
-        names = known(signals)
-        saliency.require_rows()
+        plan.saliency.require_rows()
         pairs = [self._to_score(messages, text) for messages, text in batch]
         for start in range(0, len(pairs), size):
             part = pairs[start : start + size]
             sessions = self._prompts.sessions(
                 self.model,
                 [prepared for prepared, _ in part],
-                locore=locore,
-                with_image_states=self._builder.traces(saliency, names),
+                locore=plan.locore,
+                with_image_states=self._builder.traces(plan.saliency, plan.signals),
             )
             yield []
-            yield self._builder.score(sessions, [answer for _, answer in part], saliency, names)
+            prompts = [
+                Prompt(session, len(answer.ids), prepared.conversation)
+                for session, (prepared, answer) in zip(sessions, part, strict=True)
+            ]
+            yield self._builder.score(prompts, [answer for _, answer in part], plan)
 
     def _to_score(self, messages: Messages | PreparedPrompt, text: str) -> tuple[PreparedPrompt, EncodedText]:
         if not isinstance(text, str) or not text.strip():

@@ -1,7 +1,7 @@
-"""Raw signals to a probability that a token, and a whole answer, is grounded.
+"""Raw signals to a probability that a claim, and a whole answer, is grounded; or to the reason why there is none.
 
-A logistic model of a token's features is fitted on labelled claims. An answer's probability comes from a second,
-small one, of what the first says of the tokens that count. Directions and weights are fitted, none is assumed.
+A logistic model per kind of claim is fitted on labelled claims. An answer's probability comes from a second, small one,
+of what the first says of all claims. Directions and weights are fitted, none is assumed.
 """
 
 from __future__ import annotations
@@ -9,26 +9,32 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from saliency_guard.calibration import fit as fitting
-from saliency_guard.calibration.answer_features import ANSWER_FEATURES, answer_summary, counted_rows, record_pieces
-from saliency_guard.calibration.features import FEATURE_SETS, SUMMARIES, Floats
+from saliency_guard.calibration.claim_features import ANSWER_FEATURES, answer_summary
+from saliency_guard.calibration.claims import ClaimKind
+from saliency_guard.calibration.domain import Domain
+from saliency_guard.calibration.features import FEATURE_SETS, SUMMARIES, VERIFICATION, Floats
 from saliency_guard.calibration.fingerprint import Fingerprint
 from saliency_guard.calibration.fit import Method
 from saliency_guard.calibration.linear import LinearModel, ProbabilityMap
 from saliency_guard.calibration.records import GroundingRecord, Records
 from saliency_guard.calibration.reliability import Reliability, reliability
-from saliency_guard.calibration.token_filter import TokenFilter
 from saliency_guard.errors import CalibrationMismatchError, ConfigError
-from saliency_guard.settings import Count, Frozen, Probability
+from saliency_guard.settings import Count, Frozen, OpenProbability, Probability
+from saliency_guard.signals.verification import VerifyConfig
 from saliency_guard.storage import load_model, save_model
 
 CALIBRATOR_FILE = "calibrator.json"
 """The calibration in a model's folder, used where there is one."""
+
+Extractor = Literal["english", "picture_world"]
+LEVEL = 0.05
+"""The part of pictures like the fitted ones that the domain gate refuses."""
 
 
 class FittedOn(Frozen):
@@ -38,7 +44,7 @@ class FittedOn(Frozen):
         source: in words.
         pictures: how many, those held out for the report included.
         answers: how many.
-        claims: labelled mentions in them.
+        claims: labelled claims in them.
         digests: of the pictures' names: a guarantee must not be tested on pictures that the scores were fitted on.
     """
 
@@ -49,28 +55,50 @@ class FittedOn(Frozen):
     digests: tuple[str, ...] = ()
 
 
+class ClaimModel(Frozen):
+    """The model of one kind of claims.
+
+    Attributes:
+        kind: of the claims.
+        model: log-odds of a claim.
+        map: their probability.
+    """
+
+    kind: ClaimKind
+    model: LinearModel
+    map: ProbabilityMap
+
+
 class CalibrationReport(Frozen):
     """How well a calibration does on pictures it never saw.
 
     Attributes:
-        tokens: of labelled claims; None where there were none.
-        answers: of whole answers; None where none had a token that counts.
+        claims: of all labelled claims that have a probability; None where there were none.
+        kinds: of each kind.
+        answers: of whole answers; None where none had a probability.
+        refused: the part of the answers that got no probability.
     """
 
-    tokens: Reliability | None
+    claims: Reliability | None
+    kinds: dict[ClaimKind, Reliability] = Field(default_factory=dict)
     answers: Reliability | None
+    refused: Probability = 0.0
 
 
 class Judgement(Frozen):
     """What a calibration says of one answer.
 
     Attributes:
-        tokens: index of a token that counts -> probability that it is grounded; empty where only answers were labelled.
-        answer: probability that the whole answer is; None where no token counts.
+        claims: the probability of each claim that it is grounded; None where the calibration has none for it.
+        answer: the probability that all of them are.
+        reason: why ``answer`` is None.
+        domain: the p-value of each picture.
     """
 
-    tokens: dict[int, Probability]
+    claims: tuple[Probability | None, ...]
     answer: Probability | None
+    reason: str | None = None
+    domain: tuple[Probability, ...] = ()
 
 
 class Calibrator(Frozen):
@@ -80,24 +108,32 @@ class Calibrator(Frozen):
         schema_version: of the file.
         fingerprint: what it belongs to.
         fitted_on: what it was fitted on.
-        token_filter: which tokens of an answer count.
+        extractor: what takes answers apart.
+        verify: how claims are verified; None where they are not.
         groups: the features it uses.
-        token_model: log-odds of a token.
-        token_map: their probability; None where no claims were labelled, only answers.
-        answer_model: log-odds of an answer, from those of its tokens.
+        kinds: a model for each kind of claim that it covers.
+        claims_labelled: whether claims were labelled; else only whole answers have a probability.
+        answer_model: log-odds of an answer, from those of its claims; None where whole answers were not labelled.
         answer_map: their probability.
+        pictures: numbers of pictures in a prompt that it covers.
+        domain: the pictures it covers; None covers all.
+        level: p-value of a picture below which it is not covered.
         report: on pictures held out.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     fingerprint: Fingerprint
     fitted_on: FittedOn
-    token_filter: TokenFilter
+    extractor: Extractor = "english"
+    verify: VerifyConfig | None = None
     groups: tuple[str, ...]
-    token_model: LinearModel
-    token_map: ProbabilityMap | None
-    answer_model: LinearModel
-    answer_map: ProbabilityMap
+    kinds: Annotated[tuple[ClaimModel, ...], Field(min_length=1)]
+    claims_labelled: bool = True
+    answer_model: LinearModel | None = None
+    answer_map: ProbabilityMap = ProbabilityMap()
+    pictures: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1,)
+    domain: Domain | None = None
+    level: OpenProbability = LEVEL
     report: CalibrationReport | None = None
 
     @model_validator(mode="after")
@@ -107,12 +143,21 @@ class Calibrator(Frozen):
             known = "; ".join(", ".join(groups) for groups in FEATURE_SETS.values())
             msg = f"groups={list(self.groups)} are no feature set; the sets are, in this order: {known}"
             raise ValueError(msg)
-        found, more = len(self.token_model.median), len(self.groups) - 1
-        if found < len(SUMMARIES) + more or (not more and found != len(SUMMARIES)):
-            wanted = f"more than {len(SUMMARIES)}" if more else str(len(SUMMARIES))
-            msg = f"token_model has {found} features, and the groups {list(self.groups)} have {wanted}"
+        if VERIFICATION in self.groups and self.verify is None:
+            msg = f"groups={list(self.groups)} need verify"
             raise ValueError(msg)
-        if len(self.answer_model.median) != ANSWER_FEATURES:
+        names = [each.kind for each in self.kinds]
+        if len(set(names)) != len(names):
+            msg = f"kinds={names} holds one twice"
+            raise ValueError(msg)
+        counts = {len(each.model.median) for each in self.kinds}
+        least = len(SUMMARIES) + 3 * (len(self.groups) > 1) + max(0, len(self.groups) - 2)
+        if len(counts) != 1 or min(counts) < least or (len(self.groups) <= 2 and min(counts) != least):
+            msg = (
+                f"the models of claims have {sorted(counts)} features, and the groups {list(self.groups)} have {least}"
+            )
+            raise ValueError(msg)
+        if self.answer_model is not None and len(self.answer_model.median) != ANSWER_FEATURES:
             msg = f"answer_model has {len(self.answer_model.median)} features, and an answer has {ANSWER_FEATURES}"
             raise ValueError(msg)
         return self
@@ -124,7 +169,8 @@ class Calibrator(Frozen):
         *,
         method: Method = "logistic",
         features: str | None = None,
-        token_filter: TokenFilter | None = None,
+        extractor: Extractor = "english",
+        domain: bool | None = None,
         held_out: float = 0.25,
         source: str = "labelled records",
         seed: int = 0,
@@ -135,14 +181,15 @@ class Calibrator(Frozen):
             records: the answers, from `Records.load` or `saliency-guard records`.
             method: how log-odds become probabilities: ``"logistic"`` as they are, ``"platt"`` or ``"isotonic"``.
             features: one of `features.FEATURE_SETS`; None chooses by cross-validation over pictures.
-            token_filter: which tokens count.
+            extractor: what took the answers apart.
+            domain: whether to refuse pictures unlike those of the records; None does where there are pictures enough.
             held_out: part of the pictures that the report is on; 0 makes none.
             source: what to say it was fitted on.
             seed: of the choice of held-out pictures.
 
         Raises:
             ConfigError: if a setting is out of range.
-            InputError: if there are too few labels of either kind.
+            InputError: if there are too few labels of either kind, or too few pictures for ``domain=True``.
             MissingExtraError: if scikit-learn is not installed.
         """
         fitting.require_scikit_learn()
@@ -152,60 +199,107 @@ class Calibrator(Frozen):
         if method not in ("logistic", "platt", "isotonic"):
             msg = f"method={method!r}: choose logistic, platt or isotonic"
             raise ConfigError(msg)
-        counts = token_filter or TokenFilter()
         names = sorted({record.picture for record in records})
         drawn = np.random.default_rng(seed).permutation(len(names))[: round(held_out * len(names))]
         hidden = {names[index] for index in drawn}
         seen = records.where(record.picture not in hidden for record in records)
         sets = fitting.feature_choices(seen, features)
-        token = min((fitting.fit_tokens(seen, groups, counts) for groups in sets), key=lambda fit: fit.loss)
-        answer_model, answer_map = fitting.fit_answers(seen, token, counts, method)
+        claims = min((fitting.fit_claims(seen, groups) for groups in sets), key=lambda fits: fits.loss)
+        answers = fitting.fit_answers(seen, claims)
         fitted = cls(
             fingerprint=records.fingerprint,
             fitted_on=FittedOn(
                 source=source,
                 pictures=len(names),
                 answers=len(records),
-                claims=sum(len(record.mentions) for record in records),
+                claims=sum(claim.grounded is not None for record in records for claim in record.claims),
                 digests=tuple(map(picture_digest, names)),
             ),
-            token_filter=counts,
-            groups=token.groups,
-            token_model=token.model,
-            token_map=fitting.fit_map(token.odds, token.table.grounded, method) if token.table.claims else None,
-            answer_model=answer_model,
-            answer_map=answer_map,
+            extractor=extractor,
+            verify=records.verify,
+            groups=claims.groups,
+            kinds=tuple(
+                ClaimModel(
+                    kind=each.kind, model=each.model, map=fitting.fit_map(each.odds, each.table.grounded, method)
+                )
+                for each in claims.kinds
+            ),
+            claims_labelled=claims.labelled,
+            answer_model=answers.model if answers is not None else None,
+            answer_map=fitting.fit_map(answers.odds, answers.grounded, method) if answers else ProbabilityMap(),
+            pictures=fitting.picture_counts(seen),
+            domain=fitting.fit_domain(seen, required=domain),
         )
         if not hidden:
             return fitted
         tested = records.where(record.picture in hidden for record in records)
         return fitted.model_copy(update={"report": fitted.evaluate(tested)})
 
-    def judge(self, pieces: Sequence[str], features: Floats, known: Sequence[int] | None = None) -> Judgement:
+    def judge(
+        self,
+        kinds: Sequence[ClaimKind],
+        features: Floats,
+        *,
+        pictures: int = 1,
+        domain: Floats | None = None,
+    ) -> Judgement:
         """What the calibration says of an answer.
 
         Args:
-            pieces: every token's piece of the text.
-            features: ``[n, k]`` of the calibration's groups, one after the other.
-            known: the tokens that the rows belong to; None is all.
-
-        Raises:
-            InputError: if a token that counts has no row.
+            kinds: of its claims.
+            features: ``[claims, k]`` of the calibration's groups, one after the other.
+            pictures: how many the prompt has.
+            domain: ``[pictures, D]`` pooled vision features of each; None where they are not known.
         """
-        rows = counted_rows(self.token_filter, pieces, range(len(pieces)) if known is None else known)
-        if not rows:
-            return Judgement(tokens={}, answer=None)
-        counted = features[list(rows.values())]
-        odds = self.token_model.log_odds(counted)
-        tokens = (
-            {} if self.token_map is None else dict(zip(rows, self.token_map.probability(odds).tolist(), strict=True))
+        nothing = (None,) * len(kinds)
+        if pictures not in self.pictures:
+            counts = ", ".join(map(str, self.pictures))
+            reason = f"the prompt has {pictures} pictures, and the calibration was fitted on prompts with {counts}"
+            return Judgement(claims=nothing, answer=None, reason=reason)
+        values: tuple[float, ...] = ()
+        if self.domain is not None:
+            if domain is None or len(domain) != pictures:
+                reason = "it is not known whether the pictures are like those the calibration was fitted on"
+                return Judgement(claims=nothing, answer=None, reason=reason)
+            values = tuple(self.domain.p_values(domain))
+            if min(values) < self.level:
+                which = f"picture {values.index(min(values)) + 1}" if pictures > 1 else "the picture"
+                reason = f"{which} is unlike those the calibration was fitted on (p={min(values):.3f})"
+                return Judgement(claims=nothing, answer=None, reason=reason, domain=values)
+        if not kinds:
+            reason = "the answer makes no claim that could be judged"
+            return Judgement(claims=(), answer=None, reason=reason, domain=values)
+        models = {each.kind: each for each in self.kinds}
+        odds = [
+            models[kind].model.log_odds(row[None])[0] if kind in models else np.nan
+            for kind, row in zip(kinds, features, strict=True)
+        ]
+        claims = tuple(
+            float(models[kind].map.probability(np.array([value]))[0])
+            if kind in models and self.claims_labelled
+            else None
+            for kind, value in zip(kinds, odds, strict=True)
         )
-        answer = self.answer_map.probability(self.answer_model.log_odds(answer_summary(odds, counted)[None]))
-        return Judgement(tokens=tokens, answer=float(answer[0]))
+        missing = next((kind for kind in kinds if kind not in models), None)
+        if missing is not None:
+            reason = f"the answer makes a claim of a kind that the calibration does not cover ({missing})"
+            return Judgement(claims=claims, answer=None, reason=reason, domain=values)
+        if self.answer_model is None:
+            reason = "the calibration was fitted on single claims: it says nothing about whole answers"
+            return Judgement(claims=claims, answer=None, reason=reason, domain=values)
+        summary = answer_summary(np.array(odds), kinds)[None]
+        answer = float(self.answer_map.probability(self.answer_model.log_odds(summary))[0])
+        return Judgement(claims=claims, answer=answer, domain=values)
 
     def judge_record(self, record: GroundingRecord) -> Judgement:
         """What the calibration says of a labelled answer, labels unseen."""
-        return self.judge(record_pieces(record), record.features(self.groups), record.counted)
+        features = record.domain_features
+        return self.judge(
+            [claim.kind for claim in record.claims],
+            record.features(self.groups),
+            pictures=record.pictures,
+            domain=features if len(features) else None,
+        )
 
     def evaluate(self, records: Records) -> CalibrationReport:
         """Measure the calibration on labelled answers.
@@ -214,14 +308,23 @@ class Calibrator(Frozen):
             CalibrationMismatchError: if they are another model's.
         """
         self.require(records.fingerprint)
-        tokens: list[tuple[float, bool]] = []
+        kinds: dict[ClaimKind, list[tuple[float, bool]]] = {}
         answers: list[tuple[float, bool]] = []
+        refused = 0
         for record in records:
-            found = self.judge_record(record)
-            if found.answer is not None:
-                answers.append((found.answer, record.grounded))
-            tokens += [(found.tokens[one.token], one.grounded) for one in record.mentions if one.token in found.tokens]
-        return CalibrationReport(tokens=_measured(tokens), answers=_measured(answers))
+            judged = self.judge_record(record)
+            refused += judged.answer is None
+            if judged.answer is not None and record.grounded is not None:
+                answers.append((judged.answer, record.grounded))
+            for claim, value in zip(record.claims, judged.claims, strict=True):
+                if value is not None and claim.grounded is not None:
+                    kinds.setdefault(claim.kind, []).append((value, claim.grounded))
+        return CalibrationReport(
+            claims=_measured([pair for pairs in kinds.values() for pair in pairs]),
+            kinds={kind: measured for kind, pairs in kinds.items() if (measured := _measured(pairs)) is not None},
+            answers=_measured(answers),
+            refused=refused / len(records) if len(records) else 0.0,
+        )
 
     def require(self, found: Fingerprint) -> None:
         """Check that the calibration belongs to a model and a way of looking at it.

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
+from saliency_guard.answer import ClaimKind
 from saliency_guard.calibration import phrases
 from saliency_guard.calibration.phrases import NounPhrase, Place, Sentence
 
-ClaimKind = Literal["object", "number", "place", "yes_no", "statement"]
 CLAIM_KINDS: tuple[ClaimKind, ...] = ("object", "number", "place", "yes_no", "statement")
 
 
@@ -98,7 +98,7 @@ class EnglishClaims:
             )
         for phrase in sentence.noun_phrases:
             covered.append((phrase.start, phrase.stop))
-            claims += self._of_phrase(phrase, named, picture, negated=sentence.negated)
+            claims += self._of_phrase(phrase, named, picture)
         if sentence.bare_number is not None and asked.noun:
             count, start, stop = sentence.bare_number
             covered.append((start, stop))
@@ -111,20 +111,17 @@ class EnglishClaims:
             claims.append(ExtractedClaim("statement", start, stop, sentence.text.strip(), picture=picture))
         return claims
 
-    def _of_phrase(
-        self, phrase: NounPhrase, named: set[str], picture: int | None, *, negated: bool
-    ) -> list[ExtractedClaim]:
+    def _of_phrase(self, phrase: NounPhrase, named: set[str], picture: int | None) -> list[ExtractedClaim]:
         noun = phrase.noun.lower()
         keys = {self._singular(noun), phrases.singular(noun.split()[-1])}
         if phrase.definite and keys & named:
             return []
         named |= keys
-        absent = negated or phrase.number == 0
         start = phrase.start if phrase.number == 0 else phrase.noun_start
         claim = ExtractedClaim(
-            "object", start, phrase.stop, self._exists(phrase), negated=absent, noun=noun, picture=picture
+            "object", start, phrase.stop, self._exists(phrase), negated=phrase.negated, noun=noun, picture=picture
         )
-        if phrase.number is None or absent:
+        if phrase.number is None or phrase.negated:
             return [claim]
         return [self._number(phrase.number, *phrase.determiner, noun, picture), claim]
 
@@ -141,6 +138,7 @@ class EnglishClaims:
                 place.start,
                 place.stop,
                 statement,
+                negated=place.negated,
                 noun=subject.lower(),
                 place=place.words,
                 other=other,

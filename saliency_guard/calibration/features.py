@@ -7,7 +7,7 @@ look at the picture.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from types import MappingProxyType
 
 import numpy as np
@@ -21,11 +21,15 @@ from saliency_guard.signals.trace import AnswerTrace
 
 Floats = npt.NDArray[np.float64]
 
-FEATURES_VERSION = 1
+FEATURES_VERSION = 2
 """Of everything a feature is computed from; a calibration of another version is refused."""
 
-SUMMARIES = tuple(name for name in SIGNALS if name not in PRIORS)
-"""The signals that look at the model: where in the answer a token stands is no ground for it."""
+SUMMARIES = tuple(name for name in SIGNALS if name not in {*PRIORS, "contrast"})
+"""The signals that look at the model: where in the answer a token stands is no ground for it. `contrast` reads the
+prompt a second time, and says nothing that verification does not say better."""
+
+VERIFICATION = "verification"
+"""The group of what the model says of a claim when it is asked about it alone; no trace has it."""
 
 _TOP = 4
 _LEVELS = (0.1, 0.3, 0.6, 0.9)
@@ -77,6 +81,21 @@ def _plain(values: Tensor) -> Floats:
     return values.detach().cpu().double().numpy()
 
 
+_CERTAIN = 8.0
+
+
+def verification_rows(verified: Sequence[float | None], pictures: int) -> Floats:
+    """``[claims, 3]``: log-odds of the verified probability, whether there is one, log of the number of pictures.
+
+    The log-odds are NaN where there is none. Of several pictures, a claim is verified on the one it fits best.
+    """
+    known = np.array([np.nan if value is None else value for value in verified], dtype=np.float64)
+    with np.errstate(divide="ignore"):
+        odds = np.clip(np.log(known) - np.log1p(-known), -_CERTAIN, _CERTAIN)
+    several = np.full(len(known), math.log(max(1, pictures)))
+    return np.stack([odds, np.isfinite(known).astype(np.float64), several], axis=1)
+
+
 GROUPS: MappingProxyType[str, Callable[[AnswerTrace], Floats]] = MappingProxyType(
     {
         "signals": _summaries,
@@ -91,11 +110,16 @@ GROUPS: MappingProxyType[str, Callable[[AnswerTrace], Floats]] = MappingProxyTyp
 head and source; and what the logit lens finds of the word in the picture, layer by layer."""
 
 FEATURE_SETS: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
-    {"signals": ("signals",), "saliency probe": ("signals", "saliency"), "all": tuple(GROUPS)}
+    {
+        "signals": ("signals",),
+        "verified": ("signals", VERIFICATION),
+        "evidence": ("signals", VERIFICATION, "evidence"),
+        "all": ("signals", VERIFICATION, "evidence", "saliency", "attention"),
+    }
 )
 """What a calibration may choose from, the cheapest first; all begin with the summary signals."""
 
 
 def features(trace: AnswerTrace, groups: Iterable[str]) -> dict[str, Floats]:
-    """``[N, k]`` of each group; NaN where a signal says nothing."""
-    return {name: GROUPS[name](trace) for name in groups}
+    """``[N, k]`` of each group that a trace has; NaN where a signal says nothing."""
+    return {name: GROUPS[name](trace) for name in groups if name != VERIFICATION}

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import compress
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from saliency_guard.calibration.answer_features import answer_summary, counted_rows, record_pieces
+from saliency_guard.calibration.claim_features import answer_summary
+from saliency_guard.calibration.claims import CLAIM_KINDS, ClaimKind
+from saliency_guard.calibration.domain import FEWEST_PICTURES, Domain
 from saliency_guard.calibration.features import FEATURE_SETS, Floats
 from saliency_guard.calibration.linear import FARTHEST, LinearModel, ProbabilityMap
 from saliency_guard.calibration.records import Records
 from saliency_guard.calibration.reliability import Bools
-from saliency_guard.calibration.token_filter import TokenFilter
 from saliency_guard.errors import ConfigError, InputError, require_extra
 
 Method = Literal["logistic", "platt", "isotonic"]
@@ -23,6 +25,7 @@ Strings = npt.NDArray[np.str_]
 FOLDS = 4
 STRENGTHS = (0.003, 0.01, 0.03, 0.1, 1.0)
 _FEWEST = FOLDS
+_FEWEST_OF_A_COUNT = 20
 
 
 def require_scikit_learn() -> None:
@@ -54,17 +57,17 @@ def folds(positive: Bools, groups: Strings) -> npt.NDArray[np.int64]:
     """``[n]`` the fold of each; a group is in one fold, and every fold has both kinds as far as that goes."""
     from sklearn.model_selection import StratifiedGroupKFold  # noqa: PLC0415 - an extra
 
-    found = np.empty(len(positive), dtype=np.int64)
+    fold = np.empty(len(positive), dtype=np.int64)
     for index, (_, tested) in enumerate(StratifiedGroupKFold(n_splits=FOLDS).split(positive, positive, groups)):
-        found[tested] = index
-    return found
+        fold[tested] = index
+    return fold
 
 
 def out_of_fold(features: Floats, positive: Bools, groups: Strings) -> tuple[float, Floats]:
     """The best strength of regularisation, and ``[n]`` log-odds each given by a model that never saw the picture."""
     from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict  # noqa: PLC0415 - an extra
 
-    found: list[tuple[float, float, Floats]] = []
+    tried: list[tuple[float, float, Floats]] = []
     for strength in STRENGTHS:
         odds = cross_val_predict(
             logistic(strength),
@@ -74,8 +77,8 @@ def out_of_fold(features: Floats, positive: Bools, groups: Strings) -> tuple[flo
             cv=StratifiedGroupKFold(n_splits=FOLDS),
             method="decision_function",
         )
-        found.append((loss(odds, positive), strength, odds))
-    _, strength, odds = min(found, key=lambda one: one[0])
+        tried.append((loss(odds, positive), strength, odds))
+    _, strength, odds = min(tried, key=lambda result: result[0])
     return strength, odds
 
 
@@ -118,29 +121,47 @@ def fit_map(log_odds: Floats, positive: Bools, method: Method) -> ProbabilityMap
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TokenTable:
-    """Labelled tokens, ``[n]`` rows; ``claims`` is False where they only have their answer's label."""
+class ClaimTable:
+    """Labelled claims of one kind, ``[n]`` rows."""
 
     features: Floats
     grounded: Bools
     pictures: Strings
-    claims: bool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TokenFit:
-    """A model of tokens, and what it says (out of fold) of those it was fitted on."""
+class ClaimFit:
+    """A model of one kind of claims, and what it says (out of fold) of those it was fitted on."""
 
-    groups: tuple[str, ...]
-    table: TokenTable
+    kind: ClaimKind
+    table: ClaimTable
     strength: float
     odds: Floats
     model: LinearModel
+    by_fold: Mapping[str, LinearModel]
+    """Picture -> a model that never saw it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClaimFits:
+    """The models of all kinds of claims that have labels enough.
+
+    Attributes:
+        groups: the feature groups.
+        kinds: a fit for each kind.
+        labelled: whether claims were labelled; else each has its answer's label.
+    """
+
+    groups: tuple[str, ...]
+    kinds: tuple[ClaimFit, ...]
+    labelled: bool
 
     @property
     def loss(self) -> float:
-        """Mean negative log-likelihood of the held-out log-odds."""
-        return loss(self.odds, self.table.grounded)
+        """Mean negative log-likelihood of the held-out log-odds over all claims."""
+        counts = [len(fit.table.grounded) for fit in self.kinds]
+        losses = [loss(fit.odds, fit.table.grounded) for fit in self.kinds]
+        return float(np.average(losses, weights=counts))
 
 
 def feature_choices(records: Records, features: str | None) -> list[tuple[str, ...]]:
@@ -151,80 +172,135 @@ def feature_choices(records: Records, features: str | None) -> list[tuple[str, .
             raise ConfigError(msg)
         return [FEATURE_SETS[features]]
     known = frozenset.intersection(*(record.groups for record in records)) if len(records) else frozenset()
-    return [groups for groups in FEATURE_SETS.values() if set(groups) <= known] or [FEATURE_SETS["signals"]]
+    verified = any(claim.verified is not None for record in records for claim in record.claims)
+    sets = [groups for name, groups in FEATURE_SETS.items() if set(groups) <= known and (verified or name == "signals")]
+    return sets or [FEATURE_SETS["signals"]]
 
 
-def fit_tokens(records: Records, groups: tuple[str, ...], counts: TokenFilter) -> TokenFit:
-    """Fit the model of tokens.
+def fit_claims(records: Records, groups: tuple[str, ...]) -> ClaimFits:
+    """Fit a model for every kind of claim of which enough are labelled.
 
     Raises:
-        InputError: if there are too few labels of either kind.
+        InputError: if there are too few labels for any kind, or vectors of different lengths.
     """
-    table = token_table(records, groups, counts)
-    if not enough(table.grounded, table.pictures):
-        wrong = int((~table.grounded).sum())
+    labelled = any(claim.grounded is not None for record in records for claim in record.claims)
+    tables = claim_tables(records, groups, labelled=labelled)
+    enough_of = {kind: table for kind, table in tables.items() if enough(table.grounded, table.pictures)}
+    if not enough_of:
+        counts = "; ".join(
+            f"{int(table.grounded.sum())} {kind} claims are grounded and {int((~table.grounded).sum())} are not"
+            for kind, table in tables.items()
+        )
         msg = (
-            f"too few labels to fit on: {int(table.grounded.sum())} grounded and {wrong} not; both must come from at "
-            f"least {FOLDS} pictures"
+            f"too few labels to fit on: {counts or 'there are no labelled claims'}; both must come from at least "
+            f"{FOLDS} pictures"
         )
         raise InputError(msg)
+    return ClaimFits(groups, tuple(_fit_kind(kind, table) for kind, table in enough_of.items()), labelled)
+
+
+def _fit_kind(kind: ClaimKind, table: ClaimTable) -> ClaimFit:
     strength, odds = out_of_fold(table.features, table.grounded, table.pictures)
-    model = fit_linear(table.features, table.grounded, strength)
-    return TokenFit(groups, table, strength, odds, model)
+    fold = folds(table.grounded, table.pictures)
+    by_fold: dict[str, LinearModel] = {}
+    for index in range(FOLDS):
+        others = fold != index
+        model = fit_linear(table.features[others], table.grounded[others], strength)
+        by_fold |= dict.fromkeys(table.pictures[~others].tolist(), model)
+    return ClaimFit(kind, table, strength, odds, fit_linear(table.features, table.grounded, strength), by_fold)
 
 
-def token_table(records: Records, groups: tuple[str, ...], counts: TokenFilter) -> TokenTable:
-    """The labelled tokens of records; where no claims were labelled, every token that counts has its answer's label.
+def claim_tables(records: Records, groups: tuple[str, ...], *, labelled: bool) -> dict[ClaimKind, ClaimTable]:
+    """The labelled claims of records by kind.
+
+    Args:
+        records: the answers.
+        groups: feature groups.
+        labelled: whether claims have labels; else each has its answer's.
 
     Raises:
         InputError: if the vectors of the records have different lengths.
     """
-    claims = any(record.mentions for record in records)
-    rows: list[Floats] = []
+    rows: dict[ClaimKind, list[tuple[Floats, bool, str]]] = {}
+    for record in records:
+        if not record.claims:
+            continue
+        features = record.features(groups)
+        for claim, row in zip(record.claims, features, strict=True):
+            truth = claim.grounded if labelled else record.grounded
+            if truth is not None:
+                rows.setdefault(claim.kind, []).append((row, truth, record.picture))
+    if len({len(row) for kept in rows.values() for row, _, _ in kept}) > 1:
+        msg = "the records' vectors have different lengths: they are not all of one model"
+        raise InputError(msg)
+    return {
+        kind: ClaimTable(
+            np.array([row for row, _, _ in rows[kind]]),
+            np.array([truth for _, truth, _ in rows[kind]], dtype=bool),
+            np.array([picture for _, _, picture in rows[kind]], dtype=str),
+        )
+        for kind in CLAIM_KINDS
+        if kind in rows
+    }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AnswerFit:
+    """The model of whole answers."""
+
+    model: LinearModel
+    odds: Floats
+    grounded: Bools
+
+
+def fit_answers(records: Records, fits: ClaimFits) -> AnswerFit | None:
+    """The model of answers, from what models of claims say that never saw the answer's picture.
+
+    None where whole answers were not labelled, or too few of them of either kind.
+    """
+    known = {fit.kind: fit for fit in fits.kinds}
+    summaries: list[Floats] = []
     grounded: list[bool] = []
     pictures: list[str] = []
     for record in records:
-        found = record.features(groups)
-        at = {token: row for row, token in enumerate(record.counted)}
-        labels = (
-            {one.token: one.grounded for one in record.mentions if one.token in at}
-            if claims
-            else dict.fromkeys(counted_rows(counts, record_pieces(record), record.counted), record.grounded)
-        )
-        rows += [found[at[token]] for token in labels]
-        grounded += labels.values()
-        pictures += [record.picture] * len(labels)
-    if len({len(row) for row in rows}) > 1:
-        msg = "the records' vectors have different lengths: they are not all of one model"
-        raise InputError(msg)
-    return TokenTable(np.array(rows), np.array(grounded, dtype=bool), np.array(pictures, dtype=str), claims)
+        kinds = [claim.kind for claim in record.claims]
+        if not kinds or record.grounded is None or not set(kinds) <= known.keys():
+            continue
+        features = record.features(fits.groups)
+        odds = [
+            known[kind].by_fold.get(record.picture, known[kind].model).log_odds(row[None])[0]
+            for kind, row in zip(kinds, features, strict=True)
+        ]
+        summaries.append(answer_summary(np.array(odds), kinds))
+        grounded.append(record.grounded)
+        pictures.append(record.picture)
+    truth, names = np.array(grounded, dtype=bool), np.array(pictures, dtype=str)
+    if not len(truth) or not enough(truth, names):
+        return None
+    table = np.array(summaries)
+    strength, odds_ = out_of_fold(table, truth, names)
+    return AnswerFit(fit_linear(table, truth, strength), odds_, truth)
 
 
-def fit_answers(
-    records: Records, token: TokenFit, counts: TokenFilter, method: Method
-) -> tuple[LinearModel, ProbabilityMap]:
-    """The model of answers, from what models of tokens say that never saw the answer's picture."""
-    of_token = folds(token.table.grounded, token.table.pictures)
-    fold = dict(zip(token.table.pictures.tolist(), of_token.tolist(), strict=True))
-    models = [
-        fit_linear(token.table.features[of_token != index], token.table.grounded[of_token != index], token.strength)
-        for index in range(FOLDS)
-    ]
-    summaries: list[Floats] = []
-    kept: list[bool] = []
-    for record in records:
-        rows = counted_rows(counts, record_pieces(record), record.counted)
-        kept.append(bool(rows))
-        if rows:
-            # A picture without a labelled token was seen by none of them.
-            counted = record.features(token.groups)[list(rows.values())]
-            summaries.append(answer_summary(models[fold.get(record.picture, 0)].log_odds(counted), counted))
-    labelled = list(compress(records, kept))
-    grounded = np.array([record.grounded for record in labelled], dtype=bool)
-    pictures = np.array([record.picture for record in labelled], dtype=str)
-    if not enough(grounded, pictures):
-        msg = f"too few answers of each kind to fit on: {int(grounded.sum())} grounded and {int((~grounded).sum())} not"
-        raise InputError(msg)
-    features = np.array(summaries)
-    strength, odds = out_of_fold(features, grounded, pictures)
-    return fit_linear(features, grounded, strength), fit_map(odds, grounded, method)
+def picture_counts(records: Records) -> tuple[int, ...]:
+    """Numbers of pictures in a prompt of which there are enough records; at least the most frequent one."""
+    counts = Counter(record.pictures for record in records)
+    return tuple(sorted(count for count, times in counts.items() if times >= _FEWEST_OF_A_COUNT)) or (
+        counts.most_common(1)[0][0],
+    )
+
+
+def fit_domain(records: Records, *, required: bool | None) -> Domain | None:
+    """The domain of the records' pictures.
+
+    Args:
+        records: labelled answers.
+        required: whether there has to be one; None fits one where there are pictures enough.
+
+    Raises:
+        InputError: if it is required and there are too few pictures.
+    """
+    rows = {(record.picture, number): row for record in records for number, row in enumerate(record.domain_features)}
+    if required is False or (required is None and len(rows) < FEWEST_PICTURES):
+        return None
+    return Domain.fit(np.array(list(rows.values())).reshape(len(rows), -1))

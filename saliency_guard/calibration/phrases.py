@@ -1,4 +1,4 @@
-"""English sentences taken apart by rule: noun phrases, places, numbers, and the statement that a question asks about."""
+"""English sentences taken apart by rule: noun phrases, places, numbers, and what a question asks about."""
 
 from __future__ import annotations
 
@@ -7,42 +7,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-_NUMBER_WORDS = (
-    "no one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen twenty"
-).split()
-NUMBERS = {word: count for count, word in enumerate(_NUMBER_WORDS)}
-_ONE = frozenset("a an each every another".split())
-_DEFINITE = frozenset("the this that these those its his her their".split())
-_SEVERAL = frozenset("some several many multiple various few both all these those".split())
-_MEASURES = frozenset("pair pairs group bunch couple row stack pile slice piece bowl glass cup bottle".split())
-# What a caption says about itself; no objects of the picture.
-_FRAME = frozenset(
-    """image images picture pictures photo photos photograph photographs scene view foreground background left right top
-    bottom center centre middle side sides corner front back part half edge answer way lot number total""".split()
+from saliency_guard.calibration.english import (
+    DEFINITE,
+    FRAME,
+    GRAMMAR,
+    MEASURES,
+    NEGATIONS,
+    NUMBER_WORDS,
+    NUMBERS,
+    ONE,
+    ORDINALS,
+    PREPOSITIONS,
+    REPORTING,
+    SEVERAL,
+    VERBS,
 )
-_PREPOSITIONS = frozenset(
-    """of in on at to from by with within without into onto over under above below beneath underneath near behind beside
-    between before after for as across along around against through during towards toward upon off out up down next
-    inside outside like than""".split()
-)
-_GRAMMAR = frozenset(
-    """and or but nor so yet while although though because if when where which who whom whose what that there here it he
-    she they them him we you i is are was were be been being am has have had having do does did can could may might must
-    shall should will would not also too very quite rather just only both either neither each other another it's
-    there's isn't aren't don't doesn't""".split()
-)
-_VERBS = frozenset(
-    """shows show features feature contains contain includes include depicts depict displays display sits sit stands
-    stand lies lie rides ride holds hold wears wear looks look appears appear seems seem plays play runs run walks walk
-    eats eat carries carry rests rest hangs hang watches watch uses use waits wait captures capture consists stretches
-    surrounds fills covers flies fly jumps jump leans lean""".split()
-)
-_REPORTING = frozenset(
-    """shows show showing shown features feature contains contain includes include depicts depict displays display see
-    seen visible located positioned placed present find found count appears appear yes no only total together there
-    here looking pictured featured this that these those it them can also""".split()
-)
+
 _WORD = re.compile(r"[A-Za-z0-9][\w'\u2019-]*")
 _SENTENCE = re.compile(r"\S[^.!?\n]*(?:[.!?]+(?=\s|$|[\"')\]])|[.!?](?!\s)[^.!?\n]*)*")
 _YES_NO = re.compile(r"\s*(yes|no)\b(?!\s+\w+\s+(?:is|are|shows?)\b)(?=[\s,.!;:]|$)", re.IGNORECASE)
@@ -56,11 +36,11 @@ _PICTURE = re.compile(
     r"\b(first|second|third|fourth|fifth|sixth|seventh|eighth) (?:picture|image|photo)\b",
     re.IGNORECASE,
 )
-_ORDINALS = "first second third fourth fifth sixth seventh eighth".split()
 _SPOT = "left|right|top|bottom|center|centre|middle|corner|foreground|background|edge"
 _PLACE = re.compile(
     rf"\b(?:on|at|in|to|near|toward|towards) the (?:far |very |upper |lower |top |bottom )*(?:{_SPOT})\b"
-    rf"(?:[ -](?:left|right|center|corner|side|edge|part|half|hand)\b)*(?! (?:side )?of (?!the (?:image|picture|photo)\b))"
+    r"(?:[ -](?:left|right|center|corner|side|edge|part|half|hand)\b)*"
+    r"(?! (?:side )?of (?!the (?:image|picture|photo)\b))"
     r"(?: of the (?:image|picture|photo|scene|frame))?",
     re.IGNORECASE,
 )
@@ -69,6 +49,10 @@ _RELATION = re.compile(
     r"underneath|under|over|beside|behind|near|inside|against|on|in|at) (?=(?:the|a|an|its|his|her|their) )",
     re.IGNORECASE,
 )
+_NO_PICTURE = re.compile(r"\b(?:no|none of the|neither) (?:image|picture|photo)s?\b", re.IGNORECASE)
+_TERSE = re.compile(r"[\s,.]*(?:please )?answer (?:with )?(?:yes or no)(?: only)?\.?$", re.IGNORECASE)
+_NOT = re.compile(r"\b(?:not|never|without)\b|n['\u2019]t\b", re.IGNORECASE)
+_CLAUSE = re.compile(r"[,;:]|\b(?:but|and|while)\b", re.IGNORECASE)
 _HOW_MANY = re.compile(r"\bhow many ([\w -]+?)(?: (?:are|is|do|does|can|in|on|there)\b|\?|$)", re.IGNORECASE)
 _THERE = re.compile(r"^(is|are) there (.+?)\??$", re.IGNORECASE)
 _IS_THE = re.compile(rf"^(is|are) (the .+?) ((?:{_RELATION.pattern}|{_PLACE.pattern}).*?)\??$", re.IGNORECASE)
@@ -92,6 +76,7 @@ class NounPhrase:
         number: as many as a number word says; None for articles. 0 is "no".
         plural: whether there are several.
         definite: whether something that is known already is meant ("the dog").
+        negated: whether the sentence says that there is none.
     """
 
     start: int
@@ -102,6 +87,7 @@ class NounPhrase:
     number: int | None
     plural: bool
     definite: bool
+    negated: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +102,7 @@ class Place:
         subject: noun of what is there; empty where the sentence does not say.
         other: noun that the relation is to.
         plural: whether several things are there.
+        negated: whether the sentence says that they are not there.
     """
 
     start: int
@@ -125,6 +112,7 @@ class Place:
     subject: str
     other: str
     plural: bool
+    negated: bool
 
 
 @dataclass(frozen=True)
@@ -155,7 +143,9 @@ class Sentence:
     @property
     def negated(self) -> bool:
         """Whether it says that no picture shows what it names."""
-        return re.search(r"\b(?:no|none of the|neither) (?:image|picture|photo)s?\b", self.text, re.IGNORECASE) is not None
+        return (
+            re.search(r"\b(?:no|none of the|neither) (?:image|picture|photo)s?\b", self.text, re.IGNORECASE) is not None
+        )
 
     @property
     def bare_number(self) -> tuple[int, int, int] | None:
@@ -177,12 +167,12 @@ class Sentence:
         while index < len(words):
             word = words[index][0]
             count = _count(word)
-            if count is None and word not in _ONE | _DEFINITE | _SEVERAL:
+            if count is None and word not in ONE | DEFINITE | SEVERAL:
                 index += 1
                 continue
             stop = self._phrase_end(index)
             nouns = words[index + 1 : stop]
-            if nouns and not {each[0] for each in nouns} & _FRAME and nouns[0][0] not in _REPORTING:
+            if nouns and not {each[0] for each in nouns} & FRAME and nouns[0][0] not in REPORTING:
                 first, last = nouns[0], nouns[-1]
                 yield NounPhrase(
                     start=self.start + words[index][1],
@@ -191,8 +181,9 @@ class Sentence:
                     noun_start=self.start + first[1],
                     determiner=(self.start + words[index][1], self.start + words[index][2]),
                     number=count,
-                    plural=(count > 1 if count else last[0].endswith("s") and count == 0) or word in _SEVERAL,
-                    definite=word in _DEFINITE,
+                    plural=(count > 1 if count else last[0].endswith("s") and count == 0) or word in SEVERAL,
+                    definite=word in DEFINITE,
+                    negated=self.negated or count == 0 or (word not in DEFINITE and self._denies(words[index][1])),
                 )
             index = max(stop, index + 1)
 
@@ -204,10 +195,10 @@ class Sentence:
             word, begins, _ = words[index]
             gap = self.text[words[index - 1][2] : begins]
             nouns = index - start - 1
-            if gap.strip(" -") or word in _ONE | _DEFINITE | _GRAMMAR or word in _VERBS or _count(word) is not None:
+            if gap.strip(" -") or word in ONE | DEFINITE | GRAMMAR or word in VERBS or _count(word) is not None:
                 break
-            if word in _PREPOSITIONS:
-                of_measure = word == "of" and words[index - 1][0] in _MEASURES
+            if word in PREPOSITIONS:
+                of_measure = word == "of" and words[index - 1][0] in MEASURES
                 if not of_measure:
                     break
             elif nouns and re.fullmatch(r"\w{2,}(?:ing|ed)", word):
@@ -241,11 +232,18 @@ class Sentence:
             subject=subject.noun if subject is not None else "",
             other=other.noun if other is not None else "",
             plural=subject.plural if subject is not None else False,
+            negated=self._denies(start),
         )
+
+    def _denies(self, position: int) -> bool:
+        """Whether the clause up to a character of the sentence has a "not"."""
+        before = self.text[:position]
+        clause = max((match.end() for match in _CLAUSE.finditer(before)), default=0)
+        return _NOT.search(before, clause) is not None
 
     def says_more_than(self, covered: Sequence[tuple[int, int]]) -> bool:
         """Whether there are words outside some characters of the text that claim something."""
-        known = _FRAME | _GRAMMAR | _PREPOSITIONS | _REPORTING | _ONE | _DEFINITE | _SEVERAL
+        known = FRAME | GRAMMAR | NEGATIONS | PREPOSITIONS | REPORTING | ONE | DEFINITE | SEVERAL
         for word, start, stop in self.words:
             inside = any(a <= self.start + start and self.start + stop <= b for a, b in covered)
             if not inside and word not in known and not (_count(word) is not None and self.picture is not None):
@@ -271,7 +269,7 @@ def picture_named(text: str) -> int | None:
 
 def _picture_number(match: re.Match[str]) -> int:
     if match[2]:
-        return _ORDINALS.index(match[2].lower()) + 1
+        return ORDINALS.index(match[2].lower()) + 1
     return _count(match[1].lower()) or 0
 
 
@@ -283,8 +281,7 @@ def counted_noun(question: str) -> str:
 
 def question_as_statement(question: str) -> str:
     """The statement that "yes" makes of a question; empty where the question is of no known form."""
-    question = re.sub(r"[\s,.]*(?:please )?answer (?:with )?(?:yes or no)(?: only)?\.?$", "", question, flags=re.IGNORECASE)
-    question = question.strip()
+    question = _TERSE.sub("", question).strip()
     if match := _TRUE.match(question):
         return _sentence(match[1])
     if match := _THERE.match(question):
@@ -305,7 +302,7 @@ def _sentence(text: str) -> str:
 
 def number_word(count: int) -> str:
     """``"three"`` for 3; digits above twenty."""
-    return _NUMBER_WORDS[count] if count < len(_NUMBER_WORDS) else str(count)
+    return NUMBER_WORDS[count] if count < len(NUMBER_WORDS) else str(count)
 
 
 def with_article(noun: str) -> str:

@@ -1,11 +1,12 @@
 """Labelled answers: what a calibration is fitted on and a guarantee is tested on. A JSONL file, one record a line.
 
-The first line is ``{"fingerprint": {...}, "generation": {...}}``: whose answers the others hold, and how they were
-written (null where that is not known). Each other line is a `GroundingRecord`::
+The first line is ``{"fingerprint": {...}, "generation": {...}, "verify": {...}}``: whose answers the others hold, how
+they were written (null where that is not known) and how their claims were verified (null where they were not). Each
+other line is a `GroundingRecord`::
 
     {"picture": "600001", "draw": 0, "answer": {"text": ..., "tokens": [{"text": ..., "signals": {...}}, ...], ...},
-     "mentions": [{"token": 5, "grounded": true}], "grounded": true,
-     "counted": [3, 5], "vectors": {"saliency": "...", ...}}
+     "claims": [{"kind": "object", "start": 17, "stop": 20, "tokens": [5], "verified": 0.98, "grounded": true}],
+     "grounded": true, "vectors": {"evidence": "...", ...}, "domain": ["..."]}
 """
 
 from __future__ import annotations
@@ -14,34 +15,50 @@ import base64
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from saliency_guard.answer import GroundedAnswer
-from saliency_guard.calibration.features import GROUPS, SUMMARIES, Floats
+from saliency_guard.calibration.claims import ClaimKind
+from saliency_guard.calibration.features import GROUPS, SUMMARIES, VERIFICATION, Floats, verification_rows
 from saliency_guard.calibration.fingerprint import Fingerprint
 from saliency_guard.errors import InputError
-from saliency_guard.settings import Frozen
+from saliency_guard.settings import Count, Frozen, Probability
+from saliency_guard.signals.verification import VerifyConfig
 from saliency_guard.storage import problem, read_model, read_text, replace_file, strict_json
 
 TOLD = -1
 """The draw of an answer that the model did not write."""
 
 
-class LabelledMention(Frozen):
-    """A claim of an answer whose truth is known.
+class LabelledClaim(Frozen):
+    """A claim of an answer, and whether it is true.
 
     Attributes:
-        token: index of the token that begins it.
-        grounded: whether the picture shows it.
-        name: what is claimed: a class, a number, yes or no.
+        kind: of the claim.
+        start: its first character in the answer.
+        stop: the character after its last.
+        tokens: indices of the tokens that decide it (see `claim_tokens`).
+        verified: the model's own probability that it holds, asked about alone; None where it was not asked, or did not
+            say yes or no.
+        grounded: whether it is true; None where that is not known.
     """
 
-    token: int
-    grounded: bool
-    name: str = ""
+    kind: ClaimKind
+    start: Count
+    stop: Count
+    tokens: tuple[Count, ...]
+    verified: Probability | None = None
+    grounded: bool | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> LabelledClaim:
+        if self.stop <= self.start or not self.tokens:
+            msg = f"a claim from {self.start} to {self.stop} with {len(self.tokens)} tokens says nothing"
+            raise ValueError(msg)
+        return self
 
 
 class GroundingRecord(Frozen):
@@ -49,32 +66,35 @@ class GroundingRecord(Frozen):
 
     Attributes:
         picture: what the answer is about; records of one picture are never fitted on and tested on at once.
+        pictures: how many pictures the prompt has.
         question: what was asked; with the picture it names the unit of a guarantee.
         draw: 0 for the first answer to the question, 1 for the first retry, and so on; -1 for an answer that the
             model did not write.
         answer: the answer; its tokens have the summary signals.
-        mentions: its labelled claims.
-        grounded: whether all of it is true.
-        counted: indices of the tokens that ``vectors`` has rows for.
-        vectors: feature group -> rows of float16, base64; may be empty, then only the signals can be used.
+        claims: its claims.
+        grounded: whether all of it is true; None where that is not known.
+        vectors: feature group -> a row of float16 for each claim, base64; may be empty, then only signals and
+            verification can be used.
+        domain: the pooled vision features of each picture, float16, base64.
     """
 
     picture: str
+    pictures: Annotated[int, Field(ge=1)] = 1
     question: str = ""
     draw: int = 0
     answer: GroundedAnswer
-    mentions: tuple[LabelledMention, ...] = ()
-    grounded: bool
-    counted: tuple[int, ...] = ()
+    claims: tuple[LabelledClaim, ...] = ()
+    grounded: bool | None
     vectors: dict[str, str] = Field(default_factory=dict)
+    domain: tuple[str, ...] = ()
 
     @property
     def groups(self) -> frozenset[str]:
-        """The feature groups it has; an answer in which nothing counts has all of them, without rows."""
-        return frozenset({"signals", *self.vectors} if self.counted else GROUPS)
+        """The feature groups it has; an answer without claims has all of them, without rows."""
+        return frozenset({"signals", VERIFICATION, *self.vectors} if self.claims else GROUPS)
 
     def features(self, groups: Sequence[str]) -> Floats:
-        """``[len(counted), k]`` of several groups, one after the other.
+        """``[claims, k]`` of several groups, one after the other.
 
         Raises:
             InputError: if it does not have one of them.
@@ -83,17 +103,34 @@ class GroundingRecord(Frozen):
         if missing:
             msg = f"a record of picture {self.picture!r} has no {missing[0]!r} vectors: make the records anew"
             raise InputError(msg)
-        found = np.concatenate([self._group(name) for name in groups], axis=1)
-        return np.where(np.isfinite(found), found, np.nan)
+        if not self.claims:
+            return np.empty((0, 0))
+        values = np.concatenate([self._group(name) for name in groups], axis=1)
+        return np.where(np.isfinite(values), values, np.nan)
 
     def _group(self, name: str) -> Floats:
+        if name == VERIFICATION:
+            return verification_rows([claim.verified for claim in self.claims], self.pictures)
         if name == "signals":
-            tokens = [self.answer.tokens[index].signals for index in self.counted]
-            rows = [[token.get(signal, np.nan) for signal in SUMMARIES] for token in tokens]
-            return np.array(rows, dtype=np.float64).reshape(len(rows), len(SUMMARIES))
-        if not self.counted:
+            tokens = [token.signals for token in self.answer.tokens]
+            table = np.array(
+                [[signals.get(name, np.nan) for name in SUMMARIES] for signals in tokens], dtype=np.float64
+            )
+            return claim_rows(table, [claim.tokens for claim in self.claims])
+        return decoded(self.vectors[name], len(self.claims))
+
+    @property
+    def domain_features(self) -> Floats:
+        """``[pictures, k]``; without rows where the record has none."""
+        if not self.domain:
             return np.empty((0, 0))
-        return decoded(self.vectors[name], len(self.counted))
+        return np.concatenate([decoded(row, 1) for row in self.domain])
+
+
+def claim_rows(table: Floats, tokens: Sequence[Sequence[int]]) -> Floats:
+    """``[claims, k]``: the mean of each claim's tokens in ``[N, k]``; NaN only where none of them has a number."""
+    rows = [np.ma.masked_invalid(table[list(each)]).mean(axis=0).filled(np.nan) for each in tokens]
+    return np.array(rows, dtype=np.float64).reshape(len(tokens), table.shape[1])
 
 
 def encoded(rows: Floats) -> str:
@@ -124,6 +161,7 @@ class Records:
         records: the answers.
         generation: how they were written: keyword arguments of `LVLM.generate`, and ``retry_temperature`` for draws
             after the first; None where that is not known.
+        verify: how their claims were verified; None where they were not.
     """
 
     def __init__(
@@ -132,10 +170,12 @@ class Records:
         records: Iterable[GroundingRecord],
         *,
         generation: Mapping[str, Any] | None = None,
+        verify: VerifyConfig | None = None,
     ) -> None:
         self.fingerprint = fingerprint
         self.records = tuple(records)
         self.generation = dict(generation) if generation is not None else None
+        self.verify = verify
 
     def __len__(self) -> int:
         return len(self.records)
@@ -149,14 +189,23 @@ class Records:
             self.fingerprint,
             [record for record, wanted in zip(self.records, chosen, strict=True) if wanted],
             generation=self.generation,
+            verify=self.verify,
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write as JSONL, whole or not at all."""
-        header = {"fingerprint": self.fingerprint.model_dump(mode="json"), "generation": self.generation}
-        lines = [json.dumps(header)]
-        lines += [record.model_dump_json() for record in self.records]
+        lines = [self.header(), *(record.model_dump_json() for record in self.records)]
         replace_file(path, ("\n".join(lines) + "\n").encode())
+
+    def header(self) -> str:
+        """The first line of a file of records."""
+        return json.dumps(
+            {
+                "fingerprint": self.fingerprint.model_dump(mode="json"),
+                "generation": self.generation,
+                "verify": self.verify.model_dump(mode="json") if self.verify is not None else None,
+            }
+        )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Records:
@@ -172,14 +221,15 @@ class Records:
         try:
             header = strict_json(lines[0])
             known = Fingerprint.model_validate(header["fingerprint"])
-            generation = header.get("generation")
+            generation, verify = header.get("generation"), header.get("verify")
             if generation is not None:
                 generation = dict(generation)
+            config = VerifyConfig.model_validate(verify) if verify is not None else None
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             msg = f"{path}, line 1: expected the fingerprint of a model, as `saliency-guard records` writes it"
             raise InputError(msg) from error
-        found = [_record(path, number, line) for number, line in enumerate(lines[1:], 2) if line.strip()]
-        return cls(known, found, generation=generation)
+        records = [_record(path, number, line) for number, line in enumerate(lines[1:], 2) if line.strip()]
+        return cls(known, records, generation=generation, verify=config)
 
 
 def _record(path: str | os.PathLike[str], number: int, line: str) -> GroundingRecord:
@@ -189,7 +239,7 @@ def _record(path: str | os.PathLike[str], number: int, line: str) -> GroundingRe
         msg = f"{path}, line {number}: {problem(error)}"
         raise InputError(msg) from error
     count = len(record.answer.tokens)
-    beyond = [index for index in (*record.counted, *(one.token for one in record.mentions)) if not 0 <= index < count]
+    beyond = [token for claim in record.claims for token in claim.tokens if token >= count]
     if beyond:
         msg = f"{path}, line {number}: there is no token {beyond[0]} in an answer of {count}"
         raise InputError(msg)

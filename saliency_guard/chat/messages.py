@@ -52,6 +52,19 @@ class Conversation:
     images: tuple[Image.Image, ...]
     texts: tuple[TextPart, ...]
 
+    @property
+    def question(self) -> str:
+        """The last text of the last user message; empty where there is none."""
+        users = [message for message in self.messages if message["role"] == "user"]
+        texts = [part["text"] for part in users[-1]["content"] if part["type"] == "text"] if users else []
+        return str(texts[-1]) if texts else ""
+
+    @property
+    def documents(self) -> tuple[str, ...]:
+        """Names of the texts that are sources of their own: retrieved documents, not what a system message says."""
+        names = [text.source for text in self.texts if text.source is not None and text.source != "system"]
+        return tuple(dict.fromkeys(names))
+
 
 def chat(image: Any, question: str) -> list[dict[str, Any]]:
     """One user message with one image, in any form `parse_messages` takes, and a question about it."""

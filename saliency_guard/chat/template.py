@@ -38,10 +38,12 @@ class PreparedPrompt:
     Attributes:
         inputs: what the processor returned.
         layout: which position belongs to which source.
+        conversation: the messages, checked and with their pictures; None where they are not known.
     """
 
     inputs: Mapping[str, Tensor]
     layout: PromptLayout
+    conversation: Conversation | None = None
 
     @property
     def length(self) -> int:
@@ -88,6 +90,11 @@ class PromptReader:
         other = copy.copy(self)
         other._tools = checked_tools(tools)
         return other
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The model whose prompts are read."""
+        return self._model
 
     @property
     def context_length(self) -> int | None:
@@ -177,7 +184,7 @@ class PromptReader:
         layout = with_texts(layout, encoded, conversation.texts, self.tokenizer)
         for source, reason in layout.unlocated:
             warnings.warn(f"{source!r} has no share of its own and counts as text: {reason}", stacklevel=3)
-        return PreparedPrompt(inputs, layout)
+        return PreparedPrompt(inputs, layout, conversation)
 
     def room(self, prompt: int, wanted: int) -> int:
         """How many tokens may follow a prompt of so many positions.

@@ -19,6 +19,7 @@ from saliency_guard.models.locore import LocoREConfig
 from saliency_guard.saliency.config import SaliencyConfig
 from saliency_guard.settings import require, seconds
 from saliency_guard.signals import known
+from saliency_guard.signals.verification import VerifyConfig
 
 SMALLEST_TEMPERATURE = 1e-3
 """Below it the scores overflow in half precision: use 0, which is greedy."""
@@ -51,6 +52,8 @@ class GenerationOptions(TypedDict, total=False):
         logits_processor: one or several logits processors as in transformers, ``(input_ids [1, T], scores [1, V]) ->
             [1, V]``; they are called after the JSON schema and before temperature, top_k and top_p.
         timeout: seconds for the whole call; None (the default) is no limit.
+        verify: how the model is asked about each claim of the finished answer; None (the default) is as the calibration
+            has it, and not at all where there is none.
     """
 
     max_new_tokens: int
@@ -67,6 +70,7 @@ class GenerationOptions(TypedDict, total=False):
     json_schema: Mapping[str, Any] | None
     logits_processor: LogitsProcessor | Sequence[LogitsProcessor] | None
     timeout: float | None
+    verify: VerifyConfig | None
 
 
 DEFAULTS = GenerationOptions(
@@ -84,8 +88,55 @@ DEFAULTS = GenerationOptions(
     json_schema=None,
     logits_processor=None,
     timeout=None,
+    verify=None,
 )
 """What holds where an option is left out: for Python, the command line, integrations and servers alike."""
+
+
+class ScoringOptions(TypedDict, total=False):
+    """Keyword arguments of `LVLM.score` and of everything else that scores texts; all may be left out.
+
+    Attributes:
+        saliency: what to score (``SaliencyConfig()``).
+        locore: the gains to score under; None (the default) is off.
+        signals: as in `GenerationOptions`.
+        verify: as in `GenerationOptions`.
+    """
+
+    saliency: SaliencyConfig
+    locore: LocoREConfig | None
+    signals: Sequence[str]
+    verify: VerifyConfig | None
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringPlan:
+    """How texts are to be scored: `ScoringOptions`, checked."""
+
+    saliency: SaliencyConfig
+    locore: LocoREConfig | None
+    signals: tuple[str, ...]
+    verify: VerifyConfig | None
+
+
+def scoring_plan(options: Mapping[str, Any]) -> ScoringPlan:
+    """The plan of a scoring call.
+
+    Raises:
+        ConfigError: if an option is unknown, or of the wrong kind.
+    """
+    names = ScoringOptions.__annotations__
+    unknown = sorted(set(options) - set(names))
+    if unknown:
+        msg = f"there is no option {unknown[0]!r} for scoring; there are: {', '.join(names)}"
+        raise ConfigError(msg)
+    saliency = options.get("saliency", DEFAULTS["saliency"])
+    if not isinstance(saliency, SaliencyConfig):
+        msg = f"saliency must be SaliencyConfig(...), not {shown(saliency)}"
+        raise ConfigError(msg)
+    require(LocoREConfig, options.get("locore"))
+    require(VerifyConfig, options.get("verify"))
+    return ScoringPlan(saliency, options.get("locore"), known(options.get("signals", ())), options.get("verify"))
 
 
 class Deadline:
@@ -227,6 +278,7 @@ def checked_options(options: Mapping[str, Any]) -> GenerationOptions:
     require(SGRSConfig, merged["sgrs"])
     require(LocoREConfig, merged["locore"])
     require(SaliencyConfig, merged["saliency"])
+    require(VerifyConfig, merged["verify"])
     if merged["saliency"] is not None:
         merged["saliency"].require_rows()
     return merged

@@ -12,7 +12,6 @@ from saliency_guard.guard.outcome import Attempt, Decision, GuardOutcome, LowGro
 from saliency_guard.guard.settings import PolicySettings
 
 _NO_FALLBACK = 'on_low="fallback" needs fallback=..., a function that takes the messages and the attempts'
-_NOTHING_COUNTS = "nothing in the answer counts, so nothing says that it is grounded"
 _NO_GROUNDING = "the answer has no calibrated grounding"
 
 
@@ -29,7 +28,7 @@ def judge(policy: PolicySettings, answer: GroundedAnswer, change: str = "") -> A
     """
     refused = _refusal(policy, answer)
     missing = refused is None and policy.min_grounding is not None and answer.grounding is None
-    reason = (_NOTHING_COUNTS if answer.calibrated else _NO_GROUNDING) if missing else None
+    reason = (answer.grounding_reason or _NO_GROUNDING) if missing else None
     return Attempt(answer=answer, score=answer.grounding, refused=refused, reason=reason, change=change)
 
 

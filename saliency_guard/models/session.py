@@ -205,7 +205,7 @@ class Session:
             None where the other prompt does not begin as this one does, or where what follows a picture may change how
             the picture is read (a prefix that attends in both directions).
         """
-        start = self.shared_length(inputs, layout)
+        start, other_ids = self.shared_length(inputs, layout), inputs["input_ids"]
         if start is None:
             return None
         twin = self.fork(locore=self.locore, layout=self.layout)

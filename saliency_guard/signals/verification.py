@@ -1,7 +1,7 @@
 """Verification: the model's own probability that a statement is true, asked about without the answer before it.
 
-An answer's later tokens follow from its earlier ones; a question of its own is answered from the picture alone. Asking a
-model to check itself claim by claim: Chain-of-Verification (arXiv 2309.11495); the probability of the word instead of
+An answer's later tokens follow from its earlier ones; a question of its own is answered from the picture alone. Asking
+a model to check itself claim by claim: Chain-of-Verification (arXiv 2309.11495); the probability of the word instead of
 the word: P(True) (arXiv 2207.05221).
 """
 
@@ -99,7 +99,9 @@ class Verbalizer:
         return 1.0 / (1.0 + math.exp(min(no - yes, 700.0)))
 
 
-def verification_messages(conversation: Conversation, question: str, picture: int | None = None) -> list[dict[str, Any]]:
+def verification_messages(
+    conversation: Conversation, question: str, picture: int | None = None
+) -> list[dict[str, Any]]:
     """A conversation up to its last picture, and a question of its own in place of what was asked.
 
     Later turns are left out, and so is the question itself; named texts (documents) stay.

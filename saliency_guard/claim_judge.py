@@ -1,0 +1,162 @@
+"""The one place where answers are judged: taken apart into claims, verified, and given the calibrated probability."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from saliency_guard.answer import Claim, TokenGrounding
+from saliency_guard.calibration.calibrator import Calibrator, Extractor, Judgement
+from saliency_guard.calibration.claim_features import claim_tokens
+from saliency_guard.calibration.claims import ClaimExtractor, EnglishClaims, ExtractedClaim
+from saliency_guard.calibration.features import VERIFICATION, Floats, features, verification_rows
+from saliency_guard.calibration.records import claim_rows
+from saliency_guard.chat.messages import Conversation
+from saliency_guard.chat.template import PromptReader
+from saliency_guard.models.session import Session
+from saliency_guard.models.vision_features import pooled_vision_features
+from saliency_guard.scenes.claims import world_claims
+from saliency_guard.signals.trace import AnswerTrace
+from saliency_guard.signals.verification import VerifyConfig
+from saliency_guard.verifier import Verified, Verifier
+
+NO_CALIBRATION = "there is no calibration for this model: make one with `saliency-guard calibrate`"
+OTHER_SALIENCY = "the answer was not scored with the saliency settings that the calibration was fitted with"
+NO_PICTURE = "the prompt shows no picture"
+EMPTY = "the answer is empty"
+
+
+def extractor_of(name: Extractor | None) -> ClaimExtractor:
+    """What takes answers apart for a calibration; plain English where there is none."""
+    return world_claims if name == "picture_world" else EnglishClaims()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class JudgedAnswer:
+    """An answer's claims, and what is known of them.
+
+    Attributes:
+        claims: in order.
+        tokens: for each claim the indices of the tokens that decide it.
+        grounding: as of `GroundedAnswer`.
+        reason: why there is none.
+        domain: as of `GroundedAnswer`.
+    """
+
+    claims: tuple[Claim, ...]
+    tokens: tuple[tuple[int, ...], ...] = ()
+    grounding: float | None = None
+    reason: str | None = None
+    domain: tuple[float, ...] = ()
+
+    def with_groundings(self, tokens: Sequence[TokenGrounding]) -> list[TokenGrounding]:
+        """The tokens of the answer; those that decide a claim have its grounding (the least of several)."""
+        known: dict[int, float] = {}
+        for claim, indices in zip(self.claims, self.tokens, strict=True):
+            for index in indices if claim.grounding is not None else ():
+                known[index] = min(claim.grounding, known.get(index, 1.0)) if claim.grounding is not None else 1.0
+        return [token.model_copy(update={"grounding": known.get(index)}) for index, token in enumerate(tokens)]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClaimJudge:
+    """Takes answers of one model apart and judges their claims.
+
+    Attributes:
+        reader: of the model's prompts.
+        calibrator: what it says; None leaves groundings open.
+        verify: how claims are verified; None is as the calibrator has it.
+    """
+
+    reader: PromptReader
+    calibrator: Calibrator | None
+    verify: VerifyConfig | None = None
+
+    def extract(self, text: str, conversation: Conversation | None) -> list[ExtractedClaim]:
+        """The claims of an answer."""
+        extractor = extractor_of(self.calibrator.extractor if self.calibrator is not None else None)
+        question = conversation.question if conversation is not None else ""
+        return [claim for claim in extractor(text, question) if claim.stop > claim.start]
+
+    def judge(
+        self,
+        pieces: Sequence[str],
+        session: Session,
+        conversation: Conversation | None,
+        trace: AnswerTrace | None,
+        *,
+        reason: str | None = None,
+    ) -> JudgedAnswer:
+        """An answer's claims, verified where that is asked for, and judged where there is a trace.
+
+        Args:
+            pieces: every token's piece of the text.
+            session: the prompt, read; with the states at its pictures where there is a trace.
+            conversation: the prompt's messages; None where they are not known: then nothing is verified.
+            trace: of the answer, under the calibrator's saliency; None where it is not to be judged.
+            reason: why it is not.
+        """
+        extracted = self.extract("".join(pieces), conversation)
+        judging = self.calibrator if trace is not None else None
+        config = self.verify or (judging.verify if judging is not None else None)
+        verified = self._verified(extracted, session, conversation, config)
+        claims = [
+            _claim("".join(pieces), claim, result, session.layout.visual_sources)
+            for claim, result in zip(extracted, verified, strict=True)
+        ]
+        tokens = tuple(claim_tokens(pieces, claim) for claim in extracted)
+        if judging is None or trace is None:
+            return JudgedAnswer(tuple(claims), tokens, reason=reason)
+        judgement = _judgement(judging, claims, tokens, trace, session)
+        judged = [
+            claim.model_copy(update={"grounding": value}) for claim, value in zip(claims, judgement.claims, strict=True)
+        ]
+        return JudgedAnswer(tuple(judged), tokens, judgement.answer, judgement.reason, judgement.domain)
+
+    def _verified(
+        self,
+        claims: Sequence[ExtractedClaim],
+        session: Session,
+        conversation: Conversation | None,
+        config: VerifyConfig | None,
+    ) -> list[Verified]:
+        if config is None or conversation is None or not claims:
+            return [Verified(None)] * len(claims)
+        # Claims that are put the same way are asked about once.
+        statements = list(dict.fromkeys((claim.statement, claim.picture) for claim in claims))
+        results = Verifier(self.reader, config).verify(conversation, session, statements)
+        known = dict(zip(statements, results, strict=True))
+        return [known[claim.statement, claim.picture] for claim in claims]
+
+
+def _judgement(
+    calibrator: Calibrator,
+    claims: Sequence[Claim],
+    tokens: Sequence[tuple[int, ...]],
+    trace: AnswerTrace,
+    session: Session,
+) -> Judgement:
+    pictures = len(session.layout.visual_sources)
+    groups = {name: claim_rows(rows, tokens) for name, rows in features(trace, calibrator.groups).items()}
+    groups[VERIFICATION] = verification_rows([claim.verified for claim in claims], pictures)
+    rows: Floats = np.concatenate([groups[name] for name in calibrator.groups], axis=1)
+    domain = pooled_vision_features(session).double().numpy() if calibrator.domain is not None else None
+    return calibrator.judge([claim.kind for claim in claims], rows, pictures=pictures, domain=domain)
+
+
+def _claim(text: str, claim: ExtractedClaim, verified: Verified, pictures: frozenset[str]) -> Claim:
+    probability = verified.probability
+    if probability is not None and claim.negated:
+        probability = 1.0 - probability
+    named = claim.picture if claim.picture is not None else verified.picture
+    source = f"image_{named}" if named is not None else next(iter(pictures)) if len(pictures) == 1 else None
+    return Claim(
+        text=text[claim.start : claim.stop],
+        kind=claim.kind,
+        span=(claim.start, claim.stop),
+        statement=claim.statement,
+        verified=probability,
+        source=source if source in pictures else None,
+    )

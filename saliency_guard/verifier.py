@@ -1,0 +1,103 @@
+"""Asks a model about claims, one by one, on the pictures of a prompt that it has read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from saliency_guard.chat.messages import Conversation
+from saliency_guard.chat.template import PreparedPrompt, PromptReader
+from saliency_guard.errors import ContextLengthError
+from saliency_guard.models.prompt_batch import next_logits
+from saliency_guard.models.session import Session
+from saliency_guard.signals.verification import Verbalizer, VerifyConfig, verification_messages
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What a model says of a statement.
+
+    Attributes:
+        probability: P(yes), of yes and no alone; None where it says neither.
+        picture: index of the picture it was asked about; None where it was asked about all there is.
+    """
+
+    probability: float | None
+    picture: int | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Verifier:
+    """Verifies statements with one model.
+
+    Attributes:
+        reader: of the model's prompts.
+        config: how it is asked.
+    """
+
+    reader: PromptReader
+    config: VerifyConfig
+
+    def verify(
+        self, conversation: Conversation, session: Session, statements: Sequence[tuple[str, int | None]]
+    ) -> list[Verified]:
+        """P(yes) of statements, each asked about on its own, without an answer before it.
+
+        Of several pictures a statement is asked about with the one it names, or with each of them in turn: then the one
+        that speaks most for it counts.
+
+        Args:
+            conversation: what the statements are about.
+            session: its prompt, read by the model: its pictures are not read again.
+            statements: sentences, each with the index of the picture it names, or None.
+        """
+        pictures = len(conversation.images)
+        if not statements or not (pictures or conversation.documents):
+            return [Verified(None)] * len(statements)
+        verbalizer = Verbalizer.of(self.reader.tokenizer, self.config)
+        if pictures <= 1:
+            values = self._ask(conversation, session, [text for text, _ in statements], None, verbalizer)
+            source = 0 if pictures else None
+            return [Verified(value, source) for value in values]
+        best = [Verified(None)] * len(statements)
+        for picture in range(pictures):
+            chosen = [index for index, (_, named) in enumerate(statements) if named is None or named == picture]
+            texts = [statements[index][0] for index in chosen]
+            for index, value in zip(chosen, self._ask(conversation, None, texts, picture, verbalizer), strict=True):
+                known = best[index].probability
+                if value is not None and (known is None or value > known):
+                    best[index] = Verified(value, picture)
+        return best
+
+    def _ask(
+        self,
+        conversation: Conversation,
+        session: Session | None,
+        texts: Sequence[str],
+        picture: int | None,
+        verbalizer: Verbalizer,
+    ) -> list[float | None]:
+        if not texts:
+            return []
+        prompts: list[PreparedPrompt | None] = []
+        for text in texts:
+            prompt = self.reader.prepare(verification_messages(conversation, self.config.put(text), picture))
+            prompts.append(prompt if self._fits(prompt) else None)
+        asked = [prompt for prompt in prompts if prompt is not None]
+        if not asked:
+            return [None] * len(texts)
+        base = session
+        if base is None or base.shared_length(asked[0].inputs, asked[0].layout) is None:
+            model = self.reader.model
+            base = Session(model, asked[0].inputs, layout=asked[0].layout)
+        pairs = [(prompt.inputs, prompt.layout) for prompt in asked]
+        logits = iter(next_logits(base, pairs, batch_size=self.config.batch_size))
+        return [None if prompt is None else verbalizer.probability(next(logits)) for prompt in prompts]
+
+    def _fits(self, prompt: PreparedPrompt) -> bool:
+        """Whether there is room for the prompt and its answer; a longer one is not verified."""
+        try:
+            self.reader.require_room(prompt.length, 1)
+        except ContextLengthError:
+            return False
+        return True
