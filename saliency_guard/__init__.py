@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # The same names for type checkers and editors; a test compares the two.
     from saliency_guard.adapters.shared_models import clear_model_cache, shared_lvlm
-    from saliency_guard.answer import GroundedAnswer, RejectedCandidate, Step, TokenGrounding, Usage
+    from saliency_guard.answer import Claim, GroundedAnswer, RejectedCandidate, Step, TokenGrounding, Usage
     from saliency_guard.calibration.calibrator import CalibrationReport, Calibrator, Judgement
     from saliency_guard.calibration.guarantee import NoGuarantee, RiskGuarantee
     from saliency_guard.calibration.monitor import RiskMonitor
-    from saliency_guard.calibration.records import GroundingRecord, LabelledMention, Records
+    from saliency_guard.calibration.records import GroundingRecord, LabelledClaim, Records
     from saliency_guard.calibration.token_filter import TokenFilter
     from saliency_guard.chat.fetch import URLFetcher
     from saliency_guard.decoding.custom_generate import SGRSOutput, sgrs_generate
@@ -44,6 +44,7 @@ if TYPE_CHECKING:  # The same names for type checkers and editors; a test compar
     from saliency_guard.saliency.config import SaliencyConfig
     from saliency_guard.saliency.maps import SaliencyMap, saliency_map
     from saliency_guard.saliency.scoring import SaliencyScores, score_answer
+    from saliency_guard.signals.verification import VerifyConfig
 
 __version__ = "0.2.0"
 
@@ -54,6 +55,7 @@ __all__ = [
     "CalibrationReport",
     "Calibrator",
     "CancelledError",
+    "Claim",
     "ConfigError",
     "ContextLengthError",
     "DeadlineError",
@@ -64,7 +66,7 @@ __all__ = [
     "ImageError",
     "InputError",
     "Judgement",
-    "LabelledMention",
+    "LabelledClaim",
     "LocoREConfig",
     "LowGroundingError",
     "MessageError",
@@ -90,6 +92,7 @@ __all__ = [
     "URLFetcher",
     "UnsupportedModelError",
     "Usage",
+    "VerifyConfig",
     "__version__",
     "clear_model_cache",
     "saliency_map",
@@ -100,11 +103,11 @@ __all__ = [
 
 _MODULES: dict[str, tuple[str, ...]] = {
     "adapters.shared_models": ("clear_model_cache", "shared_lvlm"),
-    "answer": ("GroundedAnswer", "RejectedCandidate", "Step", "TokenGrounding", "Usage"),
+    "answer": ("Claim", "GroundedAnswer", "RejectedCandidate", "Step", "TokenGrounding", "Usage"),
     "calibration.calibrator": ("CalibrationReport", "Calibrator", "Judgement"),
     "calibration.guarantee": ("NoGuarantee", "RiskGuarantee"),
     "calibration.monitor": ("RiskMonitor",),
-    "calibration.records": ("GroundingRecord", "LabelledMention", "Records"),
+    "calibration.records": ("GroundingRecord", "LabelledClaim", "Records"),
     "calibration.token_filter": ("TokenFilter",),
     "chat.fetch": ("URLFetcher",),
     "decoding.custom_generate": ("SGRSOutput", "sgrs_generate"),
@@ -133,6 +136,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "saliency.config": ("SaliencyConfig",),
     "saliency.maps": ("SaliencyMap", "saliency_map"),
     "saliency.scoring": ("SaliencyScores", "score_answer"),
+    "signals.verification": ("VerifyConfig",),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 

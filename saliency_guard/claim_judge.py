@@ -68,15 +68,18 @@ class ClaimJudge:
         reader: of the model's prompts.
         calibrator: what it says; None leaves groundings open.
         verify: how claims are verified; None is as the calibrator has it.
+        extractor: what takes answers apart; None is as the calibrator has it.
     """
 
     reader: PromptReader
     calibrator: Calibrator | None
     verify: VerifyConfig | None = None
+    extractor: Extractor | None = None
 
     def extract(self, text: str, conversation: Conversation | None) -> list[ExtractedClaim]:
         """The claims of an answer."""
-        extractor = extractor_of(self.calibrator.extractor if self.calibrator is not None else None)
+        name = self.extractor or (self.calibrator.extractor if self.calibrator is not None else None)
+        extractor = extractor_of(name)
         question = conversation.question if conversation is not None else ""
         return [claim for claim in extractor(text, question) if claim.stop > claim.start]
 
@@ -115,6 +118,19 @@ class ClaimJudge:
         ]
         return JudgedAnswer(tuple(judged), tokens, judgement.answer, judgement.reason, judgement.domain)
 
+    def verified(
+        self, claims: Sequence[ExtractedClaim], session: Session, conversation: Conversation | None
+    ) -> list[float | None]:
+        """The model's own probability that each claim holds; None where it was not asked, or did not say.
+
+        Args:
+            claims: of one answer.
+            session: the prompt, read.
+            conversation: the prompt's messages.
+        """
+        results = self._verified(claims, session, conversation, self.verify)
+        return [holds(claim, result) for claim, result in zip(claims, results, strict=True)]
+
     def _verified(
         self,
         claims: Sequence[ExtractedClaim],
@@ -146,10 +162,13 @@ def _judgement(
     return calibrator.judge([claim.kind for claim in claims], rows, pictures=pictures, domain=domain)
 
 
-def _claim(text: str, claim: ExtractedClaim, verified: Verified, pictures: frozenset[str]) -> Claim:
+def holds(claim: ExtractedClaim, verified: Verified) -> float | None:
+    """The probability that a claim holds, from the one that its statement is true."""
     probability = verified.probability
-    if probability is not None and claim.negated:
-        probability = 1.0 - probability
+    return 1.0 - probability if probability is not None and claim.negated else probability
+
+
+def _claim(text: str, claim: ExtractedClaim, verified: Verified, pictures: frozenset[str]) -> Claim:
     named = claim.picture if claim.picture is not None else verified.picture
     source = f"image_{named}" if named is not None else next(iter(pictures)) if len(pictures) == 1 else None
     return Claim(
@@ -157,6 +176,6 @@ def _claim(text: str, claim: ExtractedClaim, verified: Verified, pictures: froze
         kind=claim.kind,
         span=(claim.start, claim.stop),
         statement=claim.statement,
-        verified=probability,
+        verified=holds(claim, verified),
         source=source if source in pictures else None,
     )

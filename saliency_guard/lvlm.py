@@ -125,6 +125,11 @@ class LVLM(AsyncAnswers, CopiedWithModel):
         return other
 
     @property
+    def reader(self) -> PromptReader:
+        """Reads messages for this model."""
+        return self._reader
+
+    @property
     def calibrator(self) -> Calibrator | None:
         """What judges the answers; the embedded model has its own."""
         return self._calibrator

@@ -14,9 +14,9 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
+from saliency_guard.answer import ClaimKind
 from saliency_guard.calibration import fit as fitting
 from saliency_guard.calibration.claim_features import ANSWER_FEATURES, answer_summary
-from saliency_guard.calibration.claims import ClaimKind
 from saliency_guard.calibration.domain import Domain
 from saliency_guard.calibration.features import FEATURE_SETS, SUMMARIES, VERIFICATION, Floats
 from saliency_guard.calibration.fingerprint import Fingerprint

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from saliency_guard.calibration.claims import ClaimKind, ExtractedClaim
+from saliency_guard.answer import ClaimKind
+from saliency_guard.calibration.claims import ExtractedClaim
 from saliency_guard.calibration.features import Floats
 from saliency_guard.calibration.token_filter import TokenFilter, token_at
 

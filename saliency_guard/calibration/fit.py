@@ -10,8 +10,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from saliency_guard.answer import ClaimKind
 from saliency_guard.calibration.claim_features import answer_summary
-from saliency_guard.calibration.claims import CLAIM_KINDS, ClaimKind
+from saliency_guard.calibration.claims import CLAIM_KINDS
 from saliency_guard.calibration.domain import FEWEST_PICTURES, Domain
 from saliency_guard.calibration.features import FEATURE_SETS, Floats
 from saliency_guard.calibration.linear import FARTHEST, LinearModel, ProbabilityMap

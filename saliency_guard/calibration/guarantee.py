@@ -271,8 +271,18 @@ def units(
             )
             raise InputError(msg)
         rows.append([answers[draw][1] for draw in range(draws)])
-        labels.append([answers[draw][0].grounded for draw in range(draws)])
+        labels.append([_label(answers[draw][0]) for draw in range(draws)])
     return np.array(rows), np.array(labels, dtype=bool), list(by_unit)
+
+
+def _label(record: GroundingRecord) -> bool:
+    if record.grounded is None:
+        msg = (
+            f"it is not known whether all of the answer about picture {record.picture!r} is true: a guarantee needs "
+            "labels of whole answers"
+        )
+        raise InputError(msg)
+    return record.grounded
 
 
 def record_scores(records: Records, calibrator: Calibrator | None) -> Sequence[float | None]:

@@ -20,8 +20,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field, model_validator
 
-from saliency_guard.answer import GroundedAnswer
-from saliency_guard.calibration.claims import ClaimKind
+from saliency_guard.answer import ClaimKind, GroundedAnswer
 from saliency_guard.calibration.features import GROUPS, SUMMARIES, VERIFICATION, Floats, verification_rows
 from saliency_guard.calibration.fingerprint import Fingerprint
 from saliency_guard.errors import InputError

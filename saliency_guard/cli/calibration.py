@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from saliency_guard.cli.bench import Page, Quick, check_page, command_line, write_result
-from saliency_guard.cli.guard import make_records
 from saliency_guard.cli.options import Model
 from saliency_guard.cli.shared import load, progress, reported
 from saliency_guard.embedded import EMBEDDED
@@ -114,12 +113,17 @@ def calibration_command(
 def _records(lvlm: LVLM, split: str, count: int, out: Path) -> Records:
     """The split's labelled answers, three draws to a question; made once."""
     from saliency_guard.calibration.records import Records
+    from saliency_guard.evaluation.labelling import Looking
+    from saliency_guard.evaluation.record_file import RecordFile
     from saliency_guard.evaluation.world import title
+    from saliency_guard.evaluation.world_records import WorldRun, empty_records, generation, world_records
 
     path = out / f"{split.replace(' ', '-')}-{count}.jsonl"
     if not path.is_file():
-        with progress(f"answers, {title(split)}", count * 4 * (_DRAWS + 1)) as done:
-            make_records(lvlm, split, count, draws=_DRAWS, told=True, on_answer=done).save(path)
+        run = WorldRun(split=split, scenes=count, draws=_DRAWS, told=True)
+        file = RecordFile(path, empty_records(lvlm, Looking(), generation(run)))
+        with progress(f"answers, {title(split)}", run.answers) as done:
+            world_records(lvlm, run, file=file, on_answer=done)
     return Records.load(path)
 
 
@@ -166,7 +170,7 @@ def _section(
     ]
     elsewhere = {one.name: one for one in compared[1]}
     auroc_rows = [
-        [one.name, *(str(area) for found in (one, elsewhere[one.name]) for area in (found.tokens, found.answers))]
+        [one.name, *(str(area) for found in (one, elsewhere[one.name]) for area in (found.claims, found.answers))]
         for one in compared[0]
     ]
     coverage_rows = [
@@ -193,7 +197,7 @@ def _section(
         table(["", "items", "grounded", "AUROC", "ECE", "Brier"], reliability_rows),
         (
             "Does it tell right from wrong (AUROC; single signals in the better of their two directions, of "
-            "answers their mean over the tokens that count):"
+            "answers their mean over the claims):"
         ),
         table(["", "claims", "answers", "claims from elsewhere", "answers from elsewhere"], auroc_rows),
         "Part of the questions that can be answered at a risk among the answered of at most:",

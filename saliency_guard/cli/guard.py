@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,11 +20,12 @@ from saliency_guard.embedded import EMBEDDED
 from saliency_guard.errors import ConfigError
 
 if TYPE_CHECKING:
-    from saliency_guard.calibration.calibrator import Calibrator
+    from saliency_guard.calibration.calibrator import Calibrator, Extractor
     from saliency_guard.calibration.guarantee import NoGuarantee, RiskGuarantee
-    from saliency_guard.calibration.records import GroundingRecord, Records
-    from saliency_guard.evaluation import labelling
-    from saliency_guard.lvlm import LVLM
+    from saliency_guard.calibration.records import Records
+    from saliency_guard.evaluation.labelled import LabelledAnswer
+    from saliency_guard.evaluation.questions import Asked
+    from saliency_guard.evaluation.world_records import WorldRun
 
 REFUSED = 3
 NO_GUARANTEE = 1
@@ -41,6 +44,9 @@ def records(
     out: _Out,
     model: Model = EMBEDDED,
     scenes: Annotated[int | None, typer.Option(min=1, help="Ask about so many scenes of the picture world.")] = None,
+    several: Annotated[
+        int, typer.Option(min=0, help="With --scenes: prompts with two, three and four pictures, so many of each.")
+    ] = 0,
     pope: Annotated[Path | None, typer.Option(help="POPE's JSONL; needs --images.")] = None,
     coco: Annotated[Path | None, typer.Option(help="COCO's instances JSON, to describe; needs --images.")] = None,
     labelled: Annotated[
@@ -59,105 +65,97 @@ def records(
     ] = False,
     vectors: Annotated[bool, typer.Option(help="Keep the probes' vectors, not only the summary signals.")] = True,
 ) -> None:
-    """Make labelled records: ask about pictures whose truth is known, and look at every answer."""
-    from saliency_guard.evaluation import labelling
-    from saliency_guard.evaluation.files import output_folder
+    """Make labelled records: ask about pictures whose truth is known, and look at every answer.
+
+    Stopped, the same command goes on where it was.
+    """
+    from saliency_guard.evaluation.labelled import labelled_records
+    from saliency_guard.evaluation.labelling import Looking, write_records
+    from saliency_guard.evaluation.record_file import RecordFile
+    from saliency_guard.evaluation.world_records import WorldRun, empty_records, generation, world_records
 
     with reported():
-        asked, count = _asked(scenes, pope, coco, labelled, images, synonyms, split, limit)
-        output_folder(out.parent)
+        run = WorldRun(
+            split=split,
+            scenes=scenes or 0,
+            several=several,
+            draws=draws,
+            temperature=temperature,
+            retry_temperature=retry_temperature,
+            max_new_tokens=max_new_tokens,
+            told=told,
+        )
+        looking = Looking(vectors=vectors)
+        asked = _asked(run, pope, coco, labelled, images, synonyms, limit)
         lvlm = load(model)
-        total = count * (1 if labelled is not None else draws + told)
-        with progress("answers", total) as done:
-            if isinstance(asked, list):
+        file = RecordFile(out, empty_records(lvlm, looking, None if labelled is not None else generation(run)))
+        if isinstance(asked, WorldRun):
+            with progress("answers", asked.answers) as done:
+                made = world_records(lvlm, asked, looking=looking, file=file, on_answer=done)
+        else:
+            questions, answers = asked
+            with progress("answers", (len(questions) * draws) + len(answers)) as done:
                 folder = labelled.parent if labelled is not None else Path()
-                found = list(labelling.labelled_records(lvlm, asked, folder, vectors=vectors, on_answer=done))
-            else:
-                found = list(
-                    labelling.write_records(
+                told_elsewhere = labelled_records(
+                    lvlm, answers, folder, looking=looking, done=file.done, on_answer=done
+                )
+                for record in chain(
+                    write_records(
                         lvlm,
-                        asked,
+                        questions,
                         draws=draws,
                         temperature=temperature,
                         retry_temperature=retry_temperature,
                         max_new_tokens=max_new_tokens,
-                        told=told,
-                        vectors=vectors,
+                        looking=looking,
+                        done=file.done,
                         on_answer=done,
-                    )
-                )
-        written = _generation(
-            temperature=temperature, retry_temperature=retry_temperature, max_new_tokens=max_new_tokens
-        )
-        _records(lvlm, found, None if labelled is not None else written).save(out)
-    wrong = sum(not record.grounded for record in found)
-    Console().print(f"{out}: {len(found)} answers, {wrong} of them not grounded")
+                    ),
+                    told_elsewhere,
+                ):
+                    file.add(record)
+            made = file.finish()
+    wrong = sum(record.grounded is False for record in made)
+    unknown = sum(record.grounded is None for record in made)
+    not_known = f", {unknown} of which it is not known" if unknown else ""
+    Console().print(f"{out}: {len(made)} answers, {wrong} of them not grounded{not_known}")
 
 
 def _asked(  # noqa: PLR0917 - one caller's options
-    scenes: int | None,
+    run: WorldRun,
     pope: Path | None,
     coco: Path | None,
     labelled: Path | None,
     images: Path | None,
     synonyms: Path | None,
-    split: str,
     limit: int | None,
-) -> tuple[Iterator[labelling.Asked] | list[labelling.LabelledAnswer], int]:
-    """What is to be asked (or was answered), and how many there are."""
-    from saliency_guard.evaluation import labelling
+) -> WorldRun | tuple[Sequence[Asked], Sequence[LabelledAnswer]]:
+    """What is to be asked, or was answered: scenes, or questions and answers."""
     from saliency_guard.evaluation.files import read_instances, read_pope
+    from saliency_guard.evaluation.labelled import read_labelled
     from saliency_guard.evaluation.mentions import ObjectVocabulary
+    from saliency_guard.evaluation.questions import caption_questions, pope_questions
     from saliency_guard.evaluation.world import pictures
     from saliency_guard.scenes.language import DESCRIBE
 
-    if sum(source is not None for source in (scenes, pope, coco, labelled)) != 1:
+    if sum([run.scenes > 0, pope is not None, coco is not None, labelled is not None]) != 1:
         msg = "say what to make records from: one of --scenes N, --pope FILE, --coco FILE, --labelled FILE"
         raise ConfigError(msg)
-    if scenes is not None:
-        next(pictures(split, 1))  # What is missing is said before the work.
-        each = len(labelling.TASKS) + 1
-        return (one for picture in pictures(split, scenes) for one in labelling.world_questions(picture)), scenes * each
+    if run.scenes:
+        next(pictures(run.split, 1))  # What is missing is said before the work.
+        return run
     if labelled is not None:
-        answers = labelling.read_labelled(labelled)[:limit]
-        return answers, len(answers)
+        return (), read_labelled(labelled)[:limit]
     if images is None:
         msg = "--pope and --coco need --images, the folder of the pictures"
         raise ConfigError(msg)
     if pope is not None:
-        questions = read_pope(pope, images, limit)
-        return labelling.pope_questions(questions), len(questions)
+        return list(pope_questions(read_pope(pope, images, limit))), ()
     assert coco is not None  # noqa: S101 - one of the four is given
     vocabulary = ObjectVocabulary.coco(synonyms)
     shown = read_instances(coco, images, limit)
-    vocabulary.require(frozenset().union(*(one.shown for one in shown)))
-    return labelling.caption_questions(shown, vocabulary, DESCRIBE), len(shown)
-
-
-def _records(lvlm: LVLM, found: Iterable[GroundingRecord], generation: Mapping[str, Any] | None = None) -> Records:
-    """The records with whose they are and how they were written."""
-    from saliency_guard.calibration.fingerprint import fingerprint
-    from saliency_guard.calibration.records import Records
-    from saliency_guard.saliency.config import SaliencyConfig
-
-    own = fingerprint(lvlm.model, lvlm.processor, lvlm.model_id, SaliencyConfig())
-    return Records(own, found, generation=generation)
-
-
-def _generation(
-    *,
-    temperature: float = 0.0,
-    retry_temperature: float = RETRY_TEMPERATURE,
-    max_new_tokens: int = MAX_NEW_TOKENS,
-) -> dict[str, Any]:
-    """How `labelling.write_records` writes, in the words of `LVLM.generate`: plainly."""
-    return {
-        "temperature": temperature,
-        "retry_temperature": retry_temperature,
-        "max_new_tokens": max_new_tokens,
-        "sgrs": None,
-        "locore": None,
-    }
+    vocabulary.require(frozenset().union(*(picture.shown for picture in shown)))
+    return list(caption_questions(shown, vocabulary, DESCRIBE)), ()
 
 
 def calibrate(
@@ -176,8 +174,11 @@ def calibrate(
     ] = None,
     method: Annotated[str, typer.Option(help="logistic, platt or isotonic.")] = "logistic",
     features: Annotated[
-        str | None, typer.Option(help="signals, 'saliency probe' or all.", show_default="by cross-validation")
+        str | None, typer.Option(help="signals, verified, evidence or all.", show_default="by cross-validation")
     ] = None,
+    extract: Annotated[
+        str, typer.Option(help="What takes answers apart: english, or picture_world for records of scenes.")
+    ] = "english",
     risk: Annotated[
         float | None, typer.Option(help="Make a policy: at most this share of the accepted answers is ungrounded.")
     ] = None,
@@ -207,8 +208,9 @@ def calibrate(
         require_matplotlib()
         output_folder(out.parent)
         how = _one_of(method, "logistic", "platt", "isotonic")
-        found, source = _source(records_file or own, model, scenes, draws=max_retries + 1)
-        fit = partial(Calibrator.fit, method=how, features=features, source=source)
+        found, source = _source(records_file or own, model, scenes, out, draws=max_retries + 1)
+        extractor: Extractor = "picture_world" if scenes is not None else _one_of(extract, "english", "picture_world")
+        fit = partial(Calibrator.fit, method=how, features=features, extractor=extractor, source=source)
         if risk is None:
             fitted = fit(found)
             fitted.save(out)
@@ -247,9 +249,11 @@ def _one_of(value: str, *choices: str) -> Any:
     return value
 
 
-def _source(path: Path | None, model: str, scenes: int | None, *, draws: int) -> tuple[Records, str]:
+def _source(path: Path | None, model: str, scenes: int | None, out: Path, *, draws: int) -> tuple[Records, str]:
     from saliency_guard.calibration.records import Records
-    from saliency_guard.evaluation import labelling
+    from saliency_guard.evaluation.labelling import Looking
+    from saliency_guard.evaluation.record_file import RecordFile
+    from saliency_guard.evaluation.world_records import WorldRun, empty_records, generation, world_records
 
     if (path is None) == (scenes is None):
         msg = "say what to calibrate on: a file of records, or --scenes N"
@@ -259,20 +263,13 @@ def _source(path: Path | None, model: str, scenes: int | None, *, draws: int) ->
     assert scenes is not None  # noqa: S101 - one of the two is given
     lvlm = load(model)
     # Greedy answers of a good model are too rarely wrong to learn from; a guarantee needs a policy's own draws.
-    drawn = {"draws": draws} if draws > 1 else {"draws": 2, "retry_temperature": 1.0}
-    with progress("answers", scenes * (len(labelling.TASKS) + 1) * (int(drawn["draws"]) + 1)) as done:
-        found = make_records(lvlm, _SCENES, scenes, **drawn, told=True, on_answer=done)
-    return found, f"{scenes} scenes of the picture world"
-
-
-def make_records(lvlm: LVLM, split: str, count: int, **settings: Any) -> Records:
-    """Ask about scenes of a split and label the answers; settings as for `labelling.write_records`."""
-    from saliency_guard.evaluation import labelling
-    from saliency_guard.evaluation.world import pictures
-
-    asked = (one for picture in pictures(split, count) for one in labelling.world_questions(picture))
-    written = {name: settings[name] for name in ("temperature", "retry_temperature") if name in settings}
-    return _records(lvlm, labelling.write_records(lvlm, asked, **settings), _generation(**written))
+    run = WorldRun(split=_SCENES, scenes=scenes, several=scenes // 12, told=True, draws=max(2, draws))
+    if draws == 1:
+        run = replace(run, retry_temperature=1.0)
+    file = RecordFile(out.with_name(f"{out.stem}-records.jsonl"), empty_records(lvlm, Looking(), generation(run)))
+    with progress("answers", run.answers) as done:
+        made = world_records(lvlm, run, file=file, on_answer=done)
+    return made, f"{scenes} scenes of the picture world"
 
 
 def _show_calibration(fitted: Calibrator, out: Path, *, as_json: bool) -> None:
@@ -285,12 +282,12 @@ def _show_calibration(fitted: Calibrator, out: Path, *, as_json: bool) -> None:
     )
     for column in ("", "items", "grounded", "AUROC", "ECE", "Brier"):
         table.add_column(column, justify="right" if column else "left")
-    for name in ("tokens", "answers"):
-        found = getattr(report, name) if report is not None else None
-        if found is not None:
-            auroc = "" if found.auroc is None else f"{found.auroc:.3f}"
+    measured = {} if report is None else {"claims": report.claims, **report.kinds, "answers": report.answers}
+    for name, values in measured.items():
+        if values is not None:
+            auroc = "" if values.auroc is None else f"{values.auroc:.3f}"
             table.add_row(
-                name, str(found.count), f"{found.grounded:.3f}", auroc, f"{found.ece:.3f}", f"{found.brier:.3f}"
+                name, str(values.count), f"{values.grounded:.3f}", auroc, f"{values.ece:.3f}", f"{values.brier:.3f}"
             )
     Console().print(table)
 

@@ -23,6 +23,7 @@ from saliency_guard.evaluation.statistics import Interval, interval
 
 POSITION = "position only"
 CALIBRATED = "calibrated grounding"
+VERIFIED = "verification"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,57 +32,61 @@ class Comparison:
 
     Attributes:
         name: of the score.
-        tokens: AUROC over labelled claims, in the better of the two directions.
-        answers: AUROC over answers, of the mean over the tokens that count, in the better direction.
+        claims: AUROC over labelled claims, in the better of the two directions.
+        answers: AUROC over answers, of the mean over their claims, in the better direction.
     """
 
     name: str
-    tokens: Interval
+    claims: Interval
     answers: Interval
 
 
 def compare_scores(records: Records, calibrator: Calibrator, *, samples: int) -> list[Comparison]:
-    """The calibrated grounding beside every summary signal and beside position; best of answers first.
+    """The calibrated grounding beside verification, every summary signal and position; best of answers first.
 
     Single signals get the better direction in hindsight, which favours them.
     """
-    names = [CALIBRATED, POSITION, *SUMMARIES]
-    token_rows: list[list[float]] = []
-    token_truth: list[bool] = []
-    token_pictures: list[str] = []
-    answer_rows: list[list[float]] = []
-    answer_truth: list[bool] = []
-    answer_pictures: list[str] = []
+    names = [CALIBRATED, VERIFIED, POSITION, *SUMMARIES]
+    claims, answers = _Rows(), _Rows()
     for record in records:
         judged = calibrator.judge_record(record)
-        if judged.answer is None:
-            continue
-        pieces = [token.text for token in record.answer.tokens]
-        counted = calibrator.token_filter.counted(pieces)
-        signals = [record.answer.tokens[index].signals for index in counted]
-        means = [_mean([one[name] for one in signals if name in one]) for name in SUMMARIES]
-        answer_rows.append([judged.answer, float(len(pieces)), *means])
-        answer_truth.append(record.grounded)
-        answer_pictures.append(record.picture)
-        for mention in record.mentions:
-            if mention.token in judged.tokens:
-                own = record.answer.tokens[mention.token].signals
-                row = [judged.tokens[mention.token], float(mention.token)]
-                token_rows.append(row + [own.get(name, np.nan) for name in SUMMARIES])
-                token_truth.append(mention.grounded)
-                token_pictures.append(record.picture)
-    tokens = _areas(np.array(token_rows), np.array(token_truth), np.array(token_pictures), samples)
-    answers = _areas(np.array(answer_rows), np.array(answer_truth), np.array(answer_pictures), samples)
-    found = [Comparison(*row) for row in zip(names, tokens, answers, strict=True)]
-    return sorted(found, key=lambda one: -one.answers.value)
+        signals = record.features(("signals",))
+        verified = [np.nan if claim.verified is None else claim.verified for claim in record.claims]
+        if judged.answer is not None and record.grounded is not None:
+            means = [_mean(column[np.isfinite(column)].tolist()) for column in signals.T]
+            count = float(len(record.answer.tokens))
+            answers.add([judged.answer, _mean(verified), count, *means], record.grounded, record.picture)
+        for index, claim in enumerate(record.claims):
+            probability = judged.claims[index]
+            if probability is not None and claim.grounded is not None:
+                row = [probability, verified[index], float(claim.tokens[0]), *signals[index]]
+                claims.add(row, claim.grounded, record.picture)
+    areas = zip(claims.areas(samples, len(names)), answers.areas(samples, len(names)), strict=True)
+    compared = [Comparison(name, *pair) for name, pair in zip(names, areas, strict=True)]
+    return sorted(compared, key=lambda comparison: -comparison.answers.value)
+
+
+class _Rows:
+    """Scores of several items, their truth and their pictures."""
+
+    def __init__(self) -> None:
+        self._rows: list[list[float]] = []
+        self._truths: list[bool] = []
+        self._pictures: list[str] = []
+
+    def add(self, row: list[float], truth: bool, picture: str) -> None:  # noqa: FBT001 - a label
+        self._rows.append(row)
+        self._truths.append(truth)
+        self._pictures.append(picture)
+
+    def areas(self, samples: int, count: int) -> list[Interval]:
+        """The AUROC of each column."""
+        table = np.array(self._rows).reshape(-1, count)
+        return [_area(column, np.array(self._truths), np.array(self._pictures), samples) for column in table.T]
 
 
 def _mean(values: Sequence[float]) -> float:
     return float(np.mean(values)) if values else float("nan")
-
-
-def _areas(columns: Floats, truth: Bools, pictures: np.ndarray, samples: int) -> list[Interval]:
-    return [_area(column, truth, pictures, samples) for column in columns.T]
 
 
 def _area(scores: Floats, truth: Bools, pictures: np.ndarray, samples: int) -> Interval:
@@ -92,13 +97,15 @@ def _area(scores: Floats, truth: Bools, pictures: np.ndarray, samples: int) -> I
 
 
 def reliabilities(records: Records, calibrator: Calibrator) -> dict[str, Reliability]:
-    """Of all labelled claims, of all answers, and of the answers to each kind of question."""
+    """Of all labelled claims and of each kind of them, of all answers and of those to each kind of question."""
     report = calibrator.evaluate(records)
-    found = {"claims": report.tokens, "answers": report.answers}
+    measured: dict[str, Reliability | None] = {"claims": report.claims}
+    measured |= {f"claims: {kind}": values for kind, values in report.kinds.items()}
+    measured["answers"] = report.answers
     for kind in dict.fromkeys(_kind(record.question) for record in records):
         asked = records.where(_kind(record.question) == kind for record in records)
-        found[f"answers: {kind}"] = calibrator.evaluate(asked).answers
-    return {name: one for name, one in found.items() if one is not None}
+        measured[f"answers: {kind}"] = calibrator.evaluate(asked).answers
+    return {name: values for name, values in measured.items() if values is not None}
 
 
 def _kind(question: str) -> str:

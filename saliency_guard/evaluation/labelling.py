@@ -1,120 +1,74 @@
-"""Answers with the truth of what they claim: from the picture world, from POPE and COCO files, from a user's own."""
+"""Answers with the truth of what they claim: written or told, looked at, verified and labelled."""
 
 from __future__ import annotations
 
-import hashlib
 import random
-import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
-from pydantic import ValidationError
 
 from saliency_guard.answer import GroundedAnswer
 from saliency_guard.answer_builder import traced_answer, unjudged_answer
-from saliency_guard.calibration.features import FEATURE_SETS, SUMMARIES, features
-from saliency_guard.calibration.records import TOLD, GroundingRecord, LabelledMention, encoded
-from saliency_guard.calibration.token_filter import TokenFilter, token_at
-from saliency_guard.chat import detokenize as text_module
+from saliency_guard.calibration.calibrator import Extractor
+from saliency_guard.calibration.claim_features import claim_tokens
+from saliency_guard.calibration.claims import ExtractedClaim
+from saliency_guard.calibration.features import GROUPS, SUMMARIES, features
+from saliency_guard.calibration.records import TOLD, GroundingRecord, LabelledClaim, claim_rows, encoded
+from saliency_guard.chat import detokenize
 from saliency_guard.chat.detokenize import EncodedText
 from saliency_guard.chat.images import load_image
-from saliency_guard.chat.messages import chat
-from saliency_guard.errors import InputError
-from saliency_guard.evaluation.claims import Checker, Claim, number_claimed, objects_claimed, yes_claimed
-from saliency_guard.evaluation.files import CocoImage, PopeQuestion, is_file
-from saliency_guard.evaluation.mentions import ObjectVocabulary
-from saliency_guard.evaluation.world import WorldPicture, batches, write_answers
+from saliency_guard.chat.template import PreparedPrompt
+from saliency_guard.claim_judge import EMPTY, ClaimJudge
+from saliency_guard.evaluation.questions import Asked
+from saliency_guard.evaluation.world import batches, write_answers
 from saliency_guard.lvlm import LVLM
+from saliency_guard.models.session import Session
+from saliency_guard.models.vision_features import pooled_vision_features
 from saliency_guard.saliency.config import SaliencyConfig
-from saliency_guard.scenes.language import (
-    DESCRIBE_FORMS,
-    caption,
-    counted_otherwise,
-    described_otherwise,
-    how_many,
-    negatives,
-    presence,
-    present_otherwise,
-)
-from saliency_guard.scenes.scene import Scene
-from saliency_guard.settings import Frozen
-from saliency_guard.signals.trace import trace_answer
-from saliency_guard.storage import open_file, problem, read_text
+from saliency_guard.signals.trace import trace_answers
+from saliency_guard.signals.verification import VerifyConfig
 
 BATCH = 48
 MAX_NEW_TOKENS = 96
-_TRUE = 0.5
-_OTHERWISE = 0.5
-TASKS = ("describe", "presence", "count")
+_VECTORS = tuple(name for name in GROUPS if name != "signals")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Asked:
-    """A question about a picture whose answers can be checked.
+@dataclass(frozen=True, slots=True)
+class Looking:
+    """How answers are looked at.
 
     Attributes:
-        picture: its name.
-        image: the picture.
-        question: what is asked.
-        check: finds what an answer claims.
-        told: an answer from elsewhere, true or not, that is looked at, too: to be judged is not to be written.
+        saliency: the target layers of the trace.
+        verify: how claims are verified; None leaves them unverified.
+        vectors: whether the records get the probes' vectors beside the summary signals.
+    """
+
+    saliency: SaliencyConfig = SaliencyConfig()
+    verify: VerifyConfig | None = VerifyConfig()
+    vectors: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """What a record has beside the answer.
+
+    Attributes:
+        picture: name of the pictures.
+        question: what was asked.
+        draw: number of the answer.
+        truths: of each claim; None where that is not known.
+        grounded: whether all of the answer is true; None where that is not known.
     """
 
     picture: str
-    image: Image.Image | Path
     question: str
-    check: Checker
-    told: str | None = None
-
-
-def world_questions(one: WorldPicture, tasks: Sequence[str] = TASKS) -> list[Asked]:
-    """What is asked of a scene: a description, is something there (once of what is, once of what is not), how many.
-
-    Half of the answers from elsewhere are true, and half of them are not in the words of the embedded model.
-    """
-    scene = one.scene
-    name = str(scene.seed)
-    rng = random.Random(f"asked {scene.seed}")
-    shown = rng.choice(sorted(scene.counts))
-    absent = negatives(scene, "adversarial", rng, 1)[0]
-    # In the other scene the one is not there and the other is: what is true of it is wrong here.
-    other = replace(scene, objects=tuple(replace(o, name=absent) if o.name == shown else o for o in scene.objects))
-
-    def told(own: Callable[[Scene], str], otherwise: Callable[[Scene], str]) -> str:
-        put = otherwise if rng.random() < _OTHERWISE else own
-        return put(scene if rng.random() < _TRUE else other)
-
-    asked: list[Asked] = []
-    if "describe" in tasks:
-        check = partial(objects_claimed, shown=frozenset(scene.counts), vocabulary=ObjectVocabulary.world())
-        question = DESCRIBE_FORMS[rng.randrange(len(DESCRIBE_FORMS))]
-        answer = told(lambda seen: caption(seen, rng), lambda seen: described_otherwise(seen, rng))
-        asked.append(Asked(name, one.image, question, check, answer))
-    if "presence" in tasks:
-        for about in (shown, absent):
-            question = presence(scene, about).question
-            answer = told(partial(_present, name=about), partial(present_otherwise, name=about, rng=rng))
-            asked.append(Asked(name, one.image, question, partial(yes_claimed, truth=about in scene.counts), answer))
-    if "count" in tasks:
-        about = rng.choice([shown, absent])
-        question = how_many(scene, about).question
-        answer = told(partial(_counted, name=about), partial(counted_otherwise, name=about, rng=rng))
-        check = partial(number_claimed, truth=scene.counts.get(about, 0))
-        asked.append(Asked(name, one.image, question, check, answer))
-    return asked
-
-
-def _present(scene: Scene, name: str) -> str:
-    return presence(scene, name).answer
-
-
-def _counted(scene: Scene, name: str) -> str:
-    return how_many(scene, name).answer
+    draw: int
+    truths: tuple[bool | None, ...]
+    grounded: bool | None
 
 
 def write_records(
@@ -126,246 +80,139 @@ def write_records(
     retry_temperature: float = 0.7,
     max_new_tokens: int = MAX_NEW_TOKENS,
     told: bool = False,
-    saliency: SaliencyConfig | None = None,
-    vectors: bool = True,
+    looking: Looking = Looking(),
+    done: Collection[tuple[str, str, int]] = frozenset(),
     on_answer: Callable[[], None] = lambda: None,
 ) -> Iterator[GroundingRecord]:
     """Ask, and label the answers.
 
     Args:
         lvlm: what answers.
-        asked: the questions.
+        asked: the questions; those of one batch have equally many pictures where the model cannot pad.
         draws: answers to each.
         temperature: of the first; 0 is greedy.
         retry_temperature: the others are drawn at least at this, as `RetryPlan` has it.
         max_new_tokens: of each answer.
         told: look at the answers from elsewhere, too; their draw is -1.
-        saliency: how answers are looked at.
-        vectors: whether the records get the probes' vectors beside the summary signals.
-        on_answer: called after each.
+        looking: how answers are looked at.
+        done: picture, question and draw of answers that are there already: they are not looked at again.
+        on_answer: called after each, those that were there included.
     """
     for batch in batches(asked, BATCH):
-        images = [_opened(one.image) for one in batch]
+        images = [[_opened(image) for image in question.images] for question in batch]
         for draw in range(draws):
+            if all((question.picture, question.question, draw) in done for question in batch):
+                for _ in batch:
+                    on_answer()
+                continue
             written = write_answers(
                 lvlm,
                 images,
-                [one.question for one in batch],
+                [question.question for question in batch],
                 max_new_tokens=max_new_tokens,
                 temperature=max(temperature, retry_temperature) if draw else temperature,
                 seed=random.Random(f"{batch[0].picture} {draw}").randrange(2**31),
             )
-            for one, image, ids in zip(batch, images, written, strict=True):
-                text = EncodedText(ids, text_module.pieces(lvlm.tokenizer, ids))
-                yield label(lvlm, one, image, text, draw=draw, saliency=saliency, vectors=vectors)
+            for question, shown, ids in zip(batch, images, written, strict=True):
+                if (question.picture, question.question, draw) not in done:
+                    text = EncodedText(ids, detokenize.pieces(lvlm.tokenizer, ids))
+                    yield label(lvlm, question, shown, text, draw=draw, looking=looking)
                 on_answer()
-        for one, image in zip(batch, images, strict=True) if told else ():
-            if one.told is not None:
-                text = text_module.encode(lvlm.tokenizer, one.told)
-                yield label(lvlm, one, image, text, draw=TOLD, saliency=saliency, vectors=vectors)
+        for question, shown in zip(batch, images, strict=True) if told else ():
+            if question.told is not None and (question.picture, question.question, TOLD) not in done:
+                text = detokenize.encode(lvlm.tokenizer, question.told)
+                yield label(lvlm, question, shown, text, draw=TOLD, looking=looking)
             on_answer()
 
 
 def label(
     lvlm: LVLM,
     asked: Asked,
-    image: Image.Image,
+    images: Sequence[Image.Image],
     answer: EncodedText,
     *,
     draw: int = 0,
-    saliency: SaliencyConfig | None = None,
-    vectors: bool = True,
+    looking: Looking = Looking(),
 ) -> GroundingRecord:
     """Look at one answer and check what it claims; arguments as for `write_records`."""
-    claims = asked.check("".join(answer.pieces))
-    mentions = _mentions(answer.pieces, claims)
-    return look(
-        lvlm,
-        chat(image, asked.question),
-        answer,
-        GroundingRecordLabels(asked.picture, asked.question, draw, mentions, _all_true(claims)),
-        saliency=saliency,
-        vectors=vectors,
-    )
+    prepared = lvlm.prepare(shown_chat(images, asked.question))
+    claims = claims_of(lvlm, answer, prepared, asked.extractor)
+    truths = tuple(asked.check(claim) for claim in claims)
+    labels = Labels(asked.picture, asked.question, draw, truths, all_true(truths))
+    return look(lvlm, prepared, answer, claims, labels, looking=looking)
 
 
-def _mentions(pieces: Sequence[str], claims: Iterable[Claim]) -> tuple[LabelledMention, ...]:
-    return tuple(
-        LabelledMention(token=token_at(pieces, one.start), grounded=one.grounded, name=one.name) for one in claims
-    )
+def claims_of(lvlm: LVLM, answer: EncodedText, prepared: PreparedPrompt, extractor: Extractor) -> list[ExtractedClaim]:
+    """The claims of an answer."""
+    judge = ClaimJudge(lvlm.reader, None, extractor=extractor)
+    return judge.extract("".join(answer.pieces), prepared.conversation)
 
 
-@dataclass(frozen=True, slots=True)
-class GroundingRecordLabels:
-    """What a record has beside the answer."""
-
-    picture: str
-    question: str
-    draw: int
-    mentions: tuple[LabelledMention, ...]
-    grounded: bool
+def shown_chat(images: Sequence[Image.Image | Path], question: str) -> list[dict[str, Any]]:
+    """One user message with pictures and a question about them."""
+    parts = [{"type": "image", "image": image} for image in images]
+    return [{"role": "user", "content": [*parts, {"type": "text", "text": question}]}]
 
 
 def look(
     lvlm: LVLM,
-    messages: Sequence[dict[str, Any]],
+    prepared: PreparedPrompt,
     answer: EncodedText,
-    labels: GroundingRecordLabels,
+    claims: Sequence[ExtractedClaim],
+    labels: Labels,
     *,
-    saliency: SaliencyConfig | None = None,
-    vectors: bool = True,
+    looking: Looking = Looking(),
 ) -> GroundingRecord:
-    """The record of an answer: its tokens' signals and vectors, and the labels."""
-    inputs = lvlm.inputs(messages)
+    """The record of an answer: its tokens' signals, its claims with their verification and vectors, and the labels."""
     if not answer.ids:
-        return _record(unjudged_answer((), "stop", inputs["input_ids"].shape[1], lvlm.model_id), labels)
-    trace = trace_answer(lvlm.model, inputs, answer.ids, saliency=saliency)
+        return _record(unjudged_answer((), "stop", prepared.length, lvlm.model_id, reason=EMPTY), labels)
+    session = Session(lvlm.model, prepared.inputs, layout=prepared.layout, with_image_states=True)
+    judge = ClaimJudge(lvlm.reader, None, looking.verify)
+    verified = judge.verified(claims, session, prepared.conversation)
+    domain = pooled_vision_features(session)
+    (trace,) = trace_answers([session], [answer.ids], looking.saliency)
     traced = traced_answer(trace, answer, SUMMARIES, lvlm.model_id)
-    counted = tuple(sorted({*TokenFilter().counted(answer.pieces), *(one.token for one in labels.mentions)}))
-    groups = [name for name in FEATURE_SETS["all"] if name != "signals"] if vectors else []
-    found = {name: encoded(rows[list(counted)]) for name, rows in features(trace, groups).items()}
-    return _record(traced, labels, counted=counted, vectors=found)
+    tokens = [claim_tokens(answer.pieces, claim) for claim in claims]
+    vectors = {}
+    if looking.vectors and claims:
+        vectors = {name: encoded(claim_rows(rows, tokens)) for name, rows in features(trace, _VECTORS).items()}
+    labelled = tuple(
+        LabelledClaim(
+            kind=claim.kind, start=claim.start, stop=claim.stop, tokens=indices, verified=known, grounded=truth
+        )
+        for claim, indices, known, truth in zip(claims, tokens, verified, labels.truths, strict=True)
+    )
+    return _record(traced, labels, claims=labelled, vectors=vectors, domain=domain)
 
 
 def _record(
     answer: GroundedAnswer,
-    labels: GroundingRecordLabels,
+    labels: Labels,
     *,
-    counted: tuple[int, ...] = (),
+    claims: tuple[LabelledClaim, ...] = (),
     vectors: Mapping[str, str] | None = None,
+    domain: torch.Tensor | None = None,
 ) -> GroundingRecord:
+    rows = domain.double().numpy() if domain is not None else ()
     return GroundingRecord(
         picture=labels.picture,
+        pictures=max(1, len(rows)),
         question=labels.question,
         draw=labels.draw,
         answer=answer,
-        mentions=labels.mentions,
+        claims=claims,
         grounded=labels.grounded,
-        counted=counted,
         vectors=dict(vectors or {}),
+        domain=tuple(encoded(row) for row in rows),
     )
 
 
-def _all_true(claims: Sequence[Claim]) -> bool:
-    """An answer that claims nothing that can be checked has not answered."""
-    return bool(claims) and all(one.grounded for one in claims)
+def all_true(truths: Sequence[bool | None]) -> bool | None:
+    """Whether all of an answer is true: no if a claim is wrong, or there is none; None where one is not known."""
+    if not truths or False in truths:
+        return False
+    return None if None in truths else True
 
 
 def _opened(image: Image.Image | Path) -> Image.Image:
-    if isinstance(image, Image.Image):
-        return image
-    return load_image(image)
-
-
-def pope_questions(questions: Iterable[PopeQuestion]) -> Iterator[Asked]:
-    """POPE's questions, answers checked by its rule."""
-    for one in questions:
-        yield Asked(picture_name(one.image), one.image, one.text, partial(yes_claimed, truth=one.truth))
-
-
-def caption_questions(pictures: Iterable[CocoImage], vocabulary: ObjectVocabulary, prompt: str) -> Iterator[Asked]:
-    """COCO pictures to describe, objects checked against what is annotated."""
-    for one in pictures:
-        check = partial(objects_claimed, shown=one.shown, vocabulary=vocabulary)
-        yield Asked(picture_name(one.image), one.image, prompt, check)
-
-
-def picture_name(path: Path) -> str:
-    """A picture's name by its content: the same however the file is called, and wherever it lies."""
-    with open_file(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-
-
-class LabelledAnswer(Frozen):
-    """One line of a user's own file: an answer from anywhere, and whether it is true.
-
-    Attributes:
-        image: path of the picture, from the file's folder.
-        question: what was asked.
-        answer: what was answered.
-        grounded: whether all of it is true.
-        mentions: single claims, by the words that make them, in the order they stand in the answer.
-    """
-
-    class Claimed(Frozen):
-        """A piece of the answer and whether it is true."""
-
-        text: str
-        grounded: bool
-
-    image: str
-    question: str
-    answer: str
-    grounded: bool
-    mentions: tuple[Claimed, ...] = ()
-
-
-def read_labelled(path: Path) -> list[LabelledAnswer]:
-    """Read a user's own labelled answers (JSONL, see `LabelledAnswer`); paths of pictures are from its folder.
-
-    Raises:
-        InputError: if a line is not of that form, has no answer, or its picture is not there (its number is named).
-    """
-    found: list[LabelledAnswer] = []
-    for line_number, line in enumerate(read_text(path).split("\n"), 1):
-        if line.strip():
-            try:
-                found.append(LabelledAnswer.model_validate_json(line))
-                _claims(found[-1])
-                _check_there(found[-1], path.parent)
-            except (ValidationError, InputError) as error:
-                msg = f"{path}, line {line_number}: {problem(error)}"
-                raise InputError(msg) from error
-    if not found:
-        msg = f"{path} holds no labelled answers"
-        raise InputError(msg)
-    return found
-
-
-def _check_there(one: LabelledAnswer, folder: Path) -> None:
-    if not one.answer.strip():
-        msg = "the answer is empty"
-        raise InputError(msg)
-    if not is_file(folder / one.image):
-        msg = f"there is no picture {one.image}"
-        raise InputError(msg)
-
-
-def _claims(one: LabelledAnswer) -> list[Claim]:
-    claims: list[Claim] = []
-    at = 0
-    for mention in one.mentions:
-        # As a word of its own where there is one: "cat" is not meant in "scattered".
-        words = re.compile(rf"(?<!\w){re.escape(mention.text)}(?!\w)").search(one.answer, at)
-        at = words.start() if words else one.answer.find(mention.text, at)
-        if at < 0 or not mention.text.strip():
-            msg = f"the mention {mention.text!r} is not in the answer after the ones before it"
-            raise InputError(msg)
-        claims.append(Claim(at, mention.grounded, mention.text))
-        at += len(mention.text)
-    return claims
-
-
-def labelled_records(
-    lvlm: LVLM,
-    answers: Iterable[LabelledAnswer],
-    folder: Path,
-    *,
-    saliency: SaliencyConfig | None = None,
-    vectors: bool = True,
-    on_answer: Callable[[], None] = lambda: None,
-) -> Iterator[GroundingRecord]:
-    """Look at answers that are there; arguments as for `write_records`, ``folder`` is what their images are in."""
-    seen: Counter[tuple[str, str]] = Counter()
-    for one in answers:
-        encoded_answer = text_module.encode(lvlm.tokenizer, one.answer)
-        mentions = _mentions(encoded_answer.pieces, _claims(one))
-        asked = (picture_name(folder / one.image), one.question)
-        seen[asked] += 1
-        # Another answer to the same question is no retry of the first.
-        question = one.question if seen[asked] == 1 else f"{one.question} ({seen[asked]})"
-        labels = GroundingRecordLabels(asked[0], question, 0, mentions, one.grounded)
-        yield look(
-            lvlm, chat(folder / one.image, one.question), encoded_answer, labels, saliency=saliency, vectors=vectors
-        )
-        on_answer()
+    return image if isinstance(image, Image.Image) else load_image(image)

@@ -92,7 +92,7 @@ def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 
 def write_answers(
     lvlm: LVLM,
-    images: Sequence[Image.Image],
+    images: Sequence[Image.Image | Sequence[Image.Image]],
     questions: Sequence[str],
     *,
     max_new_tokens: int,
@@ -103,7 +103,7 @@ def write_answers(
 
     Args:
         lvlm: whose model writes.
-        images: one per question.
+        images: one or several per question.
         questions: what is asked of each.
         max_new_tokens: the most tokens of each answer.
         temperature: 0 is greedy.
@@ -113,7 +113,7 @@ def write_answers(
         Token ids of each answer, without the end token.
     """
     encoded = lvlm.processor.apply_chat_template(
-        [chat(image, question) for image, question in zip(images, questions, strict=True)],
+        [_shown(shown, question) for shown, question in zip(images, questions, strict=True)],
         add_generation_prompt=True,
         tokenize=True,
         return_dict=True,
@@ -134,6 +134,13 @@ def write_answers(
         written = lvlm.model.generate(**inputs, max_new_tokens=max_new_tokens, **sampling)  # type: ignore[operator]
     ends = lvlm.end_tokens
     return [_until(row, ends) for row in written[:, inputs["input_ids"].shape[1] :].tolist()]
+
+
+def _shown(images: Image.Image | Sequence[Image.Image], question: str) -> list[dict[str, Any]]:
+    if isinstance(images, Image.Image):
+        return chat(images, question)
+    parts = [{"type": "image", "image": image} for image in images]
+    return [{"role": "user", "content": [*parts, {"type": "text", "text": question}]}]
 
 
 def _until(ids: list[int], ends: frozenset[int]) -> list[int]:

@@ -111,7 +111,7 @@ def plot_reliability(report: CalibrationReport, path: Path) -> None:
         report: of a calibration, on pictures it never saw.
         path: a file name with the picture's type.
     """
-    panels = {name: found for name in ("tokens", "answers") if (found := getattr(report, name)) is not None}
+    panels = {name: found for name in ("claims", "answers") if (found := getattr(report, name)) is not None}
     figure, axes = _axes(4.2 * len(panels), 3.8, len(panels))
     for axis, (name, found) in zip(axes, panels.items(), strict=True):
         axis.plot([0, 1], [0, 1], color=_INK, linewidth=0.8, linestyle=":")

@@ -1,0 +1,115 @@
+"""Labelled records of the picture world: questions about single scenes, and about several in one prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from saliency_guard.calibration.fingerprint import fingerprint
+from saliency_guard.calibration.records import Records
+from saliency_guard.evaluation.labelling import MAX_NEW_TOKENS, Looking, write_records
+from saliency_guard.evaluation.questions import QUESTIONS_A_SCENE, Asked, several_questions, world_questions
+from saliency_guard.evaluation.record_file import RecordFile
+from saliency_guard.evaluation.world import batches, pictures
+from saliency_guard.lvlm import LVLM
+
+SEVERAL = (2, 3, 4)
+"""How many pictures prompts have that have several."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorldRun:
+    """Which questions about scenes are asked, and how.
+
+    Attributes:
+        split: of the picture world.
+        scenes: how many are asked about one by one.
+        several: how many prompts there are with two, three and four pictures each; their scenes are others.
+        draws: answers to each question about a single picture; prompts with several have one.
+        temperature: of the first answer.
+        retry_temperature: of the others, at least.
+        max_new_tokens: of each answer.
+        told: look at answers from elsewhere, too.
+    """
+
+    split: str
+    scenes: int
+    several: int = 0
+    draws: int = 1
+    temperature: float = 0.0
+    retry_temperature: float = 0.7
+    max_new_tokens: int = MAX_NEW_TOKENS
+    told: bool = False
+
+    @property
+    def answers(self) -> int:
+        """How many answers there will be."""
+        prompts = self.scenes * (self.draws + self.told) + self.several * len(SEVERAL) * (1 + self.told)
+        return QUESTIONS_A_SCENE * prompts
+
+    def parts(self) -> Iterator[tuple[Iterator[Asked], int]]:
+        """Questions whose prompts have equally many pictures, and how many answers each gets."""
+        shown = pictures(self.split, self.scenes + self.several * sum(SEVERAL))
+        single = [next(shown) for _ in range(self.scenes)]
+        yield (question for scene in single for question in world_questions(scene)), self.draws
+        for count in SEVERAL if self.several else ():
+            groups = list(batches((next(shown) for _ in range(self.several * count)), count))
+            yield (question for group in groups for question in several_questions(group)), 1
+
+
+def generation(run: WorldRun) -> Mapping[str, Any]:
+    """How a run writes, in the words of `LVLM.generate`: plainly."""
+    return {
+        "temperature": run.temperature,
+        "retry_temperature": run.retry_temperature,
+        "max_new_tokens": run.max_new_tokens,
+        "sgrs": None,
+        "locore": None,
+    }
+
+
+def empty_records(lvlm: LVLM, looking: Looking, written: Mapping[str, Any] | None = None) -> Records:
+    """Records of a model, without any: whose they are, how they are written and verified."""
+    model = fingerprint(lvlm.model, lvlm.processor, lvlm.model_id, looking.saliency)
+    return Records(model, (), generation=written, verify=looking.verify)
+
+
+def world_records(
+    lvlm: LVLM,
+    run: WorldRun,
+    *,
+    looking: Looking = Looking(),
+    file: RecordFile | None = None,
+    on_answer: Callable[[], None] = lambda: None,
+) -> Records:
+    """Ask about scenes and label the answers.
+
+    Args:
+        lvlm: what answers.
+        run: the questions.
+        looking: how answers are looked at.
+        file: where records are kept while they are made; what is in it is not made again.
+        on_answer: called after each.
+    """
+    empty = empty_records(lvlm, looking, generation(run))
+    made = []
+    for questions, draws in run.parts():
+        for record in write_records(
+            lvlm,
+            questions,
+            draws=draws,
+            temperature=run.temperature,
+            retry_temperature=run.retry_temperature,
+            max_new_tokens=run.max_new_tokens,
+            told=run.told,
+            looking=looking,
+            done=file.done if file is not None else frozenset(),
+            on_answer=on_answer,
+        ):
+            if file is not None:
+                file.add(record)
+            made.append(record)
+    if file is not None:
+        return file.finish()
+    return Records(empty.fingerprint, made, generation=empty.generation, verify=empty.verify)
