@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from saliency_guard.calibration.calibrator import Calibrator, Extractor
     from saliency_guard.calibration.guarantee import NoGuarantee, RiskGuarantee
     from saliency_guard.calibration.records import Records
+    from saliency_guard.calibration.reliability import Reliability
     from saliency_guard.evaluation.labelled import LabelledAnswer
     from saliency_guard.evaluation.questions import Asked
     from saliency_guard.evaluation.world_records import WorldRun
@@ -282,7 +283,9 @@ def _show_calibration(fitted: Calibrator, out: Path, *, as_json: bool) -> None:
     )
     for column in ("", "items", "grounded", "AUROC", "ECE", "Brier"):
         table.add_column(column, justify="right" if column else "left")
-    measured = {} if report is None else {"claims": report.claims, **report.kinds, "answers": report.answers}
+    measured: dict[str, Reliability | None] = {}
+    if report is not None:
+        measured = {"claims": report.claims, **report.kinds, "answers": report.answers}
     for name, values in measured.items():
         if values is not None:
             auroc = "" if values.auroc is None else f"{values.auroc:.3f}"
