@@ -98,6 +98,20 @@ def kosmos2() -> Case:
 
 def mllama() -> Case:
     """Every other layer looks at the picture across, and none at it along the sequence."""
+    ids = tiny._ids(IMAGE, 1, 5, 7, 9, 10)
+    return _mllama(ids, tiles=1, pictures=1, seen=torch.ones(1, len(ids[0]), 1, 1, dtype=torch.long))
+
+
+def mllama_two() -> Case:
+    """Two pictures of one tile and of two, as the processor has it: the first tokens see none, the next the first."""
+    ids = tiny._ids(1, 5, IMAGE, IMAGE, 7, 9, 10)
+    seen = torch.zeros(1, len(ids[0]), 2, 2, dtype=torch.long)
+    seen[:, 2:, 0, :1] = 1
+    seen[:, 3:, 1] = 1
+    return _mllama(ids, tiles=2, pictures=2, seen=seen)
+
+
+def _mllama(ids: torch.Tensor, *, tiles: int, pictures: int, seen: torch.Tensor) -> Case:
     config = hf.MllamaConfig(
         text_config={
             **tiny._TEXT,
@@ -113,21 +127,20 @@ def mllama() -> Case:
             "vision_output_dim": 32,
             "image_size": 8,
             "patch_size": 4,
-            "max_num_tiles": 1,
+            "max_num_tiles": tiles,
             "intermediate_layers_indices": [0],
-            "supported_aspect_ratios": [[1, 1]],
+            "supported_aspect_ratios": [[1, 1], [1, 2]][:tiles],
         },
         image_token_index=IMAGE,
     )
-    ids = tiny._ids(IMAGE, 1, 5, 7, 9, 10)
     return case(
         hf.MllamaForConditionalGeneration(config),
         43,
         ids,
-        pixel_values=tiny._pixels(1, 1, 1, 3, 8, 8),
-        aspect_ratio_ids=torch.tensor([[1]]),
-        aspect_ratio_mask=torch.tensor([[[1]]]),
-        cross_attention_mask=torch.ones(1, len(ids[0]), 1, 1, dtype=torch.long),
+        pixel_values=tiny._pixels(1, pictures, tiles, 3, 8, 8),
+        aspect_ratio_ids=torch.arange(1, pictures + 1)[None],
+        aspect_ratio_mask=(torch.arange(tiles) <= torch.arange(pictures)[:, None]).long()[None],
+        cross_attention_mask=seen,
     )
 
 

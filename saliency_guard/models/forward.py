@@ -17,7 +17,7 @@ from saliency_guard.errors import InputError, ModelError, NonFiniteError, Salien
 from saliency_guard.models.attention import Tape, attending
 from saliency_guard.models.fork_safety import ForkSafeLock, in_child, require_device
 from saliency_guard.models.inputs import ANSWER_KINDS, check_no_image_token, extended
-from saliency_guard.models.layers import anatomy, look_at, target_layers
+from saliency_guard.models.layers import anatomy, gain_layers, look_at
 from saliency_guard.models.locore import LocoREConfig, row_gains
 from saliency_guard.models.supported import require_readable
 from saliency_guard.settings import require
@@ -119,7 +119,7 @@ def check_supported(model: PreTrainedModel, locore: LocoREConfig | None) -> None
     require_readable(model)
     look_at(model)
     if locore is not None:
-        target_layers(model, locore.layers)
+        gain_layers(model, locore.layers)
 
 
 def last_logits(
