@@ -136,24 +136,29 @@ def last_logits(
 
     Raises:
         InputError: if the model does not take the inputs.
+        ModelError: if they are not of the shapes or kinds it works with: a processor of another model's, say.
     """
     extra: dict[str, Any] = {"logits_to_keep": keep} if "logits_to_keep" in _parameters(type(model)) else {}
     if states is not None:
         extra["output_hidden_states"] = True
     try:
         output = model(**inputs, return_dict=True, **extra)
-    except ValueError as error:
-        msg = f"{type(model).__name__} does not take these inputs: {error}"
-        raise InputError(msg) from error
     except (SaliencyGuardError, torch.OutOfMemoryError):
         raise
-    except (RuntimeError, IndexError) as error:  # Shapes that do not fit: a processor of another model, say.
-        msg = f"{type(model).__name__} cannot run these inputs: {error}"
+    except _UNFIT as error:
+        if isinstance(error, ValueError) and "to unpack" not in str(error):  # Tensors of other ranks are unpacked.
+            msg = f"{type(model).__name__} does not take these inputs: {error}"
+            raise InputError(msg) from error
+        msg = f"{type(model).__name__} cannot run these inputs: {error} (is the processor the model's own?)"
         raise ModelError(msg) from error
     if states is not None:
         states += [layer_states.detach() for layer_states in output.hidden_states]
     logits: Tensor = output.logits
     return logits[:, -keep:]
+
+
+_UNFIT = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What models raise for inputs that another model's processor made: parts missing, of other shapes or unknown."""
 
 
 def cache_argument(model: PreTrainedModel) -> str:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from saliency_guard.errors import InputError
+from saliency_guard.errors import InputError, ModelError
 
 
 def unpadded(inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,6 +111,23 @@ def answer_tensor(answer_ids: Tensor | Sequence[int], model: PreTrainedModel) ->
 
 
 _OF_PICTURES = ("pixel", "image_", "video_", "audio_", "input_features", "spatial_", "aspect_", "num_")
+
+
+def check_vocabulary(model: PreTrainedModel, ids: Tensor) -> None:
+    """Raise `ModelError` for ids that the model has no embedding of; a GPU would be of no more use to the process."""
+    table = getattr(model.get_input_embeddings(), "weight", None)
+    if not isinstance(table, Tensor) or table.ndim != 2:
+        return
+    config = model.config
+    # Some pictures' tokens are outside of the vocabulary, and their embedding is never looked up.
+    markers = {getattr(config, f"{kind}_token_{end}", None) for kind in ("image", "video") for end in ("id", "index")}
+    unknown = [token for token in ids.unique().tolist() if not 0 <= token < table.shape[0] and token not in markers]
+    if unknown:
+        msg = (
+            f"the prompt holds the token id {unknown[0]}, and {type(model).__name__} knows {table.shape[0]}: is the "
+            "processor the model's own?"
+        )
+        raise ModelError(msg)
 
 
 def position_axis(name: str, value: Any, ids: Tensor) -> int | None:

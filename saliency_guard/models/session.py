@@ -25,7 +25,7 @@ from saliency_guard.models.forward import (
     run_whole,
     undisturbed,
 )
-from saliency_guard.models.inputs import SEEN_PICTURES, continued, position_axis, shortened, unpadded
+from saliency_guard.models.inputs import SEEN_PICTURES, check_vocabulary, continued, position_axis, shortened, unpadded
 from saliency_guard.models.kv_cache import cached_pass, copied, empty_cache, set_back
 from saliency_guard.models.locore import LocoREConfig, row_gains
 from saliency_guard.models.positions import prompt_positions, watching
@@ -89,6 +89,7 @@ class Session:
         check_supported(model, locore)
         self.model = model
         self.inputs = unpadded(inputs)
+        check_vocabulary(model, self.inputs["input_ids"])
         self.layout = layout or prompt_layout(model.config, self.inputs)
         if with_image_states and self.layout.across:
             msg = (
