@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PretrainedConfig
 
+from saliency_guard.chat.pictures import picture_pieces, runs
 from saliency_guard.errors import InputError, UnsupportedModelError
 
 OUTPUT = "output"
@@ -132,15 +133,21 @@ class PromptLayout:
         return replace(self, unlocated=tuple(reasons.items()))
 
 
-def prompt_layout(config: PretrainedConfig, inputs: Mapping[str, Any]) -> PromptLayout:
+def prompt_layout(
+    config: PretrainedConfig, inputs: Mapping[str, Any], sizes: Sequence[int] | None = None
+) -> PromptLayout:
     """Find the images (and videos) of a prompt from the model's config and the processor's outputs.
 
-    Images that touch without a token between them are told apart by the processor's ``image_grid_thw``,
-    or, where all take the same room, by their number.
+    Which run of the image's token belongs to which image is told by ``sizes``, the processor's outputs (grids, sizes in
+    pixels), or what stands between the runs (`pictures`).
 
     Args:
         config: the model's config; its ``image_token_id`` marks image positions.
         inputs: what the processor returned for one prompt.
+        sizes: how many positions each image takes, where the processor said so.
+
+    Raises:
+        UnsupportedModelError: if nothing tells the images apart.
     """
     ids = inputs["input_ids"][0]
     if getattr(config.get_text_config(), "cross_attention_layers", None):
@@ -152,12 +159,11 @@ def prompt_layout(config: PretrainedConfig, inputs: Mapping[str, Any]) -> Prompt
         if token is None or token in known:  # Some have one token for both.
             continue
         known.add(token)
-        runs = _runs(ids == token)
-        pieces = _split(runs, _sizes(config, inputs, kind, runs))
+        pieces = picture_pieces(config, inputs, kind, ids == token, sizes if kind == "image" else None)
         spans += [Span(f"{kind}_{number}", start, stop) for number, start, stop in pieces]
     marked = inputs.get("image_embeds_position_mask")
     if marked is not None:  # Kosmos has no token of its own for pictures.
-        spans += [Span(f"image_{k}", *run) for k, run in enumerate(_runs(marked[0] != 0))]
+        spans += [Span(f"image_{k}", *run) for k, run in enumerate(runs(marked[0] != 0))]
     return PromptLayout(len(ids), tuple(sorted(spans, key=lambda span: span.start)))
 
 
@@ -208,53 +214,3 @@ def text_spans(
             positions = [position for _, position in run]
             spans[source].append((positions[0], positions[-1] + 1))
     return {source: ranges for source, ranges in spans.items() if source not in incomplete}
-
-
-def _runs(marked: Tensor) -> list[tuple[int, int]]:
-    """Start and stop of each unbroken run of True."""
-    padded = torch.nn.functional.pad(marked.to(torch.int8), (1, 1))
-    change = padded.diff().nonzero().flatten().tolist()
-    return list(zip(change[::2], change[1::2], strict=True))
-
-
-def _sizes(
-    config: PretrainedConfig, inputs: Mapping[str, Any], kind: str, runs: list[tuple[int, int]]
-) -> list[int] | None:
-    """How many positions each image takes, where the processor's outputs tell."""
-    total = sum(stop - start for start, stop in runs)
-    grid = inputs.get(f"{kind}_grid_thw")
-    if grid is not None:
-        merge = getattr(getattr(config, "vision_config", None), "spatial_merge_size", 1)
-        sizes = [int(size) // merge**2 for size in grid.prod(-1)]
-        return sizes if sum(sizes) == total else None
-    # `generate` encodes pictures before anything else, and hands on their features, picture by picture.
-    encoded = (inputs.get("mm_encoder_outputs") or {}).get(kind)
-    pooled = getattr(encoded, "pooler_output", None)
-    if isinstance(pooled, (list, tuple)):
-        sizes = [len(features) for features in pooled]
-        return sizes if sum(sizes) == total and len(sizes) >= len(runs) else None
-    pixels = inputs.get("pixel_values", pooled)
-    if kind == "image" and pixels is not None and pixels.ndim in {3, 4} and total % pixels.shape[0] == 0:
-        each = total // pixels.shape[0]
-        # Only a longer run than one image is a question; where tiles of one image are counted, runs are right.
-        if len(runs) < pixels.shape[0] and getattr(config, "model_type", "") in {"llava", "vipllava"}:
-            return [each] * pixels.shape[0]
-    return None
-
-
-def _split(runs: list[tuple[int, int]], sizes: list[int] | None) -> list[tuple[int, int, int]]:
-    """The pieces of each image as number, start and stop: several of one run, or several runs of one."""
-    if sizes is None:
-        return [(number, *run) for number, run in enumerate(runs)]
-    result: list[tuple[int, int, int]] = []
-    left = list(sizes)
-    number = 0
-    for start, stop in runs:
-        at = start
-        while at < stop and number < len(left):
-            taken = min(left[number], stop - at)
-            result.append((number, at, at + taken))
-            at += taken
-            left[number] -= taken
-            number += left[number] == 0
-    return result

@@ -152,7 +152,9 @@ def last_logits(
         msg = f"{type(model).__name__} cannot run these inputs: {error} (is the processor the model's own?)"
         raise ModelError(msg) from error
     if states is not None:
-        states += [layer_states.detach() for layer_states in output.hidden_states]
+        stream = getattr(model.config.get_text_config(), "altup_active_idx", 0)  # Of several streams, that of the layers.
+        layers = [layer if layer.ndim == 3 else layer[stream] for layer in output.hidden_states]
+        states += [layer.detach() for layer in layers]
     logits: Tensor = output.logits
     return logits[:, -keep:]
 
