@@ -63,6 +63,7 @@ OTHERS: dict[str, Callable[[], Case]] = {
     "janus": tiled.janus,
     "deepseek-vl": tiled.deepseek_vl,
     "kosmos2.5": odd.kosmos2_5,
+    "gemma3n": odd.gemma3n,
     "gemma4": odd.gemma4,
     "llama4": odd.llama4,
     "molmo2": odd.molmo2,

@@ -152,7 +152,8 @@ def last_logits(
         msg = f"{type(model).__name__} cannot run these inputs: {error} (is the processor the model's own?)"
         raise ModelError(msg) from error
     if states is not None:
-        stream = getattr(model.config.get_text_config(), "altup_active_idx", 0)  # Of several streams, that of the layers.
+        # Of several streams of states, that which attention works on.
+        stream = getattr(model.config.get_text_config(), "altup_active_idx", 0)
         layers = [layer if layer.ndim == 3 else layer[stream] for layer in output.hidden_states]
         states += [layer.detach() for layer in layers]
     logits: Tensor = output.logits
