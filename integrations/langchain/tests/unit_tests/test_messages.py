@@ -72,7 +72,7 @@ def test_a_url_is_fetched_only_by_who_was_told_to(b64: str, picture: Image.Image
     ("block", "error", "words"),
     [
         ({"type": "image", "file_id": "file-1"}, ImageError, "file id"),
-        ({"type": "image"}, ImageError, "nothing that can be read"),
+        ({"type": "image"}, ImageError, "no readable image"),
         ({"type": "image", "base64": "bm8gaW1hZ2U=", "mime_type": "image/png"}, ImageError, "format"),
         ({"type": "audio", "base64": "AA==", "mime_type": "audio/wav"}, MessageError, "'audio'"),
         ({"type": "file", "base64": "AA==", "mime_type": "application/pdf"}, MessageError, "text and images"),
