@@ -7,12 +7,13 @@ import numpy as np
 from saliency_guard import (
     GroundedAnswer,
     GroundingRecord,
-    LabelledMention,
+    LabelledClaim,
     Records,
     SaliencyConfig,
     TokenGrounding,
     Usage,
 )
+from saliency_guard.answer import ClaimKind
 from saliency_guard.calibration.features import SUMMARIES
 from saliency_guard.calibration.fingerprint import Fingerprint
 from saliency_guard.calibration.records import encoded
@@ -31,15 +32,21 @@ def record(
     question: str = "What is there?",
     strength: float = 2.0,
     labelled: bool = True,
+    kind: ClaimKind = "object",
 ) -> GroundingRecord:
     """An answer of one word a claim, between articles; its entropy rises where it is wrong."""
     tokens: list[TokenGrounding] = []
-    counted: list[int] = []
+    claims: list[LabelledClaim] = []
     for truth in truths:
         tokens.append(TokenGrounding(text=" the", token_id=1, position=len(tokens), logprob=-0.1, saliency=0.1))
         signals = dict.fromkeys(SUMMARIES, 0.0) | {"nll": float(rng.normal())}
         signals["entropy"] = float(rng.normal() + strength * (0.5 - truth))
-        counted.append(len(tokens))
+        start = sum(len(token.text) for token in tokens) + 1
+        claims.append(
+            LabelledClaim(
+                kind=kind, start=start, stop=start + 3, tokens=(len(tokens),), grounded=truth if labelled else None
+            )
+        )
         tokens.append(
             TokenGrounding(text=" cat", token_id=2, position=len(tokens), logprob=-1.0, saliency=0.1, signals=signals)
         )
@@ -54,14 +61,9 @@ def record(
             usage=Usage(prompt_tokens=1, completion_tokens=len(tokens), total_tokens=1 + len(tokens)),
             model_id="made up",
         ),
-        mentions=tuple(
-            LabelledMention(token=at, grounded=truth, name="cat") for at, truth in zip(counted, truths, strict=True)
-        )
-        if labelled
-        else (),
+        claims=tuple(claims),
         grounded=all(truths),
-        counted=tuple(counted),
-        vectors={name: encoded(rng.normal(size=(len(counted), 3))) for name in ("saliency", "attention", "evidence")},
+        vectors={name: encoded(rng.normal(size=(len(claims), 3))) for name in ("saliency", "attention", "evidence")},
     )
 
 

@@ -8,7 +8,6 @@ out), so that of pictures like the fitted ones at most a part ``p`` is refused a
 from __future__ import annotations
 
 import base64
-import math
 from typing import Annotated
 
 import numpy as np
@@ -22,6 +21,7 @@ _DIRECTIONS = 96
 FEWEST_PICTURES = 40
 """Fewer pictures say little about what pictures there are."""
 _TINY = 1e-6
+_FARTHEST = 1e18
 
 
 class Domain(Frozen):
@@ -103,19 +103,21 @@ class Domain(Frozen):
         directions = _numbers(self.directions).reshape(-1, self.size)
         along = apart @ directions.T
         lengths = (directions**2).sum(axis=1)
-        left = apart - (along / lengths) @ directions
-        free = max(1, self.size - len(directions))
-        square = (along**2).sum(axis=1) + (left**2).sum(axis=1) / self.rest**2 * min(1.0, len(directions) / free)
+        square = (along**2).sum(axis=1)
+        free = self.size - len(directions)
+        if free:
+            left = apart - (along / lengths) @ directions
+            square += (left**2).sum(axis=1) / self.rest**2 * min(1.0, len(directions) / free)
         result: Floats = np.sqrt(square)
         return result
 
     def p_values(self, features: Floats) -> list[float]:
-        """Conformal p-value of each picture ``[n, D]``; NaN features give 0."""
+        """Conformal p-value of each picture ``[n, D]``; 0 where a feature is NaN, infinite or beyond all measure."""
         known = np.array(self.distances)
-        values: list[float] = []
-        for distance in self.distance(np.nan_to_num(features, nan=math.inf)).tolist():
-            farther = int((known >= distance).sum()) if math.isfinite(distance) else -1
-            values.append((1 + farther) / (1 + len(known)))
+        usable = (np.abs(features) < _FARTHEST).all(axis=1)  # False for NaN, too.
+        distances = self.distance(np.where(usable[:, None], features, 0.0))
+        farther = (known >= distances[:, None]).sum(axis=1)
+        values: list[float] = np.where(usable, (1 + farther) / (1 + len(known)), 0.0).tolist()
         return values
 
 

@@ -304,4 +304,4 @@ def fit_domain(records: Records, *, required: bool | None) -> Domain | None:
     rows = {(record.picture, number): row for record in records for number, row in enumerate(record.domain_features)}
     if required is False or (required is None and len(rows) < FEWEST_PICTURES):
         return None
-    return Domain.fit(np.array(list(rows.values())).reshape(len(rows), -1))
+    return Domain.fit(np.array(list(rows.values())) if rows else np.empty((0, 1)))

@@ -285,7 +285,8 @@ def _show_calibration(fitted: Calibrator, out: Path, *, as_json: bool) -> None:
         table.add_column(column, justify="right" if column else "left")
     measured: dict[str, Reliability | None] = {}
     if report is not None:
-        measured = {"claims": report.claims, **report.kinds, "answers": report.answers}
+        measured = {"claims": report.claims, **{str(kind): each for kind, each in report.kinds.items()}}
+        measured["answers"] = report.answers
     for name, values in measured.items():
         if values is not None:
             auroc = "" if values.auroc is None else f"{values.auroc:.3f}"

@@ -18,9 +18,18 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
-from saliency_guard import CalibrationMismatchError, Calibrator, ConfigError, InputError, TokenFilter
+from saliency_guard import (
+    CalibrationMismatchError,
+    Calibrator,
+    ConfigError,
+    GroundingRecord,
+    InputError,
+    Records,
+    VerifyConfig,
+)
 from saliency_guard.calibration.calibrator import CALIBRATOR_FILE
 from saliency_guard.calibration.features import FEATURE_SETS, SUMMARIES
+from saliency_guard.calibration.records import encoded
 from saliency_guard.calibration.reliability import reliability
 from saliency_guard.embedded import EMBEDDED_PATH
 
@@ -34,10 +43,12 @@ def fitted() -> Calibrator:
 def test_probabilities_come_true_on_pictures_never_seen(method: str) -> None:
     fitted = Calibrator.fit(synthetic.records(600), method=method, features="signals")
     report = fitted.evaluate(synthetic.records(1500, seed=1, first=10_000))
-    assert report.tokens is not None and report.answers is not None  # noqa: PT018
+    assert report.claims is not None and report.answers is not None  # noqa: PT018
     # Two normals two standard deviations apart: the best AUROC there can be is Phi(sqrt 2) = 0.92.
-    assert 0.90 < report.tokens.auroc < 0.94
-    assert report.tokens.ece < 0.04
+    assert 0.90 < report.claims.auroc < 0.94
+    assert report.claims.ece < 0.04
+    assert report.kinds == {"object": report.claims}
+    assert report.refused == 0.0
     assert report.answers.ece < 0.09
     assert report.answers.auroc > 0.8
 
@@ -45,7 +56,7 @@ def test_probabilities_come_true_on_pictures_never_seen(method: str) -> None:
 def test_the_direction_of_a_signal_is_fitted() -> None:
     turned = Calibrator.fit(synthetic.records(400, strength=-2.0), features="signals")
     report = turned.evaluate(synthetic.records(400, seed=1, first=10_000, strength=-2.0))
-    assert report.tokens is not None and report.tokens.auroc > 0.88  # noqa: PT018
+    assert report.claims is not None and report.claims.auroc > 0.88  # noqa: PT018
 
 
 def test_features_are_chosen_over_pictures_and_noise_is_not_chosen(fitted: Calibrator) -> None:
@@ -53,16 +64,16 @@ def test_features_are_chosen_over_pictures_and_noise_is_not_chosen(fitted: Calib
     assert chosen.groups[0] == "signals"
     assert chosen.report is None
     assert fitted.groups == ("signals",)
-    assert fitted.report is not None and fitted.report.tokens.count > 100  # noqa: PT018
+    assert fitted.report is not None and fitted.report.claims.count > 100  # noqa: PT018
 
 
 def test_answers_alone_may_be_labelled() -> None:
     fitted = Calibrator.fit(synthetic.records(600, labelled=False), features="signals")
-    found = fitted.judge_record(synthetic.records(1).records[0])
-    assert found.tokens == {}
-    assert found.answer is not None
+    judged = fitted.judge_record(synthetic.records(1).records[0])
+    assert set(judged.claims) == {None}
+    assert judged.answer is not None
     report = fitted.evaluate(synthetic.records(800, seed=1, first=10_000))
-    assert report.tokens is None
+    assert report.claims is None
     assert report.answers.auroc > 0.75
 
 
@@ -78,10 +89,10 @@ def test_files_that_are_none_are_refused(tmp_path: Path, fitted: Calibrator) -> 
     path = tmp_path / "calibrator.json"
     with pytest.raises(InputError, match="cannot read"):
         Calibrator.load(path)
-    path.write_text('{"schema_version": 1}')
+    path.write_text('{"schema_version": 2}')
     with pytest.raises(InputError, match="no calibration of this version"):
         Calibrator.load(path)
-    path.write_text(fitted.model_dump_json().replace('"schema_version":1', '"schema_version":2'))
+    path.write_text(fitted.model_dump_json().replace('"schema_version":2', '"schema_version":1'))
     with pytest.raises(InputError, match="schema_version"):
         Calibrator.load(path)
 
@@ -104,14 +115,55 @@ def test_too_few_labels_and_wrong_settings_are_refused() -> None:
         Calibrator.fit(synthetic.records(50), method="magic")
     with pytest.raises(ConfigError, match="feature set"):
         Calibrator.fit(synthetic.records(50), features="magic")
-    with pytest.raises(InputError, match="use the filter of the records"):
-        Calibrator.fit(synthetic.records(50, labelled=False), token_filter=TokenFilter(count="all"))
+    with pytest.raises(InputError, match="at least 40 are needed"):
+        Calibrator.fit(synthetic.records(50), domain=True)
 
 
-def test_an_answer_in_which_nothing_counts_has_no_grounding(fitted: Calibrator) -> None:
-    found = fitted.judge([" the", " the"], np.empty((2, 0)))
-    assert found.answer is None
-    assert found.tokens == {}
+def test_what_the_calibration_does_not_cover_has_no_number_and_a_reason(fitted: Calibrator) -> None:
+    row = np.zeros((1, len(SUMMARIES)))
+    cases = {
+        "makes no claim": fitted.judge([], np.empty((0, 0))),
+        "does not cover (place)": fitted.judge(["object", "place"], np.concatenate([row, row])),
+        "has 2 pictures, and the calibration was fitted on prompts with 1": fitted.judge(["object"], row, pictures=2),
+    }
+    for reason, judged in cases.items():
+        assert judged.answer is None
+        assert reason in judged.reason
+    assert fitted.judge(["object"], row).reason is None
+    known, unknown = fitted.judge(["object", "place"], np.concatenate([row, row])).claims
+    assert known is not None
+    assert unknown is None
+
+
+def test_claims_without_labels_of_whole_answers_leave_answers_open() -> None:
+    labelled = synthetic.records(300)
+    unknown = [record.model_copy(update={"grounded": None}) for record in labelled]
+    fitted = Calibrator.fit(Records(labelled.fingerprint, unknown), features="signals")
+    judged = fitted.judge_record(labelled.records[0])
+    assert judged.answer is None
+    assert "says nothing about whole answers" in judged.reason
+    assert all(value is not None for value in judged.claims)
+
+
+def test_pictures_unlike_those_of_the_records_get_no_number() -> None:
+    rng = np.random.default_rng(0)
+
+    def placed(record: GroundingRecord, at: float) -> GroundingRecord:
+        return record.model_copy(update={"domain": (encoded(rng.normal(at, 1.0, size=8)),)})
+
+    records = synthetic.records(300)
+    near = Records(records.fingerprint, [placed(record, 0.0) for record in records])
+    fitted = Calibrator.fit(near, features="signals")
+    assert fitted.domain is not None
+    usual = [fitted.judge_record(placed(record, 0.0)) for record in synthetic.records(200, first=1000)]
+    far = [fitted.judge_record(placed(record, 5.0)) for record in synthetic.records(50, first=2000)]
+    assert sum(judged.answer is None for judged in usual) / len(usual) < 0.15
+    assert all(judged.answer is None for judged in far)
+    assert all("unlike those the calibration was fitted on" in judged.reason for judged in far)
+    assert all(set(judged.claims) == {None} for judged in far)
+    unknown = fitted.judge_record(synthetic.records(1).records[0])
+    assert unknown.answer is None
+    assert "not known" in unknown.reason
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=2, max_size=60))
@@ -134,8 +186,8 @@ def test_reliability_agrees_with_scikit_learn(pairs: list[tuple[float, bool]]) -
         ('"intercept":', '"intercept":NaN,"intercept":', "NaN is no finite number"),
         ('"intercept":', '"intercept":1e999,"intercept":', "1e999 is no finite number"),
         ('"intercept":', '"intercept":0.0,"intercept":', "'intercept' is named twice"),
-        ('"schema_version":1', '"schema_version":2', "schema_version"),
-        ('{"schema_version":1', "[" * 100_000 + '{"schema_version":1', "no calibration"),
+        ('"schema_version":2', '"schema_version":3', "schema_version"),
+        ('{"schema_version":2', "[" * 100_000 + '{"schema_version":2', "no calibration"),
     ],
 )
 def test_json_that_readers_disagree_about_is_refused(
@@ -157,7 +209,7 @@ def rebuilt(calibrator: Calibrator, **changes: Any) -> Calibrator:
 
 
 @pytest.mark.parametrize(
-    "groups", [(), ("evidence", "signals"), ("saliency", "signals"), ("signals", "magic"), ("signals", "signals")]
+    "groups", [(), ("evidence", "signals"), ("verification", "signals"), ("signals", "magic"), ("signals", "signals")]
 )
 def test_groups_that_are_no_feature_set_in_order_are_refused(fitted: Calibrator, groups: tuple[str, ...]) -> None:
     assert rebuilt(fitted) == fitted
@@ -170,15 +222,20 @@ def test_features_that_are_not_those_of_the_groups_are_refused(fitted: Calibrato
         names = ("median", "mean", "scale", "coefficient")
         return model.model_copy(update={name: getattr(model, name)[by:] for name in names})
 
-    assert len(fitted.token_model.median) == len(SUMMARIES)
+    (claims,) = fitted.kinds
+    assert len(claims.model.median) == len(SUMMARIES)
     for changes in (
-        {"groups": FEATURE_SETS["saliency probe"]},
-        {"token_model": shorter(fitted.token_model, 1)},
+        {"groups": FEATURE_SETS["evidence"], "verify": VerifyConfig()},
+        {"kinds": (claims.model_copy(update={"model": shorter(claims.model, 1)}),)},
         {"answer_model": shorter(fitted.answer_model, 1)},
-        {"answer_model": fitted.token_model},
+        {"answer_model": claims.model},
     ):
-        with pytest.raises(ValidationError, match=r"_model has \d+ features"):
+        with pytest.raises(ValidationError, match=r"features, and"):
             rebuilt(fitted, **changes)
+    with pytest.raises(ValidationError, match="need verify"):
+        rebuilt(fitted, groups=FEATURE_SETS["verified"])
+    with pytest.raises(ValidationError, match="holds one twice"):
+        rebuilt(fitted, kinds=(claims, claims))
 
 
 EMBEDDED = json.loads((EMBEDDED_PATH / CALIBRATOR_FILE).read_text())
@@ -219,11 +276,14 @@ def test_one_wrong_number_anywhere_is_refused_or_changes_nothing_in_kind(data: s
         except InputError:
             return
     assert np.isfinite(wrong)
-    width = len(calibrator.token_model.median)
-    rows = np.random.default_rng(0).normal(size=(6, width)) * [[1], [1e6], [1e38], [0], [np.nan], [-1e38]]
-    judged = calibrator.judge([" cat"] * 6, rows)
+    first = calibrator.kinds[0]
+    rows = np.random.default_rng(0).normal(size=(6, len(first.model.median)))
+    rows = rows * [[1], [1e6], [1e38], [0], [np.nan], [-1e38]]
+    judged = calibrator.model_copy(update={"domain": None}).judge(
+        [first.kind] * 6, rows, pictures=calibrator.pictures[0]
+    )
     assert judged.answer is not None
-    assert all(0.0 <= value <= 1.0 for value in (judged.answer, *judged.tokens.values()))
+    assert all(0.0 <= value <= 1.0 for value in (judged.answer, *judged.claims))
 
 
 def test_a_calibration_is_copied_and_sent(fitted: Calibrator) -> None:

@@ -12,6 +12,8 @@ import synthetic
 from saliency_guard import InputError, Records
 from saliency_guard.calibration.records import decoded, encoded
 
+CLAIM = {"kind": "object", "start": 0, "stop": 3, "tokens": [99]}
+
 
 def test_a_file_comes_back_as_it_was(tmp_path: Path) -> None:
     written = synthetic.records(5, draws=2)
@@ -38,7 +40,7 @@ def test_vectors_are_half_precision() -> None:
         (lambda lines: [lines[0], lines[1].replace('"grounded"', '"grown"')], "line 2"),
         (lambda lines: [*lines, "nonsense"], "line 4"),
         (
-            lambda lines: [lines[0], json.dumps({**json.loads(lines[1]), "counted": [99]})],
+            lambda lines: [lines[0], json.dumps({**json.loads(lines[1]), "claims": [CLAIM]})],
             "line 2: there is no token 99",
         ),
     ],

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+from saliency_guard.evaluation.claims import number_claimed, objects_claimed, yes_claimed
 
 from saliency_guard import LVLM, InputError
-from saliency_guard.evaluation.claims import number_claimed, objects_claimed, yes_claimed
 from saliency_guard.evaluation.labelling import read_labelled, world_questions, write_records
 from saliency_guard.evaluation.mentions import ObjectVocabulary
 from saliency_guard.evaluation.world import pictures
