@@ -11,13 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # The same names for type checkers and editors; a test compares the two.
     from saliency_guard.adapters.shared_models import clear_model_cache, shared_lvlm
-    from saliency_guard.answer import Claim, GroundedAnswer, RejectedCandidate, Step, TokenGrounding, Usage
+    from saliency_guard.answer import (
+        Claim,
+        GroundedAnswer,
+        RejectedCandidate,
+        RepairedAnswer,
+        Step,
+        TokenGrounding,
+        Usage,
+    )
     from saliency_guard.calibration.calibrator import CalibrationReport, Calibrator, Judgement
     from saliency_guard.calibration.guarantee import NoGuarantee, RiskGuarantee
     from saliency_guard.calibration.monitor import RiskMonitor
     from saliency_guard.calibration.records import GroundingRecord, LabelledClaim, Records
     from saliency_guard.calibration.token_filter import TokenFilter
     from saliency_guard.chat.fetch import URLFetcher
+    from saliency_guard.claims.repair import RepairGuarantee
     from saliency_guard.decoding.custom_generate import SGRSOutput, sgrs_generate
     from saliency_guard.decoding.sgrs import SGRSConfig
     from saliency_guard.errors import (
@@ -33,6 +42,7 @@ if TYPE_CHECKING:  # The same names for type checkers and editors; a test compar
         ModelError,
         NonFiniteError,
         SaliencyGuardError,
+        UnjudgedError,
         UnsupportedModelError,
     )
     from saliency_guard.guard.outcome import Attempt, GuardOutcome, LowGroundingError
@@ -76,6 +86,8 @@ __all__ = [
     "NonFiniteError",
     "Records",
     "RejectedCandidate",
+    "RepairGuarantee",
+    "RepairedAnswer",
     "RetryPlan",
     "RiskGuarantee",
     "RiskMonitor",
@@ -90,6 +102,7 @@ __all__ = [
     "TokenFilter",
     "TokenGrounding",
     "URLFetcher",
+    "UnjudgedError",
     "UnsupportedModelError",
     "Usage",
     "VerifyConfig",
@@ -103,13 +116,14 @@ __all__ = [
 
 _MODULES: dict[str, tuple[str, ...]] = {
     "adapters.shared_models": ("clear_model_cache", "shared_lvlm"),
-    "answer": ("Claim", "GroundedAnswer", "RejectedCandidate", "Step", "TokenGrounding", "Usage"),
+    "answer": ("Claim", "GroundedAnswer", "RejectedCandidate", "RepairedAnswer", "Step", "TokenGrounding", "Usage"),
     "calibration.calibrator": ("CalibrationReport", "Calibrator", "Judgement"),
     "calibration.guarantee": ("NoGuarantee", "RiskGuarantee"),
     "calibration.monitor": ("RiskMonitor",),
     "calibration.records": ("GroundingRecord", "LabelledClaim", "Records"),
     "calibration.token_filter": ("TokenFilter",),
     "chat.fetch": ("URLFetcher",),
+    "claims.repair": ("RepairGuarantee",),
     "decoding.custom_generate": ("SGRSOutput", "sgrs_generate"),
     "decoding.sgrs": ("SGRSConfig",),
     "errors": (
@@ -125,6 +139,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "ModelError",
         "NonFiniteError",
         "SaliencyGuardError",
+        "UnjudgedError",
         "UnsupportedModelError",
     ),
     "guard.outcome": ("Attempt", "GuardOutcome", "LowGroundingError"),

@@ -6,13 +6,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from saliency_guard.claims.extract import ClaimKind, ExtractedClaim
+from saliency_guard.claims.repair import RepairGuarantee, RepairKind, guarantee_for
+from saliency_guard.claims.rewrite import rewritten, with_dependents
+from saliency_guard.errors import ConfigError, UnjudgedError
 from saliency_guard.settings import Frozen, Probability
 
 Share = Annotated[float, Field(ge=0.0, le=1.001, allow_inf_nan=False)]
 """A part of a whole that was added up in the model's precision."""
-
-
-ClaimKind = Literal["object", "number", "place", "yes_no", "statement"]
 
 
 class RejectedCandidate(Frozen):
@@ -67,13 +68,16 @@ class Claim(Frozen):
         kind: what it is about: an object that is there (or not), a number, a place, the answer to a question that yes
             or no answers, or a whole sentence that says more than that.
         span: its first character in the answer, and the one after its last.
-        statement: the claim as a sentence of its own.
+        statement: the claim as a sentence of its own, without a negation.
         grounding: calibrated probability that it is true; None where no calibration covers it.
         verified: the model's own probability that it is true, asked about without the answer before it; None where it
             was not asked, or said neither yes nor no.
         box: the part of the picture that speaks for it, as left, top, right and bottom from 0 to 1; None where that is
             not known.
         source: the picture or document it holds for; None where that is not known.
+        negated: whether the answer claims that the statement is false.
+        noun: what it is about; empty for yes, no and whole sentences.
+        other: what a place is relative to; empty for places in the picture.
     """
 
     text: str
@@ -84,6 +88,15 @@ class Claim(Frozen):
     verified: Probability | None = None
     box: tuple[Probability, Probability, Probability, Probability] | None = None
     source: str | None = None
+    negated: bool = False
+    noun: str = ""
+    other: str = ""
+
+    def extracted(self) -> ExtractedClaim:
+        """The claim as it was taken out of its answer."""
+        return ExtractedClaim(
+            self.kind, *self.span, self.statement, negated=self.negated, noun=self.noun, other=self.other
+        )
 
 
 class Usage(Frozen):
@@ -116,6 +129,8 @@ class GroundedAnswer(Frozen):
             that was let in by ``allow_mismatch``.
         domain: for each picture, how usual it is among those the calibration was fitted on (a p-value); empty where
             that is not known.
+        question: what was asked; empty where that is not known.
+        repairs: what `repaired` can guarantee; not part of `to_dict`.
         unlocated: named texts without a share of their own, because it is not known where they stand in the prompt,
             and why; they count as text.
     """
@@ -131,6 +146,8 @@ class GroundedAnswer(Frozen):
     calibrated: bool = False
     domain: tuple[Probability, ...] = ()
     unlocated: dict[str, str] = Field(default_factory=dict)
+    question: str = ""
+    repairs: tuple[RepairGuarantee, ...] = Field(default=(), exclude=True, repr=False)
 
     @property
     def saliency(self) -> float | None:
@@ -145,9 +162,68 @@ class GroundedAnswer(Frozen):
         sources = dict.fromkeys(source for shares in tokens for source in shares)
         return {source: sum(shares.get(source, 0.0) for shares in tokens) / len(tokens) for source in sources}
 
+    def repaired(
+        self, *, risk: float | None = None, kind: RepairKind = "any", threshold: float | None = None
+    ) -> RepairedAnswer:
+        """The answer without the claims that do not hold.
+
+        Args:
+            risk: the largest risk to guarantee: the threshold is the calibration's for it.
+            kind: of the risk, see `RepairGuarantee`.
+            threshold: instead of ``risk``, without a guarantee: claims with a grounding below it are left out.
+
+        Raises:
+            ConfigError: if not exactly one of ``risk`` and ``threshold`` is given, or the calibration guarantees no
+                such risk.
+            UnjudgedError: if a claim has no grounding to repair it by.
+        """
+        if (risk is None) == (threshold is None):
+            msg = "say how to repair: risk=... for a guarantee, or threshold=..."
+            raise ConfigError(msg)
+        open_claim = next((claim for claim in self.claims if claim.grounding is None), None)
+        if open_claim is not None or not self.claims:
+            reason = self.grounding_reason or "a claim has no grounding"
+            msg = f"the answer cannot be repaired: {reason}"
+            raise UnjudgedError(msg)
+        guarantee = guarantee_for(self.repairs, risk, kind) if risk is not None else None
+        limit = guarantee.threshold if guarantee is not None else threshold
+        low = {index for index, claim in enumerate(self.claims) if not _reaches(claim.grounding, limit)}
+        extracted = [claim.extracted() for claim in self.claims]
+        dropped = with_dependents(extracted, low)
+        return RepairedAnswer(
+            text=rewritten(self.text, extracted, low),
+            kept=tuple(claim for index, claim in enumerate(self.claims) if index not in dropped),
+            dropped=tuple(claim for index, claim in enumerate(self.claims) if index in dropped),
+            guarantee=guarantee,
+            answer=self,
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts, lists, strings and numbers, fit for JSON."""
         return self.model_dump(mode="json")
+
+
+class RepairedAnswer(Frozen):
+    """An answer without the claims that do not hold.
+
+    Attributes:
+        text: what is left, in whole sentences; empty where nothing is.
+        kept: the claims it still makes.
+        dropped: those that were left out, with what made no sense without them.
+        guarantee: what holds for ``text``; None where the threshold was the caller's own.
+        answer: the answer that was repaired.
+    """
+
+    text: str
+    kept: tuple[Claim, ...]
+    dropped: tuple[Claim, ...]
+    guarantee: RepairGuarantee | None
+    answer: GroundedAnswer
+
+
+def _reaches(grounding: float | None, threshold: float | None) -> bool:
+    """Whether a grounding is good enough; NaN never is."""
+    return grounding is not None and threshold is not None and grounding >= threshold
 
 
 class Step(Frozen):

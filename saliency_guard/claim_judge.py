@@ -8,16 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from saliency_guard.answer import Claim, TokenGrounding
-from saliency_guard.calibration.calibrator import Calibrator, Extractor, Judgement
+from saliency_guard.calibration.calibrator import Calibrator, Judgement
 from saliency_guard.calibration.claim_features import claim_tokens
-from saliency_guard.calibration.claims import ClaimExtractor, EnglishClaims, ExtractedClaim
 from saliency_guard.calibration.features import VERIFICATION, Floats, features, verification_rows
 from saliency_guard.calibration.records import claim_rows
 from saliency_guard.chat.messages import Conversation
 from saliency_guard.chat.template import PromptReader
+from saliency_guard.claims.extract import ExtractedClaim
 from saliency_guard.models.session import Session
 from saliency_guard.models.vision_features import pooled_vision_features
-from saliency_guard.scenes.claims import world_claims
+from saliency_guard.scenes.claims import Extractor, extractor_of
 from saliency_guard.signals.trace import AnswerTrace
 from saliency_guard.signals.verification import VerifyConfig
 from saliency_guard.verifier import Verified, Verifier
@@ -26,11 +26,6 @@ NO_CALIBRATION = "there is no calibration for this model: make one with `salienc
 OTHER_SALIENCY = "the answer was not scored with the saliency settings that the calibration was fitted with"
 NO_PICTURE = "the prompt shows no picture"
 EMPTY = "the answer is empty"
-
-
-def extractor_of(name: Extractor | None) -> ClaimExtractor:
-    """What takes answers apart for a calibration; plain English where there is none."""
-    return world_claims if name == "picture_world" else EnglishClaims()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -178,4 +173,7 @@ def _claim(text: str, claim: ExtractedClaim, verified: Verified, pictures: froze
         statement=claim.statement,
         verified=holds(claim, verified),
         source=source if source in pictures else None,
+        negated=claim.negated,
+        noun=claim.noun,
+        other=claim.other,
     )

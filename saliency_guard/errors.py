@@ -13,6 +13,7 @@
     │   ├── UnsupportedModelError        its attention or its cache cannot be read
     │   └── NonFiniteError               its logits are NaN or infinite
     ├── MissingExtraError (ImportError)  an optional dependency is not installed
+    ├── UnjudgedError                    an answer has no grounding, and what is asked of it needs one
     ├── LowGroundingError                no answer was grounded well enough (in `outcome`)
     ├── DeadlineError (TimeoutError)     a policy's deadline passed before there was any answer
     └── CancelledError                   a run under a policy was cancelled
@@ -110,6 +111,10 @@ class DeadlineError(SaliencyGuardError, TimeoutError):
 
 class CancelledError(SaliencyGuardError):
     """A run under a policy was cancelled."""
+
+
+class UnjudgedError(SaliencyGuardError):
+    """An answer has no grounding, and what is asked of it needs one; says why there is none."""
 
 
 class MissingExtraError(SaliencyGuardError, ImportError):

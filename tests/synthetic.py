@@ -13,10 +13,10 @@ from saliency_guard import (
     TokenGrounding,
     Usage,
 )
-from saliency_guard.answer import ClaimKind
 from saliency_guard.calibration.features import SUMMARIES
 from saliency_guard.calibration.fingerprint import Fingerprint
 from saliency_guard.calibration.records import encoded
+from saliency_guard.claims.extract import ClaimKind
 
 FINGERPRINT = Fingerprint(
     model_id="made up", weights="0" * 16, dtype="float32", template="1" * 16, saliency=SaliencyConfig()

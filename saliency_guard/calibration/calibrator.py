@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from saliency_guard.answer import ClaimKind
 from saliency_guard.calibration import fit as fitting
 from saliency_guard.calibration.claim_features import ANSWER_FEATURES, answer_summary
 from saliency_guard.calibration.domain import Domain
@@ -24,7 +24,11 @@ from saliency_guard.calibration.fit import Method
 from saliency_guard.calibration.linear import LinearModel, ProbabilityMap
 from saliency_guard.calibration.records import GroundingRecord, Records
 from saliency_guard.calibration.reliability import Reliability, reliability
+from saliency_guard.calibration.repair_guarantee import choose_repair, repair_units
+from saliency_guard.claims.extract import ClaimKind
+from saliency_guard.claims.repair import REPAIR_KINDS, RepairGuarantee
 from saliency_guard.errors import CalibrationMismatchError, ConfigError
+from saliency_guard.scenes.claims import Extractor, extractor_of
 from saliency_guard.settings import Count, Frozen, OpenProbability, Probability
 from saliency_guard.signals.verification import VerifyConfig
 from saliency_guard.storage import load_model, save_model
@@ -32,7 +36,10 @@ from saliency_guard.storage import load_model, save_model
 CALIBRATOR_FILE = "calibrator.json"
 """The calibration in a model's folder, used where there is one."""
 
-Extractor = Literal["english", "picture_world"]
+REPAIR_RISKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3)
+"""Risks that repairs are tested for."""
+FRACTION_LIMIT = 0.1
+"""For repairs that bound how often the wrong fraction is above a limit."""
 LEVEL = 0.05
 """The part of pictures like the fitted ones that the domain gate refuses."""
 
@@ -118,6 +125,7 @@ class Calibrator(Frozen):
         pictures: numbers of pictures in a prompt that it covers.
         domain: the pictures it covers; None covers all.
         level: p-value of a picture below which it is not covered.
+        repairs: thresholds for repairs, tested on the pictures held out; one guarantee of each kind and risk.
         report: on pictures held out.
     """
 
@@ -134,6 +142,7 @@ class Calibrator(Frozen):
     pictures: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1,)
     domain: Domain | None = None
     level: OpenProbability = LEVEL
+    repairs: tuple[RepairGuarantee, ...] = ()
     report: CalibrationReport | None = None
 
     @model_validator(mode="after")
@@ -233,7 +242,35 @@ class Calibrator(Frozen):
         if not hidden:
             return fitted
         tested = records.where(record.picture in hidden for record in records)
-        return fitted.model_copy(update={"report": fitted.evaluate(tested)})
+        repairs = fitted.repair_guarantees(tested) if find_spec("mapie") else ()
+        return fitted.model_copy(update={"report": fitted.evaluate(tested), "repairs": repairs})
+
+    def repair_guarantees(self, records: Records, *, confidence: float = 0.95) -> tuple[RepairGuarantee, ...]:
+        """Thresholds for repairs: of each kind, for each of `REPAIR_RISKS` that the records guarantee.
+
+        Args:
+            records: labelled answers about pictures that the calibration was not fitted on.
+            confidence: of each guarantee, taken by itself.
+
+        Raises:
+            MissingExtraError: if MAPIE is not installed.
+        """
+        judged = [self.judge_record(record).claims for record in records]
+        extractor = extractor_of(self.extractor)
+        claims = [extractor(record.answer.text, record.question) for record in records]
+        units = repair_units(records.records, judged, claims)
+        chosen = [
+            choose_repair(
+                units,
+                risk=risk,
+                kind=kind,
+                limit=FRACTION_LIMIT if kind == "fraction_above" else None,
+                confidence=confidence,
+            )
+            for kind in REPAIR_KINDS
+            for risk in REPAIR_RISKS
+        ]
+        return tuple(guarantee for guarantee in chosen if guarantee is not None)
 
     def judge(
         self,

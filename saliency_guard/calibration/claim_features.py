@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from saliency_guard.answer import ClaimKind
-from saliency_guard.calibration.claims import ExtractedClaim
 from saliency_guard.calibration.features import Floats
 from saliency_guard.calibration.token_filter import TokenFilter, token_at
+from saliency_guard.claims.extract import ClaimKind, ExtractedClaim
 
 ANSWER_FEATURES = 6
 """How many `answer_summary` gives."""

@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from saliency_guard.calibration.features import Floats
+from saliency_guard.calibration.reliability import Bools
 from saliency_guard.errors import CalibrationMismatchError, InputError, require_extra
 from saliency_guard.settings import Finite, Frozen, Scale
 
@@ -114,9 +115,9 @@ class Domain(Frozen):
     def p_values(self, features: Floats) -> list[float]:
         """Conformal p-value of each picture ``[n, D]``; 0 where a feature is NaN, infinite or beyond all measure."""
         known = np.array(self.distances)
-        usable = (np.abs(features) < _FARTHEST).all(axis=1)  # False for NaN, too.
+        usable: Bools = np.asarray((np.abs(features) < _FARTHEST).all(axis=1))  # False for NaN, too.
         distances = self.distance(np.where(usable[:, None], features, 0.0))
-        farther = (known >= distances[:, None]).sum(axis=1)
+        farther = (known[None] >= distances[:, None]).sum(axis=1)
         values: list[float] = np.where(usable, (1 + farther) / (1 + len(known)), 0.0).tolist()
         return values
 

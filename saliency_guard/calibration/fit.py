@@ -10,14 +10,13 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from saliency_guard.answer import ClaimKind
 from saliency_guard.calibration.claim_features import answer_summary
-from saliency_guard.calibration.claims import CLAIM_KINDS
 from saliency_guard.calibration.domain import FEWEST_PICTURES, Domain
 from saliency_guard.calibration.features import FEATURE_SETS, Floats
 from saliency_guard.calibration.linear import FARTHEST, LinearModel, ProbabilityMap
 from saliency_guard.calibration.records import Records
 from saliency_guard.calibration.reliability import Bools
+from saliency_guard.claims.extract import CLAIM_KINDS, ClaimKind
 from saliency_guard.errors import ConfigError, InputError, require_extra
 
 Method = Literal["logistic", "platt", "isotonic"]

@@ -19,14 +19,13 @@ from saliency_guard.calibration.calibrator import Calibrator, picture_digest
 from saliency_guard.calibration.features import Floats
 from saliency_guard.calibration.records import TOLD, GroundingRecord, Records
 from saliency_guard.calibration.reliability import Bools
+from saliency_guard.calibration.thresholds import THRESHOLDS
 from saliency_guard.errors import ConfigError, InputError, require_extra
 from saliency_guard.settings import Count, Frozen, OpenProbability, Probability
 
 Metric = Literal["accepted", "all"]
 Keep = Literal["first", "best"]
 
-# Fixed before any data is seen, as the test requires: probabilities at even steps of log-odds.
-THRESHOLDS: tuple[float, ...] = tuple((1 / (1 + np.exp(-np.linspace(-3.0, 7.0, 41)))).round(6).tolist())
 _MOST_TIMES_MORE = 1000
 _SEQUENCES = 8
 

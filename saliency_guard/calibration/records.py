@@ -20,9 +20,10 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field, model_validator
 
-from saliency_guard.answer import ClaimKind, GroundedAnswer
+from saliency_guard.answer import GroundedAnswer
 from saliency_guard.calibration.features import GROUPS, SUMMARIES, VERIFICATION, Floats, verification_rows
 from saliency_guard.calibration.fingerprint import Fingerprint
+from saliency_guard.claims.extract import ClaimKind
 from saliency_guard.errors import InputError
 from saliency_guard.settings import Count, Frozen, Probability
 from saliency_guard.signals.verification import VerifyConfig

@@ -20,13 +20,14 @@ from saliency_guard.embedded import EMBEDDED
 from saliency_guard.errors import ConfigError
 
 if TYPE_CHECKING:
-    from saliency_guard.calibration.calibrator import Calibrator, Extractor
+    from saliency_guard.calibration.calibrator import Calibrator
     from saliency_guard.calibration.guarantee import NoGuarantee, RiskGuarantee
     from saliency_guard.calibration.records import Records
     from saliency_guard.calibration.reliability import Reliability
     from saliency_guard.evaluation.labelled import LabelledAnswer
     from saliency_guard.evaluation.questions import Asked
     from saliency_guard.evaluation.world_records import WorldRun
+    from saliency_guard.scenes.claims import Extractor
 
 REFUSED = 3
 NO_GUARANTEE = 1

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from saliency_guard.calibration.claims import ExtractedClaim
 from saliency_guard.calibration.records import GroundingRecord
 from saliency_guard.chat import detokenize
+from saliency_guard.claims.extract import ExtractedClaim
 from saliency_guard.errors import InputError
 from saliency_guard.evaluation.files import is_file
 from saliency_guard.evaluation.labelling import Labels, Looking, claims_of, look, shown_chat

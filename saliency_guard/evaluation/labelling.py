@@ -13,9 +13,7 @@ from PIL import Image
 
 from saliency_guard.answer import GroundedAnswer
 from saliency_guard.answer_builder import traced_answer, unjudged_answer
-from saliency_guard.calibration.calibrator import Extractor
 from saliency_guard.calibration.claim_features import claim_tokens
-from saliency_guard.calibration.claims import ExtractedClaim
 from saliency_guard.calibration.features import GROUPS, SUMMARIES, features
 from saliency_guard.calibration.records import TOLD, GroundingRecord, LabelledClaim, claim_rows, encoded
 from saliency_guard.chat import detokenize
@@ -23,12 +21,14 @@ from saliency_guard.chat.detokenize import EncodedText
 from saliency_guard.chat.images import load_image
 from saliency_guard.chat.template import PreparedPrompt
 from saliency_guard.claim_judge import EMPTY, ClaimJudge
+from saliency_guard.claims.extract import ExtractedClaim
 from saliency_guard.evaluation.questions import Asked
 from saliency_guard.evaluation.world import batches, write_answers
 from saliency_guard.lvlm import LVLM
 from saliency_guard.models.session import Session
 from saliency_guard.models.vision_features import pooled_vision_features
 from saliency_guard.saliency.config import SaliencyConfig
+from saliency_guard.scenes.claims import Extractor
 from saliency_guard.signals.trace import trace_answers
 from saliency_guard.signals.verification import VerifyConfig
 

@@ -11,12 +11,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from saliency_guard.calibration.calibrator import Extractor
-from saliency_guard.calibration.claims import ExtractedClaim
+from saliency_guard.claims.extract import ExtractedClaim
 from saliency_guard.evaluation.files import CocoImage, PopeQuestion
 from saliency_guard.evaluation.mentions import ObjectVocabulary
 from saliency_guard.evaluation.world import WorldPicture
-from saliency_guard.scenes.claims import is_true
+from saliency_guard.scenes.claims import Extractor, is_true
 from saliency_guard.scenes.language import (
     DESCRIBE_FORMS,
     caption,

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from typing import Literal
 
-from saliency_guard.calibration.claims import EnglishClaims, ExtractedClaim
+from saliency_guard.claims.extract import ClaimExtractor, EnglishClaims, ExtractedClaim
 from saliency_guard.scenes.scene import Scene, SceneObject
 from saliency_guard.scenes.statements import is_at
 from saliency_guard.scenes.vocabulary import CLASSES, NEVER_DRAWN, plural, singular, with_article
 
+Extractor = Literal["english", "picture_world"]
+"""What takes answers apart, by name."""
 _GENERAL = frozenset({"object", "objects", "thing", "things", "item", "items"})
 _SPOTS = frozenset({"left", "right", "top", "bottom", "center"})
 _SIDES = {"to the left of": (0, -1), "to the right of": (0, 1), "above": (1, -1), "below": (1, 1)}
@@ -28,6 +31,11 @@ def class_names() -> dict[str, str]:
 @cache
 def _extractor() -> EnglishClaims:
     return EnglishClaims({form: with_article(name) for form, name in class_names().items()})
+
+
+def extractor_of(name: Extractor | None) -> ClaimExtractor:
+    """What takes answers apart; plain English where nothing is named."""
+    return world_claims if name == "picture_world" else EnglishClaims()
 
 
 def world_claims(text: str, question: str = "") -> Sequence[ExtractedClaim]:

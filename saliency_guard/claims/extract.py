@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
-from saliency_guard.answer import ClaimKind
-from saliency_guard.calibration import phrases
-from saliency_guard.calibration.phrases import NounPhrase, Place, Sentence
+from saliency_guard.claims import phrases
+from saliency_guard.claims.phrases import NounPhrase, Place, Sentence
 
+ClaimKind = Literal["object", "number", "place", "yes_no", "statement"]
 CLAIM_KINDS: tuple[ClaimKind, ...] = ("object", "number", "place", "yes_no", "statement")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from saliency_guard.calibration.english import (
+from saliency_guard.claims.english import (
     DEFINITE,
     FRAME,
     GRAMMAR,
@@ -312,6 +312,8 @@ def with_article(noun: str) -> str:
 
 def singular(noun: str) -> str:
     """A noun without its plural ending, to tell whether two are the same."""
+    if noun.startswith("pairs of "):
+        return f"pair of {noun.removeprefix('pairs of ')}"
     for ending, instead in (("ies", "y"), ("ches", "ch"), ("shes", "sh"), ("xes", "x"), ("sses", "ss")):
         if noun.endswith(ending):
             return noun[: -len(ending)] + instead

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from saliency_guard.calibration.claims import EnglishClaims
+from saliency_guard.claims.extract import EnglishClaims
 
 
 def taken_apart(text: str, question: str = "") -> list[tuple[str, str, str, bool]]:

@@ -1,0 +1,1 @@
+"""What an answer claims: taken apart, and written again without some of it. Pure text, no model."""
