@@ -20,10 +20,11 @@ if TYPE_CHECKING:  # The same names for type checkers and editors; a test compar
         TokenGrounding,
         Usage,
     )
-    from saliency_guard.calibration.calibrator import CalibrationReport, Calibrator, Judgement
+    from saliency_guard.calibration.calibrator import Calibrator
     from saliency_guard.calibration.guarantee import NoGuarantee, RiskGuarantee
     from saliency_guard.calibration.monitor import RiskMonitor
     from saliency_guard.calibration.records import GroundingRecord, LabelledClaim, Records
+    from saliency_guard.calibration.results import CalibrationReport, Judgement
     from saliency_guard.calibration.token_filter import TokenFilter
     from saliency_guard.chat.fetch import URLFetcher
     from saliency_guard.claims.repair import RepairGuarantee
@@ -117,10 +118,11 @@ __all__ = [
 _MODULES: dict[str, tuple[str, ...]] = {
     "adapters.shared_models": ("clear_model_cache", "shared_lvlm"),
     "answer": ("Claim", "GroundedAnswer", "RejectedCandidate", "RepairedAnswer", "Step", "TokenGrounding", "Usage"),
-    "calibration.calibrator": ("CalibrationReport", "Calibrator", "Judgement"),
+    "calibration.calibrator": ("Calibrator",),
     "calibration.guarantee": ("NoGuarantee", "RiskGuarantee"),
     "calibration.monitor": ("RiskMonitor",),
     "calibration.records": ("GroundingRecord", "LabelledClaim", "Records"),
+    "calibration.results": ("CalibrationReport", "Judgement"),
     "calibration.token_filter": ("TokenFilter",),
     "chat.fetch": ("URLFetcher",),
     "claims.repair": ("RepairGuarantee",),

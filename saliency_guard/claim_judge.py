@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from saliency_guard.answer import Claim, TokenGrounding
-from saliency_guard.calibration.calibrator import Calibrator, Judgement
+from saliency_guard.calibration.calibrator import Calibrator
 from saliency_guard.calibration.claim_features import claim_tokens
 from saliency_guard.calibration.features import VERIFICATION, Floats, features, verification_rows
 from saliency_guard.calibration.records import claim_rows
+from saliency_guard.calibration.results import Judgement
 from saliency_guard.chat.messages import Conversation
 from saliency_guard.chat.template import PromptReader
 from saliency_guard.claims.extract import ExtractedClaim

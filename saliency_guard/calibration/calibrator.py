@@ -25,11 +25,12 @@ from saliency_guard.calibration.linear import LinearModel, ProbabilityMap
 from saliency_guard.calibration.records import GroundingRecord, Records
 from saliency_guard.calibration.reliability import Reliability, reliability
 from saliency_guard.calibration.repair_guarantee import choose_repair, repair_units
+from saliency_guard.calibration.results import CalibrationReport, Judgement
 from saliency_guard.claims.extract import ClaimKind
 from saliency_guard.claims.repair import REPAIR_KINDS, RepairGuarantee
 from saliency_guard.errors import CalibrationMismatchError, ConfigError
 from saliency_guard.scenes.claims import Extractor, extractor_of
-from saliency_guard.settings import Count, Frozen, OpenProbability, Probability
+from saliency_guard.settings import Count, Frozen, OpenProbability
 from saliency_guard.signals.verification import VerifyConfig
 from saliency_guard.storage import load_model, save_model
 
@@ -74,38 +75,6 @@ class ClaimModel(Frozen):
     kind: ClaimKind
     model: LinearModel
     map: ProbabilityMap
-
-
-class CalibrationReport(Frozen):
-    """How well a calibration does on pictures it never saw.
-
-    Attributes:
-        claims: of all labelled claims that have a probability; None where there were none.
-        kinds: of each kind.
-        answers: of whole answers; None where none had a probability.
-        refused: the part of the answers that got no probability.
-    """
-
-    claims: Reliability | None
-    kinds: dict[ClaimKind, Reliability] = Field(default_factory=dict)
-    answers: Reliability | None
-    refused: Probability = 0.0
-
-
-class Judgement(Frozen):
-    """What a calibration says of one answer.
-
-    Attributes:
-        claims: the probability of each claim that it is grounded; None where the calibration has none for it.
-        answer: the probability that all of them are.
-        reason: why ``answer`` is None.
-        domain: the p-value of each picture.
-    """
-
-    claims: tuple[Probability | None, ...]
-    answer: Probability | None
-    reason: str | None = None
-    domain: tuple[Probability, ...] = ()
 
 
 class Calibrator(Frozen):

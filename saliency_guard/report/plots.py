@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from saliency_guard.calibration.calibrator import CalibrationReport
+from saliency_guard.calibration.results import CalibrationReport
 from saliency_guard.errors import require_extra
 
 _TRUE, _WRONG, _INK = "#2a7f62", "#b3423a", "#333333"
