@@ -15,8 +15,9 @@ from saliency_guard import Calibrator, GuardPolicy, InputError, Records
 from saliency_guard.evaluation.detection import MentionTable
 from saliency_guard.evaluation.files import read_instances, read_pope
 from saliency_guard.evaluation.journal import Journal
-from saliency_guard.evaluation.labelling import picture_name, read_labelled
+from saliency_guard.evaluation.labelled import read_labelled
 from saliency_guard.evaluation.mentions import ObjectVocabulary
+from saliency_guard.evaluation.questions import picture_name
 from saliency_guard.storage import (
     MAX_DATA_BYTES,
     MAX_SETTINGS_BYTES,

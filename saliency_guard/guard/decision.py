@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from saliency_guard.answer import GroundedAnswer
+from saliency_guard.answer import GroundedAnswer, RepairedAnswer
 from saliency_guard.calibration.guarantee import Keep, RiskGuarantee
 from saliency_guard.chat.template import Messages
-from saliency_guard.errors import ConfigError
+from saliency_guard.errors import ConfigError, UnjudgedError
 from saliency_guard.guard.outcome import Attempt, Decision, GuardOutcome, LowGroundingError
 from saliency_guard.guard.settings import PolicySettings
 
 _NO_FALLBACK = 'on_low="fallback" needs fallback=..., a function that takes the messages and the attempts'
+_NOTHING_LEFT = "no claim of the answer holds, so nothing is left of it"
 _NO_GROUNDING = "the answer has no calibrated grounding"
 
 
@@ -61,7 +62,8 @@ def decide(
     Raises:
         LowGroundingError: with ``on_low="raise"``, if it is refused; with ``unscored="raise"``, if it could not be
             judged.
-        ConfigError: if a fallback is wanted and there is none, or it gives no answer.
+        ConfigError: if a fallback is wanted and there is none, or it gives no answer; if a repair is wanted with a risk
+            that the calibration does not guarantee.
     """
     chosen = chosen or best_attempt(attempts, policy.retry.keep)
     low, unscored = chosen.refused is not None, chosen.reason is not None
@@ -70,7 +72,14 @@ def decide(
     decision: Decision = "flagged" if low else "unscored" if unscored else "accepted"
     answer: GroundedAnswer | None = chosen.answer
     text = chosen.answer.text
-    if low and policy.on_low == "fallback":
+    reason, repaired = chosen.reason, None
+    if low and policy.on_low == "repair":
+        repaired, reason = _repaired(policy, chosen.answer)
+        if repaired is not None:
+            decision, text = "repaired", repaired.text
+    without = low and repaired is not None and not repaired.text and policy.fallback is not None
+    if without or (low and policy.on_low == "fallback"):
+        repaired, reason = None, None
         given = _fallback_answer(policy, messages, attempts)
         decision = "fallback"
         answer = given if isinstance(given, GroundedAnswer) else None
@@ -82,10 +91,25 @@ def decide(
         attempts=attempts,
         threshold=policy.min_grounding,
         calibrated=policy.min_grounding is not None and all(attempt.answer.calibrated for attempt in attempts),
-        reason=chosen.reason,
-        passes=decision == "accepted" or (decision == "unscored" and policy.unscored == "pass"),
+        reason=reason,
+        passes=decision == "accepted"
+        or (decision == "repaired" and bool(text))
+        or (decision == "unscored" and policy.unscored == "pass"),
+        repaired=repaired,
         guarantee=guarantee,
     )
+
+
+def _repaired(policy: PolicySettings, answer: GroundedAnswer) -> tuple[RepairedAnswer | None, str | None]:
+    """What is left of a refused answer, and why nothing is; None where it cannot be repaired: then it is flagged."""
+    try:
+        if policy.repair_risk is not None:
+            repaired = answer.repaired(risk=policy.repair_risk, kind=policy.repair_kind)
+        else:
+            repaired = answer.repaired(threshold=policy.min_grounding)
+    except UnjudgedError as error:
+        return None, str(error)
+    return repaired, None if repaired.text else _NOTHING_LEFT
 
 
 def _fallback_answer(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from saliency_guard.answer import GroundedAnswer, Usage
+from saliency_guard.answer import GroundedAnswer, RepairedAnswer, Usage
 from saliency_guard.calibration.guarantee import RiskGuarantee
 from saliency_guard.errors import SaliencyGuardError
 from saliency_guard.settings import Frozen
 
-Decision = Literal["accepted", "flagged", "fallback", "unscored"]
+Decision = Literal["accepted", "flagged", "repaired", "fallback", "unscored"]
 
 
 class Attempt(Frozen):
@@ -60,14 +60,16 @@ class GuardOutcome(Frozen):
     Attributes:
         answer: the answer it decided for; None where a fallback gave a plain text.
         text: what to show.
-        decision: ``"accepted"``, ``"flagged"`` (given out, but badly grounded), ``"fallback"`` or ``"unscored"`` (given
-            out, but it could not be judged).
+        decision: ``"accepted"``, ``"flagged"`` (given out, but badly grounded), ``"repaired"`` (given out without the
+            claims that do not hold; `text` is empty where none does), ``"fallback"`` or ``"unscored"`` (given out, but
+            it could not be judged).
         attempts: every answer that was judged, in order.
         threshold: on the score; None where only rules on raw signals decide.
         calibrated: whether a calibration that fits the model stands behind the score.
-        reason: why the answer could not be judged; None where it was.
-        passes: whether callers may go on with the text as if it were accepted: it is, or it is unscored under a policy
-            with ``unscored="pass"``.
+        reason: why the answer could not be judged, or nothing was left of it; None otherwise.
+        passes: whether callers may go on with the text as if it were accepted: it is, something is left of a repaired
+            one, or it is unscored under a policy with ``unscored="pass"``.
+        repaired: what was left of a repaired answer, and what was not; None for other decisions.
         guarantee: what holds for accepted answers, if the threshold was chosen for that.
     """
 
@@ -79,6 +81,7 @@ class GuardOutcome(Frozen):
     calibrated: bool
     reason: str | None = None
     passes: bool = False
+    repaired: RepairedAnswer | None = None
     guarantee: RiskGuarantee | None = None
 
     @property

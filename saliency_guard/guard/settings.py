@@ -11,10 +11,11 @@ from saliency_guard.answer import GroundedAnswer
 from saliency_guard.calibration.calibrator import Calibrator
 from saliency_guard.calibration.guarantee import RiskGuarantee
 from saliency_guard.chat.template import Messages
+from saliency_guard.claims.repair import RepairKind
 from saliency_guard.guard.outcome import Attempt
 from saliency_guard.guard.retry import Callback, RetryPlan, Stop, Wait
 from saliency_guard.guard.rules import SignalRule
-from saliency_guard.settings import Seconds, Settings
+from saliency_guard.settings import OpenProbability, Seconds, Settings
 
 Fallback = Callable[[Messages | None, tuple[Attempt, ...]], GroundedAnswer | str]
 
@@ -29,14 +30,19 @@ class PolicySettings(Settings):
         min_grounding: answers whose calibrated `GroundedAnswer.grounding` is below this are refused; None is for
             ``rules`` alone.
         rules: on raw signals; an answer that breaks one is refused.
-        on_low: when every answer is refused: ``"flag"`` gives the best one out and says so, ``"fallback"`` calls
-            ``fallback``, ``"raise"`` raises `LowGroundingError`.
+        on_low: when every answer is refused: ``"flag"`` gives the best one out and says so, ``"repair"`` gives it out
+            without the claims that do not hold, ``"fallback"`` calls ``fallback``, ``"raise"`` raises
+            `LowGroundingError`.
+        repair_risk: of a repair, as in `GroundedAnswer.repaired`; None leaves out claims below ``min_grounding``,
+            without a guarantee.
+        repair_kind: of the repair's risk.
         unscored: when no answer could be judged, because ``min_grounding`` needs a grounding and there is none:
             ``"flag"`` gives the answer out with the decision ``"unscored"`` and the reason, ``"pass"`` also lets
             callers go on (`GuardOutcome.passes`), ``"raise"`` raises `LowGroundingError`.
         max_retries: the most attempts after the first.
         retry: what a retry changes, and which of the answers is kept.
-        fallback: called with the messages (None from `check`) and all attempts; returns an answer or a plain text.
+        fallback: called with the messages (None from `check`) and all attempts; returns an answer or a plain text. With
+            ``on_low="repair"`` it is called where nothing is left of the answer.
         deadline: seconds for all attempts together; None is no limit.
         stop: tenacity's stop object, such as ``stop_when_event_set(event)``.
         wait: tenacity's wait object, such as ``wait_fixed(1)``: seconds before a retry.
@@ -51,7 +57,9 @@ class PolicySettings(Settings):
 
     min_grounding: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
     rules: tuple[SignalRule, ...] = ()
-    on_low: Literal["flag", "fallback", "raise"] = "flag"
+    on_low: Literal["flag", "repair", "fallback", "raise"] = "flag"
+    repair_risk: OpenProbability | None = None
+    repair_kind: RepairKind = "any"
     unscored: Literal["flag", "pass", "raise"] = "flag"
     max_retries: Annotated[int, Field(ge=0)] = 0
     retry: RetryPlan = RetryPlan()
@@ -85,7 +93,13 @@ class PolicySettings(Settings):
         if self.min_grounding is None and not self.rules:
             msg = "a policy needs min_grounding or at least one rule"
             raise ValueError(msg)
-        if self.fallback is not None and self.on_low != "fallback":
+        if self.on_low == "repair" and self.min_grounding is None:
+            msg = 'on_low="repair" needs min_grounding: rules on raw signals say nothing about single claims'
+            raise ValueError(msg)
+        if self.repair_risk is not None and self.on_low != "repair":
+            msg = f'on_low="{self.on_low}" repairs nothing: set on_low="repair", or leave repair_risk out'
+            raise ValueError(msg)
+        if self.fallback is not None and self.on_low not in {"fallback", "repair"}:
             msg = f'on_low="{self.on_low}" never calls the fallback: set on_low="fallback", or leave the fallback out'
             raise ValueError(msg)
         unused = [name for name in ("stop", "wait", "before_sleep") if getattr(self, name) is not None]

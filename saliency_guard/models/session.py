@@ -142,7 +142,8 @@ class Session:
             locore: its gains; what was run under others is forgotten.
             layout: its sources.
         """
-        check_supported(self.model, locore)
+        if locore != self.locore:
+            check_supported(self.model, locore)
         twin = copy.copy(self)
         twin.cache = copied(self.cache)
         twin.tokens, twin.states = list(self.tokens), list(self.states)

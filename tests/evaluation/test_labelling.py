@@ -1,98 +1,73 @@
-"""What an answer claims, and whether it is so."""
+"""Answers with their labels: what is asked of scenes, how answers are looked at, and what is known of the whole."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+import numpy as np
 
-import pytest
-from saliency_guard.evaluation.claims import number_claimed, objects_claimed, yes_claimed
-
-from saliency_guard import LVLM, InputError
-from saliency_guard.evaluation.labelling import read_labelled, world_questions, write_records
-from saliency_guard.evaluation.mentions import ObjectVocabulary
+from saliency_guard import LVLM
+from saliency_guard.evaluation.labelling import Looking, all_true, write_records
+from saliency_guard.evaluation.questions import several_questions, world_questions
 from saliency_guard.evaluation.world import pictures
 
 
-def test_objects() -> None:
-    text = "There are two cats and a dog."
-    found = objects_claimed(text, shown=frozenset({"cat"}), vocabulary=ObjectVocabulary.world())
-    assert [(text[one.start :].split(maxsplit=1)[0].strip("."), one.grounded) for one in found] == [
-        ("cats", True),
-        ("dog", False),
-    ]
+def test_answers_about_a_scene_are_labelled_claim_by_claim(lvlm: LVLM) -> None:
+    (picture,) = pictures("development", 1)
+    asked = world_questions(picture)
+    records = list(write_records(lvlm, asked, draws=2))
+    assert [record.draw for record in records] == [0, 0, 0, 0, 1, 1, 1, 1]
+    for record in records:
+        assert record.picture == str(picture.scene.seed)
+        assert record.pictures == len(record.domain) == 1
+        assert record.grounded == all_true([claim.grounded for claim in record.claims])
+        assert record.features(("signals", "verification", "evidence", "saliency", "attention")).shape[0] == len(
+            record.claims
+        )
+        for claim in record.claims:
+            assert claim.verified is None or 0.0 <= claim.verified <= 1.0
+    assert any(claim.verified is not None for record in records for claim in record.claims)
+    assert list(write_records(lvlm, asked, draws=2)) == records
 
 
-@pytest.mark.parametrize(
-    ("text", "truth", "name", "grounded"),
-    [("Yes, there is.", True, "yes", True), ("No.", True, "no", False), ("It is not.", False, "no", True)],
-)
-def test_yes_and_no(text: str, name: str, *, truth: bool, grounded: bool) -> None:
-    (found,) = yes_claimed(text, truth=truth)
-    assert (found.start, found.name, found.grounded) == (0, name, grounded)
-    assert yes_claimed(" ", truth=True) == []
+def test_what_is_there_already_is_not_looked_at_again(lvlm: LVLM) -> None:
+    (picture,) = pictures("development", 1)
+    asked = world_questions(picture)
+    records = list(write_records(lvlm, asked, told=True, looking=Looking(vectors=False)))
+    done = {(record.picture, record.question, record.draw) for record in records[:5]}
+    calls: list[None] = []
+    again = list(
+        write_records(
+            lvlm, asked, told=True, looking=Looking(vectors=False), done=done, on_answer=lambda: calls.append(None)
+        )
+    )
+    assert again == records[5:]
+    assert len(calls) == len(records)
 
 
-@pytest.mark.parametrize(
-    ("text", "truth", "grounded"),
-    [
-        ("There are two cats.", 2, True),
-        ("There are 3 of them.", 2, False),
-        ("There is one.", 1, True),
-        ("A cat.", 1, True),
-    ],
-)
-def test_numbers(text: str, truth: int, *, grounded: bool) -> None:
-    (found,) = number_claimed(text, truth=truth)
-    assert found.grounded is grounded
-    assert number_claimed("Many.", truth=3) == []
+def test_answers_from_elsewhere_are_true_half_of_the_time(lvlm: LVLM) -> None:
+    asked = [question for picture in pictures("development", 12) for question in world_questions(picture)]
+    looking = Looking(verify=None, vectors=False)
+    records = list(write_records(lvlm, asked, draws=0, told=True, looking=looking))
+    assert {record.draw for record in records} == {-1}
+    assert [record.answer.text for record in records] == [question.told for question in asked]
+    assert 0.3 < sum(record.grounded is True for record in records) / len(records) < 0.7
+    assert all(record.claims for record in records)
+    assert {claim.verified for record in records for claim in record.claims} == {None}
 
 
-def test_what_is_asked_of_a_scene_and_how_it_is_labelled(lvlm: LVLM) -> None:
-    (one,) = pictures("development", 1)
-    asked = world_questions(one)
-    assert [question.question.split()[0] for question in asked] == ["Describe", "Is", "Is", "How"]
-    found = list(write_records(lvlm, asked, draws=2))
-    assert [record.draw for record in found] == [0, 0, 0, 0, 1, 1, 1, 1]
-    for record in found:
-        assert record.picture == str(one.scene.seed)
-        assert {mention.token for mention in record.mentions} <= set(record.counted)
-        assert record.grounded == (bool(record.mentions) and all(mention.grounded for mention in record.mentions))
-        for mention in record.mentions:
-            if record.question.startswith("Describe"):
-                assert mention.grounded == (mention.name in one.scene.counts)
-    assert list(write_records(lvlm, asked, draws=2)) == found
+def test_prompts_with_several_pictures(lvlm: LVLM) -> None:
+    asked = several_questions(list(pictures("development", 3)))
+    assert all(len(question.images) == 3 for question in asked)
+    records = list(write_records(lvlm, asked, told=True, looking=Looking(vectors=False)))
+    assert {record.pictures for record in records} == {3}
+    assert all(record.domain_features.shape[0] == 3 for record in records)
+    told = [record for record in records if record.draw == -1]
+    assert all(claim.grounded is not None for record in told for claim in record.claims)
+    features = told[0].features(("verification",))
+    assert np.allclose(features[:, 2], np.log(3))
 
 
-def test_answers_from_elsewhere_are_true_half_of_the_time_and_labelled_so(lvlm: LVLM) -> None:
-    asked = [question for one in pictures("development", 12) for question in world_questions(one)]
-    found = list(write_records(lvlm, asked, draws=0, told=True))
-    assert {record.draw for record in found} == {-1}
-    assert [record.answer.text for record in found] == [question.told for question in asked]
-    assert 0.3 < sum(record.grounded for record in found) / len(found) < 0.7
-    assert all(record.mentions for record in found)
-
-
-@pytest.mark.parametrize(
-    ("row", "message"),
-    [
-        ("{", "line 1"),
-        ({"image": "a.png"}, "line 1: question"),
-        (
-            {
-                "image": "a",
-                "question": "b",
-                "answer": "c",
-                "grounded": True,
-                "mentions": [{"text": "d", "grounded": True}],
-            },
-            "the mention 'd' is not in the answer",
-        ),
-        ("", "holds no labelled answers"),
-    ],
-)
-def test_a_damaged_file_is_named_with_its_line(tmp_path: Path, row: object, message: str) -> None:
-    path = tmp_path / "labelled.jsonl"
-    path.write_text(row if isinstance(row, str) else json.dumps(row))
-    with pytest.raises(InputError, match=message):
-        read_labelled(path)
+def test_what_is_known_of_the_whole() -> None:
+    assert all_true([True, True]) is True
+    assert all_true([True, None]) is None
+    assert all_true([None, False]) is False
+    assert all_true([]) is False
