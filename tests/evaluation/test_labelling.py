@@ -58,9 +58,9 @@ def test_what_is_asked_of_a_scene_and_how_it_is_labelled(lvlm: LVLM) -> None:
         assert record.picture == str(one.scene.seed)
         assert {mention.token for mention in record.mentions} <= set(record.counted)
         assert record.grounded == (bool(record.mentions) and all(mention.grounded for mention in record.mentions))
-        for mention in record.mentions:
-            if record.question.startswith("Describe"):
-                assert mention.grounded == (mention.name in one.scene.counts)
+    described = [mention for record in found if record.question.startswith("Describe") for mention in record.mentions]
+    assert described
+    assert all(mention.grounded == (mention.name in one.scene.counts) for mention in described)
     assert list(write_records(lvlm, asked, draws=2)) == found
 
 
@@ -88,7 +88,7 @@ def test_answers_from_elsewhere_are_true_half_of_the_time_and_labelled_so(lvlm: 
             },
             "the mention 'd' is not in the answer",
         ),
-        ("", "holds no labelled answers"),
+        ("", "has no labelled answers"),
     ],
 )
 def test_a_damaged_file_is_named_with_its_line(tmp_path: Path, row: object, message: str) -> None:
