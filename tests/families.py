@@ -17,6 +17,7 @@ from family_parts import VIDEO
 from tiny import IMAGE, Case
 
 __all__ = [
+    "ACROSS",
     "GENERATED",
     "MULTIMODAL_ROTARY",
     "OTHERS",
@@ -62,6 +63,7 @@ OTHERS: dict[str, Callable[[], Case]] = {
     "janus": tiled.janus,
     "deepseek-vl": tiled.deepseek_vl,
     "kosmos2.5": odd.kosmos2_5,
+    "gemma3n": odd.gemma3n,
     "gemma4": odd.gemma4,
     "llama4": odd.llama4,
     "molmo2": odd.molmo2,
@@ -73,12 +75,15 @@ SCORED = {**MULTIMODAL_ROTARY, **PREFIXED, **OTHERS}
 GENERATED = {"kosmos2": odd.kosmos2}
 """Cannot be continued from outside its own `generate`."""
 
-REFUSED = {"mllama": odd.mllama, "idefics": odd.idefics, "blip2": odd.blip2}
+ACROSS = {"mllama": odd.mllama, "mllama-two": odd.mllama_two}
+"""Some layers look at pictures alone, the others at the text alone."""
+
+REFUSED = {"idefics": odd.idefics, "blip2": odd.blip2}
 
 
 def build(name: str) -> Case:
     """A fresh tiny model in float64 (float32 where experts know no other); the same name gives the same weights."""
-    case = {**SCORED, **GENERATED, **REFUSED}[name]()
+    case = {**SCORED, **GENERATED, **ACROSS, **REFUSED}[name]()
     single = name in {"ernie4.5-vl", "qwen3-vl-moe", "llama4", "kosmos2"}
     return case if single else tiny.to(case, torch.float64)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import tiny
 import torch
 import transformers as hf
@@ -98,6 +99,20 @@ def kosmos2() -> Case:
 
 def mllama() -> Case:
     """Every other layer looks at the picture across, and none at it along the sequence."""
+    ids = tiny._ids(IMAGE, 1, 5, 7, 9, 10)
+    return _mllama(ids, tiles=1, pictures=1, seen=torch.ones(1, len(ids[0]), 1, 1, dtype=torch.long))
+
+
+def mllama_two() -> Case:
+    """Two pictures of one tile and of two, as the processor has it: the first tokens see none, the next the first."""
+    ids = tiny._ids(1, 5, IMAGE, IMAGE, 7, 9, 10)
+    seen = torch.zeros(1, len(ids[0]), 2, 2, dtype=torch.long)
+    seen[:, 2:, 0, :1] = 1
+    seen[:, 3:, 1] = 1
+    return _mllama(ids, tiles=2, pictures=2, seen=seen)
+
+
+def _mllama(ids: torch.Tensor, *, tiles: int, pictures: int, seen: torch.Tensor) -> Case:
     config = hf.MllamaConfig(
         text_config={
             **tiny._TEXT,
@@ -113,21 +128,20 @@ def mllama() -> Case:
             "vision_output_dim": 32,
             "image_size": 8,
             "patch_size": 4,
-            "max_num_tiles": 1,
+            "max_num_tiles": tiles,
             "intermediate_layers_indices": [0],
-            "supported_aspect_ratios": [[1, 1]],
+            "supported_aspect_ratios": [[1, 1], [1, 2]][:tiles],
         },
         image_token_index=IMAGE,
     )
-    ids = tiny._ids(IMAGE, 1, 5, 7, 9, 10)
     return case(
         hf.MllamaForConditionalGeneration(config),
         43,
         ids,
-        pixel_values=tiny._pixels(1, 1, 1, 3, 8, 8),
-        aspect_ratio_ids=torch.tensor([[1]]),
-        aspect_ratio_mask=torch.tensor([[[1]]]),
-        cross_attention_mask=torch.ones(1, len(ids[0]), 1, 1, dtype=torch.long),
+        pixel_values=tiny._pixels(1, pictures, tiles, 3, 8, 8),
+        aspect_ratio_ids=torch.arange(1, pictures + 1)[None],
+        aspect_ratio_mask=(torch.arange(tiles) <= torch.arange(pictures)[:, None]).long()[None],
+        cross_attention_mask=seen,
     )
 
 
@@ -176,6 +190,63 @@ def gemma4() -> Case:
         image_position_ids=places,
         mm_token_type_ids=(ids == IMAGE).long(),
     )
+
+
+class _Tower(torch.nn.Module):
+    """What Gemma 3n has timm for: pictures to a grid of features, channels first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = torch.nn.Conv2d(3, 16, 4, 4)
+
+    def forward(self, pixel_values: torch.Tensor, **_: Any) -> Any:
+        return hf.modeling_outputs.BaseModelOutputWithPooling(last_hidden_state=self.convolution(pixel_values))
+
+
+def gemma3n() -> Case:
+    """Several streams of states, embeddings for every layer, and upper layers with keys and values from below."""
+    from transformers.models.gemma3n import modeling_gemma3n
+
+    config = hf.Gemma3nConfig(
+        text_config={
+            **tiny._TEXT,
+            "num_hidden_layers": 6,
+            "intermediate_size": [48] * 6,
+            "head_dim": 8,
+            "sliding_window": 6,
+            "layer_types": ["sliding_attention", "sliding_attention", "full_attention"] * 2,
+            "vocab_size_per_layer_input": 90,
+            "hidden_size_per_layer_input": 8,
+            "num_kv_shared_layers": 2,
+            "altup_num_inputs": 3,
+            "laurel_rank": 4,
+            "activation_sparsity_pattern": [0.5] * 2 + [0.0] * 4,
+        },
+        vision_config={"hidden_size": 16, "vocab_size": 4, "vocab_offset": 89, "architecture": "resnet18"},
+        audio_config={
+            "hidden_size": 16,
+            "vocab_size": 4,
+            "vocab_offset": 93,
+            "conf_num_hidden_layers": 1,
+            "conf_num_attention_heads": 2,
+            "sscp_conv_channel_size": [4, 4],
+        },
+        vision_soft_tokens_per_image=4,
+        boi_token_id=START,
+        eoi_token_id=END,
+        image_token_id=IMAGE,
+        audio_token_id=94,
+    )
+    build = modeling_gemma3n.AutoModel.from_config
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            modeling_gemma3n.AutoModel,
+            "from_config",
+            lambda part: _Tower() if part is config.vision_config else build(part),
+        )
+        model = hf.Gemma3nForConditionalGeneration(config)
+    ids = tiny._ids(1, 5, START, [IMAGE] * 4, END, 7, 9, 10)
+    return case(model, 51, ids, token_type_ids=(ids == IMAGE).long(), pixel_values=tiny._pixels(1, 3, 8, 8))
 
 
 def llama4() -> Case:

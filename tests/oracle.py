@@ -57,6 +57,9 @@ def extended(model: PreTrainedModel, inputs: dict[str, Tensor], answer: list[int
     ids = torch.cat([inputs["input_ids"], torch.tensor([answer], dtype=torch.long)], dim=1)
     full = dict(inputs, input_ids=ids, attention_mask=torch.ones_like(ids))
     full.pop("labels", None)
+    if "cross_attention_mask" in inputs:  # What follows sees the pictures that the last token of the prompt sees.
+        seen = inputs["cross_attention_mask"]
+        full["cross_attention_mask"] = torch.cat([seen, *[seen[:, -1:]] * len(answer)], dim=1)
     for name in ("token_type_ids", "mm_token_type_ids", "moe_mm_token_type_ids", "image_embeds_position_mask"):
         if name in inputs:
             # An answer is text; PaliGemma, which calls its prefix 0, calls it 1.
@@ -90,6 +93,45 @@ def token_maps(
     loss = functional.cross_entropy(logits[-1][None].double(), torch.tensor([answer[target]]))
     gradients = torch.autograd.grad(loss, attentions)
     return torch.cat([a.detach() for a in attentions]), torch.cat(gradients), -loss.detach()
+
+
+def across(
+    model: PreTrainedModel,
+    inputs: dict[str, Tensor],
+    answer: list[int],
+    *,
+    layers: list[int],
+    start: int,
+    pictures: list[tuple[int, int]],
+    normalization: str = "row",
+    locore: dict | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Eq. 6, log-probabilities and the share of each picture where some layers look at pictures alone.
+
+    Eq. 6 is the mean over the layers that look along the sequence; the shares are of all layers' rows together.
+    """
+    seen_across = model.config.get_text_config().cross_attention_layers
+    scores, logprobs = torch.full((len(answer),), torch.nan).double(), torch.zeros(len(answer)).double()
+    shares = torch.zeros(len(answer), len(pictures)).double()
+    for target in range(len(answer)):
+        logits, attentions = forward(model, inputs, answer[:target], locore)
+        loss = functional.cross_entropy(logits[-1][None].double(), torch.tensor([answer[target]]))
+        gradients = torch.autograd.grad(loss, attentions)
+        logprobs[target] = -loss.detach()
+        along, total = [], torch.zeros(()).double()
+        for layer in layers:
+            product = (attentions[layer] * gradients[layer])[0].detach().double().abs().mean(dim=0)
+            matrix = product if layer in seen_across else product.tril()
+            row = matrix[-1] / (matrix[-1].norm() if normalization == "row" else matrix.norm())
+            total += row.sum()
+            if layer in seen_across:
+                shares[target] += torch.stack([row[first:last].sum() for first, last in pictures])
+            else:
+                along.append(row)
+        shares[target] /= total
+        if target > 0:
+            scores[target] = torch.stack(along).mean(dim=0)[start:].mean()
+    return scores, logprobs, shares
 
 
 def saliency(

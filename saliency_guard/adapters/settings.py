@@ -118,6 +118,9 @@ class ServedLVLM(BaseModel):
                 super().__init__(*args, **values)
             except ValidationError as error:
                 raise refused(type(self).__name__, error) from error
+            except TypeError as error:  # Settings in settings, of keys that are no names.
+                msg = f"{type(self).__name__}: {error}"
+                raise ConfigError(msg) from error
 
     @field_validator("stop")
     @classmethod

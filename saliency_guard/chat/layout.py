@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PretrainedConfig
 
+from saliency_guard.chat.pictures import picture_pieces, runs
 from saliency_guard.errors import InputError, UnsupportedModelError
 
 OUTPUT = "output"
@@ -41,26 +42,35 @@ class PromptLayout:
         length: positions of the prompt.
         spans: whose they are.
         unlocated: named texts that are in no span because it is not known where they stand, and why.
+        across: whose each of the keys is that cross-attention sees beside the positions of the sequence.
+        shown: where the text goes on after the last picture that is only seen across (0 without one).
     """
 
     length: int
     spans: tuple[Span, ...] = field(default=())
     unlocated: tuple[tuple[str, str], ...] = field(default=())
+    across: tuple[Span, ...] = field(default=())
+    shown: int = 0
 
     @property
     def sources(self) -> tuple[str, ...]:
         """Every source a share is given for, in order of appearance; the output is last."""
-        return (*dict.fromkeys([*(span.source for span in self.spans), TEXT]), OUTPUT)
+        return (*dict.fromkeys([*(span.source for span in (*self.across, *self.spans)), TEXT]), OUTPUT)
 
     @property
     def visual_sources(self) -> frozenset[str]:
         """Those of the sources that are images or videos."""
-        return frozenset(span.source for span in self.spans if span.is_visual)
+        return frozenset(span.source for span in (*self.across, *self.spans) if span.is_visual)
+
+    @property
+    def beside(self) -> int:
+        """How many keys cross-attention sees; in a row they stand before those of the sequence."""
+        return max((span.stop for span in self.across), default=0)
 
     @property
     def after_image(self) -> int:
         """The first position after the last image (0 without one)."""
-        return max((span.stop for span in self.spans if span.is_visual), default=0)
+        return max((span.stop for span in self.spans if span.is_visual), default=self.shown)
 
     @property
     def image_positions(self) -> Tensor:
@@ -69,12 +79,14 @@ class PromptLayout:
         return torch.cat(spans) if spans else torch.empty(0, dtype=torch.long)
 
     def masks(self, length: int) -> Tensor:
-        """Which position is whose, for a sequence of ``length`` positions: ``[sources, length]`` bool."""
-        names = self.sources
+        """Which key is whose, for a row of ``length`` keys: ``[sources, length]`` bool."""
+        names, first = self.sources, self.beside
         owner = torch.full((length,), names.index(TEXT))
-        for span in self.spans:
+        for span in self.across:
             owner[span.start : span.stop] = names.index(span.source)
-        owner[self.length :] = names.index(OUTPUT)
+        for span in self.spans:
+            owner[first + span.start : first + span.stop] = names.index(span.source)
+        owner[first + self.length :] = names.index(OUTPUT)
         return owner == torch.arange(len(names))[:, None]
 
     def for_images(self, count: int) -> PromptLayout:
@@ -83,12 +95,13 @@ class PromptLayout:
         Raises:
             UnsupportedModelError: if the prompt shows none of them, or they cannot be told apart.
         """
-        images = [span for span in self.spans if span.is_visual and span.source.startswith("image_")]
+        seen = (*self.across, *self.spans)
+        images = [span for span in seen if span.is_visual and span.source.startswith("image_")]
         if len({span.source for span in images}) == count:
             return self
         if images and count == 1:  # Rows or tiles of one picture.
             spans = [replace(span, source="image_0") if span in images else span for span in self.spans]
-            return PromptLayout(self.length, tuple(spans))
+            return replace(self, spans=tuple(spans))
         msg = (
             f"{count} images were given and {len(images)} are found in the prompt: they cannot be told apart"
             if images
@@ -113,24 +126,32 @@ class PromptLayout:
             if right.start < left.stop:
                 msg = f"spans {left.source!r} and {right.source!r} overlap at position {right.start}"
                 raise InputError(msg)
-        return PromptLayout(self.length, tuple(ordered))
+        return replace(self, spans=tuple(ordered))
 
     def with_unlocated(self, reasons: Mapping[str, str]) -> PromptLayout:
         """The same prompt with named texts of which it is not known where they stand."""
         return replace(self, unlocated=tuple(reasons.items()))
 
 
-def prompt_layout(config: PretrainedConfig, inputs: Mapping[str, Any]) -> PromptLayout:
+def prompt_layout(
+    config: PretrainedConfig, inputs: Mapping[str, Any], sizes: Sequence[int] | None = None
+) -> PromptLayout:
     """Find the images (and videos) of a prompt from the model's config and the processor's outputs.
 
-    Images that touch without a token between them are told apart by the processor's ``image_grid_thw``,
-    or, where all take the same room, by their number.
+    Which run of the image's token belongs to which image is told by ``sizes``, the processor's outputs (grids, sizes in
+    pixels), or what stands between the runs (`pictures`).
 
     Args:
         config: the model's config; its ``image_token_id`` marks image positions.
         inputs: what the processor returned for one prompt.
+        sizes: how many positions each image takes, where the processor said so.
+
+    Raises:
+        UnsupportedModelError: if nothing tells the images apart.
     """
     ids = inputs["input_ids"][0]
+    if getattr(config.get_text_config(), "cross_attention_layers", None):
+        return _seen_across(config, inputs, ids)
     spans: list[Span] = []
     known: set[int] = set()
     for kind in ("image", "video"):
@@ -138,13 +159,29 @@ def prompt_layout(config: PretrainedConfig, inputs: Mapping[str, Any]) -> Prompt
         if token is None or token in known:  # Some have one token for both.
             continue
         known.add(token)
-        runs = _runs(ids == token)
-        pieces = _split(runs, _sizes(config, inputs, kind, runs))
+        pieces = picture_pieces(config, inputs, kind, ids == token, sizes if kind == "image" else None)
         spans += [Span(f"{kind}_{number}", start, stop) for number, start, stop in pieces]
     marked = inputs.get("image_embeds_position_mask")
     if marked is not None:  # Kosmos has no token of its own for pictures.
-        spans += [Span(f"image_{k}", *run) for k, run in enumerate(_runs(marked[0] != 0))]
+        spans += [Span(f"image_{k}", *run) for k, run in enumerate(runs(marked[0] != 0))]
     return PromptLayout(len(ids), tuple(sorted(spans, key=lambda span: span.start)))
+
+
+def _seen_across(config: PretrainedConfig, inputs: Mapping[str, Any], ids: Tensor) -> PromptLayout:
+    """The layout of a prompt whose pictures take no positions: every picture has as many tiles as the largest."""
+    if not any(inputs.get(name) is not None for name in ("pixel_values", "cross_attention_states")):
+        return PromptLayout(len(ids))
+    mask, ratios = inputs.get("cross_attention_mask"), inputs.get("aspect_ratio_mask")
+    shape = mask.shape[2:] if mask is not None else ratios.shape[1:] if ratios is not None else None
+    if shape is None:
+        msg = "the pictures cannot be told apart: pass the cross_attention_mask or aspect_ratio_mask of the processor"
+        raise InputError(msg)
+    vision: Any = config.vision_config
+    tile = (vision.image_size // vision.patch_size) ** 2 + 1
+    images, tiles = shape
+    spans = [Span(f"image_{number}", number * tiles * tile, (number + 1) * tiles * tile) for number in range(images)]
+    markers = (ids == config.image_token_id).nonzero()
+    return PromptLayout(len(ids), across=tuple(spans), shown=int(markers.max()) + 1 if len(markers) else 0)
 
 
 def text_spans(
@@ -177,53 +214,3 @@ def text_spans(
             positions = [position for _, position in run]
             spans[source].append((positions[0], positions[-1] + 1))
     return {source: ranges for source, ranges in spans.items() if source not in incomplete}
-
-
-def _runs(marked: Tensor) -> list[tuple[int, int]]:
-    """Start and stop of each unbroken run of True."""
-    padded = torch.nn.functional.pad(marked.to(torch.int8), (1, 1))
-    change = padded.diff().nonzero().flatten().tolist()
-    return list(zip(change[::2], change[1::2], strict=True))
-
-
-def _sizes(
-    config: PretrainedConfig, inputs: Mapping[str, Any], kind: str, runs: list[tuple[int, int]]
-) -> list[int] | None:
-    """How many positions each image takes, where the processor's outputs tell."""
-    total = sum(stop - start for start, stop in runs)
-    grid = inputs.get(f"{kind}_grid_thw")
-    if grid is not None:
-        merge = getattr(getattr(config, "vision_config", None), "spatial_merge_size", 1)
-        sizes = [int(size) // merge**2 for size in grid.prod(-1)]
-        return sizes if sum(sizes) == total else None
-    # `generate` encodes pictures before anything else, and hands on their features, picture by picture.
-    encoded = (inputs.get("mm_encoder_outputs") or {}).get(kind)
-    pooled = getattr(encoded, "pooler_output", None)
-    if isinstance(pooled, (list, tuple)):
-        sizes = [len(features) for features in pooled]
-        return sizes if sum(sizes) == total and len(sizes) >= len(runs) else None
-    pixels = inputs.get("pixel_values", pooled)
-    if kind == "image" and pixels is not None and pixels.ndim in {3, 4} and total % pixels.shape[0] == 0:
-        each = total // pixels.shape[0]
-        # Only a longer run than one image is a question; where tiles of one image are counted, runs are right.
-        if len(runs) < pixels.shape[0] and getattr(config, "model_type", "") in {"llava", "vipllava"}:
-            return [each] * pixels.shape[0]
-    return None
-
-
-def _split(runs: list[tuple[int, int]], sizes: list[int] | None) -> list[tuple[int, int, int]]:
-    """The pieces of each image as number, start and stop: several of one run, or several runs of one."""
-    if sizes is None:
-        return [(number, *run) for number, run in enumerate(runs)]
-    result: list[tuple[int, int, int]] = []
-    left = list(sizes)
-    number = 0
-    for start, stop in runs:
-        at = start
-        while at < stop and number < len(left):
-            taken = min(left[number], stop - at)
-            result.append((number, at, at + taken))
-            at += taken
-            left[number] -= taken
-            number += left[number] == 0
-    return result

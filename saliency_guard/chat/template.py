@@ -19,6 +19,7 @@ from saliency_guard.chat.images import MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS
 from saliency_guard.chat.layout import PromptLayout, prompt_layout
 from saliency_guard.chat.locate import with_texts
 from saliency_guard.chat.messages import Conversation, parse_messages
+from saliency_guard.chat.pictures import PictureCounter
 from saliency_guard.chat.role_markers import RoleMarkers, RoleMarkersIn, find_role_markers, role_markers_in
 from saliency_guard.chat.tools import checked_tools
 from saliency_guard.errors import ConfigError, ContextLengthError, InputError, ModelError
@@ -109,12 +110,20 @@ class PromptReader:
             messages, max_pixels=self._max_pixels, max_bytes=self._max_bytes, require_image=self._require_image
         )
 
-    def _encoded(self, conversation: Conversation, *, locate: bool) -> EncodedPrompt:
+    def _sizes(self, counter: PictureCounter, ids: Tensor) -> list[int] | None:
+        """How many positions each picture takes, as the processor wrote them."""
+        config = self._model.config
+        token = getattr(config, "image_token_id", None) or getattr(config, "image_token_index", None)
+        is_known = token is not None and token < len(self.tokenizer)
+        name = self.tokenizer.convert_ids_to_tokens(token) if is_known else None
+        return counter.sizes(name, ids.flatten().tolist().count(token)) if isinstance(name, str) else None
+
+    def _encoded(self, conversation: Conversation, *, locate: bool, processor: Any = None) -> EncodedPrompt:
         if not getattr(self._processor, "chat_template", None):
             msg = f"the processor of {self._name} has no chat template: set processor.chat_template"
             raise ModelError(msg)
         try:
-            return self._encoder.encode(conversation, locate=locate)
+            return self._encoder(processor or self._processor).encode(conversation, locate=locate)
         except (InputError, ConfigError):
             raise
         except (*_WRONG, TemplateError) as error:
@@ -129,9 +138,8 @@ class PromptReader:
             if isinstance(value, Tensor)
         }
 
-    @property
-    def _encoder(self) -> PromptEncoder:
-        return PromptEncoder(self._processor, self._tools, self.controls, self._markers)
+    def _encoder(self, processor: Any) -> PromptEncoder:
+        return PromptEncoder(processor, self._tools, self.controls, self._markers)
 
     @property
     def controls(self) -> ControlTokens:
@@ -168,9 +176,11 @@ class PromptReader:
             ModelError: if the processor is not one for pictures.
         """
         conversation = self._parse(messages)
-        encoded = self._encoded(conversation, locate=True)
+        counter = PictureCounter(self._processor)
+        encoded = self._encoded(conversation, locate=True, processor=counter.processor)
         inputs = self._tensors(encoded)
-        layout = prompt_layout(self._model.config, inputs).for_images(len(conversation.images))
+        sizes = self._sizes(counter, inputs["input_ids"])
+        layout = prompt_layout(self._model.config, inputs, sizes).for_images(len(conversation.images))
         if conversation.images and not any(name.startswith("pixel_values") for name in inputs):
             msg = f"the processor of {self._name} returned no pixel values: is it a tokenizer alone?"
             raise ModelError(msg)

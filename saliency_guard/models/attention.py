@@ -37,11 +37,13 @@ class LayerRecord:
         output: ``[1, n, H, D]`` attention output before the projection, in the graph.
         weights: ``[1, H, n, T]`` post-softmax attention, float32 or wider.
         values: ``[1, H_kv, T, D]`` values, detached.
+        across: whether the keys are those of pictures, and none of the sequence (cross-attention).
     """
 
     output: Tensor
     weights: Tensor
     values: Tensor
+    across: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -62,6 +64,13 @@ class Tape:
     prefix: int = 0
     records: dict[int, LayerRecord] = field(default_factory=dict)
 
+    def in_order(self) -> list[LayerRecord]:
+        """The records of the target layers, from the lowest on.
+
+        Those of layers that look at pictures are missing where there is none.
+        """
+        return [self.records[layer] for layer in self.layers if layer in self.records]
+
     @property
     def lowest(self) -> int:
         """The layer at which the graph begins."""
@@ -72,6 +81,7 @@ class Tape:
 class _Call:
     tape: Tape | None
     gains: Gains | None
+    across: frozenset[int] = frozenset()
     seen: set[int] = field(default_factory=set)
 
 
@@ -103,8 +113,9 @@ def attending(
     if tape is None and gains is None:
         yield
         return
-    before = [(config, config._attn_implementation_internal) for config in anatomy(model).configs]
-    call, outer = _Call(tape, gains), _THREAD.call
+    parts = anatomy(model)
+    before = [(config, config._attn_implementation_internal) for config in parts.configs]
+    call, outer = _Call(tape, gains, parts.across), _THREAD.call
     _THREAD.call = call
     try:
         for config, _ in before:
@@ -116,7 +127,8 @@ def attending(
             config._attn_implementation_internal = name
         _THREAD.call = outer
     wanted = {*(tape.layers if tape is not None else ()), *(gains.layers if gains is not None else ())}
-    missing = sorted(layer for layer in wanted - call.seen if layer >= entry)
+    # A prompt without a picture passes over the layers that look at pictures.
+    missing = sorted(layer for layer in wanted - call.seen - parts.across if layer >= entry)
     if missing:
         msg = (
             f"the attention of layers {missing} of {type(model).__name__} does not go through "
@@ -145,30 +157,35 @@ def _attention(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     gain = call.gains if call.gains is not None and layer in call.gains.layers else None
     tape = call.tape if call.tape is not None and layer >= call.tape.lowest else None
+    across = layer in call.across
     if tape is None and softcap is None and s_aux is None and (gain is None or gain.renormalize):
-        return _fused(query, key, value, attention_mask, scale=scale, gain=gain), None
-    if tape is not None and layer == tape.lowest:
+        causal = attention_mask is None and query.shape[2] > 1 and not across
+        return _fused(query, key, value, attention_mask, scale=scale, gain=gain, causal=causal), None
+    begins = tape is not None and layer in tape.layers and not tape.records
+    if begins:
         # Everything below runs without gradient; the caller's own mode comes back when the pass is over.
         torch.set_grad_enabled(True)
-    rows = tape is not None and not tape.whole
-    prefix = tape.prefix if tape is not None else 0
+    rows = tape is not None and not tape.whole and not across  # The keys of pictures are nobody's own.
+    prefix = tape.prefix if tape is not None and not across else 0
     weights = _weights(
         query, key, attention_mask, scale=scale, softcap=softcap, sinks=s_aux, gain=gain, rows=rows, prefix=prefix
     )
     output = _mix(weights, value, rows=rows, prefix=prefix, dtype=query.dtype)
     if tape is not None and layer in tape.layers:
-        first = max(prefix - 1, 0)
+        first = max(tape.prefix - 1, 0)
         before, kept = output[:, :first], output[:, first:]
-        if layer == tape.lowest:
+        if begins:
             before, kept = before.detach(), kept.detach().requires_grad_()
         # Put together anew, so that what follows depends on what is kept.
         output = torch.cat([before, kept], dim=1) if first else kept
-        tape.records[layer] = LayerRecord(output=kept, weights=weights[:, :, first:].detach(), values=value.detach())
+        tape.records[layer] = LayerRecord(
+            output=kept, weights=weights[:, :, first:].detach(), values=value.detach(), across=across
+        )
     return output, None
 
 
 def _fused(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *, scale: float, gain: Gains | None
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *, scale: float, gain: Gains | None, causal: bool
 ) -> Tensor:
     """No tape: torch's own kernel, with the gain as part of its mask (renormalised LocoRE is just that)."""
     if gain is not None:
@@ -181,7 +198,7 @@ def _fused(
         value,
         attn_mask=mask,
         scale=scale,
-        is_causal=mask is None and query.shape[2] > 1,
+        is_causal=causal and mask is None,
         enable_gqa=grouped,
     )
     return output.transpose(1, 2).contiguous()

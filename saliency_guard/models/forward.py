@@ -17,7 +17,7 @@ from saliency_guard.errors import InputError, ModelError, NonFiniteError, Salien
 from saliency_guard.models.attention import Tape, attending
 from saliency_guard.models.fork_safety import ForkSafeLock, in_child, require_device
 from saliency_guard.models.inputs import ANSWER_KINDS, check_no_image_token, extended
-from saliency_guard.models.layers import anatomy, look_at, target_layers
+from saliency_guard.models.layers import anatomy, gain_layers, look_at
 from saliency_guard.models.locore import LocoREConfig, row_gains
 from saliency_guard.models.supported import require_readable
 from saliency_guard.settings import require
@@ -119,7 +119,7 @@ def check_supported(model: PreTrainedModel, locore: LocoREConfig | None) -> None
     require_readable(model)
     look_at(model)
     if locore is not None:
-        target_layers(model, locore.layers)
+        gain_layers(model, locore.layers)
 
 
 def last_logits(
@@ -136,24 +136,32 @@ def last_logits(
 
     Raises:
         InputError: if the model does not take the inputs.
+        ModelError: if they are not of the shapes or kinds it works with: a processor of another model's, say.
     """
     extra: dict[str, Any] = {"logits_to_keep": keep} if "logits_to_keep" in _parameters(type(model)) else {}
     if states is not None:
         extra["output_hidden_states"] = True
     try:
         output = model(**inputs, return_dict=True, **extra)
-    except ValueError as error:
-        msg = f"{type(model).__name__} does not take these inputs: {error}"
-        raise InputError(msg) from error
     except (SaliencyGuardError, torch.OutOfMemoryError):
         raise
-    except (RuntimeError, IndexError) as error:  # Shapes that do not fit: a processor of another model, say.
-        msg = f"{type(model).__name__} cannot run these inputs: {error}"
+    except _UNFIT as error:
+        if isinstance(error, ValueError) and "to unpack" not in str(error):  # Tensors of other ranks are unpacked.
+            msg = f"{type(model).__name__} does not take these inputs: {error}"
+            raise InputError(msg) from error
+        msg = f"{type(model).__name__} cannot run these inputs: {error} (is the processor the model's own?)"
         raise ModelError(msg) from error
     if states is not None:
-        states += [layer_states.detach() for layer_states in output.hidden_states]
+        # Of several streams of states, that which attention works on.
+        stream = getattr(model.config.get_text_config(), "altup_active_idx", 0)
+        layers = [layer if layer.ndim == 3 else layer[stream] for layer in output.hidden_states]
+        states += [layer.detach() for layer in layers]
     logits: Tensor = output.logits
     return logits[:, -keep:]
+
+
+_UNFIT = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What models raise for inputs that another model's processor made: parts missing, of other shapes or unknown."""
 
 
 def cache_argument(model: PreTrainedModel) -> str:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from saliency_guard.errors import InputError
+from saliency_guard.errors import InputError, ModelError
 
 
 def unpadded(inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -34,8 +34,8 @@ def unpadded(inputs: Mapping[str, Any]) -> dict[str, Any]:
     if bool((seen.diff() < 0).any()):
         msg = "the prompt is padded on the right or masked inside: the answer has to follow it (padding_side='left')"
         raise InputError(msg)
-    places = seen.bool()
-    return {name: value[..., places] if per_position(name, value, ids) else value for name, value in kept.items()}
+    places = seen.nonzero()[:, 0].to(ids.device)
+    return _selected(kept, places)
 
 
 def shortened(inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,7 +48,16 @@ def shortened(inputs: Mapping[str, Any]) -> dict[str, Any]:
     if ids.shape[1] == 1:
         msg = "the prompt is a single token: there is nothing before the one that predicts the answer"
         raise InputError(msg)
-    return {name: value[..., :-1] if per_position(name, value, ids) else value for name, value in inputs.items()}
+    return _selected(inputs, torch.arange(ids.shape[1] - 1, device=ids.device))
+
+
+def _selected(inputs: Mapping[str, Any], places: Tensor) -> dict[str, Any]:
+    """The inputs of some of a prompt's positions."""
+    axes = {name: position_axis(name, value, inputs["input_ids"]) for name, value in inputs.items()}
+    return {
+        name: value if axes[name] is None else value.index_select(axes[name], places.to(value.device))
+        for name, value in inputs.items()
+    }
 
 
 ANSWER_KINDS = {"paligemma": 1}
@@ -66,9 +75,20 @@ def extended(inputs: Mapping[str, Any], tokens: Sequence[int], kind: int = 0) ->
         elif name == "position_ids":
             following = torch.arange(1, len(tokens) + 1, device=value.device)
             result[name] = torch.cat([value, value[..., -1:] + following], dim=-1)
-        elif per_position(name, value, ids):
+        elif name in SEEN_PICTURES and position_axis(name, value, ids) is not None:
+            result[name] = torch.cat([value, continued(value, len(tokens))], dim=1)
+        elif position_axis(name, value, ids) is not None:
             result[name] = torch.cat([value, torch.full_like(added, kind, dtype=value.dtype)], dim=1)
     return result
+
+
+SEEN_PICTURES = frozenset({"cross_attention_mask"})
+"""Which pictures each position may look at, ``[1, P, ...]``; what follows a prompt sees what its last token does."""
+
+
+def continued(seen: Tensor, count: int) -> Tensor:
+    """One of `SEEN_PICTURES` for ``count`` positions after a prompt, or for its last one."""
+    return seen[:, -1:].expand(-1, count, *seen.shape[2:])
 
 
 def answer_tensor(answer_ids: Tensor | Sequence[int], model: PreTrainedModel) -> Tensor:
@@ -90,12 +110,40 @@ def answer_tensor(answer_ids: Tensor | Sequence[int], model: PreTrainedModel) ->
     return answer.long()
 
 
-def per_position(name: str, value: Any, ids: Tensor) -> bool:
-    """Whether an input has an entry, along its last dimension, for every position of a prompt."""
+_OF_PICTURES = ("pixel", "image_", "video_", "audio_", "input_features", "spatial_", "aspect_", "num_")
+
+
+def check_vocabulary(model: PreTrainedModel, ids: Tensor) -> None:
+    """Raise `ModelError` for ids that the model has no embedding of; a GPU would be of no more use to the process."""
+    table = getattr(model.get_input_embeddings(), "weight", None)
+    if not isinstance(table, Tensor) or table.ndim != 2:
+        return
+    config = model.config
+    # Some pictures' tokens are outside of the vocabulary, and their embedding is never looked up.
+    markers = {getattr(config, f"{kind}_token_{end}", None) for kind in ("image", "video") for end in ("id", "index")}
+    unknown = [token for token in ids.unique().tolist() if not 0 <= token < table.shape[0] and token not in markers]
+    if unknown:
+        msg = (
+            f"the prompt holds the token id {unknown[0]}, and {type(model).__name__} knows {table.shape[0]}: is the "
+            "processor the model's own?"
+        )
+        raise ModelError(msg)
+
+
+def position_axis(name: str, value: Any, ids: Tensor) -> int | None:
+    """The dimension along which an input has an entry for every position of a prompt; None where it has none.
+
+    The shape alone does not tell: there may be as many patches as positions.
+    """
     if not isinstance(value, Tensor):
-        return False
-    # Positions may have several rows: [R, 1, P].
-    return value.shape == ids.shape or (name == "position_ids" and value.shape[-1] == ids.shape[-1])
+        return None
+    if name == "position_ids":  # There may be several rows of them: [R, 1, P].
+        return value.ndim - 1 if value.shape[-1] == ids.shape[-1] else None
+    if name in SEEN_PICTURES:
+        return 1 if value.ndim > 2 and value.shape[1] == ids.shape[1] else None
+    if name.startswith(_OF_PICTURES) and name != "image_embeds_position_mask":
+        return None
+    return 1 if value.shape == ids.shape else None
 
 
 def check_no_image_token(model: PreTrainedModel, tokens: Sequence[int]) -> None:

@@ -14,6 +14,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin, DynamicLayer, Linea
 
 from saliency_guard.models.attention import Tape, attending
 from saliency_guard.models.forward import cache_argument, check_finite, last_logits, undisturbed
+from saliency_guard.models.layers import anatomy
 from saliency_guard.models.locore import Gains
 
 _RECURRENT = ("conv_states", "recurrent_states")
@@ -62,6 +63,19 @@ class _Roomy(DynamicLayer):
         self._rooms = None
 
 
+class _OfPictures(DynamicLayer):
+    """What a cross-attention layer sees: keys and values of pictures, which no token adds to or takes away."""
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        keys, values = super().update(key_states, value_states, *args, **kwargs)
+        with torch.inference_mode(mode=False):  # A graph is to go through them as they are.
+            self.keys, self.values = keys.detach().clone(), values.detach().clone()
+        return keys, values
+
+    def crop(self, tokens_to_remove: int) -> None:
+        """Nothing to forget."""
+
+
 def _leave(layers: Sequence[Any]) -> None:
     for layer in layers:
         if isinstance(layer, _Roomy):
@@ -90,6 +104,9 @@ def empty_cache(model: PreTrainedModel) -> tuple[Cache, bool]:
     # Without a config it keeps whole sequences, of sliding windows too, so that it can be cropped.
     cache = DynamicCache()
     cache.layer_class_to_replicate = _Roomy
+    across = anatomy(model).across
+    kinds: list[Any] = [_OfPictures if index in across else _Roomy for index in range(max(across, default=-1) + 1)]
+    cache.layers = [kind() for kind in kinds]
     return cache, True
 
 
@@ -128,6 +145,8 @@ def truncate(cache: Cache, length: int) -> None:
                 states.update({key: value.detach() for key, value in states.items() if value is not None})
     for layer in cached_layers(cache):
         assert layer.keys is not None and layer.values is not None  # noqa: S101, PT018 - for the type checker
+        if isinstance(layer, _OfPictures):
+            continue
         layer.keys = layer.keys[:, :, :length].detach()
         layer.values = layer.values[:, :, :length].detach()
 

@@ -26,6 +26,7 @@ class Anatomy:
         compiled: whether one of the modules is compiled.
         layers: the decoder's layers, each of which works by itself; None where it does not keep them in the usual
             place.
+        across: indices of the layers that look at pictures instead of the sequence (cross-attention).
     """
 
     modules: tuple[nn.Module, ...]
@@ -33,6 +34,7 @@ class Anatomy:
     configs: tuple[Any, ...]
     compiled: bool
     layers: tuple[nn.Module, ...] | None
+    across: frozenset[int]
 
 
 _KNOWN: WeakKeyDictionary[nn.Module, Anatomy] = WeakKeyDictionary()
@@ -62,6 +64,7 @@ def look_at(model: PreTrainedModel) -> Anatomy:
         configs=tuple(configs.values()),
         compiled=any(module._compiled_call_impl is not None or hasattr(module, "_orig_mod") for module in modules),
         layers=tuple(layers) if usual else None,  # type: ignore[arg-type]
+        across=across_layers(text),
     )
     _KNOWN[model] = parts
     return parts
@@ -89,6 +92,11 @@ def resolve_layers(choice: LayerChoice | None, depth: int) -> tuple[int, ...]:
     return picked
 
 
+def across_layers(text: Any) -> frozenset[int]:
+    """The layers that look at pictures instead of the sequence, as a decoder's config names them."""
+    return frozenset(getattr(text, "cross_attention_layers", None) or ())
+
+
 _WITHOUT_ATTENTION = frozenset({"linear_attention", "conv", "mamba", "mamba2", "recurrent"})
 
 
@@ -103,14 +111,33 @@ def target_layers(model: PreTrainedModel, choice: LayerChoice | None) -> tuple[i
     """`resolve_layers` for a model; of a range, those layers that attend.
 
     Raises:
-        ConfigError: if the choice names no layer, or one that is not there.
+        ConfigError: if the choice names no layer, or one that is not there; where some layers look at the pictures and
+            the others along the sequence, if it does not hold layers of both kinds.
     """
+    attending = _attending(model, choice)
+    across = across_layers(model.config.get_text_config())
+    if across and not across.intersection(attending):
+        msg = f"layers={choice!r} holds no layer that looks at pictures; those of this model are {sorted(across)}"
+        raise ConfigError(msg)
+    return attending
+
+
+def gain_layers(model: PreTrainedModel, choice: LayerChoice | None) -> tuple[int, ...]:
+    """`resolve_layers` for LocoRE: of a choice, those layers that look along the sequence; errors as there."""
+    across = across_layers(model.config.get_text_config())
+    return tuple(layer for layer in _attending(model, choice) if layer not in across)
+
+
+def _attending(model: PreTrainedModel, choice: LayerChoice | None) -> tuple[int, ...]:
     attending_layers = attention_layers(model)
-    picked = resolve_layers(choice, model.config.get_text_config().num_hidden_layers)
-    if isinstance(choice, list):
+    text = model.config.get_text_config()
+    picked = resolve_layers(choice, text.num_hidden_layers)
+    across = across_layers(text)
+    if isinstance(choice, list) and not across:
         return picked
     attending = tuple(layer for layer in picked if layer in attending_layers)
-    if not attending:
-        msg = f"layers={choice!r} holds no layer with attention; those of this model are {list(attending_layers)}"
+    along = [layer for layer in attending_layers if layer not in across]
+    if not set(attending).intersection(along):
+        msg = f"layers={choice!r} holds no layer with attention to the sequence; those of this model are {along}"
         raise ConfigError(msg)
     return attending

@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from saliency_guard.models.layer_choice import LayerChoice
-from saliency_guard.models.layers import target_layers
+from saliency_guard.models.layers import gain_layers
 from saliency_guard.settings import Settings
 
 
@@ -78,6 +78,6 @@ def row_gains(
     factors = gain_factors(locore, first, count, output_start) if locore is not None else None
     if locore is None or factors is None:
         return None
-    layers = target_layers(model, locore.layers)
+    layers = gain_layers(model, locore.layers)
     factors = factors.to(model.device, torch.promote_types(model.dtype, torch.float32))
     return Gains(factors, frozenset(layers), locore.renormalize)

@@ -25,7 +25,7 @@ from saliency_guard.models.forward import (
     run_whole,
     undisturbed,
 )
-from saliency_guard.models.inputs import per_position, shortened, unpadded
+from saliency_guard.models.inputs import SEEN_PICTURES, check_vocabulary, continued, position_axis, shortened, unpadded
 from saliency_guard.models.kv_cache import cached_pass, copied, empty_cache, set_back
 from saliency_guard.models.locore import LocoREConfig, row_gains
 from saliency_guard.models.positions import prompt_positions, watching
@@ -89,7 +89,14 @@ class Session:
         check_supported(model, locore)
         self.model = model
         self.inputs = unpadded(inputs)
+        check_vocabulary(model, self.inputs["input_ids"])
         self.layout = layout or prompt_layout(model.config, self.inputs)
+        if with_image_states and self.layout.across:
+            msg = (
+                f"{type(model).__name__} looks at its pictures through cross-attention, where no token has their "
+                "states: its answers can be scored, not traced"
+            )
+            raise UnsupportedModelError(msg)
         self.locore = locore
         last = self.layout.spans[-1] if self.layout.spans else None
         if last is not None and last.is_visual and last.stop == self.layout.length:
@@ -111,7 +118,7 @@ class Session:
     @property
     def joins(self) -> bool:
         """Whether it can be continued in one batch with others."""
-        return self.croppable and not self.counted.both_ways
+        return self.croppable and not self.counted.both_ways and not self.layout.across
 
     @property
     def prompt_length(self) -> int:
@@ -272,6 +279,8 @@ class Session:
         tape = Tape(layers) if layers is not None else None
         gained = row_gains(self.model, self.locore, first, count, self.prompt_length)
         inputs = {"input_ids": ids, "position_ids": self.positions(first, count)}
+        seen = {name: value for name, value in self.inputs.items() if name in SEEN_PICTURES}
+        inputs |= {name: continued(value, count) for name, value in seen.items()}
         if mask is not None:
             inputs["attention_mask"] = mask
         states: list[Tensor] | None = [] if with_states else None
@@ -319,8 +328,8 @@ class Session:
 def _same_pictures(inputs: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
     """Whether all that two prompts hand to the model beside their texts is equal."""
     ids, other_ids = inputs["input_ids"], others["input_ids"]
-    beside = {name: value for name, value in inputs.items() if not per_position(name, value, ids)}
-    beside_other = {name: value for name, value in others.items() if not per_position(name, value, other_ids)}
+    beside = {name: value for name, value in inputs.items() if position_axis(name, value, ids) is None}
+    beside_other = {name: value for name, value in others.items() if position_axis(name, value, other_ids) is None}
     if beside.keys() != beside_other.keys():
         return False
     return all(

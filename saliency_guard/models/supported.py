@@ -7,6 +7,7 @@ import inspect
 from transformers import PreTrainedModel
 
 from saliency_guard.errors import UnsupportedModelError
+from saliency_guard.models.layers import across_layers
 
 _ACROSS = ("crossattn", "crossattention")
 
@@ -23,11 +24,18 @@ def refusal(model: PreTrainedModel) -> str | None:
     """Why a model cannot be read; None where nothing speaks against it."""
     if model.config.is_encoder_decoder:
         return "it has an encoder and a decoder: only causal decoders are supported"
-    across = [name for name, module in model.get_decoder().named_modules() if _looks_across(name, module)]
+    known = across_layers(model.config.get_text_config())
+    if 0 in known:
+        return "its first layer looks at pictures, and the first is where the length of what is cached is read"
+    across = [
+        name
+        for name, module in model.get_decoder().named_modules()
+        if _looks_across(name, module) and not _is_in(name, known)
+    ]
     if across:
         return (
-            f"its decoder looks at the picture through cross-attention ({across[0]} and others), where no token "
-            "stands for the picture: shares and saliency would leave it out"
+            f"its decoder looks at the picture through cross-attention ({across[0]} and others) that is no layer of "
+            "its own: shares and saliency would leave the picture out"
         )
     needed = [name for name in _needed_arguments(model) if name not in {"self", "input_ids"}]
     if needed:
@@ -46,6 +54,12 @@ def require_readable(model: PreTrainedModel) -> None:
 def _looks_across(path: str, module: object) -> bool:
     name, kind = (part.replace("_", "").lower() for part in (path.rpartition(".")[2], type(module).__name__))
     return name == "encoderattn" or any(word in part for part in (name, kind) for word in _ACROSS)
+
+
+def _is_in(path: str, layers: frozenset[int]) -> bool:
+    """Whether a module of a decoder is one of these layers or a part of one."""
+    parts = path.split(".")
+    return len(parts) > 1 and parts[0] == "layers" and parts[1].isdigit() and int(parts[1]) in layers
 
 
 def _needed_arguments(model: PreTrainedModel) -> list[str]:

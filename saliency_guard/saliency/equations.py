@@ -60,11 +60,12 @@ def token_rows(chunk: Chunk, tokens: Tensor, *, retain_graph: bool = False) -> T
 
     Returns:
         ``[n, T]`` (``[B, n, T]``); row t is that of the query at ``chunk.first_query + t``, 0 where it cannot look.
+        Where some layers look across, their keys stand before those of the sequence.
     """
     if chunk.tape is None:
         msg = "this chunk was run without target layers"
         raise ConfigError(msg)
-    records = [chunk.tape.records[layer] for layer in chunk.tape.layers]
+    records = chunk.tape.in_order()
     wanted = cotangents(chunk.logits, tokens.to(chunk.logits.device))
     gradients, _ = layer_gradients(chunk.logits, records, wanted, retain_graph=retain_graph)
     mean = _mean_rows(records, gradients, chunk.logits.device)
@@ -86,19 +87,30 @@ def candidate_rows(chunk: Chunk, tokens: Sequence[int]) -> Tensor:
     assert chunk.tape is not None and chunk.rows == 1  # noqa: S101, PT018 - what the one caller makes
     known = torch.tensor(tokens, device=chunk.logits.device)
     cotangent = cotangents(chunk.logits.expand(len(tokens), -1), known)[:, None]
-    records = [chunk.tape.records[layer] for layer in chunk.tape.layers]
+    records = chunk.tape.in_order()
     gradients, _ = layer_gradients(chunk.logits, records, cotangent, retain_graph=True, batched=True)
     # Candidates take the place of query rows: [K, 1, 1, H, D] -> [1, K, H, D].
     return _mean_rows(records, [gradient[:, 0, 0][None] for gradient in gradients], chunk.logits.device)[0]
 
 
 def _mean_rows(records: Sequence[LayerRecord], gradients: Sequence[Tensor], device: torch.device) -> Tensor:
-    """Eq. 4 and 5 of each layer, averaged over the layers: ``[B, n, T]``."""
-    total = torch.zeros((), dtype=torch.float32)
+    """Eq. 4 and 5 of each layer, averaged over the layers that look along the sequence: ``[B, n, T]``.
+
+    What layers with cross-attention see is weighed as if they were among those, and stands before the rest.
+    """
+    along, across = torch.zeros((), dtype=torch.float32), torch.zeros((), dtype=torch.float32)
     for record, gradient in zip(records, gradients, strict=True):
-        rows = (record.weights * weight_gradient(record, gradient)).abs().mean(dim=1)
-        total = total + row_unit(rows).to(device)
-    return total / len(records)
+        rows = row_unit((record.weights * weight_gradient(record, gradient)).abs().mean(dim=1)).to(device)
+        if record.across:
+            across = across + rows
+        else:
+            along = along + rows
+    return beside(along, across) / sum(not record.across for record in records)
+
+
+def beside(along: Tensor, across: Tensor) -> Tensor:
+    """Rows over the keys of pictures that are only seen across, then over those of the sequence."""
+    return torch.cat([across, along], dim=-1) if across.ndim else along
 
 
 def layer_gradients(
@@ -154,7 +166,7 @@ def row_scores(rows: Tensor, first_query: int, start: int, layout: PromptLayout,
     """Eq. 6: the mean of each row over J, positions ``start`` to its own.
 
     Args:
-        rows: ``[n, T]`` normalised predictor rows.
+        rows: ``[n, T]`` normalised predictor rows; `token_rows`.
         first_query: position of row 0.
         start: the first position of J.
         layout: of the prompt; a row of the prompt itself has no generated token before it: NaN.
@@ -166,7 +178,7 @@ def row_scores(rows: Tensor, first_query: int, start: int, layout: PromptLayout,
     queries = torch.full((rows.shape[0],), first_query, device=rows.device)
     if not same_query:
         queries += torch.arange(rows.shape[0], device=rows.device)
-    sums = rows[:, start:].sum(dim=-1)
+    sums = rows[:, layout.beside + start :].sum(dim=-1)
     scores = sums / (queries - start + 1)
     return torch.where(queries < layout.length, torch.full_like(scores, torch.nan), scores)
 
@@ -180,4 +192,4 @@ def token_logprobs(logits: Tensor, tokens: Tensor) -> Tensor:
 def whole_gradients(tape: Tape, logits: Tensor, row: int, token: Tensor) -> tuple[Sequence[Tensor], float]:
     """Gradients of one token's loss, up to ``1 - p``, at every target layer's output; and their scale."""
     cotangent = row_cotangent(logits, token, row)
-    return layer_gradients(logits, [tape.records[layer] for layer in tape.layers], cotangent, retain_graph=True)
+    return layer_gradients(logits, tape.in_order(), cotangent, retain_graph=True)

@@ -27,7 +27,7 @@ class SaliencyMap:
     """Eq. 3 to 5 in full for one token, over the sequence that predicts it.
 
     Attributes:
-        layers: the layer index of each entry along the first dimension below.
+        layers: the layer index of each entry along the first dimension below; those that look along the sequence.
         gradient: ``[layers, H, T, T]`` Eq. 3.
         saliency: ``[layers, H, T, T]`` Eq. 4: ``tril(abs(A * gradient))``.
         normalized: ``[layers, T, T]`` Eq. 5: mean over heads, divided by the configured L2 norm.
@@ -81,8 +81,10 @@ def saliency_map(
     maps: list[Tensor] = []
     saliencies: list[Tensor] = []
     normalized: list[Tensor] = []
-    for layer, gradient in zip(tape.layers, gradients, strict=True):
-        record = tape.records[layer]
+    along = [layer for layer in tape.layers if layer in tape.records and not tape.records[layer].across]
+    for record, gradient in zip(tape.in_order(), gradients, strict=True):
+        if record.across:  # Rows over pictures are no part of a square.
+            continue
         direction = weight_gradient(record, gradient)[0] / scale
         maps.append(direction * sure)
         unscaled = (record.weights[0] * direction).abs().tril()
@@ -91,7 +93,7 @@ def saliency_map(
         norm = mean.norm() if config.normalization == "matrix" else mean.norm(dim=-1, keepdim=True)
         normalized.append(unit(mean, norm))
     return SaliencyMap(
-        layers=tape.layers,
+        layers=tuple(along),
         gradient=torch.stack(maps),
         saliency=torch.stack(saliencies),
         normalized=torch.stack(normalized),

@@ -90,7 +90,7 @@ def score_continuation(session: Session, answer_ids: Tensor | Sequence[int], con
     """`score_answer` for a prompt that has been read; what the session knows of the answer is not run again."""
     answer = answer_tensor(answer_ids, session.model)
     layers = target_layers(session.model, config.layers)
-    length = session.prompt_length - 1 + len(answer)
+    length = session.layout.beside + session.prompt_length - 1 + len(answer)
     rows: list[Tensor] = []
     logprobs: list[Tensor] = []
     done = 0
@@ -166,15 +166,22 @@ def _score_by_matrix(
     logits = run_whole(model, inputs, answer.tolist(), tape, prompt_length=layout.length, locore=locore)
     answer = answer.to(logits.device)
     dtype = torch.promote_types(logits.dtype, torch.float32)
-    rows = torch.zeros(len(answer), layout.length + len(answer) - 1, dtype=dtype, device=logits.device)
+    width = layout.length + len(answer) - 1
+    along = torch.zeros(len(answer), width, dtype=dtype, device=logits.device)
+    across = torch.zeros(len(answer), layout.beside, dtype=dtype, device=logits.device)
+    records = tape.in_order()
     for index, token in enumerate(answer):
         query = layout.length - 1 + index
         gradients, _ = whole_gradients(tape, logits, index, token)
-        for layer, gradient in zip(tape.layers, gradients, strict=True):
-            record = tape.records[layer]
-            matrix = (record.weights * weight_gradient(record, gradient)).abs().mean(dim=1)[0].tril()
-            rows[index] += unit(matrix[query], matrix.norm()).to(rows)
-    return scores_of_rows(rows / len(tape.layers), token_logprobs(logits, answer), config, layout)
+        for record, gradient in zip(records, gradients, strict=True):
+            matrix = (record.weights * weight_gradient(record, gradient)).abs().mean(dim=1)[0]
+            if record.across:
+                across[index] += unit(matrix[query], matrix.norm()).to(across)
+            else:
+                matrix = matrix.tril()
+                along[index] += unit(matrix[query], matrix.norm()).to(along)
+    rows = torch.cat([across, along], dim=-1) / sum(not record.across for record in records)
+    return scores_of_rows(rows, token_logprobs(logits, answer), config, layout)
 
 
 def scores_of_rows(rows: Tensor, logprobs: Tensor, config: SaliencyConfig, layout: PromptLayout) -> SaliencyScores:

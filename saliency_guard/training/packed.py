@@ -22,9 +22,7 @@ def float32_attention(
 ) -> tuple[Tensor, None]:
     """Attention outside autocast: on a CPU its backward pass in bfloat16 takes twice the time of float32."""
     with torch.autocast(query.device.type, enabled=False):
-        output, _ = sdpa_attention_forward(
-            module, query.float(), key.float(), value.float(), attention_mask, **options
-        )
+        output, _ = sdpa_attention_forward(module, query.float(), key.float(), value.float(), attention_mask, **options)
     return output, None
 
 

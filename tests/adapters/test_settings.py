@@ -37,6 +37,12 @@ def test_misspelt_settings_are_refused() -> None:
         ServedLVLM().request({"temprature": 0.5})
 
 
+@pytest.mark.parametrize("name", ["policy", "sgrs", "saliency"])
+def test_keys_that_are_no_names_are_refused(name: str) -> None:
+    with pytest.raises(ConfigError):
+        ServedLVLM(**{name: {None: None}})
+
+
 def test_a_call_sets_what_it_names() -> None:
     settings = ServedLVLM(max_new_tokens=7, stop="cat", temperature=0.5)
     plain = settings.request({})

@@ -24,7 +24,7 @@ EACH = timedelta(seconds=60)  # Of the clock: other work may hold a machine up.
 SECONDS = 3
 """That the processor may be busy with one picture."""
 
-MANY = settings(max_examples=4_000, deadline=EACH, suppress_health_check=list(HealthCheck))
+MANY = settings(max_examples=3_000, deadline=EACH, suppress_health_check=list(HealthCheck))
 MOST = 100_000
 """Pixels."""
 

@@ -38,8 +38,8 @@ SECONDS = 3
 """That the processor may be busy with one call."""
 
 HEALTH = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much, HealthCheck.large_base_example]
-QUICK = settings(max_examples=3_000, deadline=EACH, suppress_health_check=HEALTH)
-WHOLE = settings(max_examples=300, deadline=EACH, suppress_health_check=HEALTH)
+QUICK = settings(max_examples=1_500, deadline=EACH, suppress_health_check=HEALTH)
+WHOLE = settings(max_examples=150, deadline=EACH, suppress_health_check=HEALTH)
 
 
 def picture() -> Image.Image:

@@ -34,7 +34,7 @@ WAYS: dict[str, Callable[[tiny.Case], Any]] = {
 
 @pytest.mark.parametrize("way", list(WAYS))
 def test_cross_attention_is_refused_before_the_decoder_runs(way: str) -> None:
-    case = families.build("mllama")
+    case = families.build("idefics")
     runs: list[object] = []
     case.model.get_decoder().register_forward_pre_hook(lambda *_: runs.append(1))
     with pytest.raises(UnsupportedModelError, match="cross-attention"):
@@ -43,7 +43,7 @@ def test_cross_attention_is_refused_before_the_decoder_runs(way: str) -> None:
 
 
 def test_it_is_refused_for_what_it_is_made_of_whatever_it_is_called() -> None:
-    case = families.build("mllama")
+    case = families.build("idefics")
     case.model.config.model_type = "another"
     with pytest.raises(UnsupportedModelError, match="cross-attention"):
         score_answer(case.model, case.inputs, tiny.ANSWER)
@@ -69,7 +69,7 @@ def test_encoder_and_decoder_are_refused() -> None:
 
 
 def test_info_says_so(tmp_path: Path) -> None:
-    families.build("mllama").model.config.save_pretrained(tmp_path)
+    families.build("idefics").model.config.save_pretrained(tmp_path)
     facts = describe_model(str(tmp_path))
     assert not any(facts[way] for way in ("saliency", "locore", "sgrs", "drafting"))
     assert "cross-attention" in facts["not supported"]

@@ -1,0 +1,173 @@
+"""Rows and tiles of one picture are one source, and pictures that touch are several, as every family writes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import families
+import pytest
+import torch
+import transformers as hf
+from PIL import Image
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from saliency_guard import UnsupportedModelError
+from saliency_guard.chat.layout import prompt_layout
+from saliency_guard.chat.template import PromptReader
+
+PICTURE = 90
+BREAK, END, START, FAKE, GLOBAL, THUMB, LOW = 80, 81, 82, 83, 84, 85, 86
+
+
+def owners(config: Any, ids: list[int], **inputs: Any) -> list[int | None]:
+    """Which picture each position is of."""
+    layout = prompt_layout(config, {"input_ids": torch.tensor([ids]), **inputs})
+    found: list[int | None] = [None] * len(ids)
+    for span in layout.spans:
+        found[span.start : span.stop] = [int(span.source.removeprefix("image_"))] * (span.stop - span.start)
+    assert [position for position, token in enumerate(ids) if token == PICTURE] == [
+        position for position, owner in enumerate(found) if owner is not None
+    ]
+    return [owner for owner in found if owner is not None]
+
+
+def rows(height: int, width: int) -> list[int]:
+    """A picture as Pixtral's processor writes it."""
+    return [*(([PICTURE] * width + [BREAK]) * height)[:-1], END]
+
+
+@pytest.mark.parametrize("name", ["pixtral", "mistral3"])
+def test_sizes_tell_rows_from_pictures(name: str) -> None:
+    config = families.build(name).model.config
+    side = 4 * getattr(config, "spatial_merge_size", 1)
+    ids = [1, *rows(2, 3), *rows(1, 2), 5, *rows(3, 1), 7]
+    sizes = torch.tensor([[2 * side, 3 * side], [side, 2 * side], [3 * side, side]])
+    assert owners(config, ids, image_sizes=sizes) == [0] * 6 + [1] * 2 + [2] * 3
+    assert owners(config, [1, *rows(2, 3), 7], image_sizes=sizes[:1]) == [0] * 6
+    with pytest.raises(UnsupportedModelError, match="cannot be told apart"):
+        owners(config, ids, image_sizes=sizes[:2])
+
+
+@pytest.mark.parametrize("name", ["idefics3", "smolvlm"])
+def test_the_last_tile_of_every_picture_has_one_mark(name: str) -> None:
+    config = families.build(name).model.config
+    tiles = [token for mark in (60, 61, 62, 63) for token in [FAKE, mark, PICTURE, PICTURE]]
+    split = [*tiles, 5, FAKE, GLOBAL, PICTURE, PICTURE, FAKE]
+    whole = [FAKE, GLOBAL, PICTURE, PICTURE, FAKE]
+    assert owners(config, [1, *split, 7]) == [0] * 10
+    assert owners(config, [1, *whole, *whole, 7]) == [0] * 2 + [1] * 2
+    assert owners(config, [1, *whole, *split, 9, *whole, 7]) == [0] * 2 + [1] * 10 + [2] * 2
+    assert owners(config, [1, *split, *split, 7]) == [0] * 10 + [1] * 10
+
+
+def test_aya_marks_tiles_too() -> None:
+    config = families.build("aya-vision").model.config
+    split = [START, 60, 1, PICTURE, PICTURE, 60, 2, PICTURE, PICTURE, GLOBAL, PICTURE, PICTURE, END]
+    whole = [START, GLOBAL, PICTURE, PICTURE, END]
+    assert owners(config, [1, *split, *whole, *split, 7]) == [0] * 6 + [1] * 2 + [2] * 6
+
+
+@pytest.mark.parametrize("build", [lambda: families.build("cohere2-vision").model.config, hf.Lfm2VlConfig])
+def test_a_single_token_parts_tiles_and_several_part_pictures(build: Any) -> None:
+    config = build()
+    config.image_token_id = PICTURE
+    split = [START, PICTURE, PICTURE, BREAK, PICTURE, PICTURE, BREAK, END]
+    whole = [START, PICTURE, PICTURE, BREAK, END]
+    assert owners(config, [1, *split, *whole, 5, *split, 7]) == [0] * 4 + [1] * 2 + [2] * 4
+
+
+@pytest.mark.parametrize("name", ["llama4", "ovis2"])
+def test_a_token_of_its_own_begins_a_picture(name: str) -> None:
+    config = families.build(name).model.config
+    begin = config.boi_token_id if name == "llama4" else config.visual_indicator_token_ids[0]
+    split = [begin, PICTURE, PICTURE, 70, PICTURE, PICTURE, 71, 72, PICTURE, END]
+    whole = [begin, PICTURE, PICTURE, END]
+    assert owners(config, [1, *split, *whole, *split, 7]) == [0] * 5 + [1] * 2 + [2] * 5
+
+
+def test_molmo_has_a_small_and_a_large_picture_of_each() -> None:
+    config = families.build("molmo2").model.config
+    first = [LOW, PICTURE, PICTURE, END, START, *[PICTURE, PICTURE, BREAK] * 2, END]
+    second = [LOW, PICTURE, END, START, PICTURE, BREAK, END]
+    grids = torch.tensor([[1, 2, 2, 2], [1, 1, 1, 1]])
+    assert owners(config, [1, *first, *second, 7], image_grids=grids) == [0] * 6 + [1] * 2
+
+
+def test_a_token_that_may_part_tiles_or_pictures_is_refused() -> None:
+    config = families.build("idefics2").model.config
+    with pytest.raises(UnsupportedModelError, match="tiles or pictures"):
+        owners(config, [1, FAKE, PICTURE, PICTURE, FAKE, PICTURE, PICTURE, FAKE, 7])
+    assert owners(config, [1, FAKE, PICTURE, FAKE, 5, FAKE, PICTURE, FAKE, 7]) == [0, 1]
+
+
+def test_pictures_that_touch_and_are_not_told_apart_are_refused() -> None:
+    config = families.build("llava-next").model.config
+    sizes = torch.tensor([[8, 16], [8, 8]])
+    with pytest.raises(UnsupportedModelError, match="layout="):
+        owners(config, [1, *[PICTURE] * 20, 7], image_sizes=sizes)
+    assert owners(config, [1, *[PICTURE] * 14, 5, *[PICTURE] * 6, 7], image_sizes=sizes) == [0] * 14 + [1] * 6
+
+
+WORDS = ["<pad>", "<unk>", "look", "\n", "_", *map(str, range(10))]
+TOGETHER = "{% for message in messages %}{% for part in message['content'] %}{% if part['type'] == 'image' %}IMAGE"
+TOGETHER += "{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endfor %} look"
+
+
+def tokenizer(*special: str, **named: str) -> hf.PreTrainedTokenizerFast:
+    words = [*WORDS, *special, *named.values()]
+    known = {word: index for index, word in enumerate(dict.fromkeys(words))}
+    model = Tokenizer(models.WordLevel(known, unk_token="<unk>"))
+    model.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    made = hf.PreTrainedTokenizerFast(tokenizer_object=model, unk_token="<unk>", pad_token="<pad>", **named)
+    made.add_tokens([*special, *named.values()], special_tokens=True)
+    return made
+
+
+def idefics3() -> tuple[str, Any]:
+    images = hf.Idefics3ImageProcessorPil(size={"longest_edge": 32}, max_image_size={"longest_edge": 16})
+    marks = [f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7)]
+    words = tokenizer("<image>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>", *marks)
+    template = TOGETHER.replace("IMAGE", "<image>")
+    return "idefics3", hf.Idefics3Processor(images, words, image_seq_len=4, chat_template=template)
+
+
+def aya() -> tuple[str, Any]:
+    images = hf.GotOcr2ImageProcessorPil(size={"height": 16, "width": 16}, max_patches=4, min_patches=1)
+    marks = ["<|START_OF_IMG|>", "<|END_OF_IMG|>", "<|IMG_PATCH|>", "<|IMG_LINE_BREAK|>", "TILE", "TILE_GLOBAL"]
+    words = tokenizer("<image>", *marks)
+    template = TOGETHER.replace("IMAGE", "<image>")
+    sizes = {"patch_size": 4, "img_size": 16, "downsample_factor": 2}
+    return "aya-vision", hf.AyaVisionProcessor(images, words, chat_template=template, **sizes)
+
+
+def llava_next() -> tuple[str, Any]:
+    images = hf.LlavaNextImageProcessorPil(
+        size={"height": 8, "width": 8}, crop_size={"height": 8, "width": 8}, image_grid_pinpoints=[[8, 16], [16, 8]]
+    )
+    words = tokenizer("<image>")
+    template = TOGETHER.replace("IMAGE", "<image>")
+    return "llava-next", hf.LlavaNextProcessor(
+        images, words, patch_size=4, vision_feature_select_strategy="full", chat_template=template
+    )
+
+
+@pytest.mark.parametrize("build", [idefics3, aya, llava_next])
+def test_the_processor_says_which_picture_a_position_is_of(build: Any) -> None:
+    name, processor = build()
+    model = families.build(name).model
+    token = "<|IMG_PATCH|>" if name == "aya-vision" else "<image>"
+    model.config.image_token_id = processor.tokenizer.convert_tokens_to_ids(token)
+    reader = PromptReader(model, processor, name, require_image=True)
+    sizes = [(32, 16), (16, 16), (16, 32)]
+    pictures = [{"type": "image", "image": Image.new("RGB", size, "red")} for size in sizes]
+    alone = [reader.prepare([{"role": "user", "content": [picture]}]).layout for picture in pictures]
+    counts = [len(layout.image_positions) for layout in alone]
+    assert [layout.sources for layout in alone] == [("image_0", "text", "output")] * 3
+    together = reader.prepare([{"role": "user", "content": pictures}]).layout
+    owned = {f"image_{number}": 0 for number in range(3)}
+    for span in together.spans:
+        owned[span.source] += span.stop - span.start
+    # Different sizes take different room, unless the family brings all to one.
+    assert list(owned.values()) == counts
+    assert len(set(counts)) > 1
+    assert processor._process_images.__func__  # Its own method is left in place.
