@@ -247,10 +247,10 @@ def test_pictures_in_files_are_no_content_of_messages(b64: str, picture: Image.I
 
 
 def test_telling_base64_from_a_path_takes_no_time() -> None:
-    began = time.monotonic()
+    began = time.thread_time()  # Of this thread alone: other processes do not count.
     for data in (" " * 1_000_000 + "!", "A" * 1_000_000 + "!", "A " * 1_000_000 + "=== !"):
         assert image_of(data) == data
-    assert time.monotonic() - began < 2
+    assert time.thread_time() - began < 2
 
 
 @pytest.mark.parametrize(
