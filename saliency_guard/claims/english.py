@@ -50,7 +50,7 @@ REPORTING = frozenset(
         """shows show showing shown features feature contains contain includes include depicts depict
         displays display see seen visible located positioned placed present find found count appears
         appear yes no only total together there here looking looks like pictured featured this that
-        these those it them can also exactly precisely me"""
+        these those it them can also exactly precisely least me"""
     )
 )
 NUMBER_WORDS = _split(

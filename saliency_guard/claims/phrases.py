@@ -170,6 +170,8 @@ class Sentence:
             if count is None and word not in ONE | DEFINITE | SEVERAL:
                 index += 1
                 continue
+            if count and self.text[: words[index][1]].lower().endswith("at least "):
+                count = None  # It is not said how many.
             stop = self._phrase_end(index)
             nouns = words[index + 1 : stop]
             if nouns and not {each[0] for each in nouns} & FRAME and nouns[0][0] not in REPORTING:

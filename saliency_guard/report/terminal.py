@@ -1,6 +1,6 @@
-"""An answer in the terminal: tokens coloured by saliency, their sources, rejected candidates.
+"""An answer in the terminal: how well it is grounded, claim by claim, what it rests on, rejected candidates.
 
-Needs the extra ``cli`` (rich).
+Colours show calibrated groundings and nothing else: raw saliency is no measure of trust. Needs the extra ``cli``.
 """
 
 from __future__ import annotations
@@ -12,23 +12,24 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from saliency_guard.answer import GroundedAnswer, TokenGrounding
+from saliency_guard.answer import Claim, GroundedAnswer
 
-# Saliency relative to the answer's mean, from weak to strong. Raw, not calibrated: the colours compare the tokens of an
-# answer, and do not show which are right or wrong.
-_COLOURS = ((0.5, "white on red3"), (0.75, "black on orange1"), (1.25, "black on khaki1"))
-_STRONG = "black on pale_green3"
-_FIRST = "dim"
+_LOW, _HIGH = 0.5, 0.9
+_COLOURS = {"low": "white on red3", "middle": "black on khaki1", "high": "black on pale_green3"}
 
 
 def answer_view(answer: GroundedAnswer, title: str) -> RenderableType:
-    """An answer with its tokens, its sources and its rejected candidates."""
+    """An answer: the verdict first, then its claims, its sources and its rejected candidates."""
     parts: list[RenderableType] = [
+        verdict(answer),
         Panel(
             coloured(answer), title=Text(title), subtitle=_summary(answer), title_align="left", subtitle_align="left"
         ),
-        _legend(),
     ]
+    if answer.claims:
+        parts.append(claims_table(answer))
+    if any(claim.grounding is not None for claim in answer.claims):
+        parts.append(_legend())
     if answer.shares:
         parts.append(shares_table(answer))
     if any(token.rejected for token in answer.tokens):
@@ -36,35 +37,63 @@ def answer_view(answer: GroundedAnswer, title: str) -> RenderableType:
     return Group(*parts)
 
 
+def verdict(answer: GroundedAnswer) -> Text:
+    """The probability that all of the answer is true, or why there is none."""
+    if answer.grounding is None:
+        return Text(f"No grounding: {answer.grounding_reason or 'the answer was not judged'}", style="bold")
+    text = Text("Grounding ", style="bold").append(f" {answer.grounding:.2f} ", style=_style(answer.grounding))
+    text.append(": the probability that all of its claims are true")
+    if not answer.calibrated:
+        text.append(" (by a calibration that was fitted for another model)")
+    return text
+
+
 def coloured(answer: GroundedAnswer) -> Text:
-    """The answer's text, with the colour of each token showing its saliency."""
-    mean = answer.saliency
-    result = Text()
-    for token in answer.tokens:
-        result.append(token.text, style=_style(token, mean))
-    return result
+    """The answer's text; claims that have a grounding are coloured by it."""
+    text = Text(answer.text)
+    for claim in sorted(answer.claims, key=lambda claim: claim.span[0] - claim.span[1]):  # Sentences below their parts.
+        if claim.grounding is not None:
+            text.stylize(_style(claim.grounding), *claim.span)
+    return text
 
 
-def _style(token: TokenGrounding, mean: float | None) -> str:
-    if token.saliency is None or not mean:
-        return _FIRST
-    ratio = token.saliency / mean
-    return next((style for limit, style in _COLOURS if ratio < limit), _STRONG)
+def _style(grounding: float) -> str:
+    return _COLOURS["low" if grounding < _LOW else "middle" if grounding < _HIGH else "high"]
 
 
 def _legend() -> Text:
-    text = Text("saliency against the answer's mean: ")
-    for label, style in zip(
-        ("under 0.5", "to 0.75", "to 1.25", "over"), (*(s for _, s in _COLOURS), _STRONG), strict=True
-    ):
-        text.append(f" {label} ", style=style)
-    return text.append("  (first token: none)", style=_FIRST)
+    labels = {"low": f"below {_LOW}", "middle": f"to {_HIGH}", "high": "above"}
+    text = Text("grounding of a claim: ")
+    for name, label in labels.items():
+        text.append(f" {label} ", style=_COLOURS[name])
+    return text
+
+
+def claims_table(answer: GroundedAnswer) -> Table:
+    """Every claim with its grounding, and what the model says when it is asked about it alone."""
+    table = Table(title="What it claims", title_justify="left")
+    table.add_column("claim", overflow="fold")
+    table.add_column("kind")
+    table.add_column("grounding", justify="right")
+    table.add_column("verified", justify="right")
+    table.add_column("source")
+    for claim in answer.claims:
+        table.add_row(_claim_text(claim), claim.kind, *map(_number, (claim.grounding, claim.verified)), claim.source)
+    return table
+
+
+def _claim_text(claim: Claim) -> Text:
+    return Text(claim.text, style="" if claim.grounding is None else _style(claim.grounding))
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
 
 
 def _summary(answer: GroundedAnswer) -> str:
-    mean = "none" if answer.saliency is None else f"{answer.saliency:.3f}"
     rejected = sum(len(token.rejected) for token in answer.tokens)
-    return f"{len(answer.tokens)} tokens, mean saliency {mean}, {rejected} rejected, finished by {answer.finish_reason}"
+    rejections = f", {rejected} candidates rejected" if rejected else ""
+    return f"{len(answer.tokens)} tokens{rejections}, finished by {answer.finish_reason}"
 
 
 def shares_table(answer: GroundedAnswer) -> Table:
@@ -86,10 +115,9 @@ def tokens_table(answer: GroundedAnswer) -> Table:
     sources = list(answer.shares)
     for name in ("token", "logprob", "saliency", "threshold", *sources):
         table.add_column(name, justify="left" if name == "token" else "right")
-    mean = answer.saliency
     for token in answer.tokens:
         table.add_row(
-            Text(repr(token.text), style=_style(token, mean)),
+            Text(repr(token.text)),
             f"{token.logprob:.2f}",
             "" if token.saliency is None else f"{token.saliency:.3f}",
             "" if token.threshold is None else f"{token.threshold:.3f}",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-
 from saliency_guard.evaluation.claims import number_claimed, objects_claimed, yes_claimed
+
 from saliency_guard.evaluation.mentions import ObjectVocabulary
 
 
