@@ -26,10 +26,16 @@ def test_what_counts_has_a_grounding(lvlm: LVLM, messages: list[dict[str, Any]])
     answer = lvlm.generate(messages)
     assert answer.calibrated
     assert 0 < answer.grounding < 1
-    counted = lvlm.calibrator.token_filter.counted([token.text for token in answer.tokens])
-    assert counted
-    for index, token in enumerate(answer.tokens):
-        assert (token.grounding is not None) == (index in counted)
+    assert answer.grounding_reason is None
+    assert answer.claims
+    for claim in answer.claims:
+        assert answer.text[slice(*claim.span)] == claim.text
+        assert 0 < claim.grounding < 1
+        assert 0 < claim.verified < 1
+        assert claim.source == "image_0"
+    groundings = {token.grounding for token in answer.tokens} - {None}
+    assert groundings <= {claim.grounding for claim in answer.claims}
+    assert len(answer.domain) == 1
     assert answer.to_dict()["grounding"] == answer.grounding
 
 

@@ -59,3 +59,21 @@ NUMBER_WORDS = _split(
 )
 ORDINALS = _split("""first second third fourth fifth sixth seventh eighth""")
 NUMBERS = {word: count for count, word in enumerate(NUMBER_WORDS)}
+IRREGULAR_PLURALS = {
+    "buses": "bus",
+    "children": "child",
+    "feet": "foot",
+    "geese": "goose",
+    "knives": "knife",
+    "leaves": "leaf",
+    "men": "man",
+    "mice": "mouse",
+    "people": "person",
+    "scissors": "scissors",
+    "sheep": "sheep",
+    "shelves": "shelf",
+    "skis": "skis",
+    "teeth": "tooth",
+    "wolves": "wolf",
+    "women": "woman",
+}

@@ -11,6 +11,7 @@ from saliency_guard.claims.english import (
     DEFINITE,
     FRAME,
     GRAMMAR,
+    IRREGULAR_PLURALS,
     MEASURES,
     NEGATIONS,
     NUMBER_WORDS,
@@ -316,10 +317,13 @@ def singular(noun: str) -> str:
     """A noun without its plural ending, to tell whether two are the same."""
     if noun.startswith("pairs of "):
         return f"pair of {noun.removeprefix('pairs of ')}"
+    head, _, last = noun.rpartition(" ")
+    if last in IRREGULAR_PLURALS:
+        return f"{head} {IRREGULAR_PLURALS[last]}".strip()
     for ending, instead in (("ies", "y"), ("ches", "ch"), ("shes", "sh"), ("xes", "x"), ("sses", "ss")):
         if noun.endswith(ending):
             return noun[: -len(ending)] + instead
-    return noun[:-1] if noun.endswith("s") and not noun.endswith("ss") else noun
+    return noun[:-1] if noun.endswith("s") and not noun.endswith(("ss", "us", "is")) else noun
 
 
 def _count(word: str) -> int | None:

@@ -35,39 +35,43 @@ _SCENES = "calibration"
 
 _Out = Annotated[Path, typer.Option(help="The file to write.", show_default=False)]
 _Draws = Annotated[int, typer.Option(min=1, help="Answers to each question; a policy with n retries needs n + 1.")]
-_Temperature = Annotated[float, typer.Option(min=0.0, help="Of the first answer; 0 is greedy.")]
-_RetryTemperature = Annotated[float, typer.Option(min=0.0, help="Of the others, at least.")]
-_Limit = Annotated[int | None, typer.Option(min=1, help="Only so many, from the top.")]
-_MaxNewTokens = Annotated[int, typer.Option(min=1, help="The most tokens of an answer.")]
+_Temperature = Annotated[float, typer.Option(min=0.0, help="Temperature of the first answer; 0 is greedy.")]
+_RetryTemperature = Annotated[float, typer.Option(min=0.0, help="Lowest temperature of the other answers.")]
+_Limit = Annotated[int | None, typer.Option(min=1, help="Use only the first so many.")]
+_MaxNewTokens = Annotated[int, typer.Option(min=1, help="Largest number of tokens in an answer.")]
 
 
 def records(
     *,
     out: _Out,
     model: Model = EMBEDDED,
-    scenes: Annotated[int | None, typer.Option(min=1, help="Ask about so many scenes of the picture world.")] = None,
+    scenes: Annotated[int | None, typer.Option(min=1, help="Number of picture-world scenes to ask about.")] = None,
     several: Annotated[
         int, typer.Option(min=0, help="With --scenes: prompts with two, three and four pictures, so many of each.")
     ] = 0,
-    pope: Annotated[Path | None, typer.Option(help="POPE's JSONL; needs --images.")] = None,
-    coco: Annotated[Path | None, typer.Option(help="COCO's instances JSON, to describe; needs --images.")] = None,
+    pope: Annotated[Path | None, typer.Option(help="POPE's questions (JSONL); needs --images.")] = None,
+    coco: Annotated[
+        Path | None, typer.Option(help="COCO's instances (JSON): pictures to describe; needs --images.")
+    ] = None,
     labelled: Annotated[
         Path | None, typer.Option(help="Your own answers (JSONL): image, question, answer, grounded, mentions.")
     ] = None,
-    images: Annotated[Path | None, typer.Option(help="Folder of the pictures of --pope and --coco.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder with the pictures of --pope and --coco.")] = None,
     synonyms: Annotated[Path | None, typer.Option(help="With --coco: CHAIR's list of synonyms.")] = None,
-    split: Annotated[str, typer.Option(help="With --scenes: which scenes.")] = _SCENES,
+    split: Annotated[str, typer.Option(help="With --scenes: the split of the picture world.")] = _SCENES,
     draws: _Draws = 1,
     temperature: _Temperature = 0.0,
     retry_temperature: _RetryTemperature = RETRY_TEMPERATURE,
     max_new_tokens: _MaxNewTokens = MAX_NEW_TOKENS,
     limit: _Limit = None,
     told: Annotated[
-        bool, typer.Option("--told", help="With --scenes: true and false answers from elsewhere, too.")
+        bool, typer.Option("--told", help="With --scenes: also score given answers, true and false ones.")
     ] = False,
-    vectors: Annotated[bool, typer.Option(help="Keep the probes' vectors, not only the summary signals.")] = True,
+    vectors: Annotated[
+        bool, typer.Option(help="Also keep the signals per layer and head, not only the summary signals.")
+    ] = True,
 ) -> None:
-    """Make labelled records: ask about pictures whose truth is known, and look at every answer.
+    """Make labelled records: ask about pictures whose truth is known, and score every answer.
 
     Stopped, the same command goes on where it was.
     """
@@ -141,7 +145,7 @@ def _asked(  # noqa: PLR0917 - one caller's options
     from saliency_guard.scenes.language import DESCRIBE
 
     if sum([run.scenes > 0, pope is not None, coco is not None, labelled is not None]) != 1:
-        msg = "say what to make records from: one of --scenes N, --pope FILE, --coco FILE, --labelled FILE"
+        msg = "give exactly one source of records: --scenes N, --pope FILE, --coco FILE or --labelled FILE"
         raise ConfigError(msg)
     if run.scenes:
         next(pictures(run.split, 1))  # What is missing is said before the work.
@@ -149,7 +153,7 @@ def _asked(  # noqa: PLR0917 - one caller's options
     if labelled is not None:
         return (), read_labelled(labelled)[:limit]
     if images is None:
-        msg = "--pope and --coco need --images, the folder of the pictures"
+        msg = "--pope and --coco need --images, the folder with the pictures"
         raise ConfigError(msg)
     if pope is not None:
         return list(pope_questions(read_pope(pope, images, limit))), ()
@@ -169,7 +173,7 @@ def calibrate(
     own: Annotated[Path | None, typer.Option("--records", help="The same as RECORDS.")] = None,
     model: Model = EMBEDDED,
     scenes: Annotated[
-        int | None, typer.Option(min=8, help="Without records: run the model on so many scenes of the picture world.")
+        int | None, typer.Option(min=8, help="Without records: number of picture-world scenes to run the model on.")
     ] = None,
     calibrator: Annotated[
         Path | None, typer.Option(help="With --risk: a calibration fitted on other pictures, instead of a new one.")
@@ -182,14 +186,17 @@ def calibrate(
         str, typer.Option(help="What takes answers apart: english, or picture_world for records of scenes.")
     ] = "english",
     risk: Annotated[
-        float | None, typer.Option(help="Make a policy: at most this share of the accepted answers is ungrounded.")
+        float | None,
+        typer.Option(help="Make a policy that guarantees: at most this share of the accepted answers is ungrounded."),
     ] = None,
-    confidence: Annotated[float, typer.Option(help="With --risk: the probability that this holds.")] = 0.95,
+    confidence: Annotated[float, typer.Option(help="With --risk: confidence of the guarantee.")] = 0.95,
     metric: Annotated[
         str, typer.Option(help="With --risk: share of the 'accepted' answers, or of 'all' questions.")
     ] = "accepted",
-    max_retries: Annotated[int, typer.Option(min=0, help="With --risk: retries of the policy.")] = 0,
-    keep: Annotated[str, typer.Option(help="With --risk: the 'first' good answer, or the 'best' of all.")] = "first",
+    max_retries: Annotated[int, typer.Option(min=0, help="With --risk: the policy's number of retries.")] = 0,
+    keep: Annotated[
+        str, typer.Option(help="With --risk: keep the 'first' good answer, or the 'best' of all.")
+    ] = "first",
     as_json: Json = False,
 ) -> None:
     """Fit a calibration for a model; with --risk, make a policy with a risk guarantee.
@@ -258,7 +265,7 @@ def _source(path: Path | None, model: str, scenes: int | None, out: Path, *, dra
     from saliency_guard.evaluation.world_records import WorldRun, empty_records, generation, world_records
 
     if (path is None) == (scenes is None):
-        msg = "say what to calibrate on: a file of records, or --scenes N"
+        msg = "give either a file of records or --scenes N to calibrate on"
         raise ConfigError(msg)
     if path is not None:
         return Records.load(path), path.name
@@ -280,7 +287,7 @@ def _show_calibration(fitted: Calibrator, out: Path, *, as_json: bool) -> None:
         print(json.dumps({"out": str(out), "report": report.model_dump(mode="json") if report else None}, indent=2))
         return
     table = Table(
-        title=f"{out}: fitted on {fitted.fitted_on.source}, measured on pictures held out", title_justify="left"
+        title=f"{out}: fitted on {fitted.fitted_on.source}, measured on held-out pictures", title_justify="left"
     )
     for column in ("", "items", "grounded", "AUROC", "ECE", "Brier"):
         table.add_column(column, justify="right" if column else "left")
@@ -303,34 +310,35 @@ def _show_guarantee(guarantee: RiskGuarantee | NoGuarantee, out: Path, *, as_jso
     if as_json:
         print(json.dumps(guarantee.model_dump(mode="json"), indent=2))
         return
-    what = "of the accepted answers are" if guarantee.metric == "accepted" else "of all questions get an answer that is"
-    wanted = f"at most {guarantee.risk:.1%} {what} ungrounded, with confidence {guarantee.confidence:.0%}"
+    group = "accepted answers are" if guarantee.metric == "accepted" else "questions get an answer that is"
+    statement = f"at most {guarantee.risk:.1%} of the {group} ungrounded, with {guarantee.confidence:.0%} confidence"
     if isinstance(guarantee, RiskGuarantee):
         Console().print(
-            f"{out}: {wanted}: accept from grounding {guarantee.threshold:.3f} on. Of {guarantee.units} questions "
+            f"{out}: {statement}: accept grounding {guarantee.threshold:.3f} and above. Of {guarantee.units} questions "
             f"{guarantee.accepted:.1%} are answered, {guarantee.observed:.2%} ungrounded."
         )
         return
     more = (
-        f"about {guarantee.more_records} more questions of the same kind might suffice"
+        f"about {guarantee.more_records} more questions of the same kind might be enough"
         if guarantee.more_records is not None
-        else "no reasonable number of them would suffice: at no threshold is clearly less than that ungrounded"
+        else "no reasonable number of questions would be enough, because no threshold is clearly below that risk"
     )
     Console().print(
-        f"{guarantee.units} questions give no threshold this guarantee ({wanted}): {more}. Nothing is written."
+        f"{guarantee.units} questions support no threshold with this guarantee ({statement}): {more}. "
+        "Nothing was written."
     )
 
 
 def check(
     image: Annotated[Path, typer.Argument(help="A picture file.", show_default=False)],
-    question: Annotated[str, typer.Argument(help="What was asked about it.", show_default=False)],
-    answer: Annotated[str, typer.Argument(help="The answer to check, from anywhere.", show_default=False)],
+    question: Annotated[str, typer.Argument(help="The question about it.", show_default=False)],
+    answer: Annotated[str, typer.Argument(help="The answer to check, from any model or person.", show_default=False)],
     *,
     policy: Annotated[Path, typer.Option(help="A policy, from `saliency-guard calibrate --risk`.", show_default=False)],
     model: Model = EMBEDDED,
     as_json: Json = False,
 ) -> None:
-    """Decide on an answer that exists already. Exit code 0: accepted; 3: refused, or it could not be judged."""
+    """Check an existing answer. Exit code 0: accepted; 3: refused, or it could not be judged."""
     from saliency_guard.chat.messages import chat
     from saliency_guard.guard.policy import GuardPolicy
 

@@ -63,7 +63,7 @@ def compare_scores(records: Records, calibrator: Calibrator, *, samples: int) ->
                 claims.add(row, claim.grounded, record.picture)
     areas = zip(claims.areas(samples, len(names)), answers.areas(samples, len(names)), strict=True)
     compared = [Comparison(name, *pair) for name, pair in zip(names, areas, strict=True)]
-    return sorted(compared, key=lambda comparison: -comparison.answers.value)
+    return sorted(compared, key=lambda comparison: -np.nan_to_num(comparison.answers.value))
 
 
 class _Rows:
@@ -91,6 +91,8 @@ def _mean(values: Sequence[float]) -> float:
 
 def _area(scores: Floats, truth: Bools, pictures: np.ndarray, samples: int) -> Interval:
     known = np.isfinite(scores)
+    if not known.any():
+        return Interval(np.nan, np.nan, np.nan)
     scores, truth = scores[known], truth[known]
     turned = scores if float(auroc(scores, truth)[0]) >= 0.5 else -scores
     return interval(lambda weights: auroc(turned, truth, weights), pictures[known], count=samples)

@@ -37,7 +37,7 @@ def test_records_of_scenes(tmp_path: Path) -> None:
     assert len({(record.picture, record.question) for record in found}) == 8
     yes_no = [record for record in found if record.question.startswith("Is")]
     assert len(yes_no) == 8
-    assert all(record.mentions for record in yes_no)
+    assert all(record.claims for record in yes_no)
 
 
 def test_records_of_ones_own_labelled_answers(tmp_path: Path, image: Path, lvlm: LVLM) -> None:
@@ -52,8 +52,10 @@ def test_records_of_ones_own_labelled_answers(tmp_path: Path, image: Path, lvlm:
     assert done.exit_code == 0, done.output
     first, second = Records.load(tmp_path / "out.jsonl").records
     assert first.answer.text == "A red cat."
-    assert first.answer.tokens[first.mentions[0].token].text.strip().startswith("c")
-    assert (first.grounded, second.grounded) == (False, True)
+    (claim,) = first.claims
+    assert first.answer.tokens[claim.tokens[0]].text.strip().startswith("c")
+    assert (claim.grounded, first.grounded, second.grounded) == (False, False, True)
+    assert second.claims == ()
     scored = lvlm.score(chat(image, "What is there?"), "A red cat.")
     assert lvlm.calibrator.judge_record(first).answer == pytest.approx(scored.grounding, abs=0.02)
 
@@ -65,8 +67,9 @@ def test_records_of_pope_files(tmp_path: Path, image: Path) -> None:
     done = run("records", "--pope", str(questions), "--images", str(image.parent), "--out", str(tmp_path / "out.jsonl"))
     assert done.exit_code == 0, done.output
     (found,) = Records.load(tmp_path / "out.jsonl").records
-    assert found.mentions[0].name in ("yes", "no")
-    assert found.mentions[0].token == 0
+    assert found.claims[0].kind == "yes_no"
+    assert found.claims[0].tokens == (0,)
+    assert found.claims[0].grounded is not None
 
 
 @pytest.mark.parametrize(
@@ -92,7 +95,7 @@ def test_a_calibration_from_records(tmp_path: Path) -> None:
     done = run("calibrate", str(tmp_path / "records.jsonl"), "--out", str(out), "--features", "signals", "--json")
     assert done.exit_code == 0, done.output
     report = json.loads(done.stdout)["report"]
-    assert report["tokens"]["auroc"] > 0.8
+    assert report["claims"]["auroc"] > 0.8
     assert Calibrator.load(out).report.model_dump(mode="json") == report
     assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
@@ -153,7 +156,7 @@ def test_an_answer_that_cannot_be_judged_says_so(tmp_path: Path, image: Path) ->
     GuardPolicy(min_grounding=0.5, unscored="raise").save(path)
     done = run(*asked)
     assert done.exit_code == 3, done.output
-    assert "unscored: nothing in the answer counts" in " ".join(done.output.split())
+    assert "unscored: the answer makes no claim" in " ".join(done.output.split())
     GuardPolicy(min_grounding=0.5, unscored="pass").save(path)
     done = run(*asked, "--json")
     assert done.exit_code == 0, done.output

@@ -24,15 +24,15 @@ def fitted() -> Calibrator:
 
 def test_the_calibrated_score_beats_noise_and_ties_with_the_signal_it_is_made_of(fitted: Calibrator) -> None:
     found = {one.name: one for one in compare_scores(synthetic.records(400, seed=1, first=10_000), fitted, samples=50)}
-    assert found[CALIBRATED].tokens.value == pytest.approx(found["entropy"].tokens.value, abs=0.02)
-    assert found[CALIBRATED].tokens.value > 0.85
+    assert found[CALIBRATED].claims.value == pytest.approx(found["entropy"].claims.value, abs=0.02)
+    assert found[CALIBRATED].claims.value > 0.85
     for name in (POSITION, "nll", "svar"):
-        assert found[name].tokens.value < 0.6
+        assert found[name].claims.value < 0.6
 
 
 def test_reliability_is_told_by_kind_of_question(fitted: Calibrator) -> None:
     found = reliabilities(synthetic.records(100, seed=1, first=10_000), fitted)
-    assert set(found) == {"claims", "answers", "answers: descriptions"}
+    assert set(found) == {"claims", "claims: object", "answers", "answers: descriptions"}
     assert found["answers"].count == 100
 
 

@@ -17,17 +17,15 @@ def scored(answer: GroundedAnswer, grounding: float | None, *, calibrated: bool 
 
 def test_an_answer_is_accepted_refused_or_without_a_grounding(answer: GroundedAnswer) -> None:
     policy = GuardPolicy(min_grounding=0.5)
-    good, low, nothing, unknown = (
+    good, low, unknown = (
         judge(policy, scored(answer, 0.5)),
         judge(policy, scored(answer, 0.4)),
-        judge(policy, scored(answer, None)),
-        judge(policy, scored(answer, None, calibrated=False)),
+        judge(policy, scored(answer, None, calibrated=False).model_copy(update={"grounding_reason": "no picture"})),
     )
     assert (good.accepted, good.problem) == (True, None)
     assert (low.accepted, low.refused, low.reason) == (False, "grounding 0.400 is below 0.500", None)
-    assert (nothing.accepted, nothing.refused) == (False, None)
-    assert nothing.reason == nothing.problem == "nothing in the answer counts, so nothing says that it is grounded"
-    assert unknown.reason == "the answer has no calibrated grounding"
+    assert (unknown.accepted, unknown.refused) == (False, None)
+    assert unknown.reason == unknown.problem == "no picture"
 
 
 def test_rules_need_no_grounding_and_refuse_what_has_none(answer: GroundedAnswer) -> None:
@@ -111,7 +109,7 @@ def test_a_fallback_gets_messages_and_attempts_and_gives_an_answer(
     assert decide(other, low).answer is answer
 
 
-def test_an_answer_in_which_nothing_counts_is_unscored(lvlm: LVLM, messages: list[dict[str, Any]]) -> None:
+def test_an_answer_without_claims_is_unscored(lvlm: LVLM, messages: list[dict[str, Any]]) -> None:
     outcome = GuardPolicy(min_grounding=0.1).check(lvlm.score(messages, "It is there."))
-    assert (outcome.decision, outcome.calibrated, outcome.score) == ("unscored", True, None)
-    assert "nothing in the answer counts" in (outcome.reason or "")
+    assert (outcome.decision, outcome.calibrated, outcome.score) == ("unscored", False, None)
+    assert "makes no claim" in (outcome.reason or "")

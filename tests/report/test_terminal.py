@@ -27,7 +27,19 @@ def printed(view: RenderableType) -> str:
 def test_the_text_is_whole_and_coloured(answer: GroundedAnswer) -> None:
     text = coloured(answer)
     assert text.plain == answer.text
-    assert len({span.style for span in text.spans}) > 2
+    judged = [claim for claim in answer.claims if claim.grounding is not None]
+    assert len(text.spans) == len(judged) > 0
+    bare = answer.model_copy(
+        update={"claims": tuple(claim.model_copy(update={"grounding": None}) for claim in answer.claims)}
+    )
+    assert coloured(bare).spans == []
+
+
+def test_the_verdict_comes_first(lvlm: LVLM, picture: Image.Image) -> None:
+    answer = lvlm.generate(chat(picture, DESCRIBE))
+    assert printed(answer_view(answer, "Title")).startswith(f"Grounding  {answer.grounding:.2f}")
+    unjudged = answer.model_copy(update={"grounding": None, "grounding_reason": "the picture is unlike the others"})
+    assert printed(answer_view(unjudged, "Title")).startswith("No grounding: the picture is unlike the others")
 
 
 def test_the_view_has_title_sources_and_rejections(answer: GroundedAnswer) -> None:
