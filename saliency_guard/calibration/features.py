@@ -24,9 +24,11 @@ Floats = npt.NDArray[np.float64]
 FEATURES_VERSION = 2
 """Of everything a feature is computed from; a calibration of another version is refused."""
 
-SUMMARIES = tuple(name for name in SIGNALS if name not in {*PRIORS, "contrast"})
-"""The signals that look at the model: where in the answer a token stands is no ground for it. `contrast` reads the
-prompt a second time, and says nothing that verification does not say better."""
+DEAR = ("contrast", "logit_lens", "focused_lens")
+"""Signals that read the prompt a second time, or take a product with the whole vocabulary per position and layer; what
+they say, verification says better."""
+SUMMARIES = tuple(name for name in SIGNALS if name not in {*PRIORS, *DEAR})
+"""The signals that a calibration is fitted on: where in the answer a token stands is no ground for it."""
 
 VERIFICATION = "verification"
 """The group of what the model says of a claim when it is asked about it alone; no trace has it."""

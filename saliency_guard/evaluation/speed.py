@@ -25,11 +25,13 @@ from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForCon
 
 from saliency_guard.answer import TokenGrounding
 from saliency_guard.calibration.features import FEATURE_SETS, features
+from saliency_guard.chat.layout import prompt_layout
 from saliency_guard.decoding.batch_decoder import Row, decode_together
 from saliency_guard.decoding.decoder import Decoder
 from saliency_guard.decoding.sgrs import SGRSConfig
 from saliency_guard.evaluation.machine import Inputs, Way, forget_peak, peak, timed
 from saliency_guard.models.locore import LocoREConfig
+from saliency_guard.models.prompt_batch import next_logits
 from saliency_guard.models.prompt_cache import PromptCache
 from saliency_guard.models.session import Session
 from saliency_guard.saliency.config import SaliencyConfig
@@ -41,6 +43,9 @@ _NEVER = 1e-6
 PLAIN = "plain generate (sdpa)"
 READING = "reading the prompt"
 GROUNDED = "with grounding"
+VERIFIED = "with grounding, all claims verified"
+CLAIMS, CLAIM_TOKENS = 10, 24
+"""Claims of a caption of 64 tokens, and what follows the picture in the question about one."""
 TOGETHER = "batch of eight"
 GROUNDED_TOGETHER = "batch of eight, with grounding"
 BATCH = 8
@@ -166,7 +171,24 @@ def _grounded_together(
         answers[index] += [token.token_id for token in written]
     if judged:
         for trace in trace_answers(sessions, answers, SaliencyConfig(), read=_BLANKS.blank):
-            features(trace, FEATURE_SETS["all"])
+            features(trace, FEATURE_SETS["verified"])
+
+
+def _verified(model: PreTrainedModel, inputs: Inputs, tokens: int) -> None:
+    """`_grounded`, and the model asked about each of ten claims on the picture that it has read."""
+    session = Session(model, inputs, with_image_states=True)
+    answer = [token.token_id for token in Decoder(session, keeps_states=False).tokens(tokens)]
+    for trace in trace_answers([session], [answer], SaliencyConfig(), read=_BLANKS.blank):
+        features(trace, FEATURE_SETS["verified"])
+    ids, picture = inputs["input_ids"], session.layout.after_image
+    generator = torch.Generator().manual_seed(0)
+    prompts = []
+    for _ in range(CLAIMS):
+        words = torch.randint(10, 100, (1, CLAIM_TOKENS), generator=generator).to(ids.device)
+        asked = torch.cat([ids[:, :picture], words], dim=1)
+        prompt = {**inputs, "input_ids": asked, "attention_mask": torch.ones_like(asked)}
+        prompts.append((prompt, prompt_layout(model.config, prompt)))
+    next_logits(session, prompts)
 
 
 def _guarded(rate: float, draft_length: Any = "auto") -> Way:
@@ -240,6 +262,7 @@ WAYS: MappingProxyType[str, Way] = MappingProxyType(
         "generated, then scored": _scored_afterwards,
         "scored while generating": partial(_decoded, saliency=SaliencyConfig()),
         GROUNDED: _grounded,
+        VERIFIED: _verified,
         TOGETHER: partial(_grounded_together, judged=False),
         GROUNDED_TOGETHER: _grounded_together,
         **{f"SGRS and LocoRE, {rate:.0%} rejected": _guarded(rate) for rate in RATES},
