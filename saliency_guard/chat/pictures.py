@@ -22,11 +22,30 @@ _BEGINNING = ("boi_token_id", "boi_token_index", "vision_start_token_id")
 _MARKED = frozenset({"idefics3", "smolvlm", "aya_vision"})
 """Families that write a mark before every tile of a picture; that of its last tile is the same for all pictures."""
 
-_PARTED = frozenset({"cohere2_vision", "lfm2_vl", "lfm3_vl"})
-"""Families that part the tiles of a picture by a single token, and pictures by several."""
+_PARTED = frozenset({"cohere2_vision", "fuyu", "lfm2_vl", "lfm3_vl"})
+"""Families that part tiles or rows of a picture by a single token, and pictures by several."""
 
 _UNCLEAR = frozenset({"idefics2"})
 """Families that may part the tiles of a picture, and two pictures, by the same single token."""
+
+
+PIXELS = ("pixel_values", "image_pixel_values", "image_patches", "flattened_patches")
+"""What the names of pictures among a processor's outputs begin with."""
+
+
+def holds_pixels(name: str) -> bool:
+    """Whether an output of a processor, by its name, holds pictures."""
+    return name.startswith(PIXELS)
+
+
+def picture_token(config: Any, kind: str = "image") -> int | None:
+    """The token that stands for a picture's positions, as configs call it; some leave it to that of the tower."""
+    for part in (config, getattr(config, "vision_config", None)):
+        for name in (f"{kind}_token_id", f"{kind}_token_index"):
+            token = getattr(part, name, None)
+            if isinstance(token, int):
+                return token
+    return None
 
 
 class PictureCounter:

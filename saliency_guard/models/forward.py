@@ -70,9 +70,9 @@ def undisturbed(model: PreTrainedModel) -> Iterator[None]:
     with lock_of(model), without_gradients():
         outer = _THREAD.held
         _THREAD.held = (*outer, model)
-        training = [module for module in anatomy(model).modules if module.training]
+        training = [module for module in (model, *anatomy(model).modules) if module.training]
         # Models with multimodal rotary positions keep an offset from the last prompt on themselves.
-        roped = [(module, module.rope_deltas) for module in anatomy(model).roped]
+        roped = [(module, module.rope_deltas) for module in _roped(model)]
         try:
             for module in training:
                 module.training = False
@@ -182,8 +182,13 @@ def check_finite(logits: Tensor, model: PreTrainedModel) -> None:
 
 def forget_rope(model: PreTrainedModel) -> None:
     """Drop the offset of the last prompt, so that the next pass finds its own."""
-    for module in anatomy(model).roped:
+    for module in _roped(model):
         _set_rope(module, None)
+
+
+def _roped(model: PreTrainedModel) -> list[nn.Module]:
+    own = [model] if "rope_deltas" in vars(model) else []
+    return [*own, *anatomy(model).roped]
 
 
 def _set_rope(module: nn.Module, deltas: Any) -> None:

@@ -16,10 +16,10 @@ from saliency_guard.models.layer_choice import LayerChoice
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Anatomy:
-    """Parts of a model.
+    """Parts of a model; never the model itself, which what is known of it must not keep in memory.
 
     Attributes:
-        modules: all of them.
+        modules: all that are in it.
         roped: those that keep an offset of multimodal rotary positions from the last prompt.
         configs: the configs that decide the decoder's attention: modules read their own, masks are made
             from the model's.
@@ -47,7 +47,7 @@ def anatomy(model: PreTrainedModel) -> Anatomy:
 
 def look_at(model: PreTrainedModel) -> Anatomy:
     """Look at a model anew: adapters come and go between two answers, not between two tokens."""
-    modules = tuple(model.modules())
+    modules = tuple(module for module in model.modules() if module is not model)
     decoder = model.get_decoder()
     configs = {id(config): config for config in (model.config.get_text_config(), decoder.config)}
     configs.update(
@@ -62,7 +62,9 @@ def look_at(model: PreTrainedModel) -> Anatomy:
         modules=modules,
         roped=tuple(module for module in modules if "rope_deltas" in vars(module)),
         configs=tuple(configs.values()),
-        compiled=any(module._compiled_call_impl is not None or hasattr(module, "_orig_mod") for module in modules),
+        compiled=any(
+            module._compiled_call_impl is not None or hasattr(module, "_orig_mod") for module in (model, *modules)
+        ),
         layers=tuple(layers) if usual else None,  # type: ignore[arg-type]
         across=across_layers(text),
     )
