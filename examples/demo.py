@@ -1,4 +1,4 @@
-"""The main job: ask about a picture, see what every token rests on, and a wrong answer beside it; and SGRS.
+"""Ask about a picture, see what every token rests on, compare with a wrong answer, and try SGRS.
 
 The picture is scene 2523 of the picture world. Run with ``make demo``; or
 ``python examples/demo.py PICTURE "QUESTION" "AN ANSWER TO SCORE"``.
@@ -21,7 +21,7 @@ WRONG = "The image shows an elephant, a pizza and a bus. The elephant is on the 
 
 
 def main(picture: Path = PICTURE, question: str = QUESTION, wrong: str = WRONG) -> None:
-    """Ask, score a wrong answer, and show both."""
+    """Generate an answer, score a wrong answer, and show both."""
     disable_progress_bar()
     console = Console()
     with console.status("Loading the embedded model ..."):
@@ -36,7 +36,7 @@ def main(picture: Path = PICTURE, question: str = QUESTION, wrong: str = WRONG) 
     console.print(answer_view(scored, "The same question, a wrong answer scored"))
     console.print(comparison_table({"its own answer": answer, "the wrong answer": scored}))
     console.print(
-        "Of these numbers only the grounding is a probability (that all of the answer is grounded in the picture); the "
+        "Of these numbers only the grounding is a probability (that the whole answer is grounded in the picture); the "
         "others are raw scores.",
         style="dim",
     )
@@ -44,8 +44,8 @@ def main(picture: Path = PICTURE, question: str = QUESTION, wrong: str = WRONG) 
     guarded = lvlm.generate(messages, max_new_tokens=80, sgrs=SGRSConfig(min_p=0.5))
     console.print(answer_view(guarded, "The same with SGRS, which rejects tokens of low saliency"))
     console.print(
-        "SGRS is off unless asked for: at the paper's settings it makes this model's descriptions worse, since words "
-        "that rest on the picture have little saliency on earlier words, and get rejected. With the floor used here "
+        "SGRS is off by default: at the paper's settings it makes this model's descriptions worse, because words that "
+        "rest on the picture have little saliency on earlier words, and are rejected. With the setting used here "
         "(min_p=0.5) it changes little (docs/evidence.md).",
         style="dim",
     )

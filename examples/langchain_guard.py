@@ -1,6 +1,6 @@
-"""Guards the answers of another chat model: a local one scores them, and a badly grounded one is replaced.
+"""Guards the answers of another chat model: a local model scores them, and badly grounded answers are replaced.
 
-The other model is a stand-in that says what it is told; put any chat model in its place, a remote one too.
+The other model is a fake with fixed answers; put any chat model in its place, local or remote.
 Run with ``python examples/langchain_guard.py``.
 """
 
@@ -24,12 +24,12 @@ def main() -> None:
     guard = GroundingGuard(GuardPolicy(min_grounding=0.5, on_low="raise"))
     chain = guard.around(remote).with_fallbacks([SaliencyGuardedLVLM()], exceptions_to_handle=(LowGroundingError,))
     question = HumanMessage([{"type": "image", "path": str(PICTURE)}, {"type": "text", "text": "What do you see?"}])
-    for said in ANSWERS:
+    for remote_text in ANSWERS:
         answer = chain.invoke([question])
         report = answer.response_metadata["grounding"]
-        print(f"the model said: {said!r}")
+        print(f"remote model: {remote_text!r}")
         print(
-            f"  given out:    {answer.text!r} (grounding {report['grounding']:.3f}, {report['decision'] or 'fallback'})"
+            f"final answer: {answer.text!r} (grounding {report['grounding']:.3f}, {report['decision'] or 'fallback'})"
         )
 
 

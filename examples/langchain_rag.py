@@ -1,6 +1,6 @@
-"""Multimodal RAG over a folder of pictures: look up, answer, and cite the pictures that each word really rests on.
+"""Multimodal RAG over a folder of pictures: retrieve, answer, and cite the picture that each word rests on.
 
-The pictures are indexed by what the model says of them. Run with ``python examples/langchain_rag.py``.
+The pictures are indexed by captions that the model writes. Run with ``python examples/langchain_rag.py``.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ SIZE = 512
 
 
 class WordCounts(Embeddings):
-    """Texts as counts of their words: enough for captions; put a real embedding model in its place."""
+    """Bag-of-words embeddings: enough for captions; put a real embedding model in its place."""
 
     def embed_query(self, text: str) -> list[float]:
-        """Counts of hashed words, of length 1."""
+        """Counts of hashed words, normalised to length 1."""
         counts = [0.0] * SIZE
         for word in re.findall(r"[a-z]{3,}", text.lower()):
             counts[zlib.crc32(word.encode()) % SIZE] += 1.0
@@ -34,7 +34,7 @@ class WordCounts(Embeddings):
         return [count / length for count in counts]
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        """Each as a query."""
+        """The embedding of each text, as for queries."""
         return [self.embed_query(text) for text in texts]
 
 
@@ -50,21 +50,21 @@ def index(folder: Path, model: SaliencyGuardedLVLM) -> InMemoryVectorStore:
 
 
 def answer(store: InMemoryVectorStore, query: str, question: str) -> CitedAnswer:
-    """Look up two pictures and answer from them: the best one to look at, both to be cited."""
-    found = store.similarity_search(query, k=2)
-    pictures = [Document("", id=one.id, metadata={"image": one.metadata["picture"]}) for one in found]
-    written = RetrievalGuard(GuardPolicy(min_grounding=0.5)).invoke({"question": question, "documents": pictures[:1]})
-    # The other one may show it as well: ask what the same words rest on when both are there.
-    return RetrievalGuard().invoke({"question": question, "documents": pictures, "answer": written.message})
+    """Retrieve two pictures, answer from the best one, and cite from both."""
+    captions = store.similarity_search(query, k=2)
+    pictures = [Document("", id=caption.id, metadata={"image": caption.metadata["picture"]}) for caption in captions]
+    best = RetrievalGuard(GuardPolicy(min_grounding=0.5)).invoke({"question": question, "documents": pictures[:1]})
+    # The other picture may show the same: find out which of the two each word rests on.
+    return RetrievalGuard().invoke({"question": question, "documents": pictures, "answer": best.message})
 
 
 def main() -> None:
     """Index the folder and ask three questions."""
     store = index(PICTURES, SaliencyGuardedLVLM())
     for thing in ("dog", "umbrella", "bird"):
-        found = answer(store, f"a picture of a {thing}", "Describe the image in detail.")
-        cited = "; ".join(f"{one.id} for {', '.join(one.words)}" for one in found.citations) or "nothing"
-        print(f"{thing}: {found.message.text}\n  rests on {cited} ({'accepted' if found.accepted else 'flagged'})")
+        cited = answer(store, f"a picture of a {thing}", "Describe the image in detail.")
+        sources = "; ".join(f"{source.id} for {', '.join(source.words)}" for source in cited.citations) or "nothing"
+        print(f"{thing}: {cited.message.text}\n  rests on {sources} ({'accepted' if cited.accepted else 'flagged'})")
 
 
 if __name__ == "__main__":

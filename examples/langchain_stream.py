@@ -1,4 +1,4 @@
-"""Streams an answer into the terminal, every token coloured by where it rests, and the calibrated grounding at last.
+"""Streams an answer into the terminal, each token coloured by its source, with the calibrated grounding at the end.
 
 Run with ``python examples/langchain_stream.py [PICTURE [QUESTION]]``.
 """
@@ -18,15 +18,15 @@ PICTURE = Path(__file__).parent / "desk.png"
 
 
 def main(picture: Path = PICTURE, question: str = "Describe the image in detail.") -> None:
-    """Ask and show the tokens as they come."""
+    """Ask a question and show the tokens as they arrive."""
     console = Console()
     model = SaliencyGuardedLVLM()
-    asked = HumanMessage([{"type": "image", "path": str(picture)}, {"type": "text", "text": question}])
-    console.print("What rests on the picture is green, what rests on earlier words is red.\n")
-    for chunk in model.stream([asked]):
+    message = HumanMessage([{"type": "image", "path": str(picture)}, {"type": "text", "text": question}])
+    console.print("Green tokens rest on the picture, red ones on earlier words of the answer.\n")
+    for chunk in model.stream([message]):
         for token in chunk.additional_kwargs.get("grounding_tokens", []):
-            seen, own = token["shares"]["image_0"], token["shares"]["output"]
-            console.print(Text(token["text"], style="green" if seen > own else "red"), end="")
+            shares = token["shares"]
+            console.print(Text(token["text"], style="green" if shares["image_0"] > shares["output"] else "red"), end="")
         report = chunk.response_metadata.get("grounding")
         if report:
             console.print(f"\n\nGrounded with probability {report['grounding']:.2f}")

@@ -22,7 +22,7 @@ class GroundedAgent(GroundedAgentMixin, FunctionAgent):
 
 
 async def answer(agent: GroundedAgent, question: str) -> None:
-    """Ask, and stream what passes."""
+    """Ask a question, and print the stream, which has only accepted answers."""
     blocks = [ImageBlock(path=DESK), TextBlock(text=question)]
     handler = agent.run(user_msg=ChatMessage(role="user", blocks=blocks))
     async for event in handler.stream_events():
@@ -34,13 +34,13 @@ async def answer(agent: GroundedAgent, question: str) -> None:
 
 
 def main() -> None:
-    """One answer that passes, and one under a policy that nothing satisfies."""
+    """An answer that passes, and one with a policy that refuses every answer."""
     llm = SaliencyGuardedLVLM(is_function_calling_model=True, seed=0)
-    easy = GuardPolicy(min_grounding=0.5, max_retries=2)
-    unsure = GuardPolicy(
+    lenient = GuardPolicy(min_grounding=0.5, max_retries=2)
+    strict = GuardPolicy(
         min_grounding=1.0, max_retries=2, on_low="fallback", fallback=lambda *_: "I am not sure what is there."
     )
-    for policy in (easy, unsure):
+    for policy in (lenient, strict):
         asyncio.run(answer(GroundedAgent(llm=llm, tools=[], policy=policy), "Describe the image in detail."))
 
 

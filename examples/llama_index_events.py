@@ -1,4 +1,4 @@
-"""An event handler that logs what every answer rests on, wherever in LlamaIndex it was written.
+"""An event handler that logs the grounding of every answer, wherever in LlamaIndex it was generated.
 
 Run with ``python examples/llama_index_events.py``.
 """
@@ -42,7 +42,7 @@ class GroundingLog(BaseEventHandler):
 
 
 def main() -> None:
-    """One plain answer, one under a policy that nothing satisfies, one with rejections."""
+    """A plain answer, one with a policy that refuses every answer, and one with rejected candidates."""
     root, log = get_dispatcher(), GroundingLog()
     root.add_event_handler(log)
     llm = SaliencyGuardedLVLM(seed=0)

@@ -1,6 +1,6 @@
-"""Multimodal RAG over a folder of pictures: look up, answer, and let only what the pictures show pass.
+"""Multimodal RAG over a folder of pictures: retrieve, answer, and accept only answers grounded in the pictures.
 
-The pictures are indexed by what the model says of them. Run with ``python examples/llama_index_rag.py``.
+The pictures are indexed by captions that the model writes. Run with ``python examples/llama_index_rag.py``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PICTURES = Path(__file__).parent / "pictures"
 SIZE = 512
 DESCRIBE = "Describe the image in detail."
 
-# The pictures and the question, and nothing else: LlamaIndex's own template is for models that read long instructions.
+# Only the pictures and the question: LlamaIndex's default template is for models that can follow long instructions.
 TEMPLATE = RichPromptTemplate(
     """{% chat role="user" %}{% for message in context_messages %}{% for block in message.blocks %}
 {% if block.block_type == 'image' %}{{ block.inline_url() | image }}{% endif %}
@@ -32,7 +32,7 @@ TEMPLATE = RichPromptTemplate(
 
 
 class WordCounts(BaseEmbedding):
-    """Texts as counts of their words: enough for captions; put a real embedding model in its place."""
+    """Bag-of-words embeddings: enough for captions; put a real embedding model in its place."""
 
     def _get_text_embedding(self, text: str) -> list[float]:
         counts = [0.0] * SIZE
@@ -51,7 +51,7 @@ class WordCounts(BaseEmbedding):
 def index(folder: Path, llm: SaliencyGuardedLVLM) -> VectorStoreIndex:
     """An index of the pictures, by their captions."""
     nodes = [
-        # A node without any text would not be indexed; the caption is looked up, and only the picture is shown.
+        # A node without text would not be indexed: the caption is for retrieval, the model only sees the picture.
         ImageNode(id_=path.name, image_path=str(path), text=llm.complete(DESCRIBE, image_documents=[path]).text)
         for path in sorted(folder.glob("*.png"))
     ]
@@ -59,7 +59,7 @@ def index(folder: Path, llm: SaliencyGuardedLVLM) -> VectorStoreIndex:
 
 
 def engine(pictures: VectorStoreIndex, llm: SaliencyGuardedLVLM) -> GroundedQueryEngine:
-    """Answers from the picture that fits best; says so where no answer is grounded."""
+    """A query engine that answers from the best picture, with a fallback if no answer is grounded."""
     inner = RetrieverQueryEngine.from_args(
         pictures.as_retriever(similarity_top_k=1),
         llm=llm,
@@ -73,11 +73,11 @@ def engine(pictures: VectorStoreIndex, llm: SaliencyGuardedLVLM) -> GroundedQuer
 
 
 def main() -> None:
-    """Index the folder and look for three things."""
+    """Index the folder and ask three questions."""
     llm = SaliencyGuardedLVLM(context_window=16_384)  # LlamaIndex counts a picture as 2,125 tokens.
     guarded = engine(index(PICTURES, llm), llm)
     for thing in ("dog", "umbrella", "bird"):
-        # What is looked up, and what is asked: an answer is judged by the question.
+        # The text for retrieval differs from the question, and the answer is scored as an answer to the question.
         query = QueryBundle(DESCRIBE, custom_embedding_strs=[f"a picture of a {thing}"])
         response = guarded.query(query)
         report = (response.metadata or {})["grounding"]

@@ -1,7 +1,6 @@
-"""LlamaIndex's own RetryQueryEngine, with answers judged by what the pictures show.
+"""LlamaIndex's RetryQueryEngine, with an evaluator that checks whether answers are grounded in the pictures.
 
-The model that answers may be any; here it is one that first says what is not there. Run with
-``python examples/llama_index_retry.py``.
+Any model can answer; here it is a fake whose first answer is wrong. Run with ``python examples/llama_index_retry.py``.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ from saliency_guard import GuardPolicy
 DOG = Path(__file__).parent / "pictures" / "dog.png"
 
 
-class Careless(CustomLLM):
-    """Stands for a model behind an API: it says one of its texts after the other."""
+class FakeLLM(CustomLLM):
+    """A fake of a model behind an API: it returns its texts one after the other."""
 
     texts: list[str]
 
     @property
     def metadata(self) -> LLMMetadata:
-        """A chat model with a long window."""
+        """A chat model with a long context."""
         return LLMMetadata(is_chat_model=True, context_window=16_384)
 
     @llm_completion_callback()
@@ -46,27 +45,27 @@ class Careless(CustomLLM):
         formatted: bool = False,  # noqa: FBT001, FBT002 - LlamaIndex's signature
         **_: Any,
     ) -> Generator[CompletionResponse, None, None]:
-        """The next text at once."""
+        """The next text, in one piece."""
         yield self.complete(prompt, formatted=formatted)
 
 
 class OnePicture(BaseRetriever):
-    """Finds the dog."""
+    """Always retrieves the picture of the dog."""
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:  # noqa: ARG002 - LlamaIndex's signature
         return [NodeWithScore(node=ImageNode(id_=DOG.name, image_path=str(DOG)), score=1.0)]
 
 
 def main() -> None:
-    """Ask once, and see both answers judged."""
-    llm = Careless(texts=["There is a zebra.", "The image shows a dog."])
+    """Ask a question: the first answer is refused, the second one passes."""
+    llm = FakeLLM(texts=["There is a zebra.", "The image shows a dog."])
     Settings.llm = llm  # RetryQueryEngine rewrites queries with it.
     inner = RetrieverQueryEngine.from_args(OnePicture(), llm=llm, multimodal=True)
     evaluator = GroundingEvaluator(GuardPolicy(min_grounding=0.5))
     response = RetryQueryEngine(inner, evaluator, max_retries=2).query("What animal is in the picture?")
     result = evaluator.evaluate_response("What animal is in the picture?", response)
     print(f"{response} (passing: {result.passing}, grounding {result.score:.2f})")
-    # It gives out its last answer unevaluated, and has no fallback: GroundedQueryEngine does both.
+    # RetryQueryEngine returns its last answer unevaluated and has no fallback; see GroundedQueryEngine for both.
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A workflow whose step is retried while the answer is badly grounded, and that ends with a fallback.
+"""A workflow step that is retried while its answer is badly grounded, with a fallback at the end.
 
 Run with ``python examples/llama_index_workflow.py``.
 """
@@ -24,7 +24,7 @@ class Describe(Workflow):
     """Describes a picture, or says that it cannot.
 
     Args:
-        min_grounding: what an answer has to reach.
+        min_grounding: the lowest grounding that is accepted.
     """
 
     def __init__(self, min_grounding: float) -> None:
@@ -34,25 +34,25 @@ class Describe(Workflow):
 
     @step(retry_policy=TRIES)
     async def describe(self, ev: StartEvent) -> StopEvent:
-        """Ask; a badly grounded answer is an error, and errors are retried."""
+        """Ask the model; a badly grounded answer raises an error, which is retried."""
         blocks = [ImageBlock(path=ev.picture), TextBlock(text="Describe the image in detail.")]
         response = await self._llm.achat([ChatMessage(role="user", blocks=blocks)])
         return StopEvent(result=str(response.message.content))
 
     @catch_error(for_steps=["describe"])
     async def give_up(self, ev: StepFailedEvent) -> StopEvent:
-        """What is said when all tries were refused."""
+        """The result after all tries were refused."""
         return StopEvent(result=f"I cannot say for sure. ({ev.attempts} tries)")
 
 
 async def run() -> None:
-    """Once with a threshold that answers reach, and once with one that none does."""
+    """Run the workflow with a threshold that answers reach, and with one that none reaches."""
     for min_grounding in (0.2, 1.0):
         print(f"at least {min_grounding}: {await Describe(min_grounding).run(picture=DESK)}")
 
 
 def main() -> None:
-    """Run both."""
+    """Run both workflows."""
     asyncio.run(run())
 
 

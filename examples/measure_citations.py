@@ -1,6 +1,6 @@
-"""Which of two pictures does a word rest on: by saliency when both are there, and by a look at each alone.
+"""Which of two pictures does a word rest on? Compares shares of the saliency with scoring each picture alone.
 
-Pairs of scenes with one thing each; sentences that are told, and what the model writes itself. About two minutes.
+Uses pairs of scenes with one object each, given sentences, and the model's own answers. Takes about two minutes.
 Run with ``python examples/measure_citations.py [SCENES]``.
 """
 
@@ -20,7 +20,7 @@ FIRST_SEED = 41_000
 
 
 def pairs(count: int) -> Iterator[tuple[Scene, Scene]]:
-    """Neighbours among the first scenes that show one thing, where the things differ."""
+    """Pairs of neighbours among the first scenes with one object, where the objects differ."""
     scenes: list[Scene] = []
     seed = FIRST_SEED
     while len(scenes) < count:
@@ -34,18 +34,18 @@ def pairs(count: int) -> Iterator[tuple[Scene, Scene]]:
 
 
 def thing(scene: Scene) -> str:
-    """What a scene shows."""
+    """The object of a scene."""
     return scene.objects[0].name
 
 
-def both(images: list[Any]) -> list[dict[str, Any]]:
-    """A question about two pictures."""
+def question_about(images: list[Any]) -> list[dict[str, Any]]:
+    """Messages that ask about pictures."""
     parts = [{"type": "image", "image": image} for image in images]
     return [{"role": "user", "content": [*parts, {"type": "text", "text": QUESTION}]}]
 
 
-def looked_at(answer: GroundedAnswer, index: int) -> int:
-    """The picture with the larger share of a token."""
+def picture_of_token(answer: GroundedAnswer, index: int) -> int:
+    """The picture with the larger share of a token's saliency."""
     shares = answer.tokens[index].shares
     return int(shares["image_1"] > shares["image_0"])
 
@@ -53,29 +53,29 @@ def looked_at(answer: GroundedAnswer, index: int) -> int:
 def main(count: int = 60) -> None:
     """Measure and print."""
     lvlm = LVLM.load()
-    told, written, alone = [], [], []
+    given_correct, generated_correct, alone = [], [], []
     for pair in pairs(count):
         for scenes in (pair, pair[::-1]):
             images = [render(scene, 224).image for scene in scenes]
-            messages = both(images)
-            own = lvlm.generate(messages)
+            messages = question_about(images)
+            generated = lvlm.generate(messages)
             for right, scene in enumerate(scenes):
                 text = f"The image shows {with_article(thing(scene))}."
                 scored = lvlm.score(messages, text)
                 index = next(place for place, token in enumerate(scored.tokens) if token.grounding is not None)
-                told.append(looked_at(scored, index) == right)
-                first = thing(scene).split()[0]
-                at = next((place for place, token in enumerate(own.tokens) if token.text.strip() == first), None)
-                if at is not None:
-                    written.append(looked_at(own, at) == right)
+                given_correct.append(picture_of_token(scored, index) == right)
+                word = thing(scene).split()[0]
+                places = [place for place, token in enumerate(generated.tokens) if token.text.strip() == word]
+                if places:
+                    generated_correct.append(picture_of_token(generated, places[0]) == right)
                 if scenes is pair:
-                    found = lvlm.score_batch([(chat(image, QUESTION), text) for image in images])
-                    grounds = [bool((one.tokens[index].grounding or 0.0) >= 0.5) for one in found]
-                    alone.append((grounds[right], grounds[1 - right]))
-    print(f"share of the saliency, told sentences: right for {sum(told)} of {len(told)}")
-    print(f"share of the saliency, its own words:  right for {sum(written)} of {len(written)}")
-    print(f"alone: grounded by the right picture {sum(one for one, _ in alone)} of {len(alone)}, ", end="")
-    print(f"by the wrong one {sum(other for _, other in alone)}")
+                    singly = lvlm.score_batch([(chat(image, QUESTION), text) for image in images])
+                    grounded = [bool((answer.tokens[index].grounding or 0.0) >= 0.5) for answer in singly]
+                    alone.append((grounded[right], grounded[1 - right]))
+    print(f"share of the saliency, given sentences: right for {sum(given_correct)} of {len(given_correct)}")
+    print(f"share of the saliency, own answers:     right for {sum(generated_correct)} of {len(generated_correct)}")
+    print(f"each alone: grounded in the right picture {sum(right for right, _ in alone)} of {len(alone)}, ", end="")
+    print(f"in the wrong one {sum(wrong for _, wrong in alone)}")
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def ask(
     question: _Question,
     *,
     model: Model = EMBEDDED,
-    max_new_tokens: Annotated[int, typer.Option(help="The most tokens to write.")] = 128,
+    max_new_tokens: Annotated[int, typer.Option(help="Largest number of tokens in the answer.")] = 128,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same answer.")] = None,
     sgrs: Sgrs = False,
@@ -82,14 +82,14 @@ def ask(
 def score(
     image: _Image,
     question: _Question,
-    answer: Annotated[str, typer.Argument(help="The answer to score, from anywhere.", show_default=False)],
+    answer: Annotated[str, typer.Argument(help="The answer to score, from any model or person.", show_default=False)],
     *,
     model: Model = EMBEDDED,
     layers: _Layers = None,
     as_json: Json = False,
     tokens: _Tokens = False,
 ) -> None:
-    """Score an answer that is already there."""
+    """Score an existing answer."""
     from saliency_guard.chat.messages import chat
 
     with reported():
@@ -103,7 +103,7 @@ def info(
     *,
     as_json: Json = False,
 ) -> None:
-    """Say what a model is made of, and what works with it (reads its config, not its weights)."""
+    """Show a model's architecture and what works with it (reads its config, not its weights)."""
     from saliency_guard.cli.describe import describe_model
 
     with reported():

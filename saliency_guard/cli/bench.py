@@ -1,4 +1,4 @@
-"""``saliency-guard bench``: the claims, measured on the picture world."""
+"""``saliency-guard bench``: detection and mitigation, measured on the picture world."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from saliency_guard.evaluation.mitigation import Guard
     from saliency_guard.evaluation.ranking import SplitResult
 
-app = typer.Typer(help="Measure on the picture world, whose truth is known.", no_args_is_help=True)
+app = typer.Typer(help="Measure on the picture world, which has known ground truth.", no_args_is_help=True)
 
 Quick = Annotated[bool, typer.Option("--quick", help="A small sample, under two minutes.")]
-Page = Annotated[Path | None, typer.Option(help="A Markdown page whose section of this command's name is rewritten.")]
+Page = Annotated[Path | None, typer.Option(help="A Markdown page in which this command's section is replaced.")]
 _MaxNewTokens = Annotated[int, typer.Option(min=1, help="Fixed length limit of all captions.")]
 _TRAINING = "training styles"
 
@@ -34,21 +34,21 @@ _TRAINING = "training styles"
 def detection(
     *,
     model: Model = EMBEDDED,
-    out: Annotated[Path, typer.Option(help="Where mentions, results and plots go.")] = Path("runs/detection"),
+    out: Annotated[Path, typer.Option(help="Folder for mentions, results and plots.")] = Path("runs/detection"),
     count: Annotated[
-        int | None, typer.Option("--pictures", min=1, help="Pictures of each split.", show_default="1500")
+        int | None, typer.Option("--pictures", min=1, help="Pictures per split.", show_default="1500")
     ] = None,
     max_new_tokens: _MaxNewTokens = MAX_NEW_TOKENS,
     split: Annotated[
         list[str] | None,
         typer.Option(
-            help="Only these splits.", show_default="training styles, openmoji, and tuxpaint where it is installed"
+            help="Only these splits.", show_default="training styles, openmoji, and tuxpaint if it is installed"
         ),
     ] = None,
     page: Page = None,
     quick: Quick = False,
 ) -> None:
-    """How well each signal tells hallucinated object mentions from true ones."""
+    """Measure how well each signal separates hallucinated object mentions from true ones."""
     from saliency_guard.evaluation.detection import MODES, collect
     from saliency_guard.evaluation.evidence import detection_section, replace_section
     from saliency_guard.evaluation.files import output_folder
@@ -58,13 +58,14 @@ def detection(
     from saliency_guard.report.plots import plot_auroc, plot_quartiles, require_matplotlib
     from saliency_guard.scenes import tuxpaint
 
-    asked = {"model": model, "split": split, "pictures": count, "max-new-tokens": max_new_tokens, "page": page}
+    options = {"model": model, "split": split, "pictures": count, "max-new-tokens": max_new_tokens, "page": page}
     count = count or (100 if quick else 1500)
     samples = 200 if quick else 1000
     with reported():
         names = split or [_TRAINING, "openmoji", *(["tuxpaint"] if tuxpaint.installed() and not quick else [])]
-        names = sorted(dict.fromkeys(names), key=lambda name: name != _TRAINING)  # The others are compared with it.
-        for name in names:  # What is missing is said before the work, not after it.
+        # The training styles come first: the other splits are compared with them.
+        names = sorted(dict.fromkeys(names), key=lambda name: name != _TRAINING)
+        for name in names:  # Raises now, before the work, if a split or its drawings are missing.
             next(pictures(name, 1))
         require_scikit_learn()
         require_matplotlib()
@@ -90,7 +91,7 @@ def detection(
                 source = mentions
             write_result(out / "result.json", {"settings": settings, "splits": [asdict(result) for result in results]})
         section = detection_section(
-            results, command_line("detection", asked, quick=quick), model=lvlm.model_id, samples=samples
+            results, command_line("detection", options, quick=quick), model=lvlm.model_id, samples=samples
         )
         folder = output_folder(page.parent / page.stem if page is not None else out)
         plot_auroc({title(result.split): _bars(result) for result in results}, folder / "auroc.png")
@@ -105,31 +106,31 @@ def detection(
         if page is not None:
             plots = (
                 f"![AUROC of every signal, greedy captions]({page.stem}/auroc.png)\n\n"
-                f"![Hallucination rate by quarter of S]({page.stem}/quartiles.png)"
+                f"![Hallucination rate by quartile of S]({page.stem}/quartiles.png)"
             )
             replace_section(page, "detection", f"{section}\n\n{plots}")
     print(section)
 
 
 def _bars(result: SplitResult) -> Sequence[tuple[str, float, float, float]]:
-    ranks = [one for one in result.modes["greedy"].ranks if one.kind in {"signal", "combination"}]
-    return [(one.name, one.auroc.value, one.auroc.low, one.auroc.high) for one in ranks]
+    ranks = [rank for rank in result.modes["greedy"].ranks if rank.kind in {"signal", "combination"}]
+    return [(rank.name, rank.auroc.value, rank.auroc.low, rank.auroc.high) for rank in ranks]
 
 
 @app.command()
 def mitigation(
     *,
     model: Model = EMBEDDED,
-    out: Annotated[Path, typer.Option(help="Where the results go.")] = Path("runs/mitigation"),
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("runs/mitigation"),
     count: Annotated[
         int | None, typer.Option("--pictures", min=1, help="Pictures of the comparison.", show_default="300")
     ] = None,
     max_new_tokens: _MaxNewTokens = MAX_NEW_TOKENS,
-    split: Annotated[str, typer.Option(help="Which split.")] = _TRAINING,
+    split: Annotated[str, typer.Option(help="The split to use.")] = _TRAINING,
     page: Page = None,
     quick: Quick = False,
 ) -> None:
-    """What LocoRE and SGRS change about captions and yes/no answers."""
+    """Measure how LocoRE and SGRS change captions and yes/no answers."""
     from saliency_guard.decoding.sgrs import SGRSConfig
     from saliency_guard.evaluation.evidence import mitigation_section, replace_section
     from saliency_guard.evaluation.files import output_folder
@@ -137,36 +138,36 @@ def mitigation(
     from saliency_guard.evaluation.world import pictures
     from saliency_guard.models.locore import LocoREConfig
 
-    asked = {"model": model, "split": split, "pictures": count, "max-new-tokens": max_new_tokens, "page": page}
+    options = {"model": model, "split": split, "pictures": count, "max-new-tokens": max_new_tokens, "page": page}
     count = count or (8 if quick else 300)
-    swept, questioned = -(-count // 3), -(-count // 2)
+    sweep_count, question_count = -(-count // 3), -(-count // 2)
     with reported():
         check_page(page, "mitigation", quick=quick)
         output_folder(out)
-        shown = list(pictures(split, count))
+        world = list(pictures(split, count))
         lvlm = load(model)
         sweep: dict[str, Guard] = {f"SGRS, alpha {alpha}": (SGRSConfig(alpha=alpha), None) for alpha in ALPHAS}
         sweep |= {f"SGRS, min_p {floor}": (SGRSConfig(min_p=floor), None) for floor in FLOORS}
         sweep |= {f"LocoRE, beta {beta}": (None, LocoREConfig(beta=beta)) for beta in BETAS}
-        with progress("captions", len(GUARDS) * 2 * count + len(sweep) * swept) as done:
+        with progress("captions", len(GUARDS) * 2 * count + len(sweep) * sweep_count) as done:
             greedy, baseline = compare(
-                lvlm, shown, GUARDS, sampled=False, max_new_tokens=max_new_tokens, on_caption=done
+                lvlm, world, GUARDS, sampled=False, max_new_tokens=max_new_tokens, on_caption=done
             )
-            sampled, _ = compare(lvlm, shown, GUARDS, sampled=True, max_new_tokens=max_new_tokens, on_caption=done)
+            sampled, _ = compare(lvlm, world, GUARDS, sampled=True, max_new_tokens=max_new_tokens, on_caption=done)
             sweeps, _ = compare(
                 lvlm,
-                shown[:swept],
+                world[:sweep_count],
                 sweep,
                 sampled=False,
                 max_new_tokens=max_new_tokens,
-                baseline=baseline[:swept],
+                baseline=baseline[:sweep_count],
                 on_caption=done,
             )
-        with progress("questions", len(GUARDS) * 2 * 3 * 2 * questioned) as done:
+        with progress("questions", len(GUARDS) * 2 * 3 * 2 * question_count) as done:
             answers = [
                 result
                 for mode in (False, True)
-                for result in compare_answers(lvlm, shown[:questioned], GUARDS, sampled=mode, on_answer=done)
+                for result in compare_answers(lvlm, world[:question_count], GUARDS, sampled=mode, on_answer=done)
             ]
         results = [*greedy, *sampled]
         settings = {
@@ -180,19 +181,19 @@ def mitigation(
             out / "result.json",
             {
                 "settings": settings,
-                "guards": [asdict(one) for one in results],
-                "sweeps": [asdict(one) for one in sweeps],
-                "answers": [asdict(one) for one in answers],
+                "guards": [asdict(result) for result in results],
+                "sweeps": [asdict(result) for result in sweeps],
+                "answers": [asdict(result) for result in answers],
             },
         )
         section = mitigation_section(
             results,
             sweeps,
             answers,
-            command_line("mitigation", asked, quick=quick),
+            command_line("mitigation", options, quick=quick),
             model=lvlm.model_id,
             split=split,
-            pictures=(count, swept, questioned),
+            pictures=(count, sweep_count, question_count),
         )
         if page is not None:
             replace_section(page, "mitigation", section)
@@ -200,32 +201,37 @@ def mitigation(
 
 
 def check_page(page: Path | None, section: str, *, quick: bool) -> None:
-    """Refuse a page that cannot be written before the work, not after it."""
+    """Refuse a page that cannot be written, before the work starts.
+
+    Raises:
+        ConfigError: for a page together with ``--quick``.
+        InputError: if the page has no such section.
+    """
     if page is None:
         return
     if quick:
-        msg = "--quick is a look, --page is for keeping: use one of them"
+        msg = "--quick results are too rough to publish with --page: use only one of the two options"
         raise ConfigError(msg)
     from saliency_guard.evaluation.evidence import around_section
 
-    around_section(page, section)  # Raises where the page has no such section.
+    around_section(page, section)
 
 
 _DEFAULTS: Mapping[str, Any] = {"model": EMBEDDED, "max-new-tokens": MAX_NEW_TOKENS, "split": _TRAINING}
 
 
-def command_line(name: str, asked: Mapping[str, Any], *, quick: bool) -> str:
-    """The command line that was given, without what is the default anyway."""
+def command_line(name: str, options: Mapping[str, Any], *, quick: bool) -> str:
+    """The command line with these options, without those that have their default value."""
     words = ["saliency-guard", "bench", name]
-    for option, value in asked.items():
+    for option, value in options.items():
         if value is not None and value != _DEFAULTS.get(option):
-            for one in value if isinstance(value, list) else [value]:
-                words += [f"--{option}", str(one)]
+            for item in value if isinstance(value, list) else [value]:
+                words += [f"--{option}", str(item)]
     return shlex.join([*words, *(["--quick"] if quick else [])])
 
 
 def write_result(path: Path, result: Mapping[str, Any]) -> None:
-    """Write a result as JSON, with its date."""
+    """Write a result as JSON, with the date."""
     from saliency_guard.storage import replace_file
 
     replace_file(path, f"{as_json({'written': time.strftime('%Y-%m-%d'), **result})}\n".encode())

@@ -1,4 +1,4 @@
-"""``saliency-guard bench calibration``: what the model's calibration and the policies on it are worth."""
+"""``saliency-guard bench calibration``: how good a model's calibration and the policies based on it are."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 
 _SPLITS = ("training styles", "openmoji")
 _RISKS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4)
-_ABOUT = (0.5, 2.5)
+_RISK_RANGE = (0.5, 2.5)
+"""Tested risks, relative to the share of wrong first answers: lower risks are never guaranteed, higher ones always."""
 _DRAWS = 3
-_SHOWN = (0.01, 0.02, 0.05, 0.1, 0.2)
+_COVERAGE_RISKS = (0.01, 0.02, 0.05, 0.1, 0.2)
 _POLICIES: Mapping[str, tuple[int, Keep]] = {
     "no retries": (1, "first"),
     "up to 2 retries": (_DRAWS, "first"),
@@ -42,17 +43,19 @@ _Curve = list[tuple[float, float, float]]
 def calibration_command(
     *,
     model: Model = EMBEDDED,
-    calibrator: Annotated[Path | None, typer.Option(help="A calibration; the model's own where none is named.")] = None,
-    out: Annotated[Path, typer.Option(help="Where records and results go; records there are used again.")] = Path(
+    calibrator: Annotated[
+        Path | None, typer.Option(help="A calibration file.", show_default="the model's calibration")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for records and results; records in it are reused.")] = Path(
         "runs/calibration"
     ),
     count: Annotated[
-        int | None, typer.Option("--pictures", min=8, help="Pictures of each split.", show_default="500")
+        int | None, typer.Option("--pictures", min=8, help="Pictures per split.", show_default="500")
     ] = None,
     page: Page = None,
     quick: Quick = False,
 ) -> None:
-    """How well the calibrated grounding tells right from wrong and comes true, and whether guarantees hold."""
+    """Measure the calibrated grounding (AUROC, reliability), and test whether risk guarantees hold."""
     from saliency_guard.calibration.calibrator import Calibrator
     from saliency_guard.calibration.guarantee import units
     from saliency_guard.calibration.records import TOLD
@@ -62,7 +65,7 @@ def calibration_command(
     from saliency_guard.evaluation.world import title
     from saliency_guard.report.plots import plot_coverage, plot_reliability, require_matplotlib
 
-    asked = {"model": model, "calibrator": calibrator, "pictures": count, "page": page}
+    options = {"model": model, "calibrator": calibrator, "pictures": count, "page": page}
     count = count or (60 if quick else 500)
     samples, splits = (100, 50) if quick else (1000, 500)
     with reported():
@@ -70,37 +73,47 @@ def calibration_command(
         check_page(page, "calibration", quick=quick)
         output_folder(out)
         lvlm = load(model)
-        judge = Calibrator.load(calibrator) if calibrator is not None else lvlm.calibrator
-        if judge is None:
-            msg = f"{model} has no calibration: fit one with `saliency-guard calibrate`, and name it with --calibrator"
+        tested = Calibrator.load(calibrator) if calibrator is not None else lvlm.calibrator
+        if tested is None:
+            msg = f"{model} has no calibration: fit one with `saliency-guard calibrate`, and give it with --calibrator"
             raise ConfigError(msg)
-        lvlm.with_calibrator(judge)  # Refuses one that does not fit before the work.
-        parts = [f"```\n{command_line('calibration', asked, quick=quick)}\n```", _fitted(judge, lvlm)]
+        lvlm.with_calibrator(tested)  # Raises now, before the work, if it does not fit the model.
+        parts = [f"```\n{command_line('calibration', options, quick=quick)}\n```", _fitted(tested, lvlm)]
         result: dict[str, Any] = {"pictures": count, "splits": {}}
         curves: dict[str, dict[str, _Curve]] = {}
         for name in _SPLITS:
             records = _records(lvlm, name, count, out)
-            own = records.where(record.draw != TOLD for record in records)
-            told = records.where(record.draw == TOLD for record in records)
-            reliable = {**reliabilities(own, judge), "answers from elsewhere": judge.evaluate(told).answers}
-            compared = [compare_scores(part, judge, samples=samples) for part in (own, told)]
-            scores, grounded, _ = units(own, [judge.judge_record(record).answer for record in own], _DRAWS)
+            generated = records.where(record.draw != TOLD for record in records)
+            given = records.where(record.draw == TOLD for record in records)
+            reliable = {**reliabilities(generated, tested), "given answers": tested.evaluate(given).answers}
+            compared = [compare_scores(part, tested, samples=samples) for part in (generated, given)]
+            groundings = [tested.judge_record(record).answer for record in generated]
+            scores, grounded, _ = units(generated, groundings, _DRAWS)
             curves[title(name)] = {
                 policy: risk_coverage(scores[:, :draws], grounded[:, :draws], keep)
                 for policy, (draws, keep) in _POLICIES.items()
             }
-            kept = _validities(scores, grounded, splits)
-            parts += _section(name, own, reliable=reliable, compared=compared, curves=curves[title(name)], kept=kept)
+            validities = _validities(scores, grounded, splits)
+            parts += _section(
+                name,
+                generated,
+                reliable=reliable,
+                compared=compared,
+                curves=curves[title(name)],
+                validities=validities,
+            )
             result["splits"][name] = {
-                "reliability": {kind: one.model_dump() for kind, one in reliable.items() if one is not None},
-                "auroc": [[asdict(one) for one in part] for part in compared],
-                "validity": [asdict(one) for one in kept],
+                "reliability": {
+                    kind: reliability.model_dump() for kind, reliability in reliable.items() if reliability is not None
+                },
+                "auroc": [[asdict(comparison) for comparison in part] for part in compared],
+                "validity": [asdict(validity) for validity in validities],
             }
             write_result(out / "result.json", result)
         folder = output_folder(page.parent / page.stem if page is not None else out)
         plot_coverage(curves, folder / "coverage.png")
-        if judge.report is not None:
-            plot_reliability(judge.report, folder / "reliability.png")
+        if tested.report is not None:
+            plot_reliability(tested.report, folder / "reliability.png")
         section = "\n\n".join(parts)
         if page is not None:
             plots = (
@@ -112,7 +125,7 @@ def calibration_command(
 
 
 def _records(lvlm: LVLM, split: str, count: int, out: Path) -> Records:
-    """The split's labelled answers, three draws to a question; made once."""
+    """The split's labelled answers, three per question; read from the folder if they were made before."""
     from saliency_guard.calibration.records import Records
     from saliency_guard.evaluation.world import title
 
@@ -127,7 +140,7 @@ def _validities(scores: Floats, grounded: Bools, splits: int) -> list[Validity]:
     from saliency_guard.evaluation.guarding import validity
 
     wrong = 1 - float(grounded[:, 0].mean())
-    low, high = (part * wrong for part in _ABOUT)  # Far below nothing is guaranteed, far above all is.
+    low, high = (factor * wrong for factor in _RISK_RANGE)
     risks = [risk for risk in _RISKS if low <= risk <= high] or [_RISKS[0]]
     return [
         validity(policy, scores[:, :draws], grounded[:, :draws], risk=risk, keep=keep, splits=splits)
@@ -136,12 +149,12 @@ def _validities(scores: Floats, grounded: Bools, splits: int) -> list[Validity]:
     ]
 
 
-def _fitted(judge: Calibrator, lvlm: LVLM) -> str:
-    on = judge.fitted_on
+def _fitted(calibrator: Calibrator, lvlm: LVLM) -> str:
+    data = calibrator.fitted_on
     return (
-        f"Model {lvlm.model_id}; calibration fitted on {on.source}: {on.answers} answers to questions about "
-        f"{on.pictures} pictures, {on.claims} labelled claims, "
-        f"features {', '.join(judge.groups)}."
+        f"Model {lvlm.model_id}; calibration fitted on {data.source}: {data.answers} answers to questions about "
+        f"{data.pictures} pictures, {data.claims} labelled claims, "
+        f"features {', '.join(calibrator.groups)}."
     )
 
 
@@ -152,7 +165,7 @@ def _section(
     reliable: Mapping[str, Reliability | None],
     compared: Sequence[Sequence[Comparison]],
     curves: Mapping[str, _Curve],
-    kept: Sequence[Validity],
+    validities: Sequence[Validity],
 ) -> list[str]:
     from saliency_guard.evaluation.evidence import table
     from saliency_guard.evaluation.world import title
@@ -160,50 +173,67 @@ def _section(
     first = [record for record in records if record.draw == 0]
     wrong = sum(not record.grounded for record in first)
     reliability_rows = [
-        [name, str(one.count), f"{one.grounded:.3f}", _number(one.auroc), f"{one.ece:.3f}", f"{one.brier:.3f}"]
-        for name, one in reliable.items()
-        if one is not None
+        [
+            name,
+            str(reliability.count),
+            f"{reliability.grounded:.3f}",
+            _number(reliability.auroc),
+            f"{reliability.ece:.3f}",
+            f"{reliability.brier:.3f}",
+        ]
+        for name, reliability in reliable.items()
+        if reliability is not None
     ]
-    elsewhere = {one.name: one for one in compared[1]}
+    given = {comparison.name: comparison for comparison in compared[1]}
     auroc_rows = [
-        [one.name, *(str(area) for found in (one, elsewhere[one.name]) for area in (found.tokens, found.answers))]
-        for one in compared[0]
+        [
+            generated.name,
+            str(generated.tokens),
+            str(generated.answers),
+            str(given[generated.name].tokens),
+            str(given[generated.name].answers),
+        ]
+        for generated in compared[0]
     ]
     coverage_rows = [
-        [name, *(f"{max((taken for _, taken, risk in curve if risk <= shown), default=0.0):.1%}" for shown in _SHOWN)]
-        for name, curve in curves.items()
+        [name, *(f"{_coverage(curve, max_risk):.1%}" for max_risk in _COVERAGE_RISKS)] for name, curve in curves.items()
     ]
     validity_rows = [
         [
-            f"at most {one.risk:.0%} ungrounded, {one.name}",
-            f"{one.guaranteed:.1%}",
-            f"{one.broken:.1%}",
-            f"{one.accepted:.1%}",
-            f"{one.observed:.2%}",
+            f"at most {validity.risk:.0%} ungrounded, {validity.name}",
+            f"{validity.guaranteed:.1%}",
+            f"{validity.broken:.1%}",
+            f"{validity.accepted:.1%}",
+            f"{validity.observed:.2%}",
         ]
-        for one in kept
+        for validity in validities
     ]
     return [
         f"### {title(split)}",
         (
             f"{len(records)} answers, greedy ones and retries at temperature 0.7; of the {len(first)} first answers "
-            f"{wrong / len(first):.1%} are not grounded. Beside them answers from elsewhere, half of them false. "
-            "Does the number come true:"
+            f"{wrong / len(first):.1%} are not grounded. In addition, given answers, half of them false. "
+            "Reliability of the calibrated grounding:"
         ),
         table(["", "items", "grounded", "AUROC", "ECE", "Brier"], reliability_rows),
         (
-            "Does it tell right from wrong (AUROC; single signals in the better of their two directions, of "
-            "answers their mean over the tokens that count):"
+            "AUROC of separating grounded from ungrounded (single signals in the better of their two directions; for "
+            "answers, their mean over the tokens that count):"
         ),
-        table(["", "claims", "answers", "claims from elsewhere", "answers from elsewhere"], auroc_rows),
-        "Part of the questions that can be answered at a risk among the answered of at most:",
-        table(["", *(f"{shown:.0%}" for shown in _SHOWN)], coverage_rows),
+        table(["", "claims", "answers", "claims of given answers", "given answers"], auroc_rows),
+        "Share of the questions that can be answered if the share of ungrounded answers may be at most:",
+        table(["", *(f"{max_risk:.0%}" for max_risk in _COVERAGE_RISKS)], coverage_rows),
         (
-            f"Guarantees with confidence {kept[0].confidence:.0%}, made on one half of the pictures and tested on the "
-            f"other, {kept[0].splits} random halvings:"
+            f"Guarantees with {validities[0].confidence:.0%} confidence, fitted on one half of the pictures and tested "
+            f"on the other half, over {validities[0].splits} random splits:"
         ),
-        table(["", "guarantee made", "broken", "answered", "ungrounded"], validity_rows),
+        table(["", "guarantee given", "broken", "answered", "ungrounded"], validity_rows),
     ]
+
+
+def _coverage(curve: _Curve, max_risk: float) -> float:
+    """The largest share of answered questions at any threshold whose risk is at most ``max_risk``."""
+    return max((coverage for _, coverage, risk in curve if risk <= max_risk), default=0.0)
 
 
 def _number(value: float | None) -> str:

@@ -1,4 +1,4 @@
-"""What a model is made of and what works with it, from its config and processor alone."""
+"""Facts about a model's architecture, and what works with it, from its config and processor alone."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def describe_model(model: str) -> dict[str, Any]:
         model: ``"embedded"``, a local folder, or a hub id.
 
     Raises:
-        ModelError: if there is no such model, or it is no image-text-to-text model.
+        ModelError: if there is no such model, or it is not an image-text-to-text model.
     """
     source: str | Path = EMBEDDED_PATH if model == EMBEDDED else model
     with opened(source, {}, {}, weights=False) as (place, hub):
@@ -63,12 +63,12 @@ def describe_model(model: str) -> dict[str, Any]:
 
 
 def _image_tokens(place: Source, hub: Mapping[str, Any], config: Any) -> int | None:
-    """How many positions a square picture of 448 pixels takes; None where the processor cannot be read."""
+    """Number of positions that a square picture of 448 pixels takes; None if the processor cannot be loaded."""
     try:
         processor = AutoProcessor.from_pretrained(place.location, **hub)
         messages = [{"role": "user", "content": [{"type": "image", "image": Image.new("RGB", _SAMPLE)}]}]
         encoded = processor.apply_chat_template([messages], tokenize=True, return_dict=True, return_tensors="pt")
     except (OSError, ValueError, ImportError):
-        return None  # A folder with a config alone: the rest of the facts still stand.
+        return None  # A folder with only a config: the other facts do not need a processor.
     token = getattr(config, "image_token_id", None)
     return int((encoded["input_ids"] == token).sum())

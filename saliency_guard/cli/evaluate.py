@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="POPE and CHAIR on the standard files.", no_args_is_help=True)
 
-_Images = Annotated[Path, typer.Option(help="Folder of the pictures.")]
+_Images = Annotated[Path, typer.Option(help="Folder with the pictures.")]
 _Out = Annotated[
     Path,
-    typer.Option(help="Where answers (answers.jsonl) and result (result.json) go; a run that was cut off goes on."),
+    typer.Option(help="Folder for answers.jsonl and result.json; an interrupted run is continued."),
 ]
-_Limit = Annotated[int | None, typer.Option(min=1, help="Only so many, from the top.")]
-_MaxNewTokens = Annotated[int, typer.Option(min=1, help="The most tokens of an answer.")]
+_Limit = Annotated[int | None, typer.Option(min=1, help="Use only the first so many.")]
+_MaxNewTokens = Annotated[int, typer.Option(min=1, help="Largest number of tokens in an answer.")]
 
 
 @app.command("pope")
@@ -58,19 +58,21 @@ def eval_pope(
     limit: _Limit = None,
     json_out: Json = False,
 ) -> None:
-    """Yes/no questions: accuracy, precision, recall, F1 and the part of yes."""
+    """Yes/no questions: accuracy, precision, recall, F1 and the share of yes answers."""
     from saliency_guard.evaluation.files import read_pope
     from saliency_guard.evaluation.pope import pope, says_yes
 
     with reported():
-        asked = read_pope(questions, images, limit)
+        pope_questions = read_pope(questions, images, limit)
         runner = _Runner(
             "POPE", model, max_new_tokens, _guard(sgrs=sgrs, alpha=alpha, min_p=min_p, locore=locore, beta=beta)
         )
         settings, texts = runner.answers(
-            [(one.question_id, one.image, one.text) for one in asked], _files(questions, images), out
+            [(question.question_id, question.image, question.text) for question in pope_questions],
+            _files(questions, images),
+            out,
         )
-        result = pope((one.truth, says_yes(text)) for one, text in zip(asked, texts, strict=True))
+        result = pope((question.truth, says_yes(text)) for question, text in zip(pope_questions, texts, strict=True))
         _finish(result, {**settings, "limit": limit}, out, json_out=json_out)
 
 
@@ -80,11 +82,11 @@ def eval_chair(
     annotations: Annotated[Path, typer.Option(help="COCO's instances JSON.")],
     images: _Images,
     synonyms: Annotated[
-        Path | None, typer.Option(help="One class a line with its synonyms, comma-separated, as CHAIR has them.")
+        Path | None, typer.Option(help="CHAIR's file of synonyms: a class and its synonyms per line, comma-separated.")
     ] = None,
     out: _Out = Path("runs/chair"),
     model: Model = EMBEDDED,
-    prompt: Annotated[str, typer.Option(help="What the model is asked.")] = DESCRIBE,
+    prompt: Annotated[str, typer.Option(help="The question for every picture.")] = DESCRIBE,
     sgrs: Sgrs = False,
     alpha: Alpha = None,
     min_p: MinP = None,
@@ -96,7 +98,7 @@ def eval_chair(
 ) -> None:
     """Captions: CHAIR_S, CHAIR_I, object recall and length (compare only at the same --max-new-tokens).
 
-    True is what is annotated; the published CHAIR also takes what people's captions name.
+    The ground truth are the annotations; the published CHAIR also counts the objects in human captions.
     """
     from saliency_guard.evaluation.chair import chair, score_caption
     from saliency_guard.evaluation.files import read_instances
@@ -105,18 +107,18 @@ def eval_chair(
     with reported():
         pictures = read_instances(annotations, images, limit)
         vocabulary = ObjectVocabulary.coco(synonyms)
-        vocabulary.require(frozenset().union(*(one.shown for one in pictures)))
+        vocabulary.require(frozenset().union(*(picture.shown for picture in pictures)))
         runner = _Runner(
             "CHAIR", model, max_new_tokens, _guard(sgrs=sgrs, alpha=alpha, min_p=min_p, locore=locore, beta=beta)
         )
         settings, texts = runner.answers(
-            [(one.image_id, one.image, prompt) for one in pictures],
+            [(picture.image_id, picture.image, prompt) for picture in pictures],
             {**_files(annotations, images), "prompt": prompt},
             out,
         )
-        scores = [score_caption(text, one.shown, vocabulary) for text, one in zip(texts, pictures, strict=True)]
-        scored = {"limit": limit, "synonyms_sha256": digest_of(synonyms) if synonyms is not None else None}
-        _finish({**chair(scores), "captions": len(scores)}, {**settings, **scored}, out, json_out=json_out)
+        scores = [score_caption(text, picture.shown, vocabulary) for text, picture in zip(texts, pictures, strict=True)]
+        settings |= {"limit": limit, "synonyms_sha256": digest_of(synonyms) if synonyms is not None else None}
+        _finish({**chair(scores), "captions": len(scores)}, settings, out, json_out=json_out)
 
 
 def _files(truth: Path, images: Path) -> dict[str, str]:
@@ -124,7 +126,7 @@ def _files(truth: Path, images: Path) -> dict[str, str]:
 
 
 def digest_of(path: Path) -> str:
-    """What tells one file's content from another's."""
+    """A hash of a file's content."""
     with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
@@ -141,14 +143,17 @@ class _Runner:
     guard: Guard
 
     def answers(
-        self, asked: Sequence[tuple[str, Path, str]], files: Mapping[str, Any], out: Path
+        self, questions: Sequence[tuple[str, Path, str]], files: Mapping[str, Any], out: Path
     ) -> tuple[dict[str, Any], list[str]]:
-        """Ask what the journal in ``out`` does not hold yet; the run's settings, and every answer in order.
+        """Answer the questions that the journal in ``out`` has no answer for yet.
 
         Args:
-            asked: key, picture and question of each.
-            files: the settings that name the input.
+            questions: key, picture and question of each.
+            files: the settings that identify the input.
             out: the run's folder.
+
+        Returns:
+            The run's settings, and all answers in order.
         """
         from saliency_guard.chat.messages import chat
         from saliency_guard.evaluation.files import output_folder
@@ -167,8 +172,8 @@ class _Runner:
             "locore": locore.model_dump(mode="json") if locore is not None else None,
         }
         journal = Journal(out / "answers.jsonl", settings)
-        with progress(self.label, len(asked)) as done:
-            for key, image, question in asked:
+        with progress(self.label, len(questions)) as done:
+            for key, image, question in questions:
                 if key not in journal.results:
                     answer = lvlm.generate(
                         chat(image, question),
@@ -179,7 +184,7 @@ class _Runner:
                     )
                     journal.add(key, answer.text)
                 done()
-        return settings, [journal.results[key] for key, _, _ in asked]
+        return settings, [journal.results[key] for key, _, _ in questions]
 
 
 def _finish(result: Mapping[str, float], settings: Mapping[str, Any], out: Path, *, json_out: bool) -> None:

@@ -1,7 +1,7 @@
 """Options that several commands share.
 
-Where an option is not given, the default of the setting itself holds; help shows it as text, because the settings'
-modules import torch. A test compares the two.
+An option that is not given takes the default of the setting itself. The help shows that default as text, because the
+settings' modules import torch; a test compares the two.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Sgrs = Annotated[bool, typer.Option("--sgrs", help="Saliency-guided rejection sampling on, at the paper's settings.")]
 Alpha = Annotated[
     float | None,
-    typer.Option(help="With --sgrs: threshold, as a part of the mean saliency of recent tokens.", show_default="0.6"),
+    typer.Option(
+        help="With --sgrs: threshold, as a fraction of the mean saliency of recent tokens.", show_default="0.6"
+    ),
 ]
 MinP = Annotated[
     float | None,
     typer.Option(
-        help="With --sgrs: candidates need at least this part of the most probable one's probability.",
+        help="With --sgrs: candidates need at least this fraction of the most probable token's probability.",
         show_default="0.0",
     ),
 ]
@@ -47,10 +49,10 @@ DESCRIBE = "Describe the image in detail."
 
 
 def sgrs_settings(*, on: bool, alpha: float | None, min_p: float | None) -> SGRSConfig | None:
-    """The settings of ``--sgrs``; None where it is off.
+    """The settings of ``--sgrs``; None if it is off.
 
     Raises:
-        ConfigError: if one of its settings is given without it, or is out of range.
+        ConfigError: if a setting is given without ``--sgrs``, or is out of range.
     """
     given = {name: value for name, value in (("alpha", alpha), ("min_p", min_p)) if value is not None}
     _require_switch("--sgrs", given, on=on)
@@ -63,10 +65,10 @@ def sgrs_settings(*, on: bool, alpha: float | None, min_p: float | None) -> SGRS
 
 
 def locore_settings(*, on: bool, beta: float | None) -> LocoREConfig | None:
-    """The settings of ``--locore``; None where it is off.
+    """The settings of ``--locore``; None if it is off.
 
     Raises:
-        ConfigError: if its strength is given without it, or is out of range.
+        ConfigError: if its strength is given without ``--locore``, or is out of range.
     """
     given = {} if beta is None else {"beta": beta}
     _require_switch("--locore", given, on=on)
@@ -81,5 +83,5 @@ def locore_settings(*, on: bool, beta: float | None) -> LocoREConfig | None:
 def _require_switch(switch: str, given: dict[str, float], *, on: bool) -> None:
     if given and not on:
         option = next(iter(given)).replace("_", "-")
-        msg = f"--{option} does nothing without {switch}: add {switch}, or leave --{option} out"
+        msg = f"--{option} has no effect without {switch}: add {switch}, or leave --{option} out"
         raise ConfigError(msg)

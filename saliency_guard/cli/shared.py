@@ -24,20 +24,20 @@ FAILED = 2
 
 
 def load(model: str) -> LVLM:
-    """The model, with a word on standard error while it loads."""
+    """Load a model, with a message on standard error meanwhile."""
     from transformers.utils.logging import disable_progress_bar
 
     from saliency_guard.lvlm import LVLM
 
     console = Console(stderr=True)
     if model == EMBEDDED:
-        disable_progress_bar()  # It loads at once; a hub model's download keeps its bar.
+        disable_progress_bar()  # It loads quickly; a hub model keeps its download bar.
     with console.status(f"Loading {model} ..."):
         return LVLM.load(model)
 
 
 def weights_of(model: str, lvlm: LVLM) -> str:
-    """What tells one set of weights from another: a commit of the hub, or a digest of a folder's files."""
+    """An identifier of the weights: a commit of the hub, or a hash of a folder's files."""
     commit = getattr(lvlm.model.config, "_commit_hash", None)
     folder = EMBEDDED_PATH if model == EMBEDDED else Path(model)
     if commit or not folder.is_dir():
@@ -50,21 +50,21 @@ def weights_of(model: str, lvlm: LVLM) -> str:
 
 
 def as_json(result: Mapping[str, Any]) -> str:
-    """Strict JSON: what is no number (a ratio with nothing below it) becomes null."""
+    """Strict JSON: NaN and infinities (such as a ratio with a denominator of 0) become null."""
     return json.dumps(_finite(result), indent=2, allow_nan=False)
 
 
 def _finite(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {key: _finite(one) for key, one in value.items()}
+        return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(one) for one in value]
+        return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @contextmanager
 def reported() -> Iterator[None]:
-    """Errors of our tree as one line on standard error, and exit code 2."""
+    """Print a `SaliencyGuardError` or `OSError` as one line on standard error, and exit with code 2."""
     try:
         yield
     except SaliencyGuardError as error:
@@ -78,7 +78,7 @@ def reported() -> Iterator[None]:
 
 @contextmanager
 def progress(label: str, total: int) -> Iterator[Callable[[], None]]:
-    """A bar on standard error; call what it gives once per item."""
+    """A progress bar on standard error; call the yielded function once per item."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(label, total=total)

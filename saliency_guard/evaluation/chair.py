@@ -1,8 +1,8 @@
-"""CHAIR: how much of what a caption names is not there (Rohrbach et al., arXiv 1809.02156).
+"""CHAIR: the share of hallucinated objects in captions (Rohrbach et al., arXiv 1809.02156).
 
-The truth here is what is annotated (or drawn). The published numbers also count as true what people's own
-captions of a COCO picture name, and know compound words such as "baseball bat" by a list: ours come out somewhat
-higher on COCO, and compare with each other.
+The ground truth here are the annotations (or the drawn objects). The published metric also counts the objects in the
+human captions of a COCO picture as true, and has a list of compound words such as "baseball bat": our numbers on COCO
+are somewhat higher, and comparable only with each other.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from saliency_guard.evaluation.statistics import ratio
 
 @dataclass(frozen=True, slots=True)
 class CaptionScore:
-    """Counts of one caption.
+    """Counts for a caption.
 
     Attributes:
-        mentioned: object mentions, repetitions included.
-        hallucinated: those of them that the picture does not show.
-        found: classes shown and mentioned.
-        shown: classes shown.
-        words: words of the caption.
+        mentioned: number of object mentions, repetitions included.
+        hallucinated: number of mentions of objects that the picture does not show.
+        found: number of classes that are shown and mentioned.
+        shown: number of classes that are shown.
+        words: number of words.
     """
 
     mentioned: int
@@ -35,12 +35,12 @@ class CaptionScore:
 
     @property
     def captions(self) -> int:
-        """One, for sums over captions."""
+        """1, for sums over captions."""
         return 1
 
     @property
     def hallucinating(self) -> int:
-        """One where anything is hallucinated."""
+        """1 if any mention is hallucinated, else 0."""
         return int(self.hallucinated > 0)
 
 
@@ -65,14 +65,14 @@ RATIOS: MappingProxyType[str, tuple[str, str]] = MappingProxyType(
         "words": ("words", "captions"),
     }
 )
-"""Metric -> the counts of `CaptionScore` whose sums it divides."""
+"""Metric -> the two counts of `CaptionScore` of whose sums it is the ratio."""
 
 
 def chair(scores: Iterable[CaptionScore]) -> dict[str, float]:
-    """CHAIR_S, CHAIR_I, object recall and mean length over captions; each is NaN where nothing counts."""
-    known = list(scores)
+    """CHAIR_S, CHAIR_I, object recall and mean length over captions; NaN for a ratio with a denominator of 0."""
+    all_scores = list(scores)
 
     def total(count: str) -> int:
-        return sum(getattr(score, count) for score in known)
+        return sum(getattr(score, count) for score in all_scores)
 
     return {name: ratio(total(part), total(whole)) for name, (part, whole) in RATIOS.items()}

@@ -1,4 +1,4 @@
-"""Detection of hallucinated objects: captions of the picture world, every mention with its signals and its truth."""
+"""Detection of hallucinated objects: captions of the picture world, each mention with its signals and its label."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class MentionTable:
     Attributes:
         picture: ``[n]`` seed of the scene.
         sampled: ``[n]`` whether the caption was sampled (else greedy).
-        hallucinated: ``[n]`` whether the scene shows no such thing.
+        hallucinated: ``[n]`` whether the scene has no such object.
         priors: ``[n, 3]`` token position, earlier mentions of the class, earlier mentions: "position only".
-        signals: ``[n, len(SCALARS)]`` NaN where a signal says nothing.
+        signals: ``[n, len(SCALARS)]`` NaN where a signal is undefined.
         saliency: ``[n, L * H * 3]`` attention x gradient per layer, head and source.
-        signed: ``[n, L * H * 3]`` the same with its sign: above 0 where looking there speaks for the token.
+        signed: ``[n, L * H * 3]`` the same with its sign: positive where attention there supports the token.
         attention: ``[n, L * H * 3]`` plain attention.
-        evidence: ``[n, (L + 1) * 10]`` what the logit lens finds of the word in the picture, layer by layer.
+        evidence: ``[n, (L + 1) * 10]`` evidence for the word at the image positions by the logit lens, per layer.
         state: ``[n, D]`` hidden state of the mention's first token in the middle layer.
         word: ``[n]`` index of the class among `WORDS`.
     """
@@ -91,14 +91,14 @@ def collect(
     temperature: float = 1.0,
     on_caption: Callable[[], None] = lambda: None,
 ) -> MentionTable:
-    """Caption every picture greedily and by sampling, and look at every mention.
+    """Caption every picture, greedily and by sampling, and collect the signals of every mention.
 
     Args:
         lvlm: the model to measure.
-        pictures: what to caption.
-        max_new_tokens: fixed for all, since the rate of hallucination depends on length.
-        temperature: of the sampled captions.
-        on_caption: called after each (two a picture).
+        pictures: the pictures to caption.
+        max_new_tokens: the same for all captions, because the hallucination rate depends on length.
+        temperature: temperature of the sampled captions.
+        on_caption: called after each caption (two per picture).
     """
     vocabulary = ObjectVocabulary.world()
     rows: list[tuple[Any, ...]] = []
@@ -106,7 +106,7 @@ def collect(
         rows += _mentions(lvlm, caption, vocabulary)
         on_caption()
     dtypes: Sequence[Any] = (np.int64, np.bool_, np.bool_, *[np.float64] * 7, np.int64)
-    if not rows:  # A model may name nothing that is known.
+    if not rows:  # A model may mention no known object.
         shapes = [(0,)] * 3 + [(0, 3), (0, len(SCALARS))] + [(0, 0)] * 5 + [(0,)]
         return MentionTable(*(np.empty(shape, dtype=dtype) for shape, dtype in zip(shapes, dtypes, strict=True)))
     columns = zip(*rows, strict=True)
@@ -118,21 +118,22 @@ def _captions(
 ) -> Iterator[_Caption]:
     for batch in batches(pictures, BATCH):
         for sampled in (False, True):
-            written = write_answers(
+            token_ids = write_answers(
                 lvlm,
-                [one.image for one in batch],
+                [picture.image for picture in batch],
                 [DESCRIBE] * len(batch),
                 max_new_tokens=max_new_tokens,
                 temperature=temperature if sampled else 0.0,
                 seed=batch[0].scene.seed,
             )
-            yield from (_Caption(one, sampled, ids) for one, ids in zip(batch, written, strict=True) if ids)
+            pairs = zip(batch, token_ids, strict=True)
+            yield from (_Caption(picture, sampled, ids) for picture, ids in pairs if ids)
 
 
 def _mentions(lvlm: LVLM, caption: _Caption, vocabulary: ObjectVocabulary) -> Iterator[tuple[Any, ...]]:
     pieces = text_module.pieces(lvlm.tokenizer, caption.ids, skip_special_tokens=True)
-    found = vocabulary.find("".join(pieces))
-    if not found:
+    mentions = vocabulary.find("".join(pieces))
+    if not mentions:
         return
     scene = caption.picture.scene
     trace = trace_answer(lvlm.model, lvlm.inputs(chat(caption.picture.image, DESCRIBE)), caption.ids)
@@ -142,20 +143,20 @@ def _mentions(lvlm: LVLM, caption: _Caption, vocabulary: ObjectVocabulary) -> It
     )
     evidence = lens_evidence(trace).cpu().numpy()
     middle = trace.output_states[len(trace.output_states) // 2][1:].float().cpu().numpy()
-    named: list[str] = []
-    for ordinal, mention in enumerate(found):
-        at = first_token(pieces, mention)
+    earlier_names: list[str] = []
+    for ordinal, mention in enumerate(mentions):
+        token = first_token(pieces, mention)
         yield (
             scene.seed,
             caption.sampled,
             mention.name not in scene.counts,
-            (at, named.count(mention.name), ordinal),
-            [values[name][at] for name in SCALARS],
-            saliency[at],
-            signed[at],
-            attention[at],
-            evidence[at],
-            middle[at],
+            (token, earlier_names.count(mention.name), ordinal),
+            [values[name][token] for name in SCALARS],
+            saliency[token],
+            signed[token],
+            attention[token],
+            evidence[token],
+            middle[token],
             WORDS.index(mention.name),
         )
-        named.append(mention.name)
+        earlier_names.append(mention.name)

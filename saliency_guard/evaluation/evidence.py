@@ -1,4 +1,4 @@
-"""Results as the tables of docs/evidence.md; each command rewrites its own section and nothing else."""
+"""Writes results as tables into docs/evidence.md; each command replaces only its own section."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _KINDS = {"signal": "", "combination": "together: ", "transferred": "fitted on t
 
 
 def replace_section(page: Path, name: str, text: str) -> None:
-    """Put ``text`` between ``<!-- begin name -->`` and ``<!-- end name -->``.
+    """Replace the text between ``<!-- begin name -->`` and ``<!-- end name -->``.
 
     Raises:
         InputError: if the page has no such section.
@@ -26,29 +26,29 @@ def replace_section(page: Path, name: str, text: str) -> None:
 
 
 def around_section(page: Path, name: str) -> tuple[str, str]:
-    """What stands before and after a section's text, its two marks included.
+    """The page's text before and after a section, with the section's two markers.
 
     Raises:
         InputError: if the page cannot be read, or has no such section.
     """
     begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
-    whole = read_text(page)
-    head, found_begin, rest = whole.partition(begin)
-    _, found_end, tail = rest.partition(end)
-    if not found_begin or not found_end:
-        msg = f"{page} has no section {name!r}: it is to stand between {begin} and {end}"
+    text = read_text(page)
+    head, begin_marker, rest = text.partition(begin)
+    _, end_marker, tail = rest.partition(end)
+    if not begin_marker or not end_marker:
+        msg = f"{page} has no section {name!r}: add the markers {begin} and {end}"
         raise InputError(msg)
     return f"{head}{begin}", f"{end}{tail}"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; the first column is text, the others numbers."""
+    """A Markdown table; the first column has text, the others have numbers."""
     ruler = ["---", *["---:"] * (len(header) - 1)]
     return "\n".join("| " + " | ".join(row) + " |" for row in (header, ruler, *rows))
 
 
 def detection_section(results: Sequence[SplitResult], command: str, *, model: str, samples: int) -> str:
-    """Two tables a split and way of writing (what each finds; what each part adds), and what S itself shows."""
+    """Two tables per split and mode (rows of the ranking, and ablations), and the quartiles of S."""
     splits = ", ".join(title(result.split) for result in results)
     parts = [f"```\n{command}\n```", f"Model {model}; splits {splits}; {samples} resamples."]
     for result in results:
@@ -58,7 +58,7 @@ def detection_section(results: Sequence[SplitResult], command: str, *, model: st
     rows = [
         [
             f"{title(result.split)}, {mode.mode}",
-            *(f"{one.value:.4f} [{one.low:.4f}, {one.high:.4f}]" for one in mode.saliency_means),
+            *(f"{mean.value:.4f} [{mean.low:.4f}, {mean.high:.4f}]" for mean in mode.saliency_means),
             *(str(rate) for rate in mode.quartiles),
         ]
         for result in results
@@ -81,25 +81,25 @@ def _mode_parts(result: SplitResult, mode: ModeResult) -> Iterator[str]:
     if not mode.ranks:
         yield "Too few mentions of one kind in a half: nothing is fitted."
         return
-    ranked = [one for one in mode.ranks if one.kind != "without"]
+    detectors = [rank for rank in mode.ranks if rank.kind != "without"]
     yield table(
         ["", "high means", "AUROC", "AUPR", "in position bins", "within words"],
         [
             [
-                f"{_KINDS[one.kind]}{one.name}",
-                one.high_means,
-                str(one.auroc),
-                str(one.aupr),
-                str(one.within_bins),
-                str(one.within_words),
+                f"{_KINDS[rank.kind]}{rank.name}",
+                rank.high_means,
+                str(rank.auroc),
+                str(rank.aupr),
+                str(rank.within_bins),
+                str(rank.within_words),
             ]
-            for one in ranked
+            for rank in detectors
         ],
     )
-    without = [one for one in mode.ranks if one.kind == "without"]
+    ablations = [rank for rank in mode.ranks if rank.kind == "without"]
     yield table(
         ["all, without", "AUROC", "lost"],
-        [[one.name, str(one.auroc), _signed(one.lost) if one.lost is not None else ""] for one in without],
+        [[rank.name, str(rank.auroc), _signed(rank.lost) if rank.lost is not None else ""] for rank in ablations],
     )
 
 
@@ -113,16 +113,16 @@ def mitigation_section(
     split: str,
     pictures: tuple[int, int, int],
 ) -> str:
-    """The guards compared, the sweeps, and POPE under each guard.
+    """The comparison of the guards, the sweeps, and POPE with each guard.
 
     Args:
-        results: of the main comparison.
-        sweeps: over alpha and beta.
-        answers: to yes/no questions.
-        command: what was run.
-        model: which model.
-        split: which pictures.
-        pictures: how many for the comparison, for each sweep, and for POPE.
+        results: results of the main comparison.
+        sweeps: results of the sweeps over alpha, min_p and beta.
+        answers: results of the yes/no questions.
+        command: the command that was run.
+        model: name of the model.
+        split: name of the split.
+        pictures: number of pictures for the comparison, for each sweep, and for POPE.
     """
     header = ["", "CHAIR_S", "CHAIR_I", "recall", "words", "rejections per 100 tokens"]
     kinds = list(answers[0].values) if answers else []

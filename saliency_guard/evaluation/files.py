@@ -1,4 +1,4 @@
-"""Files read and written: POPE's questions (JSONL), COCO's instances (JSON), and results."""
+"""Reads POPE's questions (JSONL) and COCO's instances (JSON), and makes output folders."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Listed = TypeVar("Listed", "PopeQuestion", "CocoImage")
 
 @dataclass(frozen=True, slots=True)
 class PopeQuestion:
-    """One line of a POPE file."""
+    """A line of a POPE file."""
 
     question_id: str
     image: Path
@@ -25,7 +25,7 @@ class PopeQuestion:
 
 @dataclass(frozen=True, slots=True)
 class CocoImage:
-    """One picture of a COCO instances file and the classes annotated in it."""
+    """A picture of a COCO instances file, and the classes annotated in it."""
 
     image_id: str
     image: Path
@@ -38,34 +38,34 @@ def read_pope(questions: Path, images: Path, limit: int | None = None) -> list[P
     Args:
         questions: the file.
         images: folder of the pictures.
-        limit: only so many questions, from the top; other pictures need not be there.
+        limit: read only the first so many questions; the pictures of the others may be missing.
 
     Raises:
-        InputError: if a line is not of that form (its number is named).
+        InputError: if a line has another form (the message has its number).
         ImageError: if a picture is not in ``images``.
     """
-    found: list[PopeQuestion] = []
+    parsed: list[PopeQuestion] = []
     for number, line in enumerate(read_text(questions).split("\n"), start=1):
         if not line.strip():
             continue
         try:
-            found.append(_pope_question(parse_json(line), images))
+            parsed.append(_pope_question(parse_json(line), images))
         except InputError as error:
             msg = f"{questions}, line {number}: {error}"
             raise InputError(msg) from error
         except ValueError as error:
-            msg = f"{questions}, line {number}: is no JSON object: {error}"
+            msg = f"{questions}, line {number}: not a JSON object: {error}"
             raise InputError(msg) from error
-    if not found:
-        msg = f"{questions} holds no questions"
+    if not parsed:
+        msg = f"{questions} has no questions"
         raise InputError(msg)
-    _check_unique(questions, [question.question_id for question in found], "question_id")
-    return _with_pictures(found[:limit])
+    _check_unique(questions, [question.question_id for question in parsed], "question_id")
+    return _with_pictures(parsed[:limit])
 
 
 def _pope_question(row: Any, images: Path) -> PopeQuestion:
     if not isinstance(row, dict):
-        msg = f"is no JSON object: {shown(row)}"
+        msg = f"not a JSON object: {shown(row)}"
         raise InputError(msg)
     for name in ("question_id", "image", "text", "label"):
         kinds = (str, int) if name == "question_id" else str
@@ -85,41 +85,43 @@ def read_instances(annotations: Path, images: Path, limit: int | None = None) ->
     Args:
         annotations: the file.
         images: folder of the pictures.
-        limit: only so many pictures, from the top; the others need not be there.
+        limit: read only the first so many pictures; the others may be missing.
 
     Raises:
-        InputError: if it is not of that form.
+        InputError: if it has another form.
         ImageError: if a picture is not in ``images``.
     """
     text = read_text(annotations)
     try:
-        whole: dict[str, Any] = parse_json(text)
-        names = {row["id"]: str(row["name"]).strip().lower() for row in whole["categories"]}
-        listed = [(row["id"], str(row["file_name"])) for row in whole["images"]]
-        pairs = [(row["image_id"], row["category_id"]) for row in whole["annotations"]]
-        hash((tuple(listed), tuple(pairs)))  # A TypeError, where an id is a list or an object.
+        instances: dict[str, Any] = parse_json(text)
+        category_names = {row["id"]: str(row["name"]).strip().lower() for row in instances["categories"]}
+        file_names = [(row["id"], str(row["file_name"])) for row in instances["images"]]
+        pairs = [(row["image_id"], row["category_id"]) for row in instances["annotations"]]
+        hash((tuple(file_names), tuple(pairs)))  # Raises TypeError if an id is a list or an object.
     except (ValueError, KeyError, TypeError) as error:
-        msg = f"{annotations} is no COCO instances file (images, annotations, categories): {error!r}"
+        msg = f"{annotations} is not a COCO instances file (images, annotations, categories): {error!r}"
         raise InputError(msg) from error
-    if not listed:
+    if not file_names:
         msg = f"{annotations} lists no images"
         raise InputError(msg)
-    _check_unique(annotations, [str(one) for one, _ in listed], "image id")
-    classes: dict[Any, set[str]] = {one: set() for one, _ in listed}
+    _check_unique(annotations, [str(image_id) for image_id, _ in file_names], "image id")
+    classes: dict[Any, set[str]] = {image_id: set() for image_id, _ in file_names}
     for image_id, category in pairs:
-        if image_id not in classes or category not in names:
-            msg = f"{annotations}: an annotation of image {image_id}, category {category}: one of them is not listed"
+        if image_id not in classes or category not in category_names:
+            msg = f"{annotations}: an annotation has an unlisted image or category: image {image_id}, {category}"
             raise InputError(msg)
-        classes[image_id].add(names[category])
-    found = [CocoImage(str(one), _inside(images, name), frozenset(classes[one])) for one, name in listed]
-    return _with_pictures(found[:limit])
+        classes[image_id].add(category_names[category])
+    coco_images = [
+        CocoImage(str(image_id), _inside(images, name), frozenset(classes[image_id])) for image_id, name in file_names
+    ]
+    return _with_pictures(coco_images[:limit])
 
 
 def output_folder(path: Path) -> Path:
-    """A folder to write to, made where it does not exist.
+    """A folder to write to; it is created if it does not exist.
 
     Raises:
-        InputError: if it cannot be made.
+        InputError: if it cannot be created.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -132,30 +134,30 @@ def output_folder(path: Path) -> Path:
 def _inside(folder: Path, name: str) -> Path:
     path = Path(name)
     if path.is_absolute() or ".." in path.parts:
-        msg = f"picture {name!r} is outside the folder of the pictures"
+        msg = f"picture {name!r} is outside the folder with the pictures"
         raise InputError(msg)
     return folder / path
 
 
 def _check_unique(path: Path, keys: list[str], kind: str) -> None:
-    twice = [key for key, count in Counter(keys).items() if count > 1]
-    if twice:
-        msg = f"{path}: {kind} {twice[0]!r} is there more than once ({len(twice)} are)"
+    duplicates = [key for key, count in Counter(keys).items() if count > 1]
+    if duplicates:
+        msg = f"{path}: duplicate {kind}: {duplicates[0]!r} ({len(duplicates)} in all)"
         raise InputError(msg)
 
 
-def _with_pictures(found: list[Listed]) -> list[Listed]:
-    """The same, if all their pictures are there."""
-    missing = [path for path in dict.fromkeys(one.image for one in found) if not is_file(path)]
+def _with_pictures(items: list[Listed]) -> list[Listed]:
+    """The items, after checking that all their pictures exist."""
+    missing = [path for path in dict.fromkeys(item.image for item in items) if not is_file(path)]
     if missing:
-        msg = f"pictures that are not there: {len(missing)}, the first is {missing[0]}"
+        msg = f"{len(missing)} pictures are missing, the first is {missing[0]}"
         raise ImageError(msg)
-    return found
+    return items
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is a regular file; False for a name that no file system takes."""
+    """Whether there is a regular file; False for a name that no file system allows."""
     try:
         return path.is_file()
-    except OSError:  # A name no file system takes.
+    except OSError:  # Such as a name that is too long.
         return False

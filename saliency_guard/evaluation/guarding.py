@@ -1,4 +1,4 @@
-"""What a calibration and the policies on it are worth: against single signals, by coverage, and over many splits."""
+"""Measures a calibration and the policies based on it: against single signals, by coverage, and over many splits."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ CALIBRATED = "calibrated grounding"
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """How well one score tells grounded from ungrounded.
+    """How well a score separates grounded from ungrounded.
 
     Attributes:
-        name: of the score.
+        name: name of the score.
         tokens: AUROC over labelled claims, in the better of the two directions.
         answers: AUROC over answers, of the mean over the tokens that count, in the better direction.
     """
@@ -41,9 +41,9 @@ class Comparison:
 
 
 def compare_scores(records: Records, calibrator: Calibrator, *, samples: int) -> list[Comparison]:
-    """The calibrated grounding beside every summary signal and beside position; best of answers first.
+    """Compare the calibrated grounding with every summary signal and with position; sorted by AUROC over answers.
 
-    Single signals get the better direction in hindsight, which favours them.
+    Single signals are given the better direction in hindsight, which favours them.
     """
     names = [CALIBRATED, POSITION, *SUMMARIES]
     token_rows: list[list[float]] = []
@@ -59,21 +59,21 @@ def compare_scores(records: Records, calibrator: Calibrator, *, samples: int) ->
         pieces = [token.text for token in record.answer.tokens]
         counted = calibrator.token_filter.counted(pieces)
         signals = [record.answer.tokens[index].signals for index in counted]
-        means = [_mean([one[name] for one in signals if name in one]) for name in SUMMARIES]
+        means = [_mean([token[name] for token in signals if name in token]) for name in SUMMARIES]
         answer_rows.append([judged.answer, float(len(pieces)), *means])
         answer_truth.append(record.grounded)
         answer_pictures.append(record.picture)
         for mention in record.mentions:
             if mention.token in judged.tokens:
-                own = record.answer.tokens[mention.token].signals
+                token_signals = record.answer.tokens[mention.token].signals
                 row = [judged.tokens[mention.token], float(mention.token)]
-                token_rows.append(row + [own.get(name, np.nan) for name in SUMMARIES])
+                token_rows.append(row + [token_signals.get(name, np.nan) for name in SUMMARIES])
                 token_truth.append(mention.grounded)
                 token_pictures.append(record.picture)
     tokens = _areas(np.array(token_rows), np.array(token_truth), np.array(token_pictures), samples)
     answers = _areas(np.array(answer_rows), np.array(answer_truth), np.array(answer_pictures), samples)
-    found = [Comparison(*row) for row in zip(names, tokens, answers, strict=True)]
-    return sorted(found, key=lambda one: -one.answers.value)
+    comparisons = [Comparison(*row) for row in zip(names, tokens, answers, strict=True)]
+    return sorted(comparisons, key=lambda comparison: -comparison.answers.value)
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -87,18 +87,18 @@ def _areas(columns: Floats, truth: Bools, pictures: np.ndarray, samples: int) ->
 def _area(scores: Floats, truth: Bools, pictures: np.ndarray, samples: int) -> Interval:
     known = np.isfinite(scores)
     scores, truth = scores[known], truth[known]
-    turned = scores if float(auroc(scores, truth)[0]) >= 0.5 else -scores
-    return interval(lambda weights: auroc(turned, truth, weights), pictures[known], count=samples)
+    oriented = scores if float(auroc(scores, truth)[0]) >= 0.5 else -scores
+    return interval(lambda weights: auroc(oriented, truth, weights), pictures[known], count=samples)
 
 
 def reliabilities(records: Records, calibrator: Calibrator) -> dict[str, Reliability]:
-    """Of all labelled claims, of all answers, and of the answers to each kind of question."""
+    """The reliability of all labelled claims, of all answers, and of the answers to each kind of question."""
     report = calibrator.evaluate(records)
-    found = {"claims": report.tokens, "answers": report.answers}
+    by_group = {"claims": report.tokens, "answers": report.answers}
     for kind in dict.fromkeys(_kind(record.question) for record in records):
-        asked = records.where(_kind(record.question) == kind for record in records)
-        found[f"answers: {kind}"] = calibrator.evaluate(asked).answers
-    return {name: one for name, one in found.items() if one is not None}
+        of_kind = records.where(_kind(record.question) == kind for record in records)
+        by_group[f"answers: {kind}"] = calibrator.evaluate(of_kind).answers
+    return {name: reliability for name, reliability in by_group.items() if reliability is not None}
 
 
 def _kind(question: str) -> str:
@@ -106,27 +106,27 @@ def _kind(question: str) -> str:
 
 
 def risk_coverage(scores: Floats, grounded: Bools, keep: Keep) -> list[tuple[float, float, float]]:
-    """(threshold, part of the questions that are answered, part of those that is ungrounded), all thresholds."""
-    found: list[tuple[float, float, float]] = []
+    """(threshold, share of answered questions, share of ungrounded answers among them) for every threshold."""
+    curve: list[tuple[float, float, float]] = []
     for threshold in np.unique(scores[np.isfinite(scores)]):
-        risk, taken = observed_risk(policy_outcomes(scores, grounded, keep, threshold), "accepted")
-        found.append((float(threshold), taken, risk))
-    return found
+        risk, coverage = observed_risk(policy_outcomes(scores, grounded, keep, threshold), "accepted")
+        curve.append((float(threshold), coverage, risk))
+    return curve
 
 
 @dataclass(frozen=True, slots=True)
 class Validity:
-    """How a guarantee holds on pictures it was not tested on, over many random splits.
+    """How often a guarantee holds on fresh pictures, over many random splits.
 
     Attributes:
-        name: of the policy.
+        name: name of the policy.
         risk: the guaranteed risk.
-        confidence: of the guarantee.
-        splits: how many.
-        guaranteed: part of the splits in which a threshold has a guarantee.
-        broken: part of all splits in which the fresh pictures' risk exceeds the guaranteed one.
-        accepted: mean part of fresh questions answered, where a threshold was found.
-        observed: mean risk on fresh pictures, there.
+        confidence: confidence of the guarantee.
+        splits: number of splits.
+        guaranteed: share of the splits in which a threshold has a guarantee.
+        broken: share of all splits in which the risk on fresh pictures exceeds the guaranteed risk.
+        accepted: mean share of fresh questions that are answered, over the splits with a guarantee.
+        observed: mean risk on fresh pictures, over the splits with a guarantee.
     """
 
     name: str
@@ -154,34 +154,34 @@ def validity(
 ) -> Validity:
     """Choose a threshold with a guarantee on a random part of the units and test it on the rest, many times.
 
-    The fresh part is finite, so its risk scatters about the true one: what exceeds the guarantee there is counted even
-    where the true risk keeps it.
+    The fresh part is finite, so its risk scatters around the true risk: it may exceed the guaranteed risk, and count as
+    broken, even if the true risk does not.
 
     Args:
-        name: of the policy.
+        name: name of the policy.
         scores: ``[units, draws]``.
         grounded: ``[units, draws]``.
-        risk: to guarantee.
-        confidence: to guarantee it with.
+        risk: the risk to guarantee.
+        confidence: confidence of the guarantee.
         metric: as for `choose_threshold`.
-        keep: the same.
-        splits: how many.
-        fresh: part of the units that test.
-        seed: of the splits.
+        keep: as for `choose_threshold`.
+        splits: number of splits.
+        fresh: share of the units to test on.
+        seed: seed of the splits.
     """
     rng = np.random.default_rng(seed)
     outcomes: list[tuple[float, float]] = []
     for _ in range(splits):
         order = rng.permutation(len(scores))
         cut = round(fresh * len(scores))
-        test, made = order[:cut], order[cut:]
+        test, fit = order[:cut], order[cut:]
         guarantee = choose_threshold(
-            scores[made], grounded[made], risk=risk, confidence=confidence, metric=metric, keep=keep
+            scores[fit], grounded[fit], risk=risk, confidence=confidence, metric=metric, keep=keep
         )
         if not isinstance(guarantee, NoGuarantee):
             outcome = policy_outcomes(scores[test], grounded[test], keep, guarantee.threshold)
             outcomes.append(observed_risk(outcome, metric))
-    risks = np.array([one for one, _ in outcomes])
+    risks = np.array([fresh_risk for fresh_risk, _ in outcomes])
     return Validity(
         name=name,
         risk=risk,
@@ -189,6 +189,6 @@ def validity(
         splits=splits,
         guaranteed=len(outcomes) / splits,
         broken=float((risks > risk).sum()) / splits,
-        accepted=float(np.mean([one for _, one in outcomes])) if outcomes else 0.0,
+        accepted=float(np.mean([coverage for _, coverage in outcomes])) if outcomes else 0.0,
         observed=float(risks.mean()) if outcomes else 0.0,
     )

@@ -1,4 +1,7 @@
-"""Answers with the truth of what they claim: from the picture world, from POPE and COCO files, from a user's own."""
+"""Labelled answers: scored, with each checkable claim marked true or false; from several sources of ground truth.
+
+The sources are the picture world, POPE and COCO files, and a user's own labelled answers.
+"""
 
 from __future__ import annotations
 
@@ -48,21 +51,21 @@ from saliency_guard.storage import open_file, problem, read_text
 
 BATCH = 48
 MAX_NEW_TOKENS = 96
-_TRUE = 0.5
-_OTHERWISE = 0.5
+_TRUE_SHARE = 0.5
+_REWORDED_SHARE = 0.5
 TASKS = ("describe", "presence", "count")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Asked:
+class CheckedQuestion:
     """A question about a picture whose answers can be checked.
 
     Attributes:
-        picture: its name.
+        picture: name of the picture.
         image: the picture.
-        question: what is asked.
-        check: finds what an answer claims.
-        told: an answer from elsewhere, true or not, that is looked at, too: to be judged is not to be written.
+        question: the question.
+        check: finds the claims of an answer and checks them.
+        told: a given answer, true or false, that is scored too: calibrations also need text the model did not write.
     """
 
     picture: str
@@ -72,41 +75,42 @@ class Asked:
     told: str | None = None
 
 
-def world_questions(one: WorldPicture, tasks: Sequence[str] = TASKS) -> list[Asked]:
-    """What is asked of a scene: a description, is something there (once of what is, once of what is not), how many.
+def world_questions(picture: WorldPicture, tasks: Sequence[str] = TASKS) -> list[CheckedQuestion]:
+    """Questions about a scene: a description, presence (of an object that is there and of one that is not), a count.
 
-    Half of the answers from elsewhere are true, and half of them are not in the words of the embedded model.
+    Half of the given answers are true, and half of them are not in the embedded model's wording.
     """
-    scene = one.scene
+    scene = picture.scene
     name = str(scene.seed)
     rng = random.Random(f"asked {scene.seed}")
-    shown = rng.choice(sorted(scene.counts))
+    present = rng.choice(sorted(scene.counts))
     absent = negatives(scene, "adversarial", rng, 1)[0]
-    # In the other scene the one is not there and the other is: what is true of it is wrong here.
-    other = replace(scene, objects=tuple(replace(o, name=absent) if o.name == shown else o for o in scene.objects))
+    # A scene with the absent object in place of the present one: true answers about it are false here.
+    other = replace(scene, objects=tuple(replace(o, name=absent) if o.name == present else o for o in scene.objects))
 
-    def told(own: Callable[[Scene], str], otherwise: Callable[[Scene], str]) -> str:
-        put = otherwise if rng.random() < _OTHERWISE else own
-        return put(scene if rng.random() < _TRUE else other)
+    def given_answer(usual: Callable[[Scene], str], reworded: Callable[[Scene], str]) -> str:
+        write = reworded if rng.random() < _REWORDED_SHARE else usual
+        return write(scene if rng.random() < _TRUE_SHARE else other)
 
-    asked: list[Asked] = []
+    questions: list[CheckedQuestion] = []
     if "describe" in tasks:
         check = partial(objects_claimed, shown=frozenset(scene.counts), vocabulary=ObjectVocabulary.world())
         question = DESCRIBE_FORMS[rng.randrange(len(DESCRIBE_FORMS))]
-        answer = told(lambda seen: caption(seen, rng), lambda seen: described_otherwise(seen, rng))
-        asked.append(Asked(name, one.image, question, check, answer))
+        answer = given_answer(lambda seen: caption(seen, rng), lambda seen: described_otherwise(seen, rng))
+        questions.append(CheckedQuestion(name, picture.image, question, check, answer))
     if "presence" in tasks:
-        for about in (shown, absent):
-            question = presence(scene, about).question
-            answer = told(partial(_present, name=about), partial(present_otherwise, name=about, rng=rng))
-            asked.append(Asked(name, one.image, question, partial(yes_claimed, truth=about in scene.counts), answer))
+        for target in (present, absent):
+            question = presence(scene, target).question
+            answer = given_answer(partial(_present, name=target), partial(present_otherwise, name=target, rng=rng))
+            check = partial(yes_claimed, truth=target in scene.counts)
+            questions.append(CheckedQuestion(name, picture.image, question, check, answer))
     if "count" in tasks:
-        about = rng.choice([shown, absent])
-        question = how_many(scene, about).question
-        answer = told(partial(_counted, name=about), partial(counted_otherwise, name=about, rng=rng))
-        check = partial(number_claimed, truth=scene.counts.get(about, 0))
-        asked.append(Asked(name, one.image, question, check, answer))
-    return asked
+        target = rng.choice([present, absent])
+        question = how_many(scene, target).question
+        answer = given_answer(partial(_counted, name=target), partial(counted_otherwise, name=target, rng=rng))
+        check = partial(number_claimed, truth=scene.counts.get(target, 0))
+        questions.append(CheckedQuestion(name, picture.image, question, check, answer))
+    return questions
 
 
 def _present(scene: Scene, name: str) -> str:
@@ -119,7 +123,7 @@ def _counted(scene: Scene, name: str) -> str:
 
 def write_records(
     lvlm: LVLM,
-    asked: Iterable[Asked],
+    questions: Iterable[CheckedQuestion],
     *,
     draws: int = 1,
     temperature: float = 0.0,
@@ -130,45 +134,45 @@ def write_records(
     vectors: bool = True,
     on_answer: Callable[[], None] = lambda: None,
 ) -> Iterator[GroundingRecord]:
-    """Ask, and label the answers.
+    """Answer the questions, and label the answers.
 
     Args:
-        lvlm: what answers.
-        asked: the questions.
-        draws: answers to each.
-        temperature: of the first; 0 is greedy.
-        retry_temperature: the others are drawn at least at this, as `RetryPlan` has it.
-        max_new_tokens: of each answer.
-        told: look at the answers from elsewhere, too; their draw is -1.
-        saliency: how answers are looked at.
-        vectors: whether the records get the probes' vectors beside the summary signals.
-        on_answer: called after each.
+        lvlm: the model that answers.
+        questions: the questions.
+        draws: number of answers to each question.
+        temperature: temperature of the first answer; 0 is greedy.
+        retry_temperature: lowest temperature of the other answers, as in `RetryPlan`.
+        max_new_tokens: largest number of tokens of an answer.
+        told: whether the given answers are scored too; their ``draw`` is -1.
+        saliency: how answers are scored.
+        vectors: whether the records also get the signals per layer and head, not only the summary signals.
+        on_answer: called after each answer.
     """
-    for batch in batches(asked, BATCH):
-        images = [_opened(one.image) for one in batch]
+    for batch in batches(questions, BATCH):
+        images = [_opened(question.image) for question in batch]
         for draw in range(draws):
-            written = write_answers(
+            token_ids = write_answers(
                 lvlm,
                 images,
-                [one.question for one in batch],
+                [question.question for question in batch],
                 max_new_tokens=max_new_tokens,
                 temperature=max(temperature, retry_temperature) if draw else temperature,
                 seed=random.Random(f"{batch[0].picture} {draw}").randrange(2**31),
             )
-            for one, image, ids in zip(batch, images, written, strict=True):
+            for question, image, ids in zip(batch, images, token_ids, strict=True):
                 text = EncodedText(ids, text_module.pieces(lvlm.tokenizer, ids))
-                yield label(lvlm, one, image, text, draw=draw, saliency=saliency, vectors=vectors)
+                yield label(lvlm, question, image, text, draw=draw, saliency=saliency, vectors=vectors)
                 on_answer()
-        for one, image in zip(batch, images, strict=True) if told else ():
-            if one.told is not None:
-                text = text_module.encode(lvlm.tokenizer, one.told)
-                yield label(lvlm, one, image, text, draw=TOLD, saliency=saliency, vectors=vectors)
+        for question, image in zip(batch, images, strict=True) if told else ():
+            if question.told is not None:
+                text = text_module.encode(lvlm.tokenizer, question.told)
+                yield label(lvlm, question, image, text, draw=TOLD, saliency=saliency, vectors=vectors)
             on_answer()
 
 
 def label(
     lvlm: LVLM,
-    asked: Asked,
+    question: CheckedQuestion,
     image: Image.Image,
     answer: EncodedText,
     *,
@@ -176,14 +180,14 @@ def label(
     saliency: SaliencyConfig | None = None,
     vectors: bool = True,
 ) -> GroundingRecord:
-    """Look at one answer and check what it claims; arguments as for `write_records`."""
-    claims = asked.check("".join(answer.pieces))
+    """Score an answer and check its claims; arguments as for `write_records`."""
+    claims = question.check("".join(answer.pieces))
     mentions = _mentions(answer.pieces, claims)
-    return look(
+    return scored_record(
         lvlm,
-        chat(image, asked.question),
+        chat(image, question.question),
         answer,
-        GroundingRecordLabels(asked.picture, asked.question, draw, mentions, _all_true(claims)),
+        GroundingRecordLabels(question.picture, question.question, draw, mentions, _all_true(claims)),
         saliency=saliency,
         vectors=vectors,
     )
@@ -191,13 +195,14 @@ def label(
 
 def _mentions(pieces: Sequence[str], claims: Iterable[Claim]) -> tuple[LabelledMention, ...]:
     return tuple(
-        LabelledMention(token=token_at(pieces, one.start), grounded=one.grounded, name=one.name) for one in claims
+        LabelledMention(token=token_at(pieces, claim.start), grounded=claim.grounded, name=claim.name)
+        for claim in claims
     )
 
 
 @dataclass(frozen=True, slots=True)
 class GroundingRecordLabels:
-    """What a record has beside the answer."""
+    """The fields of a record other than the answer and its signals."""
 
     picture: str
     question: str
@@ -206,7 +211,7 @@ class GroundingRecordLabels:
     grounded: bool
 
 
-def look(
+def scored_record(
     lvlm: LVLM,
     messages: Sequence[dict[str, Any]],
     answer: EncodedText,
@@ -215,16 +220,16 @@ def look(
     saliency: SaliencyConfig | None = None,
     vectors: bool = True,
 ) -> GroundingRecord:
-    """The record of an answer: its tokens' signals and vectors, and the labels."""
+    """The record of an answer: the signals and vectors of its tokens, and the labels."""
     inputs = lvlm.inputs(messages)
     if not answer.ids:
         return _record(unjudged_answer((), "stop", inputs["input_ids"].shape[1], lvlm.model_id), labels)
     trace = trace_answer(lvlm.model, inputs, answer.ids, saliency=saliency)
     traced = traced_answer(trace, answer, SUMMARIES, lvlm.model_id)
-    counted = tuple(sorted({*TokenFilter().counted(answer.pieces), *(one.token for one in labels.mentions)}))
+    counted = tuple(sorted({*TokenFilter().counted(answer.pieces), *(mention.token for mention in labels.mentions)}))
     groups = [name for name in FEATURE_SETS["all"] if name != "signals"] if vectors else []
-    found = {name: encoded(rows[list(counted)]) for name, rows in features(trace, groups).items()}
-    return _record(traced, labels, counted=counted, vectors=found)
+    token_vectors = {name: encoded(rows[list(counted)]) for name, rows in features(trace, groups).items()}
+    return _record(traced, labels, counted=counted, vectors=token_vectors)
 
 
 def _record(
@@ -247,8 +252,8 @@ def _record(
 
 
 def _all_true(claims: Sequence[Claim]) -> bool:
-    """An answer that claims nothing that can be checked has not answered."""
-    return bool(claims) and all(one.grounded for one in claims)
+    """Whether all claims are true; an answer without a checkable claim has not answered the question."""
+    return bool(claims) and all(claim.grounded for claim in claims)
 
 
 def _opened(image: Image.Image | Path) -> Image.Image:
@@ -257,34 +262,37 @@ def _opened(image: Image.Image | Path) -> Image.Image:
     return load_image(image)
 
 
-def pope_questions(questions: Iterable[PopeQuestion]) -> Iterator[Asked]:
-    """POPE's questions, answers checked by its rule."""
-    for one in questions:
-        yield Asked(picture_name(one.image), one.image, one.text, partial(yes_claimed, truth=one.truth))
+def pope_questions(questions: Iterable[PopeQuestion]) -> Iterator[CheckedQuestion]:
+    """POPE's questions; answers are checked by POPE's rule."""
+    for question in questions:
+        check = partial(yes_claimed, truth=question.truth)
+        yield CheckedQuestion(picture_name(question.image), question.image, question.text, check)
 
 
-def caption_questions(pictures: Iterable[CocoImage], vocabulary: ObjectVocabulary, prompt: str) -> Iterator[Asked]:
-    """COCO pictures to describe, objects checked against what is annotated."""
-    for one in pictures:
-        check = partial(objects_claimed, shown=one.shown, vocabulary=vocabulary)
-        yield Asked(picture_name(one.image), one.image, prompt, check)
+def caption_questions(
+    pictures: Iterable[CocoImage], vocabulary: ObjectVocabulary, prompt: str
+) -> Iterator[CheckedQuestion]:
+    """COCO pictures to describe; the objects of answers are checked against the annotations."""
+    for picture in pictures:
+        check = partial(objects_claimed, shown=picture.shown, vocabulary=vocabulary)
+        yield CheckedQuestion(picture_name(picture.image), picture.image, prompt, check)
 
 
 def picture_name(path: Path) -> str:
-    """A picture's name by its content: the same however the file is called, and wherever it lies."""
+    """A picture's name from its content, so that it does not depend on the file's name or place."""
     with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 class LabelledAnswer(Frozen):
-    """One line of a user's own file: an answer from anywhere, and whether it is true.
+    """A line of a user's file of labelled answers.
 
     Attributes:
-        image: path of the picture, from the file's folder.
-        question: what was asked.
-        answer: what was answered.
-        grounded: whether all of it is true.
-        mentions: single claims, by the words that make them, in the order they stand in the answer.
+        image: path of the picture, relative to the file's folder.
+        question: the question.
+        answer: the answer, written by any model or person.
+        grounded: whether the whole answer is true.
+        mentions: single claims, given by their words, in the order in which they appear in the answer.
     """
 
     class Claimed(Frozen):
@@ -301,48 +309,48 @@ class LabelledAnswer(Frozen):
 
 
 def read_labelled(path: Path) -> list[LabelledAnswer]:
-    """Read a user's own labelled answers (JSONL, see `LabelledAnswer`); paths of pictures are from its folder.
+    """Read a user's labelled answers (JSONL, see `LabelledAnswer`).
 
     Raises:
-        InputError: if a line is not of that form, has no answer, or its picture is not there (its number is named).
+        InputError: if a line has another form, an empty answer, or a missing picture; the message has its number.
     """
-    found: list[LabelledAnswer] = []
+    labelled: list[LabelledAnswer] = []
     for line_number, line in enumerate(read_text(path).split("\n"), 1):
         if line.strip():
             try:
-                found.append(LabelledAnswer.model_validate_json(line))
-                _claims(found[-1])
-                _check_there(found[-1], path.parent)
+                labelled.append(LabelledAnswer.model_validate_json(line))
+                _claims(labelled[-1])
+                _check_complete(labelled[-1], path.parent)
             except (ValidationError, InputError) as error:
                 msg = f"{path}, line {line_number}: {problem(error)}"
                 raise InputError(msg) from error
-    if not found:
-        msg = f"{path} holds no labelled answers"
+    if not labelled:
+        msg = f"{path} has no labelled answers"
         raise InputError(msg)
-    return found
+    return labelled
 
 
-def _check_there(one: LabelledAnswer, folder: Path) -> None:
-    if not one.answer.strip():
+def _check_complete(labelled: LabelledAnswer, folder: Path) -> None:
+    if not labelled.answer.strip():
         msg = "the answer is empty"
         raise InputError(msg)
-    if not is_file(folder / one.image):
-        msg = f"there is no picture {one.image}"
+    if not is_file(folder / labelled.image):
+        msg = f"there is no picture {labelled.image}"
         raise InputError(msg)
 
 
-def _claims(one: LabelledAnswer) -> list[Claim]:
+def _claims(labelled: LabelledAnswer) -> list[Claim]:
     claims: list[Claim] = []
-    at = 0
-    for mention in one.mentions:
-        # As a word of its own where there is one: "cat" is not meant in "scattered".
-        words = re.compile(rf"(?<!\w){re.escape(mention.text)}(?!\w)").search(one.answer, at)
-        at = words.start() if words else one.answer.find(mention.text, at)
-        if at < 0 or not mention.text.strip():
-            msg = f"the mention {mention.text!r} is not in the answer after the ones before it"
+    start = 0
+    for mention in labelled.mentions:
+        # Whole words are preferred: "cat" does not match in "scattered".
+        match = re.compile(rf"(?<!\w){re.escape(mention.text)}(?!\w)").search(labelled.answer, start)
+        start = match.start() if match else labelled.answer.find(mention.text, start)
+        if start < 0 or not mention.text.strip():
+            msg = f"the mention {mention.text!r} is not in the answer after the mentions before it"
             raise InputError(msg)
-        claims.append(Claim(at, mention.grounded, mention.text))
-        at += len(mention.text)
+        claims.append(Claim(start, mention.grounded, mention.text))
+        start += len(mention.text)
     return claims
 
 
@@ -355,17 +363,17 @@ def labelled_records(
     vectors: bool = True,
     on_answer: Callable[[], None] = lambda: None,
 ) -> Iterator[GroundingRecord]:
-    """Look at answers that are there; arguments as for `write_records`, ``folder`` is what their images are in."""
-    seen: Counter[tuple[str, str]] = Counter()
-    for one in answers:
-        encoded_answer = text_module.encode(lvlm.tokenizer, one.answer)
-        mentions = _mentions(encoded_answer.pieces, _claims(one))
-        asked = (picture_name(folder / one.image), one.question)
-        seen[asked] += 1
-        # Another answer to the same question is no retry of the first.
-        question = one.question if seen[asked] == 1 else f"{one.question} ({seen[asked]})"
-        labels = GroundingRecordLabels(asked[0], question, 0, mentions, one.grounded)
-        yield look(
-            lvlm, chat(folder / one.image, one.question), encoded_answer, labels, saliency=saliency, vectors=vectors
-        )
+    """Score labelled answers; arguments as for `write_records`. The pictures are in ``folder``."""
+    answer_counts: Counter[tuple[str, str]] = Counter()
+    for labelled in answers:
+        answer = text_module.encode(lvlm.tokenizer, labelled.answer)
+        mentions = _mentions(answer.pieces, _claims(labelled))
+        picture = picture_name(folder / labelled.image)
+        answer_counts[picture, labelled.question] += 1
+        count = answer_counts[picture, labelled.question]
+        # A second answer to the same question is not a retry of the first, so it gets a question of its own.
+        question = labelled.question if count == 1 else f"{labelled.question} ({count})"
+        labels = GroundingRecordLabels(picture, question, 0, mentions, labelled.grounded)
+        messages = chat(folder / labelled.image, labelled.question)
+        yield scored_record(lvlm, messages, answer, labels, saliency=saliency, vectors=vectors)
         on_answer()

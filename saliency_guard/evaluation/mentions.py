@@ -1,4 +1,4 @@
-"""Which objects a text names, and which of its tokens do it."""
+"""Finds the objects that a text mentions, and the tokens that mention them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from saliency_guard.errors import InputError
 from saliency_guard.scenes.vocabulary import CLASSES, NEVER_DRAWN, plural
 from saliency_guard.storage import read_text
 
-# What COCO counts as a person, and other everyday names of its classes; a file of synonyms replaces them.
+# Everyday names of COCO's classes; a file of synonyms replaces them.
 _EVERYDAY: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "person": (
@@ -62,7 +62,7 @@ _EVERYDAY: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Mention:
-    """An object named in a text: its class, and the characters ``start`` to ``stop - 1`` that name it."""
+    """A mention of an object in a text: its class, and the characters ``start`` to ``stop - 1`` of the mention."""
 
     name: str
     start: int
@@ -73,27 +73,27 @@ class ObjectVocabulary:
     """Names of objects in all the forms a text may use.
 
     Args:
-        forms: form -> class name; longer forms win (``"teddy bear"`` is no bear).
+        forms: form -> class name; longer forms win (``"teddy bear"`` is not a bear).
 
     Raises:
-        InputError: if there is none.
+        InputError: if there are none.
     """
 
     def __init__(self, forms: Mapping[str, str]) -> None:
         if not forms:
             msg = "a vocabulary needs at least one name"
             raise InputError(msg)
-        self._names = {_spelled(form): name for form, name in forms.items()}
+        self._names = {_normalized(form): name for form, name in forms.items()}
         # "hot-dog" and "hot  dog" are hot dogs.
         longest_first = [
             r"[\s-]+".join(map(re.escape, form.split())) for form in sorted(self._names, key=len, reverse=True)
         ]
-        # "a pair of scissors" is decided at "scissors".
+        # In "a pair of scissors", the mention is "scissors".
         self._pattern = re.compile(rf"\b(?:pairs? of )?(?P<form>{'|'.join(longest_first)})\b", re.IGNORECASE)
 
     @classmethod
     def world(cls) -> ObjectVocabulary:
-        """The picture world's: every COCO class as the embedded model writes it, singular and plural."""
+        """The picture world's vocabulary: every COCO class in the embedded model's wording, singular and plural."""
         return cls(_forms([*CLASSES, *NEVER_DRAWN], {}))
 
     @classmethod
@@ -101,26 +101,26 @@ class ObjectVocabulary:
         """COCO's classes with everyday synonyms.
 
         Args:
-            synonyms: a file in the form CHAIR uses, one class a line, comma-separated, its name first;
-                it replaces the built-in synonyms.
+            synonyms: a file in CHAIR's form, a class per line, comma-separated, its name first; it replaces the
+                built-in synonyms.
 
         Raises:
-            InputError: if the file cannot be read, or names no class.
+            InputError: if the file cannot be read, or has no classes.
         """
         if synonyms is None:
             return cls(_forms([*CLASSES, *NEVER_DRAWN], _EVERYDAY))
         lines = read_text(synonyms).splitlines()
         rows = [[word.strip().lower() for word in line.split(",") if word.strip()] for line in lines]
-        named: dict[str, tuple[str, ...]] = {}
+        classes: dict[str, tuple[str, ...]] = {}
         for row in filter(None, rows):
-            named[row[0]] = (*named.get(row[0], ()), *row[1:])
-        return cls(_forms(named, named))
+            classes[row[0]] = (*classes.get(row[0], ()), *row[1:])
+        return cls(_forms(classes, classes))
 
     def require(self, classes: Collection[str]) -> None:
-        """Check that every class has a name here: one that has none would count as never mentioned.
+        """Check that every class has a name here, because a class without a name would count as never mentioned.
 
         Raises:
-            InputError: if one has none.
+            InputError: if a class has no name.
         """
         unknown = sorted(set(classes) - set(self._names.values()))
         if unknown:
@@ -130,17 +130,13 @@ class ObjectVocabulary:
     def find(self, text: str) -> list[Mention]:
         """The mentions in a text, in order."""
         return [
-            Mention(
-                self._names[" ".join(re.split(r"[\s-]+", found["form"].lower()))],
-                found.start("form"),
-                found.end("form"),
-            )
-            for found in self._pattern.finditer(text)
+            Mention(self._names[_normalized(match["form"])], match.start("form"), match.end("form"))
+            for match in self._pattern.finditer(text)
         ]
 
 
-def _spelled(form: str) -> str:
-    """One spelling for hyphens, line breaks and capitals."""
+def _normalized(form: str) -> str:
+    """The form in lower case, with single spaces for hyphens and line breaks."""
     return " ".join(re.split(r"[\s-]+", form.lower()))
 
 
@@ -154,7 +150,7 @@ def _forms(names: Iterable[str], synonyms: Mapping[str, Sequence[str]]) -> dict[
 
 
 def _plurals(form: str) -> Iterator[str]:
-    """The plurals a word may have; one that does not exist finds nothing."""
+    """The possible plurals of a word; those that do not exist do no harm."""
     yield f"{form}s"
     if form.endswith(("s", "x", "z", "ch", "sh")):
         yield f"{form}es"
@@ -168,10 +164,10 @@ def _plurals(form: str) -> Iterator[str]:
 
 
 def first_token(pieces: Sequence[str], mention: Mention) -> int:
-    """Index of the token that begins a mention: the one that decided for the object.
+    """Index of the first token of a mention, the one that decided for the object.
 
     Args:
-        pieces: every token's piece of the text; they concatenate to it.
+        pieces: the text of every token; together they are the whole text.
         mention: from `ObjectVocabulary.find` on that text.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What the guards change: captions and yes/no answers of the same pictures with and without them."""
+"""Effect of SGRS and LocoRE: captions and yes/no answers about the same pictures with and without them."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ BETAS = (0.05, 0.15, 0.5, 1.0)
 FLOORS = (0.1, 0.5)
 
 _BATCH = 64
-_ANSWER_LENGTH = 4  # The decision and a little more: "There is no dog" counts, too.
+_ANSWER_LENGTH = 4  # Enough to decide between yes and no, also for "There is no dog".
 
 _REJECTIONS, _TOKENS = "rejections", "tokens"
 _COLUMNS = (*dict.fromkeys(count for counts in chair.RATIOS.values() for count in counts), _REJECTIONS, _TOKENS)
 
 
 def _metric(part: str, whole: str, scale: float = 1.0) -> Callable[[Floats], Floats]:
-    """A ratio of two of `_COLUMNS`, from their sums ``[B, columns]`` to ``[B]``."""
-    above, below = _COLUMNS.index(part), _COLUMNS.index(whole)
-    return lambda sums: scale * sums[:, above] / sums[:, below]
+    """The ratio of two of `_COLUMNS`, from their sums ``[B, columns]`` to ``[B]``."""
+    numerator, denominator = _COLUMNS.index(part), _COLUMNS.index(whole)
+    return lambda sums: scale * sums[:, numerator] / sums[:, denominator]
 
 
 _METRICS: MappingProxyType[str, Callable[[Floats], Floats]] = MappingProxyType(
@@ -59,13 +59,13 @@ _METRICS: MappingProxyType[str, Callable[[Floats], Floats]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class GuardResult:
-    """Captions under one guard.
+    """Results for captions with a guard.
 
     Attributes:
-        guard: its name.
+        guard: name of the guard.
         sampled: whether tokens were sampled (temperature 1) or greedy.
         values: CHAIR_S, CHAIR_I, recall, words, rejections per 100 tokens.
-        differences: each minus that without guard on the same pictures; empty for ``"nothing"``.
+        differences: each value minus the value without guard on the same pictures; empty for ``"nothing"``.
     """
 
     guard: str
@@ -83,7 +83,7 @@ def caption_counts(
     max_new_tokens: int,
     on_caption: Callable[[], None],
 ) -> Floats:
-    """``[pictures, columns]`` counts, `_COLUMNS` of each caption; see `compare`."""
+    """``[pictures, columns]``: the counts `_COLUMNS` of each caption; see `compare`."""
     vocabulary = ObjectVocabulary.world()
     sgrs, locore = guard
     rows: list[list[float]] = []
@@ -117,19 +117,19 @@ def compare(
     baseline: Floats | None = None,
     on_caption: Callable[[], None] = lambda: None,
 ) -> tuple[list[GuardResult], Floats]:
-    """Caption the same pictures under several guards.
+    """Caption the same pictures with several guards.
 
     Args:
         lvlm: the model.
-        pictures: what to caption.
-        guards: by name; without ``baseline`` the first one is what the others are compared with.
-        sampled: sample at temperature 1 (seeded by picture) instead of greedily.
-        max_new_tokens: the same for all: CHAIR depends on length.
-        baseline: counts of an earlier call's first guard, of the same pictures.
+        pictures: the pictures to caption.
+        guards: guards by name; without ``baseline`` the others are compared with the first one.
+        sampled: sample at temperature 1 (seeded by picture) instead of greedy decoding.
+        max_new_tokens: the same for all captions, because CHAIR depends on length.
+        baseline: counts of the first guard of an earlier call, of the same pictures.
         on_caption: called after each caption.
 
     Returns:
-        The results, and the counts to hand to a later call as ``baseline``.
+        The results, and the counts to pass to a later call as ``baseline``.
     """
     results: list[GuardResult] = []
     for name, guard in guards.items():
@@ -157,10 +157,10 @@ class _Question:
 
 
 def world_questions(pictures: Iterable[WorldPicture], kind: language.Negatives) -> list[_Question]:
-    """Two questions a picture: for something it shows, and for something it does not."""
+    """Two questions per picture: about an object that it shows, and about one that it does not show."""
     questions: list[_Question] = []
     for picture in pictures:
-        rng = random.Random(f"{picture.scene.seed} {kind}")  # not the stream that drew the scene
+        rng = random.Random(f"{picture.scene.seed} {kind}")  # independent of the scene's random numbers
         present = rng.choice(sorted(picture.scene.counts))
         absent = language.negatives(picture.scene, kind, rng, 1)[0]
         for name, truth in ((present, True), (absent, False)):
@@ -170,13 +170,13 @@ def world_questions(pictures: Iterable[WorldPicture], kind: language.Negatives) 
 
 @dataclass(frozen=True, slots=True)
 class AnswersResult:
-    """Yes/no answers under one guard.
+    """Results for yes/no answers with a guard.
 
     Attributes:
-        guard: its name.
+        guard: name of the guard.
         sampled: whether the answers were sampled (temperature 1) or greedy.
         values: POPE's metrics by kind of negatives.
-        differences: accuracy minus that without guard, by kind; empty for the first guard.
+        differences: accuracy minus accuracy without guard, by kind; empty for the first guard.
     """
 
     guard: str
@@ -193,58 +193,59 @@ def compare_answers(
     sampled: bool,
     on_answer: Callable[[], None] = lambda: None,
 ) -> list[AnswersResult]:
-    """Ask the same POPE questions under several guards; the first is what the others are compared with.
+    """Answer the same POPE questions with several guards; the others are compared with the first one.
 
     Args:
         lvlm: the model.
-        pictures: two questions each and kind.
-        guards: by name.
-        sampled: sample at temperature 1 instead of greedily.
+        pictures: the pictures; two questions per picture and kind of negatives.
+        guards: guards by name.
+        sampled: sample at temperature 1 instead of greedy decoding.
         on_answer: called after each answer.
     """
     results: list[AnswersResult] = []
-    before: dict[str, Floats] = {}
+    baseline: dict[str, Floats] = {}
     for name, (sgrs, locore) in guards.items():
         values: dict[str, dict[str, float]] = {}
         differences: dict[str, Interval] = {}
         for kind in get_args(language.Negatives):
             pairs: list[tuple[bool, bool]] = []
-            for one in world_questions(pictures, kind):
+            for question in world_questions(pictures, kind):
                 answer = lvlm.generate(
-                    chat(one.picture.image, one.text),
+                    chat(question.picture.image, question.text),
                     max_new_tokens=_ANSWER_LENGTH,
                     temperature=1.0 if sampled else 0.0,
-                    seed=one.picture.scene.seed,
+                    seed=question.picture.scene.seed,
                     sgrs=sgrs,
                     locore=locore,
                     saliency=None,
                 )
-                pairs.append((one.truth, says_yes(answer.text)))
+                pairs.append((question.truth, says_yes(answer.text)))
                 on_answer()
             values[kind] = pope(pairs)
-            right = np.array([truth == said for truth, said in pairs], dtype=np.float64).reshape(-1, 2)
-            counts = np.stack([right.sum(axis=1), np.full(len(right), 2.0)], axis=1)
-            if kind in before:
-                differences[kind] = paired_difference(lambda sums: sums[:, 0] / sums[:, 1], before[kind], counts)
+            correct = np.array([truth == is_yes for truth, is_yes in pairs], dtype=np.float64).reshape(-1, 2)
+            counts = np.stack([correct.sum(axis=1), np.full(len(correct), 2.0)], axis=1)
+            if kind in baseline:
+                differences[kind] = paired_difference(lambda sums: sums[:, 0] / sums[:, 1], baseline[kind], counts)
             else:
-                before[kind] = counts
+                baseline[kind] = counts
         results.append(AnswersResult(name, sampled, values, differences))
     return results
 
 
 def world_pope(lvlm: LVLM, pictures: Sequence[WorldPicture]) -> dict[str, dict[str, float]]:
-    """POPE on the picture world without guard, many questions at a time, by kind of negatives."""
+    """POPE on the picture world without guard, in batches, by kind of negatives."""
     results: dict[str, dict[str, float]] = {}
     for kind in get_args(language.Negatives):
         questions = world_questions(pictures, kind)
-        said: list[str] = []
+        answers: list[str] = []
         for batch in batches(questions, _BATCH):
-            written = write_answers(
+            token_ids = write_answers(
                 lvlm,
-                [one.picture.image for one in batch],
-                [one.text for one in batch],
+                [question.picture.image for question in batch],
+                [question.text for question in batch],
                 max_new_tokens=_ANSWER_LENGTH,
             )
-            said += [lvlm.tokenizer.decode(ids) for ids in written]
-        results[kind] = pope((one.truth, says_yes(text)) for one, text in zip(questions, said, strict=True))
+            answers += [lvlm.tokenizer.decode(ids) for ids in token_ids]
+        pairs = zip(questions, answers, strict=True)
+        results[kind] = pope((question.truth, says_yes(answer)) for question, answer in pairs)
     return results

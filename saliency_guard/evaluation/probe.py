@@ -1,4 +1,4 @@
-"""Logistic models over signals and over whole vectors of attention: fitted on some pictures, tested on others."""
+"""Logistic models on signals and on vectors of attention, fitted on some pictures and tested on others."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ FEATURES: MappingProxyType[str, Callable[[MentionTable], Floats]] = MappingProxy
 """Groups of features by name."""
 
 SINGLE_SIGNALS = ("uncertainty", "saliency scores", "attention scores", "evidence", "contrast")
-_LOOKING = tuple(name for name in FEATURES if name not in {"priors", "word", "hidden state"})
-"""How a mention was written. The word itself, which a hidden state holds too, is left out: some words are wrong
-more often than others, and to know which takes no look at the picture."""
+_EVIDENCE_GROUPS = tuple(name for name in FEATURES if name not in {"priors", "word", "hidden state"})
+"""Features of how a mention was generated. The word itself, which a hidden state also encodes, is left out: some words
+are hallucinated more often than others, which a model can learn without looking at the picture."""
 
 COMBINATIONS: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -52,27 +52,27 @@ COMBINATIONS: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
         "saliency probe": ("saliency by head", "signed saliency by head"),
         "evidence probe": ("evidence by layer",),
         "state probe": ("hidden state",),
-        "all": _LOOKING,
-        "all + position": (*_LOOKING, "priors"),
-        "all + word": (*_LOOKING, "word"),
+        "all": _EVIDENCE_GROUPS,
+        "all + position": (*_EVIDENCE_GROUPS, "priors"),
+        "all + word": (*_EVIDENCE_GROUPS, "word"),
         "everything": tuple(FEATURES),
     }
 )
-"""What is put together, by the name it has in the table."""
+"""Combinations of feature groups, by their name in the table."""
 
 
 def features(table: MentionTable, groups: tuple[str, ...]) -> Floats:
-    """``[n, columns]`` of several groups; NaN where a signal says nothing."""
+    """``[n, columns]`` features of several groups; NaN where a signal is undefined."""
     return np.concatenate([FEATURES[name](table) for name in groups], axis=1)
 
 
 def require_scikit_learn() -> None:
-    """Raise `MissingExtraError` now rather than later if scikit-learn is missing."""
+    """Raise `MissingExtraError` if scikit-learn is not installed."""
     require_extra("sklearn", "scikit-learn", "bench")
 
 
 def fit(table: MentionTable, groups: tuple[str, ...]) -> Any:
-    """A regularised logistic model of "hallucinated"; its strength is chosen by cross-validation over pictures.
+    """A regularised logistic model of "hallucinated"; cross-validation over pictures chooses the regularisation.
 
     Raises:
         MissingExtraError: if scikit-learn is not installed.
@@ -97,6 +97,6 @@ def predict(model: Any, table: MentionTable, groups: tuple[str, ...]) -> Floats:
 
 
 def halves(table: MentionTable) -> tuple[MentionTable, MentionTable]:
-    """What to fit on and what to test on: pictures with even seeds, and those with odd ones."""
+    """The fitting half and the testing half: pictures with even seeds, and pictures with odd seeds."""
     even = table.picture % 2 == 0
     return table.where(even), table.where(~even)

@@ -1,7 +1,7 @@
-"""The detection table of one split: every signal and every combination, fitted on one half, tested on the other.
+"""The detection table of a split: every signal and every combination, fitted on one half and tested on the other.
 
-Greedy and sampled captions are fitted and tested apart: they differ so much in how often they are wrong that
-whatever told the two apart would pass for a detector.
+Greedy and sampled captions are fitted and tested separately: their error rates differ so much that anything that
+separates the two would look like a detector.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from saliency_guard.evaluation.detection import MODES, SCALARS, MentionTable
 from saliency_guard.evaluation.statistics import Interval, aupr, binned_auroc, interval
 
 _BINS = 5
-_FEWEST = 10
+_MIN_MENTIONS = 10
 _CHANCE = 0.5
 ALL = "all"
 
 
 @dataclass(frozen=True, slots=True)
 class Rank:
-    """One row of the table.
+    """A row of the table.
 
     Attributes:
-        name: of the signal or combination.
+        name: name of the signal or combination.
         kind: ``"signal"``, ``"combination"``, ``"transferred"`` or ``"without"`` (an ablation of ``all``).
-        high_means: ``"hallucinated"`` or ``"true"``: the direction found on the fitting half.
-        auroc: of finding hallucinated mentions in the testing half.
-        aupr: the same.
-        within_bins: AUROC among mentions at like positions only.
+        high_means: ``"hallucinated"`` or ``"true"``: the direction on the fitting half.
+        auroc: AUROC of detecting hallucinated mentions in the testing half.
+        aupr: AUPR of the same.
+        within_bins: AUROC among mentions at similar positions only.
         within_words: AUROC among mentions of the same class only.
-        lost: for an ablation, how much AUROC ``all`` loses without it (paired over pictures); else None.
+        lost: for an ablation, the AUROC that ``all`` loses without it (paired over pictures); else None.
     """
 
     name: str
@@ -50,15 +50,15 @@ class Rank:
 
 @dataclass(frozen=True, slots=True)
 class ModeResult:
-    """Captions of one split written one way.
+    """The results for a split's greedy or sampled captions.
 
     Attributes:
         mode: ``"greedy"`` or ``"sampled"``.
-        mentions: in both halves together.
-        hallucinated: of those.
-        tested: mentions in the testing half.
-        tested_hallucinated: of those.
-        ranks: the rows; none where a half has fewer than ten mentions of one kind.
+        mentions: number of mentions in both halves.
+        hallucinated: number of hallucinated mentions in both halves.
+        tested: number of mentions in the testing half.
+        tested_hallucinated: number of hallucinated mentions in the testing half.
+        ranks: the rows; empty if a half has fewer than ten true or ten hallucinated mentions.
         quartiles: hallucination rate by quartile of S over both halves, lowest first.
         saliency_means: mean S of true and of hallucinated mentions.
     """
@@ -75,7 +75,7 @@ class ModeResult:
 
 @dataclass(frozen=True, slots=True)
 class SplitResult:
-    """One split: its name, how many pictures were captioned, and a result for each way of writing."""
+    """The results of a split: its name, the number of captioned pictures, and a result for each mode."""
 
     split: str
     pictures: int
@@ -85,14 +85,14 @@ class SplitResult:
 def rank(
     split: str, pictures: int, table: MentionTable, *, source: MentionTable | None = None, samples: int = 1000
 ) -> SplitResult:
-    """Rank everything on one split.
+    """Rank all signals and combinations on a split.
 
     Args:
-        split: its name.
-        pictures: how many were captioned.
+        split: name of the split.
+        pictures: number of captioned pictures.
         table: their mentions.
-        source: mentions of another split; ``all`` is then also fitted there and tested here.
-        samples: bootstrap resamples.
+        source: mentions of another split; ``all`` is then also fitted on them and tested here.
+        samples: number of bootstrap resamples.
     """
     modes = {
         mode: _rank_mode(
@@ -121,47 +121,47 @@ def _rank_mode(mode: str, table: MentionTable, source: MentionTable | None, samp
 
 
 def _enough(half: MentionTable) -> bool:
-    return min(int(half.hallucinated.sum()), int((~half.hallucinated).sum())) >= _FEWEST
+    return min(int(half.hallucinated.sum()), int((~half.hallucinated).sum())) >= _MIN_MENTIONS
 
 
 def _ranks(fitting: MentionTable, testing: MentionTable, source: MentionTable | None, samples: int) -> tuple[Rank, ...]:
     ranker = _Ranker(fitting, testing, samples)
-    everything = probe.COMBINATIONS[ALL]
+    all_groups = probe.COMBINATIONS[ALL]
     scores = {name: ranker.scores(groups) for name, groups in probe.COMBINATIONS.items()}
     ranks = [ranker.single(name) for name in SCALARS]
-    ranks += [ranker.rank(name, "combination", found) for name, found in scores.items()]
-    for group in everything:
-        rest = ranker.scores(tuple(one for one in everything if one != group))
-        ranks.append(ranker.rank(group, "without", rest, whole=scores[ALL]))
+    ranks += [ranker.rank(name, "combination", log_odds) for name, log_odds in scores.items()]
+    for group in all_groups:
+        ablated = ranker.scores(tuple(other for other in all_groups if other != group))
+        ranks.append(ranker.rank(group, "without", ablated, whole=scores[ALL]))
     if source is not None:
-        elsewhere, _ = probe.halves(source)
-        if _enough(elsewhere):
-            transferred = _Ranker(elsewhere, testing, samples).scores(everything)
+        source_fitting, _ = probe.halves(source)
+        if _enough(source_fitting):
+            transferred = _Ranker(source_fitting, testing, samples).scores(all_groups)
             ranks.append(ranker.rank(ALL, "transferred", transferred))
     return tuple(ranks)
 
 
 def quartile_rates(table: MentionTable, samples: int = 1000) -> tuple[Interval, ...]:
-    """Part of hallucinated mentions in each quartile of S, lowest first; mentions without S are left out."""
+    """Share of hallucinated mentions in each quartile of S, lowest first; mentions without S are left out."""
     known = table.where(np.isfinite(_saliency(table)))
     if len(known) == 0:
         return ()
     order = np.argsort(np.argsort(_saliency(known), kind="stable"), kind="stable")
-    quarter = order * 4 // len(known)
+    quartile = order * 4 // len(known)
     return tuple(
         interval(
-            _mean_of(known.hallucinated[quarter == k].astype(np.float64)), known.picture[quarter == k], count=samples
+            _mean_of(known.hallucinated[quartile == k].astype(np.float64)), known.picture[quartile == k], count=samples
         )
         for k in range(4)
-        if (quarter == k).any()
+        if (quartile == k).any()
     )
 
 
 def _means(table: MentionTable, samples: int) -> tuple[Interval, Interval]:
     known = table.where(np.isfinite(_saliency(table)))
-    nothing = Interval(float("nan"), float("nan"), float("nan"))
+    undefined = Interval(float("nan"), float("nan"), float("nan"))
     true, wrong = (
-        interval(_mean_of(_saliency(part)), part.picture, count=samples) if len(part) else nothing
+        interval(_mean_of(_saliency(part)), part.picture, count=samples) if len(part) else undefined
         for part in (known.where(~known.hallucinated), known.where(known.hallucinated))
     )
     return true, wrong
@@ -187,29 +187,29 @@ class _Ranker:
     samples: int
 
     def single(self, name: str) -> Rank:
-        """A signal as it is, in the direction that the fitting half shows."""
+        """A single signal, in the direction that is better on the fitting half."""
         column = SCALARS.index(name)
-        seen = self.fitting.signals[:, column]
-        known = np.isfinite(seen)
-        up = not known.any() or float(auroc(seen[known], self.fitting.hallucinated[known])[0]) >= _CHANCE
+        fitting = self.fitting.signals[:, column]
+        known = np.isfinite(fitting)
+        rises = not known.any() or float(auroc(fitting[known], self.fitting.hallucinated[known])[0]) >= _CHANCE
         scores = self.testing.signals[:, column]
-        return self.rank(name, "signal", scores if up else -scores, high_means="hallucinated" if up else "true")
+        return self.rank(name, "signal", scores if rises else -scores, high_means="hallucinated" if rises else "true")
 
     def scores(self, groups: tuple[str, ...]) -> Floats:
-        """A logistic model over groups of features: its log-odds on the testing half."""
+        """The log-odds of a logistic model on groups of features, on the testing half."""
         return probe.predict(probe.fit(self.fitting, groups), self.testing, groups)
 
     def rank(
         self, name: str, kind: str, scores: Floats, *, high_means: str = "hallucinated", whole: Floats | None = None
     ) -> Rank:
-        """One row. A mention of which a signal says nothing is left out.
+        """A row of the table; mentions for which the signal is undefined are left out.
 
         Args:
-            name: of the row.
-            kind: of the row.
+            name: name of the row.
+            kind: kind of the row.
             scores: ``[tested]``, larger for hallucinated.
-            high_means: which way the signal itself points.
-            whole: scores of what this is an ablation of.
+            high_means: direction of the signal.
+            whole: for an ablation, the scores without it.
         """
         known = np.isfinite(scores)
         testing, scores = self.testing.where(known), scores[known]
@@ -217,18 +217,18 @@ class _Ranker:
         bins = np.searchsorted(edges, testing.priors[:, 0], side="right")
         wrong = testing.hallucinated
 
-        def measured(statistic: Callable[[Floats], Floats]) -> Interval:
+        def with_interval(statistic: Callable[[Floats], Floats]) -> Interval:
             return interval(statistic, testing.picture, count=self.samples)
 
         return Rank(
             name,
             kind,
             high_means,
-            measured(lambda weights: auroc(scores, wrong, weights)),
-            measured(lambda weights: aupr(scores, wrong, weights)),
-            measured(lambda weights: binned_auroc(scores, wrong, bins, weights)),
-            measured(lambda weights: binned_auroc(scores, wrong, testing.word, weights)),
+            with_interval(lambda weights: auroc(scores, wrong, weights)),
+            with_interval(lambda weights: aupr(scores, wrong, weights)),
+            with_interval(lambda weights: binned_auroc(scores, wrong, bins, weights)),
+            with_interval(lambda weights: binned_auroc(scores, wrong, testing.word, weights)),
             None
             if whole is None
-            else measured(lambda weights: auroc(whole[known], wrong, weights) - auroc(scores, wrong, weights)),
+            else with_interval(lambda weights: auroc(whole[known], wrong, weights) - auroc(scores, wrong, weights)),
         )

@@ -47,9 +47,18 @@ BATCH = 8
 RATES = (0.0, 0.02, 0.05, 0.1, 0.2)
 
 
-def random_llava(device: str = "cpu", dtype: torch.dtype = torch.float32, *, large: bool = False) -> PreTrainedModel:
-    """A LLaVA of about 300 million parameters (1.2 billion if ``large``) with random weights and 576 image tokens."""
-    width, layers = (2048, 22) if large else (1024, 18)
+def random_llava(
+    device: str = "cpu", dtype: torch.dtype = torch.float32, *, large: bool = False, layers: int | None = None
+) -> PreTrainedModel:
+    """A LLaVA of about 300 million parameters (1.2 billion if ``large``) with random weights and 576 image tokens.
+
+    Args:
+        device: of the model.
+        dtype: of the model.
+        large: a wider and deeper model.
+        layers: number of decoder layers, instead of 18 (22 if ``large``).
+    """
+    width, depth = (2048, 22) if large else (1024, 18)
     config = LlavaConfig(
         vision_config=CLIPVisionConfig(
             hidden_size=256,
@@ -63,7 +72,7 @@ def random_llava(device: str = "cpu", dtype: torch.dtype = torch.float32, *, lar
             vocab_size=_IMAGE_TOKEN + 1,
             hidden_size=width,
             intermediate_size=11 * width // 4,
-            num_hidden_layers=layers,
+            num_hidden_layers=depth if layers is None else layers,
             num_attention_heads=width // 64,
             max_position_embeddings=8192,
         ),
@@ -326,22 +335,23 @@ def compare(
     ]
 
 
-def peak_memory(name: str, prompt: int, tokens: int) -> int:
-    """Bytes at the peak of one way on the random LLaVA, in a process of its own."""
-    code = f"from saliency_guard.evaluation import speed; print(speed.measure_memory({name!r}, {prompt}, {tokens}))"
+def peak_memory(name: str, prompt: int, tokens: int, *, layers: int | None = None) -> int:
+    """Peak memory of a way on the random LLaVA in bytes, measured in a separate process."""
+    arguments = f"{name!r}, {prompt}, {tokens}, layers={layers}"
+    code = f"from saliency_guard.evaluation import speed; print(speed.measure_memory({arguments}))"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)  # noqa: S603 - our own code
     return int(done.stdout.split()[-1])
 
 
-def measure_memory(name: str, prompt: int, tokens: int) -> int:
-    """What `peak_memory` runs: the peak of this process (of the GPU where there is one)."""
+def measure_memory(name: str, prompt: int, tokens: int, *, layers: int | None = None) -> int:
+    """Peak memory of this process (of the GPU if there is one) in bytes; `peak_memory` runs this."""
     if torch.cuda.is_available():
-        model = random_llava("cuda", torch.bfloat16, large=True)
+        model = random_llava("cuda", torch.bfloat16, large=True, layers=layers)
         torch.cuda.reset_peak_memory_stats()
         WAYS[name](model, llava_prompt(model, prompt), tokens)
         return torch.cuda.max_memory_allocated()
-    model = random_llava()
-    WAYS[name](model, llava_prompt(model, prompt), 2)  # What is loaded and allocated once is not the way's own.
+    model = random_llava(layers=layers)
+    WAYS[name](model, llava_prompt(model, prompt), 2)  # Warm-up, so that one-time allocations do not count.
     forget_peak()
     WAYS[name](model, llava_prompt(model, prompt), tokens)
     return peak()

@@ -1,4 +1,4 @@
-"""An answer in the terminal: tokens coloured by saliency, what they rest on, what was rejected.
+"""An answer in the terminal: tokens coloured by saliency, their sources, rejected candidates.
 
 Needs the extra ``cli`` (rich).
 """
@@ -14,15 +14,15 @@ from rich.text import Text
 
 from saliency_guard.answer import GroundedAnswer, TokenGrounding
 
-# Saliency as a part of the answer's mean, from weak to strong. Raw, not calibrated: the colours
-# compare tokens of one answer, and say nothing about right or wrong.
+# Saliency relative to the answer's mean, from weak to strong. Raw, not calibrated: the colours compare the tokens of an
+# answer, and do not show which are right or wrong.
 _COLOURS = ((0.5, "white on red3"), (0.75, "black on orange1"), (1.25, "black on khaki1"))
 _STRONG = "black on pale_green3"
 _FIRST = "dim"
 
 
 def answer_view(answer: GroundedAnswer, title: str) -> RenderableType:
-    """Everything about one answer."""
+    """An answer with its tokens, its sources and its rejected candidates."""
     parts: list[RenderableType] = [
         Panel(
             coloured(answer), title=Text(title), subtitle=_summary(answer), title_align="left", subtitle_align="left"
@@ -37,7 +37,7 @@ def answer_view(answer: GroundedAnswer, title: str) -> RenderableType:
 
 
 def coloured(answer: GroundedAnswer) -> Text:
-    """The answer's text, each token on the colour of its saliency."""
+    """The answer's text, with the colour of each token showing its saliency."""
     mean = answer.saliency
     result = Text()
     for token in answer.tokens:
@@ -68,15 +68,15 @@ def _summary(answer: GroundedAnswer) -> str:
 
 
 def shares_table(answer: GroundedAnswer) -> Table:
-    """What the tokens rest on, and which rests most on each source."""
+    """The share of each source, and the token with the largest share."""
     table = Table(title="What the answer rests on", title_justify="left")
     table.add_column("source")
     table.add_column("share", justify="right")
     table.add_column("most: token", overflow="fold")
     table.add_column("its share", justify="right")
     for source, share in answer.shares.items():
-        most = max(answer.tokens, key=lambda token: token.shares.get(source, 0.0))
-        table.add_row(source, f"{share:.1%}", Text(repr(most.text)), f"{most.shares.get(source, 0.0):.1%}")
+        strongest = max(answer.tokens, key=lambda token: token.shares.get(source, 0.0))
+        table.add_row(source, f"{share:.1%}", Text(repr(strongest.text)), f"{strongest.shares.get(source, 0.0):.1%}")
     return table
 
 
@@ -99,7 +99,7 @@ def tokens_table(answer: GroundedAnswer) -> Table:
 
 
 def rejections_table(answer: GroundedAnswer) -> Table:
-    """What SGRS struck out, and what stands there instead."""
+    """The candidates that SGRS rejected, and the tokens that were accepted instead."""
     table = Table(title="Rejected by SGRS", title_justify="left")
     for name in ("position", "rejected", "its saliency", "threshold", "taken instead", "its saliency "):
         table.add_column(name, justify="left" if name in {"rejected", "taken instead"} else "right")
@@ -117,22 +117,26 @@ def rejections_table(answer: GroundedAnswer) -> Table:
 
 
 def comparison_table(answers: Mapping[str, GroundedAnswer]) -> Table:
-    """Several answers to one question side by side, by raw means over their tokens."""
+    """Several answers to the same question side by side, by raw means over their tokens."""
     table = Table(title="Side by side (means over tokens)", title_justify="left")
     table.add_column("")
     for name in answers:
         table.add_column(name, justify="right")
     rows: dict[str, list[str]] = {
         "grounding (calibrated)": [
-            f"{one.grounding:.3f}" if one.grounding is not None and one.calibrated else "" for one in answers.values()
+            f"{answer.grounding:.3f}" if answer.grounding is not None and answer.calibrated else ""
+            for answer in answers.values()
         ],
-        "saliency (Eq. 6)": ["" if one.saliency is None else f"{one.saliency:.3f}" for one in answers.values()],
+        "saliency (Eq. 6)": [
+            "" if answer.saliency is None else f"{answer.saliency:.3f}" for answer in answers.values()
+        ],
         "log-probability": [
-            f"{sum(token.logprob for token in one.tokens) / max(1, len(one.tokens)):.2f}" for one in answers.values()
+            f"{sum(token.logprob for token in answer.tokens) / max(1, len(answer.tokens)):.2f}"
+            for answer in answers.values()
         ],
     }
-    for source in dict.fromkeys(source for one in answers.values() for source in one.shares):
-        rows[f"share on {source}"] = [f"{one.shares.get(source, 0.0):.1%}" for one in answers.values()]
+    for source in dict.fromkeys(source for answer in answers.values() for source in answer.shares):
+        rows[f"share on {source}"] = [f"{answer.shares.get(source, 0.0):.1%}" for answer in answers.values()]
     for name, cells in rows.items():
         table.add_row(name, *cells)
     return table

@@ -1,7 +1,7 @@
 """Build the sprite sheets from icon sets: ``python -m saliency_guard.scenes.build ICONS_DIR``.
 
-The sheets in ``sprites/`` are made by this script from the ``icons.json`` files of the npm packages
-``@iconify-json/*``; it is needed only to add a style, or to look at the labels on a contact sheet.
+The sheets in ``sprites/`` were made by this script from the ``icons.json`` files of the npm packages
+``@iconify-json/*``; it is needed only to add a style, or to check the labels on a contact sheet.
 Needs the extra ``sprites`` (resvg_py). Example::
 
     npm install @iconify-json/noto@1.2.9
@@ -28,7 +28,7 @@ _SVG = (
 
 
 def rasterize(icons: dict[str, Any], drawing: str, size: int = SPRITE_SIZE) -> Image.Image | None:
-    """One drawing of an Iconify set as an RGBA picture of ``size`` x ``size``; None if the set lacks it."""
+    """A drawing of an Iconify set as an RGBA picture of ``size`` x ``size``; None if the set does not have it."""
     aliases = icons.get("aliases", {})
     while drawing in aliases:
         drawing = aliases[drawing]["parent"]
@@ -59,14 +59,14 @@ def build_style(icons_json: Path, style: str, out: Path) -> tuple[str, ...]:
         sheet.paste(picture, (SPRITE_SIZE * index, 0))
     picture_file, index_file = style_files(style, out)
     out.mkdir(parents=True, exist_ok=True)
-    # exact=False drops colours under full transparency, which nobody sees.
+    # exact=False drops the invisible colours of fully transparent pixels.
     sheet.save(picture_file, lossless=True, quality=100, method=6, exact=False)
     index_file.write_text(json.dumps(list(sprites), indent=0) + "\n", encoding="utf-8")
     return tuple(sprites)
 
 
 def contact_sheet(out: Path, directory: Path, styles: tuple[str, ...], columns: int = 21) -> None:
-    """Draw every sprite under its class name, one row a style, so that a person can check the labels."""
+    """Draw every sprite under its class name, one row per style, so that a person can check the labels."""
     cells = [(name, drawing) for name, drawings in DRAWINGS.items() for drawing in drawings]
     cell, label = 70, 16
     bands = -(-len(cells) // columns)
@@ -87,7 +87,7 @@ def contact_sheet(out: Path, directory: Path, styles: tuple[str, ...], columns: 
 def main() -> None:
     """Parse the command line and build the sheets."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("icons", type=Path, help="folder that holds {style}/icons.json")
+    parser.add_argument("icons", type=Path, help="folder with {style}/icons.json")
     parser.add_argument("--styles", nargs="+", default=list(STYLES))
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "sprites")
     parser.add_argument("--contact-sheet", type=Path, help="also write a picture of all labels here")

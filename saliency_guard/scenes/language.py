@@ -1,4 +1,4 @@
-"""What is said about a scene: captions, and questions with their true answers."""
+"""Captions of scenes, and questions about scenes with their true answers."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from saliency_guard.scenes.vocabulary import (
 DESCRIBE = "Describe the image in detail."
 UNKNOWN = "I can only answer questions about the objects in the image."
 CANNOT_TELL = "I can not tell."
-"""What is said to a question that neither picture nor text answers."""
+"""The answer to a question that neither the picture nor the text answers."""
 CANNOT_SEE = "I can not tell what this picture shows."
-"""What is said of a picture that shows nothing that can be named."""
+"""The answer to a question about a picture without recognisable objects."""
 EMPTY = "The image is empty. There are no objects in it."
 
 Negatives = Literal["random", "popular", "adversarial"]
@@ -78,16 +78,16 @@ class Exchange:
 
 
 def listed(phrases: list[str]) -> str:
-    """Phrases joined as English does: ``"a dog"``, ``"a dog and a cat"``, ``"a dog, a cat and a cup"``."""
+    """Phrases joined as an English list: ``"a dog"``, ``"a dog and a cat"``, ``"a dog, a cat and a cup"``."""
     return phrases[0] if len(phrases) == 1 else f"{', '.join(phrases[:-1])} and {phrases[-1]}"
 
 
 def caption(scene: Scene, rng: random.Random) -> str:
-    """One to three true sentences: what there is, in the order of ``CLASSES``, then where some of it is."""
+    """One to three true sentences: the objects, in the order of ``CLASSES``, then the places of some of them."""
     if not scene.objects:
         return EMPTY
-    # A fixed order leaves the model nothing to guess: what it cannot know is not a hallucination. The order
-    # of the classes, of all orders, needs nothing but the last word to know what may come next.
+    # With a fixed order the model never has to guess the next object, and a wrong guess would look like a
+    # hallucination. In the order of the classes, the last word alone limits which objects may follow.
     counts = sorted(scene.counts.items(), key=lambda item: CLASSES.index(item[0]))
     things = [counted(name, count) for name, count in counts]
     opening = ("The image shows {}.", "In the image, there {verb} {}.", "This is a picture of {}.")[rng.randrange(3)]
@@ -109,7 +109,7 @@ def _where_sentence(thing: SceneObject, unique: list[SceneObject], rng: random.R
 
 
 def presence(scene: Scene, name: str) -> Exchange:
-    """POPE's question, yes or no first."""
+    """POPE's question about an object, with an answer that begins with yes or no."""
     count = scene.counts.get(name, 0)
     if count == 0:
         answer = f"No, there is {counted(name, 0)} in the image."
@@ -119,13 +119,13 @@ def presence(scene: Scene, name: str) -> Exchange:
 
 
 def presence_question(name: str) -> str:
-    """POPE's own form has the bare class name after the article: "a scissors", "a skis"."""
+    """POPE's question; like POPE, it puts the bare class name after the article: "a scissors", "a skis"."""
     article = "an" if with_article(name).startswith("an ") else "a"
     return f"Is there {article} {name} in the image?"
 
 
 def how_many(scene: Scene, name: str) -> Exchange:
-    """A question for a number."""
+    """A question about the number of objects of a class."""
     count = scene.counts.get(name, 0)
     noun = singular(name) if count == 1 else plural(name)
     answer = f"There {'is' if count == 1 else 'are'} {number(count)} {noun} in the image."
@@ -133,7 +133,7 @@ def how_many(scene: Scene, name: str) -> Exchange:
 
 
 def where(scene: Scene, name: str) -> Exchange:
-    """A question for a place."""
+    """A question about the places of the objects of a class."""
     things = [thing for thing in scene.objects if thing.name == name]
     question = f"Where is the {singular(name)}?"
     if not things:
@@ -145,9 +145,9 @@ def where(scene: Scene, name: str) -> Exchange:
 
 
 def described_otherwise(scene: Scene, rng: random.Random) -> str:
-    """What is true of a scene, as somebody else would put it: some of what there is, in any order and any form.
+    """A true caption in other words than `caption`: some of the objects, in any order and any form.
 
-    `caption` is how the embedded model was taught to speak; answers that are to be judged come from anywhere.
+    `caption` has the wording that the embedded model was trained on; answers to be scored may have any wording.
     """
     counts = sorted(scene.counts.items())
     rng.shuffle(counts)
@@ -164,7 +164,7 @@ def described_otherwise(scene: Scene, rng: random.Random) -> str:
 
 
 def present_otherwise(scene: Scene, name: str, rng: random.Random) -> str:
-    """A true answer to `presence`, as somebody else would put it."""
+    """A true answer to `presence` in other words."""
     things = plural(name)
     count = scene.counts.get(name, 0)
     forms = (
@@ -181,24 +181,24 @@ def present_otherwise(scene: Scene, name: str, rng: random.Random) -> str:
 
 
 def counted_otherwise(scene: Scene, name: str, rng: random.Random) -> str:
-    """A true answer to `how_many`, as somebody else would put it."""
+    """A true answer to `how_many` in other words."""
     count = scene.counts.get(name, 0)
     noun = singular(name) if count == 1 else plural(name)
-    said = number(count)
+    word = number(count)
     forms = (
         f"{count}",
-        f"{said[0].upper()}{said[1:]}.",
-        f"I count {said} {noun}.",
+        f"{word[0].upper()}{word[1:]}.",
+        f"I count {word} {noun}.",
         f"I see {count} {noun} in the picture.",
     )
     return forms[rng.randrange(len(forms))]
 
 
 def negatives(scene: Scene, kind: Negatives, rng: random.Random, count: int) -> list[str]:
-    """Absent classes to ask for, as POPE chooses them.
+    """Absent classes to ask about, chosen like POPE's.
 
-    ``random``: any class; ``popular``: the classes most scenes show; ``adversarial``: the usual
-    companions in this scene type first.
+    ``random``: any class; ``popular``: the classes that most scene types have; ``adversarial``: first the classes that
+    are usual in this scene type.
     """
     shown = scene.counts
     absent = [name for name in CLASSES if name not in shown]
@@ -218,7 +218,7 @@ def describe(scene: Scene, rng: random.Random) -> Exchange:
 
 
 def questions(scene: Scene, rng: random.Random, count: int) -> list[Exchange]:
-    """A balanced mix for training: yes and no alike often, numbers, places, and what nobody can answer."""
+    """A balanced mix for training: as many yes as no answers, numbers, places, and unanswerable questions."""
     present = list(scene.counts)
     exchanges: list[Exchange] = []
     while len(exchanges) < count:

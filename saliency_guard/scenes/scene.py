@@ -1,7 +1,7 @@
-"""Scenes with exact ground truth: what is where is decided first, then drawn.
+"""Scenes with exact ground truth: the objects and their places are sampled first, then drawn.
 
-``sample_scene(seed)`` fixes a scene; ``render(scene, size)`` draws it. Both depend on nothing but
-their arguments, so that a seed names a picture.
+``sample_scene(seed)`` samples a scene; ``render(scene, size)`` draws it. Both depend only on their arguments, so that a
+seed identifies a picture.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PLACEMENT_TRIES = 40
 
 @dataclass(frozen=True, slots=True)
 class SceneObject:
-    """One drawn thing. Lengths are fractions of the picture's side, angles degrees."""
+    """An object of a scene. Lengths are fractions of the picture's side, angles are in degrees."""
 
     name: str
     drawing: str
@@ -39,7 +39,7 @@ class SceneObject:
 
     @property
     def place(self) -> str:
-        """Where its centre lies on a 3 x 3 grid, in words: ``"at the top left"``, ``"in the center"``."""
+        """The cell of a 3 x 3 grid with its centre, in words: ``"at the top left"``, ``"in the center"``."""
         column = "left" if self.x < 0.36 else "right" if self.x > 0.64 else ""
         row = "top" if self.y < 0.36 else "bottom" if self.y > 0.64 else ""
         if row:
@@ -49,7 +49,7 @@ class SceneObject:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What a picture shows. ``objects`` are drawn in order, later ones in front."""
+    """The content of a picture. ``objects`` are drawn in order, later ones in front."""
 
     seed: int
     style: str
@@ -58,7 +58,7 @@ class Scene:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many of each class there are, in drawing order."""
+        """Number of objects of each class, in drawing order."""
         return dict(Counter(thing.name for thing in self.objects))
 
 
@@ -68,25 +68,25 @@ class Rendering:
 
     Attributes:
         image: RGB picture, ``size`` x ``size``.
-        owners: ``[size, size]`` uint8; 0 is background, k the k-th object (from 1) visible there.
+        owners: ``[size, size]`` uint8; 0 is background, k is the k-th object (from 1), as visible.
     """
 
     image: Image.Image
     owners: npt.NDArray[np.uint8]
 
     def box(self, index: int) -> tuple[int, int, int, int]:
-        """Pixel box (left, top, right, bottom; right and bottom exclusive) of what is seen of object ``index``."""
+        """Pixel box (left, top, right, bottom; right and bottom exclusive) of the visible part of object ``index``."""
         rows, columns = np.nonzero(self.owners == index + 1)
         return int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1
 
 
 def sample_scene(seed: int, *, styles: tuple[str, ...] = STYLES, max_objects: int = MAX_OBJECTS) -> Scene:
-    """Draw a scene at random; the same arguments give the same scene.
+    """Sample a scene; the same arguments give the same scene.
 
     Args:
-        seed: names the scene.
-        styles: the styles to choose from (one style a scene).
-        max_objects: the most objects; from 0 (rarely) up to this many are placed.
+        seed: identifies the scene.
+        styles: the styles to choose from (each scene has one style).
+        max_objects: the largest number of objects; from 0 (rarely) up to this many are placed.
     """
     rng = random.Random(seed)
     style = styles[rng.randrange(len(styles))]
@@ -94,9 +94,9 @@ def sample_scene(seed: int, *, styles: tuple[str, ...] = STYLES, max_objects: in
     drawings = drawable(style)
     names = list(drawings)
     usual = [name for name in SCENE_TYPES[scene_type] if name in drawings] or names
-    wanted = 0 if rng.random() < 0.03 else 1 + min(int(rng.random() ** 1.3 * max_objects), max_objects - 1)
+    target_count = 0 if rng.random() < 0.03 else 1 + min(int(rng.random() ** 1.3 * max_objects), max_objects - 1)
     placed: list[SceneObject] = []
-    while len(placed) < wanted:
+    while len(placed) < target_count:
         chance = rng.random()
         if placed and chance < 0.2:
             name = placed[rng.randrange(len(placed))].name
@@ -112,7 +112,7 @@ def sample_scene(seed: int, *, styles: tuple[str, ...] = STYLES, max_objects: in
 
 
 def _place(rng: random.Random, name: str, drawings: Sequence[str], placed: list[SceneObject]) -> SceneObject | None:
-    """A free place for one more object, or None where the picture is full."""
+    """One more object at a free place, or None if the picture is full."""
     drawing = drawings[rng.randrange(len(drawings))]
     for _ in range(_PLACEMENT_TRIES):
         size = 0.2 + 0.24 * rng.random() ** 1.5
@@ -134,7 +134,7 @@ def _place(rng: random.Random, name: str, drawings: Sequence[str], placed: list[
 
 
 def _hidden(x: float, y: float, size: float, other: SceneObject) -> float:
-    """What fraction of the square of ``other``, or of the new one, the two squares share; the larger."""
+    """The overlap of the new square with that of ``other``, as a fraction of the smaller square."""
     overlap = (size + other.size) / 2
     width = max(0.0, overlap - abs(x - other.x))
     height = max(0.0, overlap - abs(y - other.y))
@@ -148,7 +148,7 @@ def render(scene: Scene, size: int = 448, *, sprites: Mapping[str, Image.Image] 
     Args:
         scene: what to draw.
         size: side in pixels.
-        sprites: RGBA drawings by name, to be used instead of those of the scene's style.
+        sprites: RGBA drawings by name, used instead of those of the scene's style.
     """
     rng = random.Random(scene.seed ^ 0x5EED)
     image = _background(rng, scene.scene_type, size)
@@ -177,7 +177,7 @@ def _tinted(sprite: Image.Image, tint: tuple[float, float, float]) -> Image.Imag
 
 
 def _background(rng: random.Random, scene_type: str, size: int) -> Image.Image:
-    """Two bands of colour with a few large faint shapes; the hue hints at the scene type, no more."""
+    """Two bands of colour with a few large faint shapes; the hue is only a hint at the scene type."""
     hue = (sorted(SCENE_TYPES).index(scene_type) / len(SCENE_TYPES) + rng.uniform(-0.08, 0.08)) % 1.0
 
     def colour(lightness: float) -> tuple[int, int, int]:

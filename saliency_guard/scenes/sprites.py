@@ -1,6 +1,6 @@
-"""The drawn objects, one set of sprites per style, loaded once and kept.
+"""The drawings of objects, one set of sprites per style, loaded once and cached.
 
-Six styles are shipped as sheets; two more, for evaluation alone, come from packages of others.
+Six styles are shipped as sheets; two more, only for evaluation, come from other packages.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SPRITES = Path(__file__).parent / "sprites"
 
 
 def style_files(style: str, directory: Path = _SPRITES) -> tuple[Path, Path]:
-    """Where a style's picture and its list of names lie."""
+    """The paths of a style's picture and of its list of names."""
     return directory / f"{style}.webp", directory / f"{style}.json"
 
 
@@ -42,14 +42,14 @@ def load_style(style: str, directory: Path = _SPRITES) -> MappingProxyType[str, 
 
     Raises:
         FileNotFoundError: if the style has no sheet in ``directory``.
-        MissingExtraError: if it is ``"openmoji"``, and that is not installed.
-        InputError: if it is ``"tuxpaint"``, and that is not installed.
+        MissingExtraError: for ``"openmoji"``, if it is not installed.
+        InputError: for ``"tuxpaint"``, if it is not installed.
     """
-    if style in _ELSEWHERE:
-        return MappingProxyType(_ELSEWHERE[style](SPRITE_SIZE))
+    if style in _INSTALLED_STYLES:
+        return MappingProxyType(_INSTALLED_STYLES[style](SPRITE_SIZE))
     picture_file, index_file = style_files(style, directory)
     if not index_file.exists():
-        known = sorted([*(path.stem for path in directory.glob("*.json")), *_ELSEWHERE])
+        known = sorted([*(path.stem for path in directory.glob("*.json")), *_INSTALLED_STYLES])
         msg = f"no sprite sheet for style {style!r} in {directory}; there are: {', '.join(known)}"
         raise FileNotFoundError(msg)
     names: list[str] = json.loads(index_file.read_text(encoding="utf-8"))
@@ -60,13 +60,13 @@ def load_style(style: str, directory: Path = _SPRITES) -> MappingProxyType[str, 
     )
 
 
-_ELSEWHERE = MappingProxyType({openmoji.NAME: openmoji.load, tuxpaint.NAME: tuxpaint.load})
+_INSTALLED_STYLES = MappingProxyType({openmoji.NAME: openmoji.load, tuxpaint.NAME: tuxpaint.load})
 
 
 @lru_cache(maxsize=16)
 def drawable(style: str) -> MappingProxyType[str, tuple[str, ...]]:
-    """The classes a style can show, in the order of ``CLASSES``, and the drawings of each."""
+    """The classes that a style has drawings of, in the order of ``CLASSES``, and the drawings of each."""
     sprites = load_style(style)
     table = tuxpaint.STAMPS if style == tuxpaint.NAME else DRAWINGS
-    found = {name: tuple(one for one in table.get(name, ()) if one in sprites) for name in DRAWINGS}
-    return MappingProxyType({name: drawings for name, drawings in found.items() if drawings})
+    available = {name: tuple(drawing for drawing in table.get(name, ()) if drawing in sprites) for name in DRAWINGS}
+    return MappingProxyType({name: drawings for name, drawings in available.items() if drawings})

@@ -1,6 +1,6 @@
-"""Statements about a scene that are true or false, and what is so instead where they are false.
+"""True and false statements about a scene, with a correction of the false ones.
 
-A place is meant as people mean it: what is at the top left is on the left, and at the top. A number is meant exactly;
+Places are used as people use them: an object at the top left is also on the left, and at the top. Numbers are exact;
 "a dog" alone means one or more.
 """
 
@@ -29,7 +29,7 @@ PLACES = (
     "at the bottom",
     "at the bottom right",
 )
-"""What `SceneObject.place` says."""
+"""All values of `SceneObject.place`."""
 
 _APART = 0.2
 _OBJECT_FORMS = (
@@ -54,10 +54,10 @@ class Statement:
 
     Attributes:
         text: the sentence.
-        question: the same as a question that yes or no answers.
-        truth: whether it is so.
-        instead: what is so, as a sentence: the sentence itself where it is true.
-        kind: what it is about.
+        question: the same as a yes/no question.
+        truth: whether it is true.
+        instead: the true sentence; the same sentence if it is true.
+        kind: what the statement is about.
     """
 
     text: str
@@ -68,7 +68,7 @@ class Statement:
 
     @property
     def answer(self) -> str:
-        """Yes or no, and what is so."""
+        """Yes or no, with the true sentence."""
         return f"{'Yes' if self.truth else 'No'}, {lowered(self.instead)}"
 
 
@@ -78,14 +78,14 @@ def lowered(sentence: str) -> str:
 
 
 def is_at(thing: SceneObject, place: str) -> bool:
-    """Whether a thing is at a place, as people mean places."""
+    """Whether an object is at a place, in the everyday sense of places."""
     if place == "in the center":
         return thing.place == place
     return set(place.split()[1:]) - {"the"} <= set(thing.place.split())
 
 
 def statement(scene: Scene, rng: random.Random, kind: Kind, *, truth: bool) -> Statement | None:
-    """A statement of a kind that is true or false as wanted; None where the scene allows none."""
+    """A true or false statement of a kind; None if the scene allows none."""
     return {
         "object": _object,
         "number": _number,
@@ -96,13 +96,13 @@ def statement(scene: Scene, rng: random.Random, kind: Kind, *, truth: bool) -> S
 
 
 def things_at(scene: Scene, place: str) -> dict[str, int]:
-    """How many of each class are at a place, in the order of ``CLASSES``."""
+    """Number of objects of each class at a place, in the order of ``CLASSES``."""
     names = [thing.name for thing in scene.objects if is_at(thing, place)]
     return {name: names.count(name) for name in CLASSES if name in names}
 
 
 def number_sentence(name: str, count: int) -> str:
-    """How many of a class there are."""
+    """A sentence with the number of objects of a class."""
     verb = "is" if count <= 1 else "are"
     return f"There {verb} {counted(name, count)} in the image."
 
@@ -135,16 +135,16 @@ def _number(scene: Scene, rng: random.Random, *, truth: bool) -> Statement | Non
     if name is None:
         return None
     count = scene.counts[name]
-    # "There is a dog" is so where there are two: what is said of one is said of exactly one.
-    said = count
-    while not truth and said == count:
-        said = max(1, min(MAX_OBJECTS, count + (-2, -1, -1, 1, 1, 2)[rng.randrange(6)]))
-    verb = "is" if said == 1 else "are"
-    things = f"{number(said)} {singular(name) if said == 1 else plural(name)}"
-    form = _NUMBER_FORMS[2 if said == 1 else rng.randrange(3)]
-    exactly = "exactly" if said == 1 or rng.random() < 0.7 else "precisely"
+    # "There is a dog" is also true of two dogs, so statements about one object say "exactly one".
+    stated = count
+    while not truth and stated == count:
+        stated = max(1, min(MAX_OBJECTS, count + (-2, -1, -1, 1, 1, 2)[rng.randrange(6)]))
+    verb = "is" if stated == 1 else "are"
+    things = f"{number(stated)} {singular(name) if stated == 1 else plural(name)}"
+    form = _NUMBER_FORMS[2 if stated == 1 else rng.randrange(3)]
+    exactly = "exactly" if stated == 1 or rng.random() < 0.7 else "precisely"
     text = form.format(verb=verb, things=things, exactly=exactly)
-    question = f"{verb.capitalize()} there {'exactly ' if said == 1 or rng.random() < 0.3 else ''}{things}?"
+    question = f"{verb.capitalize()} there {'exactly ' if stated == 1 or rng.random() < 0.3 else ''}{things}?"
     instead = number_sentence(name, count)
     return Statement(text, question, truth, instead, "number")
 
@@ -179,34 +179,34 @@ def _relation(scene: Scene, rng: random.Random, *, truth: bool) -> Statement | N
             apart = (thing.x - other.x) if across else (thing.y - other.y)
             if abs(apart) > _APART:
                 words = ("to the left of", "to the right of") if across else ("above", "below")
-                so, not_so = words if apart < 0 else words[::-1]
+                true_relation, false_relation = words if apart < 0 else words[::-1]
                 a, b = singular(thing.name), singular(other.name)
-                said = so if truth else not_so
+                relation = true_relation if truth else false_relation
                 return Statement(
-                    f"The {a} is {said} the {b}.",
-                    f"Is the {a} {said} the {b}?",
+                    f"The {a} is {relation} the {b}.",
+                    f"Is the {a} {relation} the {b}?",
                     truth,
-                    f"The {a} is {so} the {b}.",
+                    f"The {a} is {true_relation} the {b}.",
                     "relation",
                 )
     return None
 
 
 def _list(scene: Scene, rng: random.Random, *, truth: bool) -> Statement | None:
-    shown = sorted(scene.counts.items(), key=lambda item: CLASSES.index(item[0]))
-    if len(shown) < 2:
+    counts = sorted(scene.counts.items(), key=lambda item: CLASSES.index(item[0]))
+    if len(counts) < 2:
         return None
-    chosen = [item for item in shown if rng.random() < 0.75] or shown[:2]
+    chosen = [item for item in counts if rng.random() < 0.75] or counts[:2]
     instead = ""
     if not truth:
-        at = rng.randrange(len(chosen))
-        name, count = chosen[at]
+        index = rng.randrange(len(chosen))
+        name, count = chosen[index]
         if count > 1 and rng.random() < 0.4:
-            said = count + (1 if count == 2 or rng.random() < 0.5 else -1)
-            chosen[at], instead = (name, said), number_sentence(name, count)
+            stated = count + (1 if count == 2 or rng.random() < 0.5 else -1)
+            chosen[index], instead = (name, stated), number_sentence(name, count)
         else:
             other = _absent(scene, rng)
-            chosen[at], instead = (other, 1 if rng.random() < 0.8 else 2), number_sentence(other, 0)
+            chosen[index], instead = (other, 1 if rng.random() < 0.8 else 2), number_sentence(other, 0)
             chosen.sort(key=lambda item: CLASSES.index(item[0]))
     things = listed([counted(name, count) for name, count in chosen])
     verb = "is" if chosen[0][1] == 1 else "are"

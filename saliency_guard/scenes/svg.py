@@ -15,7 +15,7 @@ def svg_picture(svg: str, size: int, *, extra: str) -> Image.Image:
     Args:
         svg: the source.
         size: side in pixels.
-        extra: which extra of ours brings the renderer, for the error.
+        extra: the extra of saliency-guard that installs the renderer, for the error message.
 
     Raises:
         MissingExtraError: if resvg_py is not installed.
@@ -23,5 +23,5 @@ def svg_picture(svg: str, size: int, *, extra: str) -> Image.Image:
     require_extra("resvg_py", "resvg_py", extra)
     import resvg_py
 
-    drawn = resvg_py.svg_to_bytes(svg_string=svg, width=size, height=size)
-    return Image.open(io.BytesIO(bytes(drawn)), formats=("PNG",)).convert("RGBA")
+    png = resvg_py.svg_to_bytes(svg_string=svg, width=size, height=size)
+    return Image.open(io.BytesIO(bytes(png)), formats=("PNG",)).convert("RGBA")

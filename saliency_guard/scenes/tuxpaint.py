@@ -1,8 +1,8 @@
-"""Photo cut-outs, the hardest style: the stamps of Tux Paint, where Debian's package is installed.
+"""Photo cut-outs, the hardest style: the stamps of Tux Paint, if Debian's package is installed.
 
-``apt-get install tuxpaint-stamps-default`` puts them under ``/usr/share/tuxpaint/stamps``; the variable
-``TUXPAINT_STAMPS`` names another folder. Their licences are many, so none is distributed here. Only photographs that
-show one thing, and that a person would name as the class, were taken (looked at one by one).
+``apt-get install tuxpaint-stamps-default`` puts them into ``/usr/share/tuxpaint/stamps``; the environment variable
+``TUXPAINT_STAMPS`` sets another folder. They have many different licences, so none is distributed here. The selection,
+checked by hand, has only photographs of a single object that people would name as the class.
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ STAMPS: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
 
 
 def directory() -> Path:
-    """Where the stamps are looked for."""
+    """The folder of the stamps."""
     return Path(os.environ.get("TUXPAINT_STAMPS", DIRECTORY))
 
 
 def installed() -> bool:
-    """Whether all of the stamps are there."""
+    """Whether all stamps are installed."""
     return all((directory() / f"{stamp}.png").is_file() for stamps in STAMPS.values() for stamp in stamps)
 
 
@@ -76,7 +76,7 @@ def load(size: int) -> dict[str, Image.Image]:
         InputError: if the stamps are not installed.
     """
     if not installed():
-        msg = f"not all photo cut-outs are in {directory()}: install tuxpaint-stamps-default, or set TUXPAINT_STAMPS"
+        msg = f"photo cut-outs are missing in {directory()}: install tuxpaint-stamps-default, or set TUXPAINT_STAMPS"
         raise InputError(msg)
     return {stamp: _fitted(directory() / f"{stamp}.png", size) for stamps in STAMPS.values() for stamp in stamps}
 
@@ -84,7 +84,7 @@ def load(size: int) -> dict[str, Image.Image]:
 def _fitted(path: Path, size: int) -> Image.Image:
     with Image.open(path, formats=("PNG",)) as opened:
         picture = opened.convert("RGBA")
-    # What is transparent around a cut-out takes no room: things are as large as the scene says.
+    # Transparent margins are cropped, so that objects are as large as the scene says.
     picture = picture.crop(picture.getchannel("A").getbbox())
     scale = size / max(picture.size)
     picture = picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))))

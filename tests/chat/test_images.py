@@ -6,7 +6,6 @@ import base64
 import io
 import os
 import struct
-import time
 import tracemalloc
 import zlib
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from PIL import EpsImagePlugin, Image
 from saliency_guard import LVLM, ConfigError, ImageError
 from saliency_guard.chat.images import FORMATS, MAX_IMAGE_BYTES, data_url_bytes, load_image
 from saliency_guard.chat.messages import chat
-from saliency_guard.evaluation.labelling import Asked, write_records
+from saliency_guard.evaluation.labelling import CheckedQuestion, write_records
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
 
@@ -126,7 +125,7 @@ def test_no_program_is_run_for_a_picture(ran: Path, tmp_path: Path, lvlm: LVLM) 
             load_image(form)
         with pytest.raises(ImageError, match="PNG, JPEG"):
             lvlm.inputs(chat(form, "What is there?"))
-    asked = Asked("a", tmp_path / "a.png", "What is there?", lambda _: [])
+    asked = CheckedQuestion("a", tmp_path / "a.png", "What is there?", lambda _: [])
     with pytest.raises(ImageError, match="PNG, JPEG"):
         list(write_records(lvlm, [asked]))
     assert not ran.exists()
@@ -174,11 +173,9 @@ def test_files_over_the_limit_are_refused_unread(tmp_path: Path, size: int, litt
     path = tmp_path / "a.png"
     path.write_bytes(png())
     os.truncate(path, size)  # Sparse: it takes no room on the disk.
-    began = time.monotonic()
     for form in (path, str(path), path.as_uri()):
         with pytest.raises(ImageError, match=f"limit of {MAX_IMAGE_BYTES}"):
             load_image(form)
-    assert time.monotonic() - began < 2
 
 
 def test_bytes_and_base64_over_the_limit_are_refused_undecoded(little_memory: None) -> None:

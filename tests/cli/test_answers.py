@@ -77,8 +77,8 @@ def test_info_tells_what_a_model_is(tmp_path: Path) -> None:
     [
         (["--sgrs", "--alpha", "1.5"], "alpha"),
         (["--locore", "--beta", "-1"], "beta"),
-        (["--alpha", "0.6"], "--alpha does nothing without --sgrs"),
-        (["--beta", "0.15"], "--beta does nothing without --locore"),
+        (["--alpha", "0.6"], "--alpha has no effect without --sgrs"),
+        (["--beta", "0.15"], "--beta has no effect without --locore"),
         (["--layers", "a,b"], "neither two fractions"),
         (["--layers", "77"], "does not name layers"),
         (["--temperature", "-2"], "temperature"),

@@ -72,8 +72,8 @@ def test_records_of_pope_files(tmp_path: Path, image: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "say what to make records from"),
-        (["--scenes", "2", "--pope", "x"], "say what to make records from"),
+        ([], "give exactly one source of records"),
+        (["--scenes", "2", "--pope", "x"], "give exactly one source of records"),
         (["--pope", "x"], "need --images"),
         (["--scenes", "2", "--split", "moon"], "no split"),
         (["--labelled", "missing.jsonl"], "cannot read"),
@@ -107,7 +107,7 @@ def test_a_policy_with_a_guarantee(tmp_path: Path) -> None:
     assert policy.guarantee.risk == 0.1
     assert policy.guarantee.units == 1250
     assert policy.calibrator is not None
-    assert "accept from grounding" in " ".join(done.output.split())
+    assert "accept grounding" in " ".join(done.output.split())
 
 
 def test_no_guarantee_writes_nothing_and_has_its_own_exit_code(tmp_path: Path) -> None:
@@ -115,15 +115,15 @@ def test_no_guarantee_writes_nothing_and_has_its_own_exit_code(tmp_path: Path) -
     options = ["--risk", "0.02", "--features", "signals", "--out", str(tmp_path / "guard.json")]
     done = run("calibrate", "--records", str(tmp_path / "records.jsonl"), *options)
     assert done.exit_code == 1
-    assert "give no threshold this guarantee" in " ".join(done.output.split())
+    assert "support no threshold with this guarantee" in " ".join(done.output.split())
     assert not (tmp_path / "guard.json").exists()
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "say what to calibrate on"),
-        (["none.jsonl", "--scenes", "8"], "say what to calibrate on"),
+        ([], "give either a file of records or --scenes"),
+        (["none.jsonl", "--scenes", "8"], "give either a file of records or --scenes"),
         (["none.jsonl"], "cannot read records"),
     ],
 )

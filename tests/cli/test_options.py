@@ -41,7 +41,7 @@ def test_switches_give_the_settings_of_the_paper() -> None:
 
 
 def test_a_setting_without_its_switch_is_refused() -> None:
-    with pytest.raises(ConfigError, match="--min-p does nothing without --sgrs"):
+    with pytest.raises(ConfigError, match="--min-p has no effect without --sgrs"):
         options.sgrs_settings(on=False, alpha=None, min_p=0.5)
-    with pytest.raises(ConfigError, match="--beta does nothing without --locore"):
+    with pytest.raises(ConfigError, match="--beta has no effect without --locore"):
         options.locore_settings(on=False, beta=0.15)

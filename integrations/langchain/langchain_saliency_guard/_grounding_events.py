@@ -1,4 +1,4 @@
-"""The custom events of one answer, from the events of its run."""
+"""The custom events of an answer, made from the events of its run."""
 
 from __future__ import annotations
 
@@ -12,30 +12,29 @@ Event = tuple[str, dict[str, Any]]
 
 
 class GroundingEvents:
-    """Custom events of one answer."""
+    """Makes the custom events of an answer."""
 
     def __init__(self) -> None:
-        self._retry: list[Event] = []
-        self._seen = 0
+        self._pending_retry: list[Event] = []
+        self._attempt_count = 0
 
     def of(self, event: RunEvent) -> list[Event]:
-        """The custom events to send for a run's event; a retry is sent once the next attempt is made."""
+        """The custom events to send for an event of the run; a retry event is sent when the next attempt exists."""
         if isinstance(event, TokenGrounding):
-            self._seen += 1
-            return _of_token(event)
+            return _token_events(event)
         if isinstance(event, Attempt):
-            retry, self._retry = self._retry, []
-            number = self._seen
-            self._seen += 1
+            retry, self._pending_retry = self._pending_retry, []
+            number = self._attempt_count
+            self._attempt_count += 1
             if not event.accepted:
                 data = {"attempt": number, "score": event.score, "refused": event.problem, "text": event.answer.text}
-                self._retry = [(RETRY, data)]
+                self._pending_retry = [(RETRY, data)]
             return retry
         tokens = event.answer.tokens if event.outcome is not None and event.answer is not None else ()
-        return [*(of_token for token in tokens for of_token in _of_token(token)), (REPORT, event.report)]
+        return [*(token_event for token in tokens for token_event in _token_events(token)), (REPORT, event.report)]
 
 
-def _of_token(token: TokenGrounding) -> list[Event]:
+def _token_events(token: TokenGrounding) -> list[Event]:
     rejections = [
         (
             REJECTION,

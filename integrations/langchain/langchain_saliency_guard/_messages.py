@@ -1,4 +1,4 @@
-"""LangChain messages to the core's: every form of an image block, tool calls and their results."""
+"""Converts LangChain messages to the core's: every form of image block, tool calls and their results."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from saliency_guard.adapters import Fetch as FetchImage
 _ROLES = {"human": "user", "user": "user", "ai": "assistant", "assistant": "assistant", "system": "system"}
 _IMAGE_KEYS = ("image", "path", "url", "base64", "data")
 _BASE64 = re.compile(r"[A-Za-z0-9+/\s]++={0,2}\s*")
-_LONGEST_PATH = 1024
-_DEEPEST = 8
-_IMAGES = {"image", "image_url", "input_image"}
-_SILENT = {
+_MAX_PATH_LENGTH = 1024
+_MAX_DEPTH = 8
+_IMAGE_TYPES = {"image", "image_url", "input_image"}
+_SKIPPED_TYPES = {
     "tool_call",
     "tool_call_chunk",
     "tool_use",
@@ -38,19 +38,19 @@ _SILENT = {
     "thinking",
     "redacted_thinking",
 }
-"""Blocks of an earlier answer that are not said again: calls stand in `AIMessage.tool_calls`."""
+"""Blocks of earlier answers that are not part of the prompt: tool calls are taken from `AIMessage.tool_calls`."""
 
 
 def to_core(messages: Sequence[BaseMessage], *, fetch_image: FetchImage | None = None) -> list[dict[str, Any]]:
-    """Messages as `saliency_guard.LVLM` takes them.
+    """Messages in the form that `saliency_guard.LVLM` takes.
 
     Args:
-        messages: of a chat.
-        fetch_image: gets the bytes behind an http(s) URL; None refuses such URLs.
+        messages: the messages of a chat.
+        fetch_image: downloads the bytes behind an http(s) URL; None refuses such URLs.
 
     Raises:
-        MessageError: for a message or block of a kind or form that a vision-language model does not take.
-        ImageError: for an image that is named by an id of a provider, or would have to be fetched.
+        MessageError: for a message or block that a vision-language model does not take.
+        ImageError: for an image given by a provider's file id, or by a URL that may not be fetched.
     """
     if not isinstance(messages, Sequence) or len(messages) > MAX_MESSAGES:
         msg = f"messages must be a list, of at most {MAX_MESSAGES}, not {shown(messages)}"
@@ -60,24 +60,24 @@ def to_core(messages: Sequence[BaseMessage], *, fetch_image: FetchImage | None =
 
 def _message(message: BaseMessage, number: int, fetch_image: FetchImage | None) -> dict[str, Any]:
     role = _role(message, number)
-    found: dict[str, Any] = {"role": role, "content": _parts(message.content, number, fetch_image)}
+    converted: dict[str, Any] = {"role": role, "content": _parts(message.content, number, fetch_image)}
     calls: Any = message.tool_calls if isinstance(message, AIMessage) else None
     if isinstance(calls, list) and calls:
-        found["tool_calls"] = [_call(call) for call in calls]
+        converted["tool_calls"] = [_call(call) for call in calls]
     elif not isinstance(calls, (list, type(None))):
-        msg = f"message {number} has {shown(calls)} as its calls of tools: give a list"
+        msg = f"message {number} has {shown(calls)} as its tool calls: give a list"
         raise MessageError(msg)
     if isinstance(message, ToolMessage):
-        found["tool_call_id"] = message.tool_call_id
+        converted["tool_call_id"] = message.tool_call_id
     if isinstance(message, (ToolMessage, FunctionMessage)) and message.name is not None:
-        found["name"] = message.name
-    if not found["content"] and "tool_calls" not in found:
-        found["content"] = ""
-    return found
+        converted["name"] = message.name
+    if not converted["content"] and "tool_calls" not in converted:
+        converted["content"] = ""
+    return converted
 
 
 def _call(call: Any) -> Any:
-    """A call of a tool in the core's form; the core says what is wrong with any other."""
+    """A tool call in the core's form; anything else is returned as it is, and the core reports what is wrong."""
     if not isinstance(call, Mapping):
         return call
     function = {"name": call.get("name"), "arguments": call.get("args")}
@@ -112,22 +112,22 @@ def _parts(content: Any, number: int, fetch_image: FetchImage | None) -> list[di
 def _part(block: Any, number: int, fetch_image: FetchImage | None) -> dict[str, Any] | None:
     if isinstance(block, str):
         return {"type": "text", "text": block}
-    plain = _unwrapped(block, number)
-    kind = plain["type"]
-    if kind in _SILENT:
+    unwrapped = _unwrapped(block, number)
+    block_type = unwrapped["type"]
+    if block_type in _SKIPPED_TYPES:
         return None
-    if kind in {"text", "input_text", "output_text", "text-plain"}:
-        return _text(plain, number)
-    if _is_image(plain):
-        return {"type": "image", "image": _image(plain, number, fetch_image)}
-    msg = f"message {number} has a block of type {shown(kind)}: this model takes text and images"
+    if block_type in {"text", "input_text", "output_text", "text-plain"}:
+        return _text(unwrapped, number)
+    if _is_image(unwrapped):
+        return {"type": "image", "image": _image(unwrapped, number, fetch_image)}
+    msg = f"message {number} has a block of type {shown(block_type)}: this model takes text and images"
     raise MessageError(msg)
 
 
 def _unwrapped(block: Any, number: int) -> Mapping[str, Any]:
-    """A block, out of what marks it as non-standard, with a text as its type."""
+    """A block without its non-standard wrappers, with a string as its type."""
     inner = block
-    for _ in range(_DEEPEST):
+    for _ in range(_MAX_DEPTH):
         if not isinstance(inner, Mapping) or not isinstance(inner.get("type", ""), str):
             break
         if inner.get("type") != "non_standard":
@@ -140,7 +140,7 @@ def _unwrapped(block: Any, number: int) -> Mapping[str, Any]:
 def _text(block: Mapping[str, Any], number: int) -> dict[str, Any]:
     text = block.get("text")
     if not isinstance(text, str):
-        msg = f"message {number} has a block of text whose text is {shown(text)}"
+        msg = f"message {number} has a text block whose text is {shown(text)}"
         raise MessageError(msg)
     extras = block.get("extras")
     source = block.get("source", extras.get("source") if isinstance(extras, Mapping) else None)
@@ -152,8 +152,8 @@ def _image(block: Mapping[str, Any], number: int, fetch_image: FetchImage | None
     """The picture of a block, in a form that the core loads."""
     key, image = _picture(block)
     if image is None:
-        known = "a provider's file id" if block.get("file_id") or block.get("id") else "nothing that can be read"
-        msg = f"message {number} has an image block with {known}: give base64, a data URI, a path or a picture"
+        content = "a provider's file id" if block.get("file_id") or block.get("id") else "no readable image"
+        msg = f"message {number} has an image block with {content}: give base64, a data URI, a path or a PIL image"
         raise ImageError(msg)
     if isinstance(image, str) and is_remote(image):
         return fetched(image, fetch_image)
@@ -163,7 +163,7 @@ def _image(block: Mapping[str, Any], number: int, fetch_image: FetchImage | None
 
 
 def _picture(block: Mapping[str, Any]) -> tuple[str, Any]:
-    """Under which key a block of an image has it, and what stands there; None is nothing."""
+    """The key and the value of the image in an image block; the value is None if there is none."""
     source = block.get("source")
     if isinstance(source, Mapping):  # Anthropic
         block = {**source, "base64": source.get("data")}
@@ -174,10 +174,10 @@ def _picture(block: Mapping[str, Any]) -> tuple[str, Any]:
 
 
 def image_of(data: Any) -> Any:
-    """A picture in a form that the core loads: base64 of any length is told from a path by there being no such file."""
+    """A picture in a form that the core loads; a string that looks like base64 is a path only if that file exists."""
     if not isinstance(data, str) or not _BASE64.fullmatch(data):
         return data
-    return data if len(data) < _LONGEST_PATH and Path(data).is_file() else _data_uri(data)
+    return data if len(data) < _MAX_PATH_LENGTH and Path(data).is_file() else _data_uri(data)
 
 
 def _data_uri(base64: str) -> str:
@@ -193,22 +193,23 @@ def _blocks(messages: Sequence[BaseMessage]) -> Iterator[Mapping[str, Any]]:
 
 
 def _is_image(block: Mapping[str, Any]) -> bool:
-    kind = block.get("mime_type")
-    return block["type"] in _IMAGES or (isinstance(kind, str) and kind.casefold().startswith("image/"))
+    mime_type = block.get("mime_type")
+    is_image_type = isinstance(mime_type, str) and mime_type.casefold().startswith("image/")
+    return block["type"] in _IMAGE_TYPES or is_image_type
 
 
 def has_picture(messages: Sequence[BaseMessage]) -> bool:
-    """Whether there is a picture for an answer to rest on; nothing is loaded."""
+    """Whether the messages have a picture; nothing is loaded."""
     return any(map(_is_image, _blocks(messages)))
 
 
 def by_content(messages: Sequence[BaseMessage]) -> bool:
-    """Whether every picture stands in the messages themselves, and not in a file or an object."""
+    """Whether the messages identify every picture: as base64 or a URL, and not as a file or an object."""
 
-    def inside(block: Mapping[str, Any]) -> bool:
+    def is_identified(block: Mapping[str, Any]) -> bool:
         key, image = _picture(block)
         if not isinstance(image, str):
             return image is None
         return key in {"base64", "data"} or scheme_of(image) == "data" or is_remote(image)
 
-    return all(inside(block) for block in _blocks(messages) if _is_image(block))
+    return all(is_identified(block) for block in _blocks(messages) if _is_image(block))

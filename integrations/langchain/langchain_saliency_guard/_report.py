@@ -1,4 +1,4 @@
-"""Where a message says what it rests on."""
+"""Keys under which messages carry their grounding, and token counts in LangChain's form."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from langchain_core.messages.ai import UsageMetadata
 from saliency_guard import Usage
 
 GROUNDING = "grounding"
-"""Key of `response_metadata`: the whole report, once."""
+"""Key of `response_metadata`: the report of the answer."""
 
 GROUNDING_TOKENS = "grounding_tokens"
-"""Key of `additional_kwargs`: a list of tokens, on every chunk its own."""
+"""Key of `additional_kwargs`: the tokens of the chunk."""
 
 
 def usage_metadata(usage: Usage) -> UsageMetadata:
-    """Tokens in LangChain's words."""
+    """Token counts in LangChain's form."""
     return UsageMetadata(
         input_tokens=usage.prompt_tokens, output_tokens=usage.completion_tokens, total_tokens=usage.total_tokens
     )

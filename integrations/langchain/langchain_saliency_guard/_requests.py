@@ -1,4 +1,4 @@
-"""What one call asks for, in LangChain's and OpenAI's words."""
+"""The options of a call, from the keyword arguments that LangChain and OpenAI users pass."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from saliency_guard.adapters import Request, ServedLVLM, openai_schema, required
 _IGNORED = {"stream", "parallel_tool_calls", "strict", "ls_structured_output_format", "structured_output_format"}
 
 
-def request(settings: ServedLVLM, given: Mapping[str, Any], stop: str | Sequence[str] | None) -> Request:
-    """The options of one call.
+def request(settings: ServedLVLM, kwargs: Mapping[str, Any], stop: str | Sequence[str] | None) -> Request:
+    """The options of a call.
 
     Args:
         settings: the chat model.
-        given: keyword arguments of the call.
-        stop: of the call, beside the model's own.
+        kwargs: keyword arguments of the call.
+        stop: stop strings of the call, in addition to the model's.
 
     Raises:
         ConfigError: for an argument that does not exist.
     """
-    options = {name: value for name, value in given.items() if name not in _IGNORED}
+    options = {name: value for name, value in kwargs.items() if name not in _IGNORED}
     tools = as_functions(options.pop("tools", None) or ())
     forced = required_tools(tools, options.pop("tool_choice", None))
     response_format = options.pop("response_format", None)
@@ -32,7 +32,7 @@ def request(settings: ServedLVLM, given: Mapping[str, Any], stop: str | Sequence
 
 
 def _of_openai(schema: Any) -> Any:
-    """The schema of a ``response_format`` as OpenAI writes it; anything else as it is."""
+    """The schema in a ``response_format`` of OpenAI's form; anything else is returned as it is."""
     if isinstance(schema, Mapping) and schema.get("type") == "json_schema":
         return openai_schema(schema)
     if isinstance(schema, Mapping) and schema.get("type") == "json_object":

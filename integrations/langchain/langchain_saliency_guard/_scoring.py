@@ -1,4 +1,4 @@
-"""Answers of any chat model, and the local model that scores them."""
+"""Scoring the answers of any chat model with a local model."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ class ChatScorer(LocalScorer):
     """Scores answers to LangChain's messages."""
 
     def core_messages(self, messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:
-        """Messages as the core takes them."""
+        """Messages in the core's form."""
         return to_core(messages, fetch_image=self.fetch_image)
 
 
 def as_answer(answer: Any) -> AIMessage:
-    """A message, a chunk or a text as an answer.
+    """An answer, given as a message, a chunk or a text, as a message.
 
     Raises:
-        ConfigError: if it is none of them.
+        ConfigError: if it is none of these.
     """
     if isinstance(answer, AIMessageChunk):
         answer = message_chunk_to_message(answer)
@@ -38,7 +38,7 @@ def as_answer(answer: Any) -> AIMessage:
 
 
 def says_something(message: AIMessage) -> bool:
-    """Whether a message is an answer: not a call of a tool, and not empty."""
+    """Whether a message is an answer: not a tool call, and not empty."""
     return not message.tool_calls and bool(message.text.strip())
 
 
@@ -46,9 +46,9 @@ def with_report(message: AIMessage, report: dict[str, Any], text: str | None = N
     """A copy of a message with its report.
 
     Args:
-        message: it is not changed: caches hand out the same object again.
-        report: of its grounding.
-        text: what the copy says instead.
+        message: is not changed, because caches return the same object again.
+        report: report of its grounding.
+        text: replaces the message's text.
     """
     update: dict[str, Any] = {"response_metadata": {**message.response_metadata, GROUNDING: report}}
     if text is not None and text != message.text:

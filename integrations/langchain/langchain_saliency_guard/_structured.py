@@ -1,4 +1,4 @@
-"""Answers of a schema, read into what the schema describes."""
+"""Structured answers: constrained to a schema and parsed by it."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from saliency_guard import ConfigError
 def structured(
     model: BaseChatModel, schema: Any, *, include_raw: bool, method: str, **kwargs: Any
 ) -> Runnable[Any, Any]:
-    """A model held to a schema, and the parser behind it; arguments as for `BaseChatModel.with_structured_output`.
+    """A model constrained to a schema, followed by a parser; arguments of `BaseChatModel.with_structured_output`.
 
     Raises:
-        ConfigError: for an argument that does not exist.
+        ConfigError: for an unknown argument or method.
     """
     unknown = set(kwargs) - {"strict"}
     if unknown or method not in {"json_schema", "json_mode"}:
         msg = f"with_structured_output takes no {min(unknown)!r}" if unknown else f"there is no method {method!r}"
         raise ConfigError(msg)
-    described = {"kwargs": {"method": method}, "schema": schema}
-    llm = model.bind(json_schema=answer_schema(schema), ls_structured_output_format=described)
+    trace_format = {"kwargs": {"method": method}, "schema": schema}
+    llm = model.bind(json_schema=answer_schema(schema), ls_structured_output_format=trace_format)
     is_class = isinstance(schema, type) and is_basemodel_subclass(schema)
     parser: Runnable[Any, Any] = PydanticOutputParser(pydantic_object=schema) if is_class else JsonOutputParser()
     if not include_raw:

@@ -1,4 +1,4 @@
-"""Tools and schemas in LangChain's forms."""
+"""Converts tools, schemas and tool calls from and to LangChain's forms."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Calls = tuple[str, list[ToolCall], list[InvalidToolCall]]
 
 
 def as_functions(tools: Sequence[Any]) -> list[dict[str, Any]]:
-    """Any kind of tool as the JSON schema of a function.
+    """Tools of any kind as JSON schemas of functions.
 
     Raises:
-        ConfigError: if one is none.
+        ConfigError: if something in the list is not a tool.
     """
     if not isinstance(tools, Sequence):
         msg = f"tools must be a list, not {shown(tools)}"
@@ -40,22 +40,22 @@ def answer_schema(schema: Any) -> dict[str, Any]:
     return closed(_converted(convert_to_json_schema, schema, "schema"))
 
 
-def _converted(convert: Callable[[Any], dict[str, Any]], given: Any, name: str) -> dict[str, Any]:
-    """What LangChain makes of something; what it raises then depends on what it was given."""
+def _converted(convert: Callable[[Any], dict[str, Any]], value: Any, name: str) -> dict[str, Any]:
+    """A value converted by LangChain, which raises errors of many types."""
     try:
-        return convert(given)
+        return convert(value)
     except Exception as error:
-        msg = f"{shown(given)} is no {name}: {error}"
+        msg = f"{shown(value)} is not a {name}: {error}"
         raise ConfigError(msg) from error
 
 
 def read_calls(lvlm: LVLM, answer: GroundedAnswer, *, was_forced: bool) -> Calls:
-    """The tool calls of an answer, as the tokenizer reads them where it can, else in the forms models write.
+    """The tool calls in an answer: parsed by the tokenizer if it can, else in the formats that models write.
 
     Args:
-        lvlm: whose answer it is.
+        lvlm: the model that wrote the answer.
         answer: the answer.
-        was_forced: whether it was held to the schema of a call.
+        was_forced: whether decoding was constrained to a tool call.
     """
     ids = [token.token_id for token in answer.tokens]
     parsed = parse_calls(answer.text, ids, lvlm.tokenizer, was_forced=was_forced)
@@ -64,7 +64,7 @@ def read_calls(lvlm: LVLM, answer: GroundedAnswer, *, was_forced: bool) -> Calls
 
 
 def _malformed(piece: str) -> InvalidToolCall:
-    return invalid_tool_call(name=None, args=piece, id=_new_id(), error="this is not a tool call in JSON")
+    return invalid_tool_call(name=None, args=piece, id=_new_id(), error="not a tool call in JSON")
 
 
 def _new_id() -> str:
@@ -72,7 +72,7 @@ def _new_id() -> str:
 
 
 def as_chunks(calls: Sequence[ToolCall]) -> list[dict[str, Any]]:
-    """Finished calls as the pieces a stream is made of."""
+    """Finished tool calls as tool call chunks."""
     return [
         {
             "name": call["name"],

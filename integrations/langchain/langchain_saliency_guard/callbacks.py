@@ -18,25 +18,28 @@ _METHODS = {
 
 
 class GroundingCallbackHandler(BaseCallbackHandler):
-    """Override what you want to know of; the others do nothing.
+    """Override the methods of the events you need; the others do nothing.
 
-    The same events reach every handler's ``on_custom_event`` under the names ``grounding_token``,
+    Every handler also gets these events through ``on_custom_event``, under the names ``grounding_token``,
     ``grounding_report``, ``grounding_rejection`` and ``grounding_retry``.
     """
 
     def on_grounding_token(self, token: dict[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
-        """A token was written: the fields of `saliency_guard.TokenGrounding`, its ``grounding`` still open."""
+        """A token was written: the fields of `saliency_guard.TokenGrounding`; its ``grounding`` is not known yet."""
 
     def on_grounding_report(self, report: dict[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
-        """An answer is finished: what its ``response_metadata["grounding"]`` holds."""
+        """An answer is finished: the report in its ``response_metadata["grounding"]``."""
 
     def on_rejection(self, rejection: dict[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
-        """SGRS struck out: ``text, token_id, logprob, saliency``, ``position, threshold``, what was ``taken``."""
+        """SGRS rejected a candidate.
+
+        Its ``text, token_id, logprob, saliency``, the ``position``, the ``threshold``, and the ``taken`` token.
+        """
 
     def on_retry(self, retry_state: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        """A policy draws anew: a dict of the ``attempt`` refused (its number), its ``score``, ``refused`` and ``text``.
+        """A policy retries: number of the refused ``attempt``, its ``score`` and ``text``, and why (``refused``).
 
-        LangChain's own retries come by the same name, with a `tenacity.RetryCallState`.
+        LangChain calls the same method for its own retries, with a `tenacity.RetryCallState`.
         """
 
     def on_custom_event(self, name: str, data: Any, *, run_id: UUID, **kwargs: Any) -> None:

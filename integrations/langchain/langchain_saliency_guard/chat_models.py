@@ -1,4 +1,4 @@
-"""SaliencyGuardedLVLM: a local vision-language model whose answers come with what they rest on."""
+"""SaliencyGuardedLVLM: a local vision-language model as a LangChain chat model, with grounding scores."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
     """A local vision-language model as a LangChain chat model.
 
     Every answer has ``response_metadata["grounding"]``: the calibrated probability that it is grounded (None where no
-    calibration fits), its tokens with what each rests on, and what a `policy` decided. Every chunk of a stream has its
+    calibration fits), its tokens with their sources, and the decision of the `policy`. Every chunk of a stream has its
     tokens under ``additional_kwargs["grounding_tokens"]``.
 
-    The model is loaded when it is first used, once per process and configuration. Its settings are those of
+    The model is loaded on first use, once per process and configuration. It has the settings of
     `saliency_guard.adapters.ServedLVLM`, and these:
 
     Attributes:
-        batch_size: answers written side by side by ``batch``.
-        api_key: accepted and not used: the model is local.
-        max_retries: accepted and not used; see `policy`.
+        batch_size: number of answers that ``batch`` generates together.
+        api_key: accepted and ignored: the model is local.
+        max_retries: accepted and ignored; see `policy`.
         streaming: whether ``invoke`` streams to handlers; None lets LangChain decide.
     """
 
-    model_config = ServedLVLM.model_config  # LangChain's own would let misspelt settings pass.
+    model_config = ServedLVLM.model_config  # LangChain's would accept misspelt settings.
 
     batch_size: int = Field(default=8, ge=1)
     api_key: SecretStr | None = Field(default=None, exclude=True)
@@ -62,7 +62,7 @@ class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        """All that changes an answer: the cache must not give one setting's answer to another."""
+        """Everything that can change an answer, so that the cache never mixes settings up."""
         return {
             **{name: plain(value) for name, value in self.call_settings.items()},
             "model": self.served_name,
@@ -87,7 +87,7 @@ class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
         return LangSmithParams(**params, ls_stop=stops) if stops else params
 
     def _resolve_model_profile(self) -> ModelProfile | None:
-        # Known without loading. Without `structured_output`, agents ask for it as a call of a tool, which is forced.
+        # Answered without loading the model. With `structured_output=False`, agents use a forced tool call instead.
         return ModelProfile(
             text_inputs=True,
             image_inputs=True,
@@ -112,7 +112,7 @@ class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
     def _run(
         self, messages: list[BaseMessage], request: Request, run_id: UUID | None, cancel: threading.Event
     ) -> Generator[tuple[list[Event], ChatGenerationChunk | None], None, None]:
-        """Custom events and chunks in turn: every way of calling the model uses this."""
+        """Custom events and chunks of an answer; every way of calling the model goes through here."""
         lvlm = self.engine(request.model)
         place = place_of(run_id)
         if place is not None:
@@ -184,7 +184,7 @@ class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
     ) -> ChatResult:
         return result_of([chunk async for chunk in self._astream(messages, stop, run_manager, **kwargs)])
 
-    # A run manager is not handed to `_stream` on every way there: the events find their run through a context variable.
+    # LangChain does not always pass a run manager to `_stream`: a context variable gives the events their run.
 
     def _generate_with_cache(
         self,
@@ -209,7 +209,7 @@ class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
         return await aduring(current(run_manager), call)
 
     def _cached(self, messages: list[BaseMessage], kwargs: dict[str, Any]) -> BaseChatModel:
-        """This model, without its cache where LangChain's key would not tell pictures or logits processors apart."""
+        """This model; without its cache if LangChain's cache key does not cover the pictures or a logits processor."""
         has_key = by_content(messages) and kwargs.get("logits_processor") is None
         return self if has_key else self.model_copy(update={"cache": False})
 
@@ -221,7 +221,7 @@ class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
         stop: list[str] | None = None,
         **kwargs: Any,
     ) -> Iterator[AIMessageChunk]:
-        """Token by token; arguments as for `BaseChatModel.stream`. Closing the iterator stops the work."""
+        """Stream token by token; arguments of `BaseChatModel.stream`. Closing the iterator stops generation."""
         config = with_run_id(config)
         emitter = Emitter.of_config(config, self.callbacks, asynchronous=False)
         chunks: Any = super().stream(input, config, stop=stop, **kwargs)  # A generator.
@@ -235,7 +235,7 @@ class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
         stop: list[str] | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[AIMessageChunk]:
-        """Token by token; arguments as for `BaseChatModel.astream`. Leaving it stops the work."""
+        """Stream token by token; arguments of `BaseChatModel.astream`. Closing the iterator stops generation."""
         config = with_run_id(config)
         emitter = Emitter.of_config(config, self.callbacks, asynchronous=True)
         chunks: Any = super().astream(input, config, stop=stop, **kwargs)
@@ -249,12 +249,12 @@ class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
         return_exceptions: bool = False,
         **kwargs: Any,
     ) -> list[AIMessage]:
-        """Answers written side by side, `batch_size` at a time; each is the one that ``invoke`` gives.
+        """Answer several chats, `batch_size` at a time; the answers are the same as from ``invoke``.
 
         Args:
-            inputs: chats.
-            config: one for all, or one for each; ``max_concurrency`` bounds the size.
-            return_exceptions: an error in the place of an answer instead of raising the first.
+            inputs: the chats.
+            config: a configuration for all or a list with one per chat; ``max_concurrency`` limits the batch size.
+            return_exceptions: return errors in place of answers instead of raising the first one.
             **kwargs: as for ``invoke``.
         """
         configs = [with_run_id(each) for each in get_config_list(config, len(inputs))]
@@ -294,7 +294,7 @@ class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
     def _places(
         self, inputs: Sequence[LanguageModelInput], configs: Sequence[RunnableConfig], kwargs: dict[str, Any]
     ) -> Sequence[Place | None]:
-        """The place of each chat in a batch; None where a policy, tools or a timeout make it be answered alone."""
+        """The place of each chat in a batch; None if a policy, tools or a timeout need each chat answered singly."""
         request = self._request(None, {name: value for name, value in kwargs.items() if name != "stop"})
         if not request.live or request.generation["timeout"] is not None:
             return [None] * len(inputs)
@@ -313,14 +313,14 @@ class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
         tool_choice: str | dict[str, Any] | bool | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
-        """Tell the model of tools.
+        """Give the model tools.
 
         Args:
             tools: in any form LangChain takes.
-            tool_choice: ``"any"``, ``True`` or the name of a tool: the answer is held to be a call (needs the extra
-                ``structured`` of saliency-guard), with any model. None or ``"auto"``: the model may call one, if its
-                chat template takes tools.
-            **kwargs: bound, too.
+            tool_choice: ``"any"``, ``True`` or the name of a tool constrains the answer to a tool call, with any model
+                (needs the extra ``structured`` of saliency-guard). None or ``"auto"``: the model may call a tool if
+                its chat template supports tools.
+            **kwargs: also bound.
         """
         choice = {} if tool_choice is None else {"tool_choice": tool_choice}
         return self.bind(tools=as_functions(tools), **choice, **kwargs)
@@ -333,14 +333,14 @@ class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
         method: Literal["json_schema", "function_calling", "json_mode"] = "json_schema",
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]:
-        """Answers of a schema, by constrained decoding; works with any model (extra ``structured``).
+        """Structured answers by constrained decoding, with any model (extra ``structured``).
 
         Args:
             schema: a pydantic class, a TypedDict, or a JSON schema.
-            include_raw: a dict of ``raw``, ``parsed`` and ``parsing_error`` instead of the parsed answer.
-            method: ``"json_schema"`` and ``"json_mode"`` hold the answer to the schema, ``"function_calling"`` to a
-                call of a tool of that schema.
-            **kwargs: ``strict`` is accepted and not needed: answers always keep to the schema.
+            include_raw: return a dict of ``raw``, ``parsed`` and ``parsing_error`` instead of the parsed answer.
+            method: ``"json_schema"`` and ``"json_mode"`` constrain the answer to the schema, ``"function_calling"`` to
+                a call of a tool with that schema.
+            **kwargs: ``strict`` is accepted and ignored: answers always follow the schema.
         """
         if method == "function_calling":
             return super().with_structured_output(schema, include_raw=include_raw, **kwargs)

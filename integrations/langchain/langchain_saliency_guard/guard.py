@@ -1,4 +1,4 @@
-"""GroundingGuard: a step of a chain that lets well grounded answers pass, of whatever model they are."""
+"""GroundingGuard: a chain step that checks the answers of any chat model."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ GuardInput = dict[str, Any]
 class GroundingGuard(Runnable[GuardInput, AIMessage]):
     """Scores an answer with a local model and passes it, flags it or raises `LowGroundingError`.
 
-    It takes ``{"messages": ..., "answer": ...}``: the chat, and a message or text from any model. The answer
-    comes out with ``response_metadata["grounding"]``. Tool calls, empty messages and answers to chats without a
-    picture pass unscored, with no such entry. Nothing is retried here: use ``with_retry`` on the whole chain, or a
-    policy of `SaliencyGuardedLVLM`.
+    Its input is ``{"messages": ..., "answer": ...}``: the chat, and a message or text from any model. Its output is the
+    answer with ``response_metadata["grounding"]``. Tool calls, empty messages and answers to chats without a
+    picture pass unscored, with no such entry. Nothing is retried here: use ``with_retry`` on the whole chain, or the
+    policy of a `SaliencyGuardedLVLM`.
 
-    Streams are held back until the answer is verified; then its text comes in the pieces of its tokens.
+    Streams are held back until the answer is checked; then its text is streamed token by token.
 
     Args:
         policy: decides. ``on_low="raise"`` raises, so that ``with_fallbacks`` and ``with_retry`` see it; ``"fallback"``
-            gives what its ``fallback`` says; otherwise a badly grounded answer passes, flagged.
+            returns the policy's ``fallback``; otherwise a badly grounded answer passes, flagged.
         scorer: a `SaliencyGuardedLVLM`, a `saliency_guard.LVLM`, or the name of a model.
     """
 
@@ -44,9 +44,9 @@ class GroundingGuard(Runnable[GuardInput, AIMessage]):
         self._scorer = ChatScorer(scorer)
 
     def around(self, model: Runnable[LanguageModelInput, BaseMessage]) -> Runnable[LanguageModelInput, AIMessage]:
-        """A chat model with this guard behind it: from messages to a checked message."""
-        both: Runnable[Any, Any] = RunnableParallel(messages=RunnablePassthrough(), answer=model)
-        return both | self
+        """A chain of a chat model and this guard: from messages to a checked message."""
+        chat_and_answer: Runnable[Any, Any] = RunnableParallel(messages=RunnablePassthrough(), answer=model)
+        return chat_and_answer | self
 
     def invoke(
         self,
@@ -58,11 +58,11 @@ class GroundingGuard(Runnable[GuardInput, AIMessage]):
 
         Args:
             input: ``messages`` and ``answer``.
-            config: of the run.
+            config: configuration of the run.
 
         Raises:
             LowGroundingError: with ``on_low="raise"``, if the answer is not grounded well enough.
-            ConfigError: if the input is of another form, or the policy cannot be used for single answers.
+            ConfigError: if the input has another form, or the policy cannot be used for single answers.
         """
         return self._call_with_config(self._checked, input, config)
 
@@ -72,10 +72,10 @@ class GroundingGuard(Runnable[GuardInput, AIMessage]):
         config: RunnableConfig | None = None,
         **_: Any,
     ) -> AIMessage:
-        """As `invoke`; the event loop is not blocked, and cancelling the task stops the work."""
+        """As `invoke`, without blocking the event loop; cancelling the task stops the scoring."""
 
-        async def checked(given: GuardInput, run_manager: AsyncCallbackManagerForChainRun) -> AIMessage:
-            message = await self._amessage(given)
+        async def checked(guard_input: GuardInput, run_manager: AsyncCallbackManagerForChainRun) -> AIMessage:
+            message = await self._amessage(guard_input)
             report = message.response_metadata.get(GROUNDING)
             if report is not None:
                 await Emitter.of_run(run_manager).send(REPORT, report)
@@ -89,7 +89,7 @@ class GroundingGuard(Runnable[GuardInput, AIMessage]):
         config: RunnableConfig | None = None,
         **_: Any,
     ) -> Iterator[AIMessage]:
-        """The verified answer in pieces; arguments and errors as for `invoke`."""
+        """The checked answer in chunks; arguments and errors as for `invoke`."""
         yield from _pieces(self.invoke(input, config))
 
     async def astream(
@@ -102,22 +102,22 @@ class GroundingGuard(Runnable[GuardInput, AIMessage]):
         for piece in _pieces(await self.ainvoke(input, config)):
             yield piece
 
-    def _checked(self, given: GuardInput, run_manager: CallbackManagerForChainRun) -> AIMessage:
-        message = self._message(given)
+    def _checked(self, guard_input: GuardInput, run_manager: CallbackManagerForChainRun) -> AIMessage:
+        message = self._message(guard_input)
         report = message.response_metadata.get(GROUNDING)
         if report is not None:
             Emitter.of_run(run_manager)(REPORT, report)
         return message
 
-    def _message(self, given: GuardInput) -> AIMessage:
-        chat, answer = _parsed(given)
+    def _message(self, guard_input: GuardInput) -> AIMessage:
+        chat, answer = _parsed(guard_input)
         if not says_something(answer) or not has_picture(chat):
             return answer
         messages, prompt = self._prepared(chat)
         return self._decided(messages, answer, self._scorer.score(prompt, answer.text, self.policy))
 
-    async def _amessage(self, given: GuardInput) -> AIMessage:
-        chat, answer = _parsed(given)
+    async def _amessage(self, guard_input: GuardInput) -> AIMessage:
+        chat, answer = _parsed(guard_input)
         if not says_something(answer) or not has_picture(chat):
             return answer
         messages, prompt = await asyncio.to_thread(self._prepared, chat)
@@ -133,11 +133,11 @@ class GroundingGuard(Runnable[GuardInput, AIMessage]):
         return with_report(answer, answer_report(outcome.answer, outcome), outcome.text)
 
 
-def _parsed(given: Any) -> tuple[list[BaseMessage], AIMessage]:
-    if not isinstance(given, dict) or not {"messages", "answer"} <= set(given):
+def _parsed(guard_input: Any) -> tuple[list[BaseMessage], AIMessage]:
+    if not isinstance(guard_input, dict) or not {"messages", "answer"} <= set(guard_input):
         msg = 'a GroundingGuard takes {"messages": the chat, "answer": a message or a text}'
         raise ConfigError(msg)
-    chat, answer = given["messages"], given["answer"]
+    chat, answer = guard_input["messages"], guard_input["answer"]
     if isinstance(chat, PromptValue):
         messages = chat.to_messages()
     else:
@@ -149,7 +149,7 @@ def _messages(chat: Any) -> list[BaseMessage]:
     try:
         return convert_to_messages(chat)
     except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError) as error:
-        msg = f"{shown(chat)} are no messages: {error}"
+        msg = f"{shown(chat)} is not a list of messages: {error}"
         raise MessageError(msg) from error
 
 
@@ -157,8 +157,8 @@ def _pieces(message: AIMessage) -> Iterator[AIMessageChunk]:
     """The message in chunks that add up to it."""
     tokens = message.response_metadata.get(GROUNDING, {}).get("tokens", [])
     texts = [token["text"] for token in tokens]
-    first: list[Any] = texts if "".join(texts) == message.content else [message.content]
-    for content in first:
+    contents: list[Any] = texts if "".join(texts) == message.content else [message.content]
+    for content in contents:
         yield AIMessageChunk(content=content, id=message.id)
     yield AIMessageChunk(
         content="",

@@ -1,4 +1,4 @@
-"""RetrievalGuard: which retrieved picture or document each word of an answer rests on, if any."""
+"""RetrievalGuard: finds the retrieved picture or document that each word of an answer rests on."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from saliency_guard.adapters import (
 )
 
 IMAGE = "image"
-"""Key of a document's metadata: its picture, as a path, bytes, base64, a data URI or a PIL picture."""
+"""Key of a document's metadata for its picture: a path, bytes, base64, a data URI or a PIL image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +39,11 @@ class Citation:
 
     Attributes:
         document: the document.
-        id: its id, else its ``source``, else its number in the list.
-        gain: mean over its words of how much likelier the document alone makes them, in nats.
-        share: mean share of its picture and text of the saliency of the tokens that count: raw, not calibrated.
-        words: pieces of the answer that rest on it more than on any other document.
+        id: its id, else its ``source``, else its index in the list.
+        gain: mean gain in log-probability (nats) of its words when the model sees this document alone.
+        share: share of the document's picture and text in the saliency, mean over the tokens that count; raw, not
+            calibrated.
+        words: the words of the answer that rest on this document.
     """
 
     document: Document
@@ -54,13 +55,13 @@ class Citation:
 
 @dataclass(frozen=True, slots=True)
 class CitedAnswer:
-    """An answer and what it rests on.
+    """An answer and its sources.
 
     Attributes:
-        message: the answer; its ``response_metadata["grounding"]`` has ``documents`` (id -> share of the saliency) and
-            ``rests_on`` (for every token the id of its document, or None) beside what it has elsewhere.
-        citations: documents that it rests on, those with the most words first.
-        accepted: whether it rests on any document, and the policy (if there is one) accepts it.
+        message: the answer; its ``response_metadata["grounding"]`` is the usual report with ``documents`` (id -> share
+            of the saliency) and ``rests_on`` (for every token the id of its document, or None).
+        citations: the documents that it rests on, those with the most words first.
+        accepted: whether it rests on a document and the policy, if there is one, accepts it.
     """
 
     message: AIMessage
@@ -69,25 +70,25 @@ class CitedAnswer:
 
 
 class RetrievalGuard(Runnable[dict[str, Any], CitedAnswer]):
-    """Answers from retrieved documents, or checks an answer to them.
+    """Answers a question from retrieved documents, or checks an existing answer against them.
 
-    It takes ``{"question": ..., "documents": [...]}`` and, to check an existing answer, ``"answer"``. Documents
+    Its input is ``{"question": ..., "documents": [...]}`` and, to check an existing answer, ``"answer"``. Documents
     have text, or a picture under ``metadata["image"]``, or both.
 
-    The answer is scored with every document alone, which gives the probability of each word. A word rests on the
-    document that makes it likelier by the most (against no document, or a blank picture), if that is at
-    least ``min_gain``, and, where the model is calibrated, if that document alone grounds it. Shares of the saliency
-    under all documents together are reported, too: on the embedded model they name the right one of two pictures for
-    58 % of the words of other people's sentences and 75 % of those the model writes; scoring with each document alone
-    names it for all (docs/langchain.md). The cost is a prompt per document, side by side.
+    The answer is scored with each document alone, which gives the probability of each word. A word rests on the
+    document that raises its log-probability most (compared with no document, or a blank picture), if the gain is at
+    least ``min_gain`` and, for a calibrated model, if the word is grounded in that document alone. The report also has
+    the shares of the saliency with all documents in one prompt: on the embedded model they name the right one of two
+    pictures for 58 % of the words of given sentences and 75 % of those the model writes itself; scoring with each
+    document alone names it for all (docs/langchain.md). The cost is one prompt per document, run as a batch.
 
     Args:
-        policy: decides on the grounding under all documents together, too; None decides by the citations alone.
+        policy: also decides on the grounding with all documents in one prompt; None decides by the citations alone.
             ``on_low="raise"`` raises.
-        scorer: a `SaliencyGuardedLVLM`, a `saliency_guard.LVLM`, or the name of a model. It writes the answer where
-            there is none.
-        min_gain: in nats.
-        max_tokens: the most tokens of an answer that is written here.
+        scorer: a `SaliencyGuardedLVLM`, a `saliency_guard.LVLM`, or the name of a model. It also writes the answer if
+            none is given.
+        min_gain: the least gain in log-probability, in nats, for a word to rest on a document.
+        max_tokens: the largest number of tokens of an answer that is written here.
     """
 
     def __init__(
@@ -112,17 +113,17 @@ class RetrievalGuard(Runnable[dict[str, Any], CitedAnswer]):
         config: RunnableConfig | None = None,
         **_: Any,
     ) -> CitedAnswer:
-        """Answer, or check an answer.
+        """Answer a question, or check an answer.
 
         Args:
-            input: ``question``, ``documents``, and ``answer`` where there is one.
-            config: of the run.
+            input: ``question``, ``documents``, and optionally ``answer``.
+            config: configuration of the run.
 
         Raises:
-            ConfigError: if the input is of another form.
+            ConfigError: if the input has another form.
             LowGroundingError: with ``on_low="raise"``, if the answer rests on no document or is not grounded.
         """
-        return self._call_with_config(self._reported, input, config)
+        return self._call_with_config(self._cited_answer, input, config)
 
     async def ainvoke(
         self,
@@ -130,10 +131,10 @@ class RetrievalGuard(Runnable[dict[str, Any], CitedAnswer]):
         config: RunnableConfig | None = None,
         **_: Any,
     ) -> CitedAnswer:
-        """As `invoke`; the event loop is not blocked, and cancelling the task stops the work between two passes."""
+        """As `invoke`, without blocking the event loop; cancelling the task stops it after the current model call."""
 
-        async def cited(given: dict[str, Any], run_manager: AsyncCallbackManagerForChainRun) -> CitedAnswer:
-            async with aclosing(in_thread(self._steps(given), threading.Event())) as steps:
+        async def cited(rag_input: dict[str, Any], run_manager: AsyncCallbackManagerForChainRun) -> CitedAnswer:
+            async with aclosing(in_thread(self._steps(rag_input), threading.Event())) as steps:
                 answers = [step async for step in steps]
             answer = cast("CitedAnswer", answers[-1])
             await Emitter.of_run(run_manager).send(REPORT, answer.message.response_metadata.get(GROUNDING, {}))
@@ -141,49 +142,49 @@ class RetrievalGuard(Runnable[dict[str, Any], CitedAnswer]):
 
         return await self._acall_with_config(cited, input, config)
 
-    def _reported(self, given: dict[str, Any], run_manager: CallbackManagerForChainRun) -> CitedAnswer:
-        *_, last = self._steps(given)
+    def _cited_answer(self, rag_input: dict[str, Any], run_manager: CallbackManagerForChainRun) -> CitedAnswer:
+        *_, last = self._steps(rag_input)
         answer = cast("CitedAnswer", last)
         Emitter.of_run(run_manager)(REPORT, answer.message.response_metadata.get(GROUNDING, {}))
         return answer
 
-    def _steps(self, given: dict[str, Any]) -> Generator[CitedAnswer | None, None, None]:
-        """The cited answer last; None between the passes of the model, where the work may be stopped."""
-        if not isinstance(given, dict) or not {"question", "documents"} <= set(given):
-            msg = 'a RetrievalGuard takes {"question": ..., "documents": [...]} and perhaps "answer"'
+    def _steps(self, rag_input: dict[str, Any]) -> Generator[CitedAnswer | None, None, None]:
+        """Yields None after each call of the model, where the caller may stop, and the cited answer last."""
+        if not isinstance(rag_input, dict) or not {"question", "documents"} <= set(rag_input):
+            msg = 'a RetrievalGuard takes {"question": ..., "documents": [...]} and optionally "answer"'
             raise ConfigError(msg)
-        documents, question = given["documents"], str(given["question"])
-        if not isinstance(documents, (list, tuple)) or not all(isinstance(each, Document) for each in documents):
-            msg = f"documents must be a list of LangChain's Documents, not {shown(documents)}"
+        documents, question = rag_input["documents"], str(rag_input["question"])
+        if not isinstance(documents, (list, tuple)) or not all(isinstance(item, Document) for item in documents):
+            msg = f"documents must be a list of LangChain Documents, not {shown(documents)}"
             raise ConfigError(msg)
         evidence = Documents([_parts(document, number) for number, document in enumerate(documents)], question)
-        message = None if given.get("answer") is None else as_answer(given["answer"])
+        message = None if rag_input.get("answer") is None else as_answer(rag_input["answer"])
         if message is not None and not says_something(message):
             yield CitedAnswer(message, (), accepted=False)
             return
         prompt = self._scorer.prepare(evidence.messages)
         yield None
         if message is None:
-            written = self._scorer.write(prompt, self.policy, max_new_tokens=self.max_tokens)
-            message = AIMessage(written.text, usage_metadata=usage_metadata(written.usage))
+            generated = self._scorer.write(prompt, self.policy, max_new_tokens=self.max_tokens)
+            message = AIMessage(generated.text, usage_metadata=usage_metadata(generated.usage))
             yield None
-        # What was written is scored as a text, too: the text may be split into other tokens than were written.
+        # A generated answer is scored as text, too: its text may be tokenized differently from how it was generated.
         scored = self._scorer.score(prompt, message.text, self.policy)
         yield None
         outcome = None if self.policy is None else self.policy.check(scored, messages=evidence.messages)
         gains = evidence.gains(self._scorer.lvlm_for(self.policy), scored)
-        rests = rests_on(gains, scored, self.min_gain)
+        document_numbers = rests_on(gains, scored, self.min_gain)
         names, shares = _ids(documents), evidence.shares(scored)
         citations: list[Citation] = []
         for number, document in enumerate(documents):
-            tokens = [index for index, rests_on_number in enumerate(rests) if rests_on_number == number]
-            if tokens:
-                gain = sum(gains[index][number] or 0.0 for index in tokens) / len(tokens)
-                words = tuple(scored.tokens[index].text.strip() for index in tokens)
+            positions = [position for position, source in enumerate(document_numbers) if source == number]
+            if positions:
+                gain = sum(gains[position][number] or 0.0 for position in positions) / len(positions)
+                words = tuple(scored.tokens[position].text.strip() for position in positions)
                 citations.append(Citation(document, names[number], gain, shares[number], words))
         sources = {
             "documents": dict(zip(names, shares, strict=True)),
-            "rests_on": [None if number is None else names[number] for number in rests],
+            "rests_on": [None if number is None else names[number] for number in document_numbers],
         }
         yield self._decided(message, scored, outcome, citations, sources)
 
@@ -219,7 +220,7 @@ def _parts(document: Document, number: int) -> list[dict[str, Any]]:
 
 
 def _ids(documents: Sequence[Document]) -> list[str]:
-    """A name for each, all different: pages of the same source get numbers."""
+    """A unique name for each document: pages of the same source get numbers."""
     names: list[str] = []
     for number, document in enumerate(documents):
         name, count = _id(document, number), 1

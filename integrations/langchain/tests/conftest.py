@@ -7,6 +7,7 @@ import io
 from collections.abc import Callable, Iterator
 
 import pytest
+import torch
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, HumanMessage
 from PIL import Image
@@ -16,6 +17,9 @@ from saliency_guard import LVLM, shared_lvlm
 from saliency_guard.scenes.scene import Scene, render, sample_scene
 
 Ask = Callable[..., HumanMessage]
+
+# Many threads only wait for each other on a model this small.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

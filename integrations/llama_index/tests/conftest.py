@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.llms.types import ChatMessage, CompletionResponse, ImageBlock, LLMMetadata, TextBlock
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
@@ -23,6 +24,9 @@ from llama_index.llms.saliency_guard import SaliencyGuardedLVLM
 EXAMPLES = Path(__file__).parents[3] / "examples"
 DESCRIBE = "Describe the image in detail."
 Ask = Callable[..., list[ChatMessage]]
+
+# Many threads only wait for each other on a model this small.
+torch.set_num_threads(1)
 
 
 class Says(CustomLLM):

@@ -72,7 +72,7 @@ def test_a_url_is_fetched_only_by_who_was_told_to(b64: str, picture: Image.Image
     ("block", "error", "words"),
     [
         ({"type": "image", "file_id": "file-1"}, ImageError, "file id"),
-        ({"type": "image"}, ImageError, "nothing that can be read"),
+        ({"type": "image"}, ImageError, "no readable image"),
         ({"type": "image", "base64": "bm8gaW1hZ2U=", "mime_type": "image/png"}, ImageError, "format"),
         ({"type": "audio", "base64": "AA==", "mime_type": "audio/wav"}, MessageError, "'audio'"),
         ({"type": "file", "base64": "AA==", "mime_type": "application/pdf"}, MessageError, "text and images"),
@@ -247,10 +247,10 @@ def test_pictures_in_files_are_no_content_of_messages(b64: str, picture: Image.I
 
 
 def test_telling_base64_from_a_path_takes_no_time() -> None:
-    began = time.monotonic()
+    began = time.thread_time()  # Of this thread alone: other processes do not count.
     for data in (" " * 1_000_000 + "!", "A" * 1_000_000 + "!", "A " * 1_000_000 + "=== !"):
         assert image_of(data) == data
-    assert time.monotonic() - began < 2
+    assert time.thread_time() - began < 2
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""saliency-guard for LlamaIndex: an LLM whose answers say what they rest on, and guards for the answers of any."""
+"""saliency-guard for LlamaIndex: an LLM with grounding scores, and guards for the answers of any other."""
 
 from llama_index.llms.saliency_guard._collecting import CollectedCall, GroundingCollector, collect_grounding
 from llama_index.llms.saliency_guard.agents import GroundedAgentMixin

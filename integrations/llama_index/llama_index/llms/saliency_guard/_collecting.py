@@ -1,6 +1,6 @@
-"""Context variables around a call of the model: collectors of its scores, and the settings of an attempt.
+"""Context variables for calls of the model: the active collectors of its scores, and the settings of an attempt.
 
-Much of LlamaIndex calls a model through `LLM.predict`, which takes no settings and returns a text.
+Much of LlamaIndex calls a model through `LLM.predict`, which takes no settings and returns only a text.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from saliency_guard.adapters import Finished, PlannedAttempt
 
 @dataclass(frozen=True, slots=True)
 class CollectedCall:
-    """One call of a `SaliencyGuardedLVLM`.
+    """A call of a `SaliencyGuardedLVLM`.
 
     Attributes:
         lvlm: the model that answered.
-        finished: the end of its answer.
+        finished: its last event, with the answer and the report.
     """
 
     lvlm: LVLM
@@ -29,17 +29,17 @@ class CollectedCall:
 
     @property
     def report(self) -> dict[str, Any]:
-        """What ``ChatResponse.raw["grounding"]`` holds."""
+        """The report, as in ``ChatResponse.raw["grounding"]``."""
         return self.finished.report
 
 
 @dataclass(slots=True)
 class GroundingCollector:
-    """The calls of `SaliencyGuardedLVLM` that are made while it collects.
+    """Collects the calls of `SaliencyGuardedLVLM` made inside `collect_grounding`.
 
     Attributes:
-        calls: in the order in which they ended.
-        errors: raised by calls; some callers swallow them.
+        calls: finished calls, in the order in which they ended.
+        errors: errors raised by calls, because some callers swallow them.
     """
 
     calls: list[CollectedCall] = field(default_factory=list)
@@ -47,7 +47,7 @@ class GroundingCollector:
 
     @property
     def reports(self) -> list[dict[str, Any]]:
-        """The report of every call."""
+        """The reports of all calls."""
         return [call.report for call in self.calls]
 
 
@@ -57,9 +57,9 @@ _ATTEMPT: ContextVar[PlannedAttempt | None] = ContextVar("attempt", default=None
 
 @contextmanager
 def collect_grounding() -> Iterator[GroundingCollector]:
-    """Collect the scores of all calls that are made inside, also by query engines that return only a text.
+    """Collect the scores of all calls made inside the ``with`` block, also by query engines that return only a text.
 
-    Concurrent tasks and threads that were started inside are included, others are not.
+    Tasks and threads that were started inside are included, others are not.
     """
     collector = GroundingCollector()
     token = _COLLECTORS.set((*_COLLECTORS.get(), collector))
@@ -71,7 +71,7 @@ def collect_grounding() -> Iterator[GroundingCollector]:
 
 @contextmanager
 def attempting(planned: PlannedAttempt) -> Iterator[None]:
-    """Calls inside use the settings of an attempt of a policy."""
+    """Calls inside the ``with`` block use the settings of a policy's attempt."""
     token = _ATTEMPT.set(planned)
     try:
         yield
@@ -80,10 +80,10 @@ def attempting(planned: PlannedAttempt) -> Iterator[None]:
 
 
 def collectors() -> tuple[GroundingCollector, ...]:
-    """The collectors that are active here."""
+    """The collectors that are active in this context."""
     return _COLLECTORS.get()
 
 
 def current_attempt() -> PlannedAttempt | None:
-    """The attempt that a call made here belongs to; None where it is no attempt."""
+    """The attempt that calls in this context belong to; None outside of a retry loop."""
     return _ATTEMPT.get()

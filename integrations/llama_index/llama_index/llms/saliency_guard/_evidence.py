@@ -1,4 +1,4 @@
-"""Answers of any LLM, scored against what retrieved nodes show."""
+"""Scores the answers of any LLM against retrieved nodes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from llama_index.llms.saliency_guard._messages import node_parts
 from saliency_guard import ContextLengthError, GroundedAnswer, GuardPolicy
 from saliency_guard.adapters import EMBEDDED, Documents, LocalScorer, PreparedPrompt, ScorerModel
 
-_NOW = "Now answer the question.\n"
-"""After this, `FeedbackQueryTransformation` repeats the question it rewrote; before it stands the bad answer."""
+_FEEDBACK_END = "Now answer the question.\n"
+"""Separates the refused answer and its feedback from the question in a query of `FeedbackQueryTransformation`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,8 +23,8 @@ class Scored:
     """A scored answer.
 
     Attributes:
-        answer: with its scores.
-        nodes: node id -> part of the saliency of the tokens that count; empty where the nodes did not fit into one
+        answer: the answer with its scores.
+        nodes: node id -> share of the saliency of the tokens that count; empty if the nodes did not fit into one
             prompt.
     """
 
@@ -33,7 +33,7 @@ class Scored:
 
 
 def scorer_of(scorer: ScorerModel | None, collector: GroundingCollector | None = None) -> LocalScorer:
-    """The given scorer; else the model that wrote the answer, if it is one of ours; else the embedded model."""
+    """The given scorer; else the `SaliencyGuardedLVLM` that wrote the answer, if any; else the embedded model."""
     if scorer is None and collector is not None and collector.calls:
         return LocalScorer(collector.calls[-1].lvlm)
     return LocalScorer(EMBEDDED if scorer is None else scorer)
@@ -41,16 +41,16 @@ def scorer_of(scorer: ScorerModel | None, collector: GroundingCollector | None =
 
 def question_of(query: str) -> str:
     """The question in a query, without a refused answer and its feedback."""
-    return query.rpartition(_NOW)[2]
+    return query.rpartition(_FEEDBACK_END)[2]
 
 
 class Evidence:
-    """What retrieved nodes show, and the question about it, for one scorer; the prompt is prepared once.
+    """Retrieved nodes and a question, as a prompt for a scorer; the prompt is prepared only once.
 
     Args:
         scorer: scores answers.
         nodes: the retrieved nodes.
-        query: may hold a refused answer and its feedback beside the question.
+        query: the question; may also contain a refused answer and its feedback.
     """
 
     def __init__(self, scorer: LocalScorer, nodes: Sequence[NodeWithScore], query: str) -> None:
@@ -61,8 +61,8 @@ class Evidence:
         self.documents = Documents(parts, question_of(query))
         self._prompt: PreparedPrompt | None = None
 
-    def is_of(self, scorer: LocalScorer, nodes: Sequence[NodeWithScore], query: str) -> bool:
-        """Whether it can be used for these, too."""
+    def is_same(self, scorer: LocalScorer, nodes: Sequence[NodeWithScore], query: str) -> bool:
+        """Whether it can be reused for this scorer, these nodes and this query."""
         try:
             same_nodes = self._nodes == [scored.node for scored in nodes]
         except ValueError:  # Arrays in metadata cannot be compared.
@@ -70,14 +70,13 @@ class Evidence:
         return same_nodes and self._query == query and self.scorer.lvlm is scorer.lvlm
 
     def score(self, text: str, policy: GuardPolicy) -> Scored:
-        """What an answer rests on, all nodes in one prompt.
+        """Score an answer with all nodes in one prompt.
 
-        Where they do not fit into one prompt, the answer is scored with every node alone, and the best grounding
-        counts.
+        If they do not fit into one prompt, the answer is scored with each node alone, and the best grounding counts.
 
         Args:
             text: the answer.
-            policy: its calibrator and its rules decide what is computed.
+            policy: its calibrator and rules determine which signals are computed.
         """
         try:
             return self._with_shares(self.scorer.score(self._prepared(), text, policy))
@@ -87,7 +86,7 @@ class Evidence:
             return _best([self.scorer.score(messages, text, policy) for messages in self.documents.alone()])
 
     async def ascore(self, text: str, policy: GuardPolicy) -> Scored:
-        """As `score`; the event loop is not blocked, and cancelling the task stops the work."""
+        """As `score`, without blocking the event loop; cancelling the task stops the scoring."""
         try:
             prompt = await asyncio.to_thread(self._prepared)
             return self._with_shares(await self.scorer.ascore(prompt, text, policy))
@@ -111,5 +110,5 @@ def _best(answers: Sequence[GroundedAnswer]) -> Scored:
 
 
 def with_grounding(metadata: Mapping[str, Any] | None, report: dict[str, Any]) -> dict[str, Any]:
-    """A response's metadata with a report."""
+    """A response's metadata with a report added."""
     return {**(metadata or {}), "grounding": report}

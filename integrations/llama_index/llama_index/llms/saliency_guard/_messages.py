@@ -1,4 +1,4 @@
-"""LlamaIndex's messages, blocks and nodes to the core's: pictures in every form, calls of tools and their results."""
+"""Converts LlamaIndex's messages, blocks and nodes to the core's: images in every form, tool calls and results."""
 
 from __future__ import annotations
 
@@ -55,18 +55,17 @@ _ROLES: dict[str, str] = {
     MessageRole.TOOL: "tool",
     MessageRole.FUNCTION: "tool",
 }
-_SILENT = (CachePoint, ThinkingBlock)
-_DEEPEST = 8
+_SKIPPED_BLOCKS = (CachePoint, ThinkingBlock)
+_MAX_DEPTH = 8
 
 
 class _Reader:
-    """Reads the blocks of one chat, or of one list of nodes.
+    """Reads the blocks of a chat or of a list of nodes.
 
-    LlamaIndex's own ways to read a block (`ImageBlock.resolve_image`, `DocumentBlock.resolve_document`) fetch what lies
-    behind any URL: they are not used.
+    LlamaIndex's `ImageBlock.resolve_image` and `DocumentBlock.resolve_document` fetch any URL, so they are not used.
 
     Args:
-        fetch_image: gets the bytes behind an http(s) URL; None refuses such URLs.
+        fetch_image: downloads the bytes behind an http(s) URL; None refuses such URLs.
     """
 
     def __init__(self, fetch_image: FetchImage | None) -> None:
@@ -81,28 +80,28 @@ class _Reader:
             raise MessageError(msg)
         parts = [part for block in blocks for part in self.parts(block)]
         calls = list(_calls(message))
-        found: dict[str, Any] = {"role": role, "content": parts or ([] if calls else "")}
+        converted: dict[str, Any] = {"role": role, "content": parts or ([] if calls else "")}
         if calls:
-            found["tool_calls"] = calls
+            converted["tool_calls"] = calls
         for key in ("tool_call_id", "name"):
             if message.additional_kwargs.get(key) is not None:
-                found[key] = message.additional_kwargs[key]
-        return found
+                converted[key] = message.additional_kwargs[key]
+        return converted
 
     def parts(self, block: Any) -> Iterator[Part]:
-        for plain in _flat(block):
-            if isinstance(plain, TextBlock):
-                yield {"type": "text", "text": plain.text}
-            elif isinstance(plain, ImageBlock):
-                yield {"type": "image", "image": self.picture(plain.image, plain.path, plain.url)}
-            elif isinstance(plain, DocumentBlock):
-                yield self._document(plain)
-            elif not isinstance(plain, (*_SILENT, ToolCallBlock)):
-                msg = f"a {type(plain).__name__} cannot be looked at: this model takes text, images and text documents"
+        for leaf in _flat(block):
+            if isinstance(leaf, TextBlock):
+                yield {"type": "text", "text": leaf.text}
+            elif isinstance(leaf, ImageBlock):
+                yield {"type": "image", "image": self.picture(leaf.image, leaf.path, leaf.url)}
+            elif isinstance(leaf, DocumentBlock):
+                yield self._document(leaf)
+            elif not isinstance(leaf, (*_SKIPPED_BLOCKS, ToolCallBlock)):
+                msg = f"a {type(leaf).__name__} is not supported: this model takes text, images and text documents"
                 raise MessageError(msg)
 
     def picture(self, image: Any, path: Any, url: Any) -> Any:
-        """A picture in a form that the core loads: bytes (base64 or as they are), else a path, else a URL."""
+        """A picture in a form that the core loads: bytes (base64 or raw), else a path, else a URL."""
         if not _is_missing(image):
             return _content(image, "an ImageBlock's picture")
         if not _is_missing(path):
@@ -114,41 +113,41 @@ class _Reader:
         return fetched(target, self._fetch) if is_remote(target) else target
 
     def _document(self, block: DocumentBlock) -> Part:
-        kind, named = _text_of(block.document_mimetype), f"document {shown(block.title)}"
-        data = self._data(block, named)
-        if kind.casefold().startswith("image/"):
+        mime_type, name = _text_of(block.document_mimetype), f"document {shown(block.title)}"
+        data = self._data(block, name)
+        if mime_type.casefold().startswith("image/"):
             return {"type": "image", "image": data}
         if not data or len(data) > 4 * MAX_TEXT:
-            msg = f"{named} {'is empty' if not data else f'has more than {MAX_TEXT} characters of text'}"
+            msg = f"{name} {'is empty' if not data else f'has more than {MAX_TEXT} characters of text'}"
             raise MessageError(msg)
         try:
             text = data.decode()
         except UnicodeDecodeError as error:
             msg = (
-                f"{named} is no text ({kind or 'of unknown type'}): this model takes text and images; convert its "
+                f"{name} is not text ({mime_type or 'type unknown'}): this model takes text and images; convert its "
                 "pages to images first"
             )
             raise MessageError(msg) from error
         self._documents += 1
         return {"type": "text", "text": text, "source": Documents.text_source(self._documents - 1)}
 
-    def _data(self, block: DocumentBlock, named: str) -> bytes:
+    def _data(self, block: DocumentBlock, name: str) -> bytes:
         url = _text_of(block.url)
         if not _is_missing(block.data):
-            return _content(block.data, named)
+            return _content(block.data, name)
         has_path = not _is_missing(block.path)
         if is_remote(url) and not has_path:
             return fetched(url, self._fetch)
         try:
             if has_path or scheme_of(url) == "file":
                 path: Any = block.path if has_path else file_of_url(url)
-                return read_file(path, max_bytes=MAX_IMAGE_BYTES, name=named)
+                return read_file(path, max_bytes=MAX_IMAGE_BYTES, name=name)
             if scheme_of(url) == "data":
                 head, _, rest = url.partition(",")
                 return data_url_bytes(url) if head.strip().endswith(";base64") else unquote_to_bytes(rest)
         except InputError as error:
             raise MessageError(str(error)) from error
-        msg = f"{named} has nothing that can be read: give it data=, path=, or a data, file or http(s) url="
+        msg = f"{name} has no readable content: give it data=, path=, or a data, file or http(s) url="
         raise MessageError(msg)
 
 
@@ -157,43 +156,43 @@ def _is_missing(value: Any) -> bool:
 
 
 def _text_of(value: Any) -> str:
-    """A text or a URL as a text; anything else is none."""
+    """A string or URL as a string; "" for anything else."""
     return str(value) if isinstance(value, (str, AnyUrl)) else ""
 
 
 def _blocks(message: Any) -> list[Any]:
     if not isinstance(message, ChatMessage) or not isinstance(message.blocks, list):
-        msg = f"{shown(message)} is no ChatMessage with blocks"
+        msg = f"{shown(message)} is not a ChatMessage with blocks"
         raise MessageError(msg)
     return message.blocks
 
 
 def _flat(block: Any, depth: int = 0) -> Iterator[Any]:
-    """A block, or those in it."""
+    """A block, or the blocks nested in it."""
     if not isinstance(block, (CitableBlock, CitationBlock)):
         yield block
         return
-    if depth == _DEEPEST:
-        msg = f"blocks are nested more than {_DEEPEST} deep"
+    if depth == _MAX_DEPTH:
+        msg = f"blocks are nested more than {_MAX_DEPTH} deep"
         raise MessageError(msg)
     for nested in block.nested_blocks:
         yield from _flat(nested, depth + 1)
 
 
-def _content(given: Any, named: str) -> bytes:
-    """The bytes of a block: base64 is decoded, as LlamaIndex does; a file object is left as it was."""
+def _content(data: Any, name: str) -> bytes:
+    """The bytes of a block; base64 is decoded, as LlamaIndex does, and a file object is rewound after reading."""
     try:
-        if isinstance(given, IOBase):
-            given.seek(0)
-            content = given.read(MAX_IMAGE_BYTES + 1)
-            given.seek(0)
+        if isinstance(data, IOBase):
+            data.seek(0)
+            content = data.read(MAX_IMAGE_BYTES + 1)
+            data.seek(0)
         else:
-            content = given
+            content = data
     except (ValueError, OSError) as error:
-        msg = f"{named} cannot be read: {error}"
+        msg = f"{name} cannot be read: {error}"
         raise ImageError(msg) from error
     if not isinstance(content, bytes) or len(content) > MAX_IMAGE_BYTES * 4 // 3 + 4:
-        msg = f"{named} must be bytes, at most {MAX_IMAGE_BYTES}, not {shown(content)}"
+        msg = f"{name} must be bytes, at most {MAX_IMAGE_BYTES}, not {shown(content)}"
         raise ImageError(msg)
     try:
         return base64.b64decode(content, validate=True)
@@ -202,15 +201,15 @@ def _content(given: Any, named: str) -> bytes:
 
 
 def to_core(messages: Sequence[ChatMessage], *, fetch_image: FetchImage | None = None) -> list[dict[str, Any]]:
-    """Messages as `saliency_guard.LVLM` takes them.
+    """Messages in the form that `saliency_guard.LVLM` takes.
 
     Args:
-        messages: of a chat.
-        fetch_image: gets the bytes behind an http(s) URL; None refuses such URLs.
+        messages: the messages of a chat.
+        fetch_image: downloads the bytes behind an http(s) URL; None refuses such URLs.
 
     Raises:
         MessageError: for a block of a kind that a vision-language model does not take.
-        ImageError: for a picture that is not there, or would have to be fetched.
+        ImageError: for a picture that is missing, or given by a URL that may not be fetched.
     """
     if not isinstance(messages, Sequence) or len(messages) > MAX_MESSAGES:
         msg = f"messages must be a list of ChatMessages, at most {MAX_MESSAGES}, not {shown(messages)}"
@@ -220,19 +219,19 @@ def to_core(messages: Sequence[ChatMessage], *, fetch_image: FetchImage | None =
 
 
 def node_parts(node: BaseNode, number: int, *, fetch_image: FetchImage | None = None) -> list[Part]:
-    """What a retrieved node shows, as parts of a message; its texts name their source.
+    """The content of a retrieved node as parts of a message; its texts name their source.
 
     Args:
-        node: its picture counts, not what an index says of the picture (`ImageNode.text`).
-        number: of the node among the documents, from 0.
+        node: a node; of an image node, the picture counts and not the index's description (`ImageNode.text`).
+        number: index of the node among the documents.
         fetch_image: as for `to_core`.
 
     Raises:
-        MessageError: if it holds what a vision-language model does not take.
-        ImageError: for a picture that is not there, or would have to be fetched.
+        MessageError: if it has content that a vision-language model does not take.
+        ImageError: for a picture that is missing, or given by a URL that may not be fetched.
     """
     reader = _Reader(fetch_image)
-    if isinstance(node, ImageNode):  # Asked for its blocks, it would fetch.
+    if isinstance(node, ImageNode):  # Its `get_content_blocks` would fetch URLs.
         image = decoded_base64(node.image) if node.image else None
         return [{"type": "image", "image": reader.picture(image, node.image_path, node.image_url)}]
     try:
@@ -252,7 +251,7 @@ def image_block(picture: Any) -> ImageBlock:
         picture: a block, a node, a document, bytes or a path.
 
     Raises:
-        ImageError: if it is none of these, or there is no such file.
+        ImageError: if it is none of these, or the file does not exist.
     """
     if isinstance(picture, ImageBlock):
         return picture
@@ -271,49 +270,49 @@ def image_block(picture: Any) -> ImageBlock:
     try:
         return ImageBlock(image=image, path=path, url=url)
     except ValueError as error:
-        msg = f"{shown(picture)} is no picture that can be looked at: {error}"
+        msg = f"{shown(picture)} is not a usable picture: {error}"
         raise ImageError(msg) from error
 
 
 def has_picture(messages: Sequence[ChatMessage]) -> bool:
-    """Whether there is a picture for an answer to rest on; nothing is loaded."""
-    return any(_is_picture(plain) for message in messages for block in _blocks(message) for plain in _flat(block))
+    """Whether the messages have a picture; nothing is loaded."""
+    return any(_is_picture(leaf) for message in messages for block in _blocks(message) for leaf in _flat(block))
 
 
 def _is_picture(block: Any) -> bool:
-    kind = _text_of(block.document_mimetype) if isinstance(block, DocumentBlock) else ""
-    return kind.casefold().startswith("image/") or isinstance(block, ImageBlock)
+    mime_type = _text_of(block.document_mimetype) if isinstance(block, DocumentBlock) else ""
+    return mime_type.casefold().startswith("image/") or isinstance(block, ImageBlock)
 
 
 def _calls(message: ChatMessage) -> Iterator[Any]:
-    """The calls of tools in a message: as blocks, or as OpenAI's dicts beside them; the core checks them."""
+    """The tool calls of a message, from its blocks or OpenAI's dicts in `additional_kwargs`; the core checks them."""
     blocks = [block for block in message.blocks if isinstance(block, ToolCallBlock)]
     for block in blocks:
-        named = {"name": block.tool_name, "arguments": _arguments(block.tool_kwargs)}
-        yield {"type": "function", "id": block.tool_call_id, "function": named}
-    beside = None if blocks else message.additional_kwargs.get("tool_calls")
-    if beside is not None and not isinstance(beside, (list, tuple)):
-        msg = f"tool_calls must be a list, not {shown(beside)}"
+        function_call = {"name": block.tool_name, "arguments": _arguments(block.tool_kwargs)}
+        yield {"type": "function", "id": block.tool_call_id, "function": function_call}
+    openai_calls = None if blocks else message.additional_kwargs.get("tool_calls")
+    if openai_calls is not None and not isinstance(openai_calls, (list, tuple)):
+        msg = f"tool_calls must be a list, not {shown(openai_calls)}"
         raise MessageError(msg)
-    for call in beside or ():
-        given = call.model_dump() if isinstance(call, BaseModel) else call
-        function = given.get("function") if isinstance(given, Mapping) else None
+    for openai_call in openai_calls or ():
+        call = openai_call.model_dump() if isinstance(openai_call, BaseModel) else openai_call
+        function = call.get("function") if isinstance(call, Mapping) else None
         if not isinstance(function, Mapping):
-            msg = f"a call of a tool must be {{'function': {{'name': ..., 'arguments': ...}}}}, not {shown(given)}"
+            msg = f"a tool call must be {{'function': {{'name': ..., 'arguments': ...}}}}, not {shown(call)}"
             raise MessageError(msg)
         yield {
             "type": "function",
-            "id": given.get("id"),
+            "id": call.get("id"),
             "function": {**function, "arguments": _arguments(function.get("arguments"))},
         }
 
 
-def _arguments(given: Any) -> Any:
-    """Arguments as an object; a text that is no JSON object stays one."""
-    if not isinstance(given, str):
-        return {} if given is None else given
+def _arguments(arguments: Any) -> Any:
+    """Arguments as an object; a string that is not a JSON object is returned as it is."""
+    if not isinstance(arguments, str):
+        return {} if arguments is None else arguments
     try:
-        parsed = parse_json(given or "{}") if len(given) <= MAX_TEXT else given
+        parsed = parse_json(arguments or "{}") if len(arguments) <= MAX_TEXT else arguments
     except ValueError:
-        return given
-    return parsed if isinstance(parsed, dict) else given
+        return arguments
+    return parsed if isinstance(parsed, dict) else arguments

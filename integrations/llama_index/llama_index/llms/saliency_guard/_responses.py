@@ -1,4 +1,4 @@
-"""Responses and events of one call, from the events of its run."""
+"""The responses and events of a call, made from the events of its run."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ RunStep = tuple[list[BaseEvent], ChatResponse | None]
 
 
 @dataclass(slots=True)
-class _Shown:
-    """What a stream has given out so far."""
+class _Streamed:
+    """What a stream has returned so far."""
 
     text: str = ""
     tokens: list[TokenGrounding] = field(default_factory=list)
 
     def token(self, token: TokenGrounding) -> ChatResponse:
-        """A further token."""
+        """The response of the stream with one more token."""
         self.text += token.text
         self.tokens.append(token)
-        report = {GROUNDING: None, "tokens": [token_report(shown) for shown in self.tokens]}
+        report = {GROUNDING: None, "tokens": [token_report(streamed) for streamed in self.tokens]}
         return ChatResponse(
             message=ChatMessage(self.text, role=MessageRole.ASSISTANT),
             delta=token.text,
@@ -54,39 +54,39 @@ class _Shown:
 
 
 def responses(lvlm: LVLM, run_events: Iterable[RunEvent], request: Request) -> Iterator[RunStep]:
-    """Responses as in a stream, the last one whole; and the events to send before each.
+    """The responses of a stream, the last one complete, each with the events to send before it.
 
     Args:
         lvlm: the model that answers.
         run_events: from `saliency_guard.adapters.run_request`.
         request: the options of the call.
     """
-    shown = _Shown()
-    refused: list[BaseEvent] = []
-    attempts = 0
+    streamed = _Streamed()
+    pending_retry: list[BaseEvent] = []
+    attempt_count = 0
     for event in run_events:
         if isinstance(event, TokenGrounding):
-            yield list(_rejections(event)), shown.token(event) if request.live else None
+            yield list(_rejections(event)), streamed.token(event) if request.live else None
         elif isinstance(event, Attempt):
-            # A retry is known when the next attempt is made.
-            yield refused, None
-            refused = [retry_event(attempts, event)] if not event.accepted else []
-            attempts += 1
+            # A refused attempt is only known to be retried when the next attempt arrives.
+            yield pending_retry, None
+            pending_retry = [retry_event(attempt_count, event)] if not event.accepted else []
+            attempt_count += 1
         else:
-            yield from _held_back(event, request, shown)
-            yield [GroundingScoreEvent(report=event.report)], _whole(lvlm, event, request, shown)
+            yield from _held_back(event, request, streamed)
+            yield [GroundingScoreEvent(report=event.report)], _complete(lvlm, event, request, streamed)
 
 
-def _held_back(end: Finished, request: Request, shown: _Shown) -> Iterator[RunStep]:
-    """The tokens of the answer that a policy chose."""
+def _held_back(end: Finished, request: Request, streamed: _Streamed) -> Iterator[RunStep]:
+    """The tokens of the answer that a policy chose, which were held back until its decision."""
     chosen = end.answer is not None and end.outcome is not None and end.answer.text == end.text
+    has_tools = request.tools or request.forced
     for token in end.answer.tokens if chosen and end.answer is not None else ():
-        plain = not request.tools and not request.forced
-        yield list(_rejections(token)), shown.token(token) if plain else None
+        yield list(_rejections(token)), None if has_tools else streamed.token(token)
 
 
-def _whole(lvlm: LVLM, end: Finished, request: Request, shown: _Shown) -> ChatResponse:
-    """The last response of a stream: all that is known."""
+def _complete(lvlm: LVLM, end: Finished, request: Request, streamed: _Streamed) -> ChatResponse:
+    """The last response of a stream, with everything."""
     answer, report, usage = end.answer, end.report, end.usage.model_dump()
     raw: dict[str, Any] = {
         GROUNDING: report,
@@ -101,7 +101,7 @@ def _whole(lvlm: LVLM, end: Finished, request: Request, shown: _Shown) -> ChatRe
         raw["invalid_tool_calls"] = malformed
     return ChatResponse(
         message=message,
-        delta="" if shown.tokens else message.content or "",
+        delta="" if streamed.tokens else message.content or "",
         raw=raw,
         logprobs=_logprobs(answer.tokens) if answer is not None else None,
         additional_kwargs={GROUNDING: report, **usage},
@@ -109,14 +109,14 @@ def _whole(lvlm: LVLM, end: Finished, request: Request, shown: _Shown) -> ChatRe
 
 
 def retry_event(number: int, attempt: Attempt) -> GroundingRetryEvent:
-    """The event of a refused answer that is retried."""
+    """The event for a refused answer that is retried."""
     return GroundingRetryEvent(
         attempt=number, score=attempt.score, refused=attempt.problem or "", text=attempt.answer.text
     )
 
 
 def send_retry(number: int, policy: GuardPolicy, result: GroundedAnswer | Attempt) -> None:
-    """Send the event of a retry after a refused answer; a policy that keeps the best retries good answers, too."""
+    """Send the retry event after a refused answer; with ``keep="best"`` accepted answers are retried without it."""
     attempt = result if isinstance(result, Attempt) else policy.judge(result)
     if not attempt.accepted:
         dispatcher.event(retry_event(number, attempt))
@@ -130,7 +130,7 @@ def _rejections(token: TokenGrounding) -> Iterator[BaseEvent]:
 
 
 def _logprobs(tokens: Sequence[TokenGrounding]) -> list[list[LogProb]]:
-    """For every position the accepted token, then those that SGRS rejected."""
+    """For every position, the accepted token and then those that SGRS rejected."""
     return [
         [
             _logprob(token.text, token.logprob),
@@ -145,7 +145,7 @@ def _logprob(text: str, logprob: float) -> LogProb:
 
 
 def completion(response: ChatResponse) -> CompletionResponse:
-    """A chat's response as a completion's, with all its fields."""
+    """A chat response as a completion response, with all its fields."""
     return CompletionResponse(
         text=response.message.content or "",
         delta=response.delta,

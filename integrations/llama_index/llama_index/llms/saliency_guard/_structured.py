@@ -1,4 +1,4 @@
-"""Answers as objects: held to a schema while they are written, instead of hoping that the text can be parsed."""
+"""Structured answers by constrained decoding: they always follow the schema, so they always parse."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def json_schema_of(schema: Any) -> dict[str, Any] | None:
-    """The JSON schema of a pydantic class, of a ``response_format`` as OpenAI writes it, or as it is.
+    """The JSON schema, given as a pydantic class, a ``response_format`` in OpenAI's form, or a JSON schema.
 
     Raises:
         ConfigError: if it is none of these.
@@ -42,32 +42,32 @@ class StructuredAnswers(LLM):
     def structured_predict(
         self, output_cls: type[Model], prompt: PromptTemplate, llm_kwargs: dict[str, Any] | None = None, **args: Any
     ) -> Model:
-        """An object of a class.
+        """Answer a prompt with an object of a class.
 
         Args:
             output_cls: the class.
-            prompt: to fill in.
+            prompt: the prompt template.
             llm_kwargs: settings of the call.
-            **args: for the prompt.
+            **args: the values for the template.
 
         Raises:
             ConfigError: if ``max_tokens`` cuts the answer short.
             MissingExtraError: without the extra ``structured``.
         """
-        messages = self._to_fill_in(output_cls, prompt, args)
+        messages = self._filled_in(output_cls, prompt, args)
         return self._object(output_cls, self.chat(messages, json_schema=output_cls, **(llm_kwargs or {})))
 
     async def astructured_predict(
         self, output_cls: type[Model], prompt: PromptTemplate, llm_kwargs: dict[str, Any] | None = None, **args: Any
     ) -> Model:
-        """As `structured_predict`; the event loop is not blocked."""
-        messages = self._to_fill_in(output_cls, prompt, args)
+        """As `structured_predict`, without blocking the event loop."""
+        messages = self._filled_in(output_cls, prompt, args)
         return self._object(output_cls, await self.achat(messages, json_schema=output_cls, **(llm_kwargs or {})))
 
     def stream_structured_predict(
         self, output_cls: type[Model], prompt: PromptTemplate, llm_kwargs: dict[str, Any] | None = None, **args: Any
     ) -> Generator[Model, None, None]:
-        """As `structured_predict`: one object, when it is whole."""
+        """As `structured_predict`: yields the object once, when it is complete."""
         yield self.structured_predict(output_cls, prompt, llm_kwargs, **args)
 
     async def astream_structured_predict(
@@ -80,7 +80,7 @@ class StructuredAnswers(LLM):
 
         return objects()
 
-    def _to_fill_in(self, output_cls: type[Model], prompt: PromptTemplate, args: dict[str, Any]) -> list[ChatMessage]:
+    def _filled_in(self, output_cls: type[Model], prompt: PromptTemplate, args: dict[str, Any]) -> list[ChatMessage]:
         dispatcher.event(LLMStructuredPredictStartEvent(output_cls=output_cls, template=prompt, template_args=args))
         return self._extend_messages(prompt.format_messages(llm=self, **args))
 
@@ -90,8 +90,8 @@ class StructuredAnswers(LLM):
             parsed = output_cls.model_validate_json(response.message.content or "")
         except ValidationError as error:
             reason = response.raw["finish_reason"] if isinstance(response.raw, dict) else None
-            cut = "was cut short: raise max_tokens" if reason == "length" else "does not fit its class"
-            msg = f"the answer {cut} ({response.message.content!r})"
+            problem = "was cut short: raise max_tokens" if reason == "length" else "does not fit its class"
+            msg = f"the answer {problem} ({response.message.content!r})"
             raise ConfigError(msg) from error
         dispatcher.event(LLMStructuredPredictEndEvent(output=parsed))
         return parsed

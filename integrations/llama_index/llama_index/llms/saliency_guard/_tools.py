@@ -1,4 +1,4 @@
-"""Tools in LlamaIndex's forms."""
+"""Converts tools and tool calls from and to LlamaIndex's forms."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def as_functions(tools: Sequence[BaseTool | Mapping[str, Any]]) -> list[Tool]:
     """Tools as JSON schemas of functions.
 
     Raises:
-        ConfigError: if one is none.
+        ConfigError: if something in the list is not a tool.
     """
     if not isinstance(tools, Sequence):
         msg = f"tools must be a list, not {shown(tools)}"
@@ -31,17 +31,17 @@ def _as_function(tool: BaseTool | Mapping[str, Any]) -> Tool:
     try:
         return tool.metadata.to_openai_tool(skip_length_check=True)
     except (AttributeError, TypeError, ValueError) as error:
-        msg = f"{shown(tool)} is no tool: {error}"
+        msg = f"{shown(tool)} is not a tool: {error}"
         raise ConfigError(msg) from error
 
 
 def answer_blocks(lvlm: LVLM, answer: GroundedAnswer, *, was_forced: bool) -> tuple[list[ContentBlock], list[str]]:
-    """An answer as blocks: its text and its tool calls; and its malformed calls.
+    """An answer as blocks (its text and its tool calls), and its malformed tool calls.
 
     Args:
-        lvlm: whose answer it is.
+        lvlm: the model that wrote the answer.
         answer: the answer.
-        was_forced: whether it was held to the schema of a call.
+        was_forced: whether decoding was constrained to a tool call.
     """
     ids = [token.token_id for token in answer.tokens]
     parsed = read_calls(answer.text, ids, lvlm.tokenizer, was_forced=was_forced)

@@ -1,4 +1,4 @@
-"""SaliencyGuardedLVLM: a local vision-language model whose answers come with what they rest on."""
+"""SaliencyGuardedLVLM: a local vision-language model as a LlamaIndex LLM, with grounding scores."""
 
 from __future__ import annotations
 
@@ -51,38 +51,39 @@ class SaliencyGuardedLVLM(ServedLVLM, StructuredAnswers, FunctionCallingLLM, Cus
     """A local vision-language model as a LlamaIndex LLM.
 
     Every response has ``raw["grounding"]`` (and the same under ``additional_kwargs["grounding"]``): the calibrated
-    probability that it is grounded (None where no calibration fits), its tokens with what each rests on, and what a
-    `policy` decided. Responses of a stream have the tokens so far, the last one all. ``logprobs`` are real.
+    probability that it is grounded (None where no calibration fits), its tokens with their sources, and the decision
+    of the `policy`. The responses of a stream have the tokens so far, the last one has all. ``logprobs`` are exact.
 
-    The model is loaded when this is made, once per process and configuration. Its settings are those of
+    The model is loaded by the constructor, once per process and configuration. It has the settings of
     `saliency_guard.adapters.ServedLVLM`, and these:
 
     Attributes:
-        context_window: tokens that prompt and answer may take together, as LlamaIndex packs prompts; None is what the
-            model's config says. LlamaIndex counts every picture as 2,125 tokens, however many it takes: with a small
-            window it asks picture by picture and refines, and with a larger number here it asks once.
-        is_function_calling_model: whether agents may give it tools; None is whether its chat template knows tools.
-            Where it does not and this is True, tools are told in words.
+        context_window: number of tokens that prompt and answer may take together, used by LlamaIndex to pack prompts;
+            None takes it from the model's config. LlamaIndex counts every picture as 2,125 tokens, whatever its true
+            length: with a small window it asks about one picture at a time and refines; a larger number here makes it
+            ask once.
+        is_function_calling_model: whether agents may give it tools; None means whether its chat template supports
+            tools. If it does not and this is True, the prompt describes the tools in words.
     """
 
-    model_config = ServedLVLM.model_config  # LlamaIndex's own would let misspelt settings pass.
+    model_config = ServedLVLM.model_config  # LlamaIndex's would accept misspelt settings.
 
     context_window: int | None = Field(default=None, gt=0)
     is_function_calling_model: bool | None = None
 
     def model_post_init(self, context: Any, /) -> None:
-        """Load the model now: LlamaIndex asks for its metadata inside of event loops."""
+        """Load the model now, because LlamaIndex reads its metadata inside event loops."""
         super().model_post_init(context)
         self.engine()
 
     @classmethod
     def class_name(cls) -> str:
-        """Name of the class in serialised forms."""
+        """Name of the class when serialised."""
         return "SaliencyGuardedLVLM"
 
     @property
     def metadata(self) -> LLMMetadata:
-        """What LlamaIndex packs prompts and chooses agents by."""
+        """What LlamaIndex needs to pack prompts and to choose agents."""
         lvlm = self.engine()
         calls_tools = self.is_function_calling_model
         return LLMMetadata(
@@ -98,30 +99,30 @@ class SaliencyGuardedLVLM(ServedLVLM, StructuredAnswers, FunctionCallingLLM, Cus
         """Answer a chat.
 
         Args:
-            messages: with text, image, document and tool blocks.
+            messages: messages with text, image, document and tool blocks.
             **kwargs: settings for this call; ``tools`` and ``tool_choice``; ``json_schema`` (or ``response_format``), a
-                pydantic class or a schema that the answer is held to.
+                pydantic class or a schema that the answer must follow.
 
         Raises:
             InputError: if the messages cannot be used.
-            ConfigError: for an option that does not exist.
-            LowGroundingError: by a policy with ``on_low="raise"``.
+            ConfigError: for an unknown option.
+            LowGroundingError: from a policy with ``on_low="raise"``.
         """
         return _last(list(self._streamed(messages, kwargs)))
 
     @llm_chat_callback()
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
-        """As `chat`, token by token; with a policy, only the answer that it decides for."""
+        """As `chat`, token by token; with a policy, only the answer that it chooses is streamed."""
         return self._streamed(messages, kwargs)
 
     @llm_chat_callback()
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        """As `chat`; the event loop is not blocked, and cancelling the task stops the work."""
+        """As `chat`, without blocking the event loop; cancelling the task stops generation."""
         return _last([response async for response in self._astreamed(messages, kwargs)])
 
     @llm_chat_callback()
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
-        """As `stream_chat`; the event loop is not blocked, and leaving it stops the work."""
+        """As `stream_chat`, without blocking the event loop; closing the stream stops generation."""
         return self._astreamed(messages, kwargs)
 
     @llm_completion_callback()
@@ -129,9 +130,9 @@ class SaliencyGuardedLVLM(ServedLVLM, StructuredAnswers, FunctionCallingLLM, Cus
         """Answer a prompt.
 
         Args:
-            prompt: what the user says.
-            formatted: whether ``completion_to_prompt`` was applied already.
-            **kwargs: as for `chat`, and ``image_documents``: pictures that the prompt is about.
+            prompt: the user's text.
+            formatted: whether ``completion_to_prompt`` was already applied.
+            **kwargs: as for `chat`, and ``image_documents``: the pictures of the prompt.
 
         Raises:
             SaliencyGuardError: as `chat`.
@@ -153,7 +154,7 @@ class SaliencyGuardedLVLM(ServedLVLM, StructuredAnswers, FunctionCallingLLM, Cus
 
     @llm_completion_callback()
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
-        """As `complete`; the event loop is not blocked."""
+        """As `complete`, without blocking the event loop."""
         streamed = self._astreamed(*self._chat_of(prompt, kwargs, formatted=formatted))
         return completion(_last([response async for response in streamed]))
 
@@ -164,7 +165,7 @@ class SaliencyGuardedLVLM(ServedLVLM, StructuredAnswers, FunctionCallingLLM, Cus
         formatted: bool = False,
         **kwargs: Any,
     ) -> CompletionResponseAsyncGen:
-        """As `stream_complete`; the event loop is not blocked."""
+        """As `stream_complete`, without blocking the event loop."""
         streamed = self._astreamed(*self._chat_of(prompt, kwargs, formatted=formatted))
 
         async def completions() -> CompletionResponseAsyncGen:
@@ -182,14 +183,14 @@ class SaliencyGuardedLVLM(ServedLVLM, StructuredAnswers, FunctionCallingLLM, Cus
         error_on_no_tool_call: bool = True,
         **_: Any,
     ) -> list[ToolSelection]:
-        """The tools that a response calls.
+        """The tool calls of a response.
 
         Args:
-            response: of `chat_with_tools` or its siblings.
-            error_on_no_tool_call: whether none is an error.
+            response: a response of `chat_with_tools` or one of its variants.
+            error_on_no_tool_call: whether a response without a tool call is an error.
 
         Raises:
-            ValueError: if there is none and there has to be one.
+            ValueError: if there is no tool call and ``error_on_no_tool_call`` is set.
         """
         calls = [
             ToolSelection(
@@ -199,7 +200,7 @@ class SaliencyGuardedLVLM(ServedLVLM, StructuredAnswers, FunctionCallingLLM, Cus
             if isinstance(block, ToolCallBlock)
         ]
         if not calls and error_on_no_tool_call:
-            msg = f"the model called no tool, it said: {response.message.content!r}"
+            msg = f"the model called no tool; it answered: {response.message.content!r}"
             raise ValueError(msg)
         return calls
 
@@ -213,9 +214,9 @@ class SaliencyGuardedLVLM(ServedLVLM, StructuredAnswers, FunctionCallingLLM, Cus
         tool_required: bool = False,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        said = ChatMessage(user_msg, role=MessageRole.USER) if isinstance(user_msg, str) else user_msg
+        message = ChatMessage(user_msg, role=MessageRole.USER) if isinstance(user_msg, str) else user_msg
         choice = {"tool_choice": "required"} if tool_required else {}
-        messages = [*(chat_history or ()), *([] if said is None else [said])]
+        messages = [*(chat_history or ()), *([] if message is None else [message])]
         return {"messages": messages, "tools": as_functions(tools), **choice, **kwargs}
 
     def _validate_chat_with_tools_response(
@@ -226,9 +227,9 @@ class SaliencyGuardedLVLM(ServedLVLM, StructuredAnswers, FunctionCallingLLM, Cus
         **_: Any,
     ) -> ChatResponse:
         blocks = response.message.blocks
-        further = [block for block in blocks if isinstance(block, ToolCallBlock)][1:]
-        if not allow_parallel_tool_calls and further:
-            response.message.blocks = [block for block in blocks if block not in further]
+        extra_calls = [block for block in blocks if isinstance(block, ToolCallBlock)][1:]
+        if not allow_parallel_tool_calls and extra_calls:
+            response.message.blocks = [block for block in blocks if block not in extra_calls]
         return response
 
     def _chat_of(
@@ -237,7 +238,7 @@ class SaliencyGuardedLVLM(ServedLVLM, StructuredAnswers, FunctionCallingLLM, Cus
         if not formatted and self.completion_to_prompt is not None:
             prompt = self.completion_to_prompt(prompt)
         if not isinstance(prompt, str):
-            msg = f"a prompt is a text, not {shown(prompt)}"
+            msg = f"a prompt must be a text, not {shown(prompt)}"
             raise MessageError(msg)
         pictures = [image_block(picture) for picture in kwargs.get("image_documents") or ()]
         options = {name: value for name, value in kwargs.items() if name != "image_documents"}
@@ -255,7 +256,7 @@ class SaliencyGuardedLVLM(ServedLVLM, StructuredAnswers, FunctionCallingLLM, Cus
     def _run(
         self, messages: Sequence[ChatMessage], request: Request, cancel: threading.Event
     ) -> Generator[RunStep, None, None]:
-        """Events and responses in turn: every way of calling the model uses this."""
+        """Events and responses of an answer; every way of calling the model goes through here."""
         active = collectors()
         planned = current_attempt()
         convert = partial(to_core, fetch_image=self.fetch_image)
@@ -304,7 +305,7 @@ class SaliencyGuardedLVLM(ServedLVLM, StructuredAnswers, FunctionCallingLLM, Cus
 def _collected(
     run_events: Generator[RunEvent, None, None], lvlm: LVLM, active: tuple[GroundingCollector, ...]
 ) -> Generator[RunEvent, None, None]:
-    """The same events; the collectors get the finished answer."""
+    """Pass the events on, and add the finished answer to the collectors."""
     try:
         for event in run_events:
             if isinstance(event, Finished):

@@ -1,4 +1,4 @@
-"""GroundingEvaluator: scores answers of any LLM by what the retrieved pictures show."""
+"""GroundingEvaluator: scores the answers of any LLM for grounding in the retrieved pictures."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _NO_PICTURE = "there is no picture among the sources, so nothing says whether th
 class GroundingEvaluator(BaseEvaluator):
     """Passes answers that a `GuardPolicy` accepts.
 
-    It takes answers of any LLM, with the pictures of the response's ``source_nodes``, so it works in `RetryQueryEngine`
-    and `EvalQueryEngineTool` as they are. ``score`` is the calibrated grounding, and ``feedback`` says what was weak.
-    Where there is no picture the result is invalid, and does not pass.
+    It takes the answers of any LLM, with the pictures of the response's ``source_nodes``, so it works in an unchanged
+    `RetryQueryEngine` and `EvalQueryEngineTool`. ``score`` is the calibrated grounding, and ``feedback`` names the
+    weak words. Without a picture the result is invalid and does not pass.
 
     Args:
         policy: decides; nothing is retried here, and no fallback is called.
-        scorer: a `SaliencyGuardedLVLM`, a `saliency_guard.LVLM`, or the name of a model; None is the embedded one.
+        scorer: a `SaliencyGuardedLVLM`, a `saliency_guard.LVLM`, or the name of a model; None means the embedded model.
     """
 
     def __init__(self, policy: GuardPolicy, *, scorer: ScorerModel | None = None) -> None:
@@ -41,7 +41,7 @@ class GroundingEvaluator(BaseEvaluator):
         return {}
 
     def _update_prompts(self, prompts_dict: PromptDictType) -> None:
-        """There are none."""
+        """Does nothing: the evaluator has no prompts."""
 
     def evaluate(
         self,
@@ -57,8 +57,8 @@ class GroundingEvaluator(BaseEvaluator):
         Args:
             query: the question.
             response: the answer.
-            contexts: texts that it may rest on.
-            images: pictures that it may rest on: blocks, nodes, paths or bytes.
+            contexts: texts that the answer may rest on.
+            images: pictures that the answer may rest on: blocks, nodes, paths or bytes.
 
         Raises:
             ConfigError: if there is no answer, or the policy cannot judge it.
@@ -75,18 +75,18 @@ class GroundingEvaluator(BaseEvaluator):
         images: Sequence[ImageBlock | ImageNode | str | bytes] = (),
         **_: Any,
     ) -> EvaluationResult:
-        """As `evaluate`; the event loop is not blocked, and cancelling the task stops the work."""
+        """As `evaluate`, without blocking the event loop; cancelling the task stops the scoring."""
         return await self._aevaluated(query, response, _nodes(images, contexts))
 
     def evaluate_response(self, query: str | None = None, response: Any = None, **_: Any) -> EvaluationResult:
-        """Score a response with what its ``source_nodes`` show; arguments and errors as for `evaluate`.
+        """Score a response against its ``source_nodes``; arguments and errors as for `evaluate`.
 
         Args:
             query: the question.
-            response: of a query engine; a stream is read to its end.
+            response: the response of a query engine; a stream is read to its end.
         """
         if isinstance(response, AsyncStreamingResponse):
-            msg = "an asynchronous stream is read by aevaluate_response"
+            msg = "the response is an asynchronous stream: use aevaluate_response"
             raise ConfigError(msg)
         if hasattr(response, "get_response"):
             response = response.get_response()
@@ -94,7 +94,7 @@ class GroundingEvaluator(BaseEvaluator):
         return self._evaluated(query, text, nodes)
 
     async def aevaluate_response(self, query: str | None = None, response: Any = None, **_: Any) -> EvaluationResult:
-        """As `evaluate_response`; the event loop is not blocked, and cancelling the task stops the work."""
+        """As `evaluate_response`, without blocking the event loop; cancelling the task stops the scoring."""
         if isinstance(response, AsyncStreamingResponse):
             response = await response.get_response()
         elif hasattr(response, "get_response"):
@@ -115,7 +115,7 @@ class GroundingEvaluator(BaseEvaluator):
     def _prepared(
         self, query: str | None, text: str | None, nodes: Sequence[NodeWithScore]
     ) -> tuple[Evidence | None, EvaluationResult]:
-        """What to score the answer with, None where it cannot be scored; and the result so far."""
+        """The evidence to score the answer against (None if it cannot be scored), and the result without a score."""
         if text is None or query is None:
             msg = "a GroundingEvaluator needs the query and the response"
             raise ConfigError(msg)
@@ -135,7 +135,7 @@ class GroundingEvaluator(BaseEvaluator):
 
 
 def feedback(outcome: GuardOutcome) -> str:
-    """In words, what is wrong with the last answer of an outcome."""
+    """What is wrong with the last answer of an outcome, in words."""
     last = outcome.attempts[-1]
     if last.accepted:
         return "The answer rests on the pictures."

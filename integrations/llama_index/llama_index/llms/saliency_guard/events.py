@@ -14,7 +14,7 @@ class GroundingScoreEvent(BaseEvent):
     """An answer is finished, or a policy decided on it.
 
     Attributes:
-        report: what ``ChatResponse.raw["grounding"]`` holds.
+        report: the report, as in ``ChatResponse.raw["grounding"]``.
     """
 
     report: dict[str, Any]
@@ -29,13 +29,13 @@ class GroundingRejectionEvent(BaseEvent):
     """SGRS rejected a candidate.
 
     Attributes:
-        text: of the candidate.
-        token_id: of the candidate.
-        logprob: of the candidate.
-        saliency: its score (Eq. 6).
-        threshold: the least saliency that is accepted (Eq. 7).
-        position: of the token in the answer, from 0.
-        taken: the token that was accepted instead.
+        text: text of the candidate.
+        token_id: token id of the candidate.
+        logprob: log-probability of the candidate.
+        saliency: its saliency (Eq. 6).
+        threshold: the lowest saliency that is accepted (Eq. 7).
+        position: position of the token in the answer, from 0.
+        taken: text of the token that was accepted instead.
     """
 
     text: str
@@ -57,8 +57,8 @@ class GroundingRetryEvent(BaseEvent):
 
     Attributes:
         attempt: number of the refused answer, from 0.
-        score: its calibrated grounding; None where nothing calibrated it.
-        refused: why.
+        score: its calibrated grounding; None without a calibration.
+        refused: why it was refused.
         text: the refused answer.
     """
 

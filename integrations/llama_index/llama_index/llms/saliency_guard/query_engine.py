@@ -1,4 +1,4 @@
-"""GroundedQueryEngine: any query engine, whose answers are retried, replaced or flagged when badly grounded."""
+"""GroundedQueryEngine: wraps any query engine, and retries, replaces or flags its badly grounded answers."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ from saliency_guard.adapters import (
     rests_on,
 )
 
-_LEAST = 1.0
-"""Nats by which a node alone has to make a token likelier for the token to rest on it."""
+_MIN_GAIN = 1.0
+"""The least gain in log-probability (nats) from a node alone for a token to rest on that node."""
 
 
 class _Response:
-    """A response of the inner engine, and what its answer rests on."""
+    """A response of the inner engine, and the sources of its answer."""
 
     def __init__(self, response: RESPONSE_TYPE, text: str, collector: GroundingCollector) -> None:
         self.response = response
@@ -52,7 +52,7 @@ class _Response:
 
 @dataclass(frozen=True, slots=True)
 class _ToScore:
-    """An answer that is to be scored next."""
+    """An action: score this answer."""
 
     evidence: Evidence
     text: str
@@ -65,27 +65,27 @@ _Guarding = Generator[PlannedAttempt | _ToScore, _Response | Scored, RESPONSE_TY
 class GroundedQueryEngine(BaseQueryEngine):
     """Wraps any query engine, and any LLM in it.
 
-    An answer is scored against what its ``source_nodes`` show, all in one prompt, with the question as it was asked.
-    A refused answer is written again as often as the policy says (by a `SaliencyGuardedLVLM` inside with another seed,
-    whatever lies between), then by ``fallback_engine``, and then replaced by the policy's fallback, flagged, or raised.
+    An answer is scored against its ``source_nodes``, all in one prompt, with the original question. A refused answer is
+    retried as often as the policy allows (a `SaliencyGuardedLVLM` anywhere inside then uses a new seed), then generated
+    by ``fallback_engine``, and then replaced by the policy's fallback, flagged, or raised.
     ``Response.metadata["grounding"]`` has the report, with
 
-    - ``nodes``: node id -> share of the saliency. It is raw; see ``cite``,
+    - ``nodes``: node id -> share of the saliency; raw, see ``cite``,
     - ``calls``: the report of every call of a `SaliencyGuardedLVLM`, such as those of a refining synthesizer.
 
     Answers without a picture among their nodes pass unscored: their ``decision`` is None. Streams are held back until
     the answer is scored.
 
     Args:
-        query_engine: answers.
+        query_engine: the inner query engine.
         policy: decides.
-        scorer: a `SaliencyGuardedLVLM`, a `saliency_guard.LVLM`, or the name of a model; None is the model that wrote
-            the answer where that is a `SaliencyGuardedLVLM`, else the embedded one.
+        scorer: a `SaliencyGuardedLVLM`, a `saliency_guard.LVLM`, or the name of a model; None means the model that
+            wrote the answer if that is a `SaliencyGuardedLVLM`, else the embedded model.
         fallback_engine: called when no answer is good enough.
-        cite: score with every node alone, too: ``rests_on`` then has, for every token, the id of the node that makes it
-            likelier by the most and alone grounds it, or None. It costs a prompt per node, and names the right picture
-            far more often than shares do (docs/llama_index.md).
-        seed: of the retries; None draws one.
+        cite: also score with each node alone. The report then has ``rests_on``: for every token, the id of the node
+            that raises its probability most and grounds it alone, or None. It costs a prompt per node, and names the
+            right picture far more often than shares do (docs/llama_index.md).
+        seed: seed of the retries; None takes a random one.
         callback_manager: as for every query engine.
     """
 
@@ -101,7 +101,7 @@ class GroundedQueryEngine(BaseQueryEngine):
         callback_manager: CallbackManager | None = None,
     ) -> None:
         super().__init__(callback_manager or query_engine.callback_manager)
-        policy.planned_attempts()  # What no engine can apply is refused here.
+        policy.planned_attempts()  # Raises ConfigError now for settings that no engine can apply.
         self.policy = policy
         self._engine = query_engine
         self._scorer = scorer
@@ -118,7 +118,7 @@ class GroundedQueryEngine(BaseQueryEngine):
         return self._engine.retrieve(query_bundle)
 
     def synthesize(self, query_bundle: QueryBundle, nodes: list[NodeWithScore], *args: Any) -> RESPONSE_TYPE:
-        """An answer from these nodes, guarded as any other; arguments as for the inner engine."""
+        """A guarded answer from these nodes; arguments as for the inner engine."""
         return self._run(query_bundle, lambda engine, query: engine.synthesize(query, nodes, *args))
 
     async def asynthesize(self, query_bundle: QueryBundle, nodes: list[NodeWithScore], *args: Any) -> RESPONSE_TYPE:
@@ -131,44 +131,44 @@ class GroundedQueryEngine(BaseQueryEngine):
     async def _aquery(self, query_bundle: QueryBundle) -> RESPONSE_TYPE:
         return await self._arun(query_bundle, lambda engine, query: engine.aquery(query))
 
-    def _run(self, query: QueryBundle, ask: Any) -> RESPONSE_TYPE:
+    def _run(self, query: QueryBundle, call_engine: Any) -> RESPONSE_TYPE:
         guarding = self._guarding(query)
         with remember_prompts():
             step: _Step = next(guarding)
             while isinstance(step, (PlannedAttempt, _ToScore)):
                 if isinstance(step, _ToScore):
-                    step = _sent(guarding, step.evidence.score(step.text, self.policy))
+                    step = _next_step(guarding, step.evidence.score(step.text, self.policy))
                     continue
                 time.sleep(step.wait)
                 with collect_grounding() as collector, attempting(step):
-                    response = ask(self._engine_for(step), _query_of(query, step))
-                    text = _whole(response)
+                    response = call_engine(self._engine_for(step), _query_of(query, step))
+                    text = _complete_text(response)
                 _raise_swallowed(collector)
-                step = _sent(guarding, _Response(response, text, collector))
+                step = _next_step(guarding, _Response(response, text, collector))
             return step
 
-    async def _arun(self, query: QueryBundle, ask: Any) -> RESPONSE_TYPE:
+    async def _arun(self, query: QueryBundle, call_engine: Any) -> RESPONSE_TYPE:
         guarding = self._guarding(query)
         with remember_prompts():
             step: _Step = next(guarding)
             while isinstance(step, (PlannedAttempt, _ToScore)):
                 if isinstance(step, _ToScore):
                     scored = await step.evidence.ascore(step.text, self.policy)
-                    step = await asyncio.to_thread(_sent, guarding, scored)
+                    step = await asyncio.to_thread(_next_step, guarding, scored)
                     continue
                 await asyncio.sleep(step.wait)
                 with collect_grounding() as collector, attempting(step):
-                    response = await ask(self._engine_for(step), _query_of(query, step))
-                    text = await _text(response)
+                    response = await call_engine(self._engine_for(step), _query_of(query, step))
+                    text = await _acomplete_text(response)
                 _raise_swallowed(collector)
-                step = await asyncio.to_thread(_sent, guarding, _Response(response, text, collector))
+                step = await asyncio.to_thread(_next_step, guarding, _Response(response, text, collector))
             return step
 
     def _engine_for(self, planned: PlannedAttempt) -> BaseQueryEngine:
         return self._fallback if planned.is_fallback and self._fallback is not None else self._engine
 
     def _guarding(self, query: QueryBundle) -> _Guarding:
-        """The steps, in order: send in the response or the scores of each; it returns the response to give out."""
+        """Yields the actions in order; send in the response or the scores of each. Returns the final response."""
         responses: list[_Response] = []
         response: Any = yield PlannedAttempt(0)
         evidence = self._evidence(response, query)
@@ -179,7 +179,7 @@ class GroundedQueryEngine(BaseQueryEngine):
         while True:
             responses.append(response)
             if not evidence.documents.has_picture:
-                return _given(response, response.text, _unscored(responses))
+                return _final_response(response, response.text, _unscored(responses))
             result: GroundedAnswer | Attempt = EMPTY_ANSWER
             if response.text.strip():
                 scored: Any = yield _ToScore(evidence, response.text)
@@ -193,9 +193,9 @@ class GroundedQueryEngine(BaseQueryEngine):
             evidence = self._evidence(response, query, evidence)
 
     def _evidence(self, response: _Response, query: QueryBundle, last: Evidence | None = None) -> Evidence:
-        """What the response's nodes show; that of the last attempt where they are the same."""
+        """The evidence in the response's nodes; the last attempt's is reused if they are the same."""
         scorer = scorer_of(self._scorer, response.collector)
-        if last is not None and last.is_of(scorer, response.nodes, query.query_str):
+        if last is not None and last.is_same(scorer, response.nodes, query.query_str):
             return last
         return Evidence(scorer, response.nodes, query.query_str)
 
@@ -203,21 +203,21 @@ class GroundedQueryEngine(BaseQueryEngine):
         chosen = responses[outcome.chosen if outcome.chosen is not None else -1]
         report = answer_report(outcome.answer, outcome) | {"nodes": chosen.shares, "calls": _calls(responses)}
         if self._cite and outcome.chosen is not None and outcome.answer is not None:
-            report["rests_on"] = self._cited(chosen, outcome.answer)
+            report["rests_on"] = self._node_ids(chosen, outcome.answer)
         dispatcher.event(GroundingScoreEvent(report=report))
-        return _given(chosen, outcome.text, report)
+        return _final_response(chosen, outcome.text, report)
 
-    def _cited(self, response: _Response, answer: GroundedAnswer) -> list[str | None]:
+    def _node_ids(self, response: _Response, answer: GroundedAnswer) -> list[str | None]:
         """For every token, the id of the node it rests on."""
         if response.evidence is None:
             return [None] * len(answer.tokens)
         lvlm = response.evidence.scorer.lvlm_for(self.policy)
-        numbers = rests_on(response.evidence.documents.gains(lvlm, answer), answer, _LEAST)
+        numbers = rests_on(response.evidence.documents.gains(lvlm, answer), answer, _MIN_GAIN)
         return [None if number is None else response.nodes[number].node.node_id for number in numbers]
 
 
-def _sent(guarding: _Guarding, result: _Response | Scored) -> _Step:
-    """The next step, or the response to give out."""
+def _next_step(guarding: _Guarding, result: _Response | Scored) -> _Step:
+    """The next action, or the final response."""
     try:
         return guarding.send(result)
     except StopIteration as end:
@@ -226,30 +226,31 @@ def _sent(guarding: _Guarding, result: _Response | Scored) -> _Step:
 
 
 def _query_of(query: QueryBundle, planned: PlannedAttempt) -> QueryBundle:
-    """The query of an attempt: weak words are named in it, while retrieval stays the same."""
+    """The query of an attempt: it may name weak words, while retrieval uses the original query."""
     if not planned.request:
         return query
-    retrieved_by = query.custom_embedding_strs or [query.query_str]
-    return QueryBundle(f"{query.query_str}\n{planned.request}", query.image_path, retrieved_by, query.embedding)
+    embedding_strings = query.custom_embedding_strs or [query.query_str]
+    return QueryBundle(f"{query.query_str}\n{planned.request}", query.image_path, embedding_strings, query.embedding)
 
 
-async def _text(response: RESPONSE_TYPE) -> str:
-    """The whole answer; streams are read to their end."""
+async def _acomplete_text(response: RESPONSE_TYPE) -> str:
+    """As `_complete_text`, without blocking the event loop."""
     if isinstance(response, AsyncStreamingResponse):
         return (await response.get_response()).response or ""
     if isinstance(response, StreamingResponse):
-        return await asyncio.to_thread(_whole, response)
-    return _whole(response)
+        return await asyncio.to_thread(_complete_text, response)
+    return _complete_text(response)
 
 
-def _whole(response: RESPONSE_TYPE) -> str:
+def _complete_text(response: RESPONSE_TYPE) -> str:
+    """The text of a response; a stream is read to its end."""
     if isinstance(response, (PydanticResponse, StreamingResponse)):
         return response.get_response().response or ""
     return str(response) if not isinstance(response, Response) else response.response or ""
 
 
 def _raise_swallowed(collector: GroundingCollector) -> None:
-    """LlamaIndex's synthesizers log errors in the input and answer nothing: here they are raised."""
+    """Raise errors of the model that LlamaIndex's synthesizers log and turn into an empty response."""
     if collector.errors:
         raise collector.errors[0]
 
@@ -262,9 +263,9 @@ def _unscored(responses: Sequence[_Response]) -> dict[str, Any]:
     return answer_report(None) | {"nodes": {}, "calls": _calls(responses)}
 
 
-def _given(given: _Response, text: str, report: dict[str, Any]) -> RESPONSE_TYPE:
-    """A response of the same kind that says ``text``, with its report; refused text is not in it."""
-    response = given.response
+def _final_response(attempt: _Response, text: str, report: dict[str, Any]) -> RESPONSE_TYPE:
+    """A response of the same type with this text and report, and without any refused text."""
+    response = attempt.response
     metadata = with_grounding(response.metadata, report)
     nodes = response.source_nodes
     pieces = [token["text"] for token in report["tokens"]]
@@ -273,7 +274,7 @@ def _given(given: _Response, text: str, report: dict[str, Any]) -> RESPONSE_TYPE
         return StreamingResponse(_stream(pieces), nodes, metadata)
     if isinstance(response, AsyncStreamingResponse):
         return AsyncStreamingResponse(_astream(pieces), nodes, metadata)
-    if isinstance(response, PydanticResponse) and text == given.text:
+    if isinstance(response, PydanticResponse) and text == attempt.text:
         return PydanticResponse(response.response, nodes, metadata)
     return Response(text, nodes, metadata)
 

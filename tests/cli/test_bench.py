@@ -1,0 +1,67 @@
+"""`bench detection` and `bench mitigation`, small."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from command_line import run
+
+from saliency_guard.evaluation import probe
+
+
+def test_bench_detection_writes_its_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "STRENGTHS", (0.1,))  # The search takes most of the time; test_probe.py tests it.
+    monkeypatch.setattr(probe, "FOLDS", 2)
+    page = tmp_path / "evidence.md"
+    page.write_text("# Evidence\n<!-- begin detection -->\n<!-- end detection -->\nkept\n")
+    options = (
+        "--pictures",
+        "24",
+        "--split",
+        "openmoji",
+        "--out",
+        str(tmp_path / "runs"),
+        "--page",
+        str(page),
+    )
+    run("bench", "detection", *options)
+    text = page.read_text()
+    assert text.endswith("kept\n")
+    for part in (
+        "### OpenMoji",
+        "| nll |",
+        "together: saliency probe",
+        "| all, without |",
+        "lowest quarter",
+        "--split openmoji",
+    ):
+        assert part in text
+    result = json.loads((tmp_path / "runs" / "result.json").read_text())
+    assert result["settings"]["pictures"] == 24
+    assert (tmp_path / "runs" / "openmoji.npz").exists()
+    for plot in ("auroc.png", "quartiles.png"):
+        assert (tmp_path / "evidence" / plot).stat().st_size > 5000
+
+
+def test_bench_mitigation_writes_its_page(tmp_path: Path) -> None:
+    page = tmp_path / "evidence.md"
+    page.write_text("<!-- begin mitigation -->\n<!-- end mitigation -->\n")
+    run("bench", "mitigation", "--pictures", "2", "--max-new-tokens", "12", "--out", str(tmp_path), "--page", str(page))
+    text = page.read_text()
+    for part in ("nothing, greedy", "SGRS + LocoRE, sampled", "SGRS, alpha 0.9", "LocoRE, beta 1.0", "adversarial"):
+        assert part in text
+    assert len(json.loads((tmp_path / "result.json").read_text())["guards"]) == 8
+
+
+def test_a_look_does_not_overwrite_the_page(tmp_path: Path) -> None:
+    page = tmp_path / "evidence.md"
+    page.write_text("<!-- begin detection -->\nkept\n<!-- end detection -->\n")
+    assert "use only one of the two" in run("bench", "detection", "--quick", "--page", str(page), code=2)
+    assert "no section 'mitigation'" in run("bench", "mitigation", "--page", str(page), code=2)
+    assert "kept" in page.read_text()
+
+
+def test_an_unknown_split_is_refused(tmp_path: Path) -> None:
+    assert "there is no split" in run("bench", "detection", "--split", "x", "--out", str(tmp_path), code=2)
