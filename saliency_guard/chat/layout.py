@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PretrainedConfig
 
-from saliency_guard.chat.pictures import picture_pieces, picture_token, runs
+from saliency_guard.chat.pictures import holds_pixels, picture_pieces, picture_token, runs
 from saliency_guard.errors import InputError, UnsupportedModelError
 
 OUTPUT = "output"
@@ -164,6 +164,12 @@ def prompt_layout(
     marked = inputs.get("image_embeds_position_mask")
     if marked is not None:  # Kosmos has no token of its own for pictures.
         spans += [Span(f"image_{k}", *run) for k, run in enumerate(runs(marked[0] != 0))]
+    if not spans and any(holds_pixels(name) and inputs[name] is not None for name in inputs):
+        msg = (
+            f"pictures were given, and none is found in the prompt (the token of {config.model_type} for them is "
+            f"{picture_token(config)}): is the processor the model's own?"
+        )
+        raise UnsupportedModelError(msg)
     return PromptLayout(len(ids), tuple(sorted(spans, key=lambda span: span.start)))
 
 

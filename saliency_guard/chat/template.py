@@ -23,6 +23,7 @@ from saliency_guard.chat.pictures import PictureCounter, holds_pixels, picture_t
 from saliency_guard.chat.role_markers import RoleMarkers, RoleMarkersIn, find_role_markers, role_markers_in
 from saliency_guard.chat.tools import checked_tools
 from saliency_guard.errors import ConfigError, ContextLengthError, InputError, ModelError
+from saliency_guard.placement import working_device
 
 Messages = Sequence[Mapping[str, Any]]
 _Found = TypeVar("_Found")
@@ -130,9 +131,9 @@ class PromptReader:
             raise InputError(msg) from error
 
     def _tensors(self, encoded: EncodedPrompt) -> dict[str, Tensor]:
-        dtype = self._model.dtype
+        dtype, device = self._model.dtype, working_device(self._model)
         return {
-            name: (value.to(self._model.device, dtype) if value.is_floating_point() else value.to(self._model.device))
+            name: value.to(device, dtype) if value.is_floating_point() else value.to(device)
             for name, value in encoded.data.items()
             if isinstance(value, Tensor)
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -23,6 +24,7 @@ class Anatomy:
         roped: those that keep an offset of multimodal rotary positions from the last prompt.
         configs: the configs that decide the decoder's attention: modules read their own, masks are made
             from the model's.
+        plain: the configs that want tuples of their parts (``return_dict=False``).
         compiled: whether one of the modules is compiled.
         layers: the decoder's layers, each of which works by itself; None where it does not keep them in the usual
             place.
@@ -32,6 +34,7 @@ class Anatomy:
     modules: tuple[nn.Module, ...]
     roped: tuple[nn.Module, ...]
     configs: tuple[Any, ...]
+    plain: tuple[Any, ...]
     compiled: bool
     layers: tuple[nn.Module, ...] | None
     across: frozenset[int]
@@ -62,6 +65,7 @@ def look_at(model: PreTrainedModel) -> Anatomy:
         modules=modules,
         roped=tuple(module for module in modules if "rope_deltas" in vars(module)),
         configs=tuple(configs.values()),
+        plain=tuple(_plain((model, *modules)).values()),
         compiled=any(
             module._compiled_call_impl is not None or hasattr(module, "_orig_mod") for module in (model, *modules)
         ),
@@ -70,6 +74,11 @@ def look_at(model: PreTrainedModel) -> Anatomy:
     )
     _KNOWN[model] = parts
     return parts
+
+
+def _plain(modules: Iterable[nn.Module]) -> dict[int, Any]:
+    configs = {id(module.config): module.config for module in modules if hasattr(module, "config")}
+    return {key: config for key, config in configs.items() if getattr(config, "return_dict", None) is False}
 
 
 def resolve_layers(choice: LayerChoice | None, depth: int) -> tuple[int, ...]:

@@ -76,3 +76,49 @@ def test_info_says_so(tmp_path: Path) -> None:
     assert "cross-attention" in json.loads(command_line.run("info", str(tmp_path), "--json"))["not supported"]
     families.build("paligemma").model.config.save_pretrained(tmp_path)
     assert "not supported" not in describe_model(str(tmp_path))
+
+
+def test_weights_made_in_inference_mode_are_refused() -> None:
+    with torch.inference_mode():
+        case = tiny.build("llava-gqa")
+    with pytest.raises(UnsupportedModelError, match="inference_mode"):
+        score_answer(case.model, case.inputs, tiny.ANSWER)
+
+
+@pytest.mark.filterwarnings("ignore")  # What torch says of its older ways to quantise.
+def test_layers_that_quantise_what_goes_in_are_refused() -> None:
+    case = tiny.build("llava-gqa")
+    quantised = torch.ao.quantization.quantize_dynamic(case.model, {torch.nn.Linear}, dtype=torch.qint8)
+    with pytest.raises(UnsupportedModelError, match="dynamically"):
+        score_answer(quantised, case.inputs, tiny.ANSWER)
+
+
+def test_layers_without_a_backward_pass_are_an_error_of_ours() -> None:
+    case = tiny.build("llava-gqa")
+
+    def cut(_: Any, __: Any, output: torch.Tensor) -> torch.Tensor:
+        return output.detach()
+
+    case.model.lm_head.register_forward_hook(cut)
+    with pytest.raises(UnsupportedModelError, match="no gradient"):
+        score_answer(case.model, case.inputs, tiny.ANSWER)
+
+
+@pytest.mark.parametrize("name", ["llava-next", "idefics3", "mistral3", "qwen2.5-vl"])
+def test_a_configuration_that_wants_tuples_changes_nothing(name: str) -> None:
+    case = families.build(name)
+    plain = score_answer(case.model, case.inputs, tiny.ANSWER)
+    configs = {id(m.config): m.config for m in case.model.modules() if hasattr(m, "config")}
+    for config in configs.values():
+        config.return_dict = False
+    again = score_answer(case.model, case.inputs, tiny.ANSWER)
+    assert torch.equal(again.saliency[1:], plain.saliency[1:])
+    assert not any(config.return_dict for config in configs.values())
+
+
+def test_pictures_without_positions_of_their_own_are_refused() -> None:
+    case = families.build("qwen2.5-vl")
+    text = {"input_ids": torch.tensor([[1, 5, 7, 9, 10]])}
+    pictures = {name: case.inputs[name] for name in ("pixel_values", "image_grid_thw")}
+    with pytest.raises(UnsupportedModelError, match="none is found"):
+        score_answer(case.model, {**text, **pictures}, tiny.ANSWER)
