@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import command_line
 import families
+import family_checks
 import pytest
 import tiny
 import torch
@@ -122,3 +124,42 @@ def test_pictures_without_positions_of_their_own_are_refused() -> None:
     pictures = {name: case.inputs[name] for name in ("pixel_values", "image_grid_thw")}
     with pytest.raises(UnsupportedModelError, match="none is found"):
         score_answer(case.model, {**text, **pictures}, tiny.ANSWER)
+
+
+QUICK = ["llava-gqa", "mllama-two", "gemma3n", "smolvlm", "phi4-multimodal"]
+"""Of the families that `make families` looks at, those that differ most from each other."""
+
+
+@pytest.mark.parametrize("check", ["custom_generate", "pictures", "batches", "signals"])
+@pytest.mark.parametrize("name", QUICK)
+def test_families_hold_what_the_page_says(name: str, check: str) -> None:
+    reason = families.limit(name, check)
+    if reason is None:
+        family_checks.CHECKS[check](name)
+    else:
+        with pytest.raises(UnsupportedModelError, match=reason):
+            family_checks.CHECKS[check](name)
+
+
+def test_the_page_has_a_row_for_every_family() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| ([^|]+?) \| ((?:yes|no).*) \|$", page, re.MULTILINE))
+    assert list(rows) == list(families.NAMES.values())
+    assert {len(row.split(" | ")) for row in rows.values()} == {len(family_checks.CHECKS)}
+    for name, title in families.NAMES.items():
+        said = [cell == "yes" for cell in rows[title].split(" | ")]
+        assert said == [families.limit(name, check) is None for check in family_checks.CHECKS]
+
+
+def test_as_many_patches_as_positions_are_still_patches() -> None:
+    """LFM2-VL's mask of 16 patches beside a prompt of 16 positions, padded on the left."""
+    case = tiny.build("lfm2-vl")
+    before = 16 - case.inputs["input_ids"].shape[1] - 2
+    longer = family_checks.prefixed(case, [1] * before)
+    assert longer["input_ids"].shape[1] + 2 == longer["pixel_attention_mask"].shape[1] == 16
+    plain = score_answer(case.model, longer, tiny.ANSWER)
+    padded = dict(longer)
+    for name in ("input_ids", "attention_mask"):
+        padded[name] = torch.nn.functional.pad(longer[name], (2, 0))
+    again = score_answer(case.model, padded, tiny.ANSWER)
+    torch.testing.assert_close(again.saliency[1:], plain.saliency[1:], rtol=1e-5, atol=0)
