@@ -1,4 +1,4 @@
-"""``saliency-guard bench speed``: what grounding costs, beside plain ``generate``."""
+"""``saliency-guard bench speed``: the cost of grounding, compared with plain ``generate``."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _EMBEDDED_PROMPTS, _EMBEDDED_LENGTHS = (256, 512, 896), (32, 128, 256)
 
 @dataclass(slots=True)
 class _Results:
-    """What has been measured so far; written after every piece, since a whole run takes long."""
+    """The results so far; written after every part, because a whole run takes long."""
 
     out: Path
     environment: dict[str, Any]
@@ -49,8 +49,8 @@ class _Results:
             {
                 "machine": self.environment,
                 "floor": asdict(self.floor),
-                "timings": [{**asdict(one), "median": one.median} for one in self.timings],
-                "embedded": [{**asdict(one), "median": one.median} for one in self.embedded],
+                "timings": [{**asdict(timing), "median": timing.median} for timing in self.timings],
+                "embedded": [{**asdict(timing), "median": timing.median} for timing in self.embedded],
                 "seconds for one candidate": self.candidates,
             },
         )
@@ -58,12 +58,14 @@ class _Results:
 
 def speed_command(
     *,
-    out: Annotated[Path, typer.Option(help="Where the result goes.")] = Path("runs/speed"),
-    rounds: Annotated[int | None, typer.Option(min=1, help="Rounds, in each of which all take their turn.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("runs/speed"),
+    rounds: Annotated[
+        int | None, typer.Option(min=1, help="Number of rounds; every way is timed once per round.")
+    ] = None,
     page: Page = None,
     quick: Quick = False,
 ) -> None:
-    """What SGRS, LocoRE and scoring cost, as ratios to plain generate."""
+    """Measure the cost of SGRS, LocoRE and scoring, relative to plain generate."""
     import torch
 
     from saliency_guard.evaluation import machine, speed
@@ -93,7 +95,7 @@ def speed_command(
 
 
 def _measured(results: _Results, model: PreTrainedModel, rounds: int, *, quick: bool) -> Iterator[None]:
-    """Measure piece by piece, the most asked-for first."""
+    """Measure part by part, the most important first."""
     from saliency_guard.evaluation import machine, speed
     from saliency_guard.evaluation.speed import PLAIN, PUBLISHED, WAYS
 
@@ -121,8 +123,8 @@ def _measured(results: _Results, model: PreTrainedModel, rounds: int, *, quick: 
         results.embedded += speed.compare(lvlm.model, _scene_prompt(lvlm, prompt), tokens, _FEW, rounds=rounds)
     yield
     plain = speed.peak_memory(PLAIN, _PROMPT, tokens)
-    for index, one in enumerate(results.timings):
-        results.timings[index] = _with_memory(one, plain)
+    for index, timing in enumerate(results.timings):
+        results.timings[index] = _with_memory(timing, plain)
         yield
     cells = [*((_PROMPT, length) for length in _LENGTHS), *((prompt, tokens) for prompt in _PROMPTS)]
     with progress("rounds at other lengths", len(cells) * rounds) as done:
@@ -133,7 +135,7 @@ def _measured(results: _Results, model: PreTrainedModel, rounds: int, *, quick: 
 
 
 def _scene_prompt(lvlm: LVLM, length: int = 0) -> Mapping[str, torch.Tensor]:
-    """A scene of the picture world to describe, with as many more words as make it ``length`` positions long."""
+    """A scene of the picture world to describe, with filler words up to ``length`` positions."""
     import torch
 
     from saliency_guard.chat.messages import chat
@@ -177,15 +179,16 @@ def _section(results: _Results, command: str) -> str:
     from saliency_guard.evaluation.speed import READING
 
     main, others = _parted(results.timings)
-    reading = next(one for one in main if one.name == READING)
+    reading = next(timing for timing in main if timing.name == READING)
     step = (main[0].median - reading.median) / main[0].tokens
-    guarded = next(one for one in main if one.name == "SGRS and LocoRE, 2% rejected")
-    own = (guarded.median - reading.median) / guarded.tokens
-    candidates = [
-        [f"{name}, {prompt} positions", f"{each:.2f}", f"{each / step:.0f}", f"{each / own:.0f}"]
-        for name, found in results.candidates.items()
-        for prompt, each in ((prompt, statistics.median(seconds)) for prompt, seconds in found.items())
-    ]
+    guarded = next(timing for timing in main if timing.name == "SGRS and LocoRE, 2% rejected")
+    guarded_step = (guarded.median - reading.median) / guarded.tokens
+    candidates: list[list[str]] = []
+    for name, seconds_by_prompt in results.candidates.items():
+        for prompt, seconds in seconds_by_prompt.items():
+            median = statistics.median(seconds)
+            cells = [f"{median:.2f}", f"{median / step:.0f}", f"{median / guarded_step:.0f}"]
+            candidates.append([f"{name}, {prompt} positions", *cells])
     floor, environment = results.floor, results.environment
     parts = [
         f"```\n{command}\n```",
@@ -206,8 +209,8 @@ def _section(results: _Results, command: str) -> str:
         (
             f"The floor of this machine: a token reads {floor.weight_bytes / 1e6:.0f} MB of weights, "
             f"{1000 * floor.token_seconds:.0f} ms by themselves (a token of plain generate "
-            f"takes {1000 * step:.0f} ms, a guarded one {1000 * own:.0f} ms). Reading {main[0].prompt} positions "
-            f"takes {floor.flops / 1e9:.0f} GFLOP of products with weights, "
+            f"takes {1000 * step:.0f} ms, a guarded one {1000 * guarded_step:.0f} ms). "
+            f"Reading {main[0].prompt} positions takes {floor.flops / 1e9:.0f} GFLOP of products with weights, "
             f"{floor.prompt_seconds:.2f} s by themselves; `loss.backward()` makes three times as many, as much "
             f"as {3 * floor.prompt_seconds / floor.token_seconds:.0f} tokens at the floor."
         ),
@@ -227,7 +230,7 @@ def _section(results: _Results, command: str) -> str:
 
 
 def _batch_sentence(timings: Sequence[Timing]) -> str:
-    """What grounding costs a batch, which is compared with the same batch without."""
+    """A sentence on the cost of grounding for a batch, compared with the same batch without it."""
     from saliency_guard.evaluation import speed
 
     seconds = {timing.name: timing.seconds for timing in timings}
@@ -237,8 +240,8 @@ def _batch_sentence(timings: Sequence[Timing]) -> str:
 
 
 def _parted(timings: list[Timing]) -> tuple[list[Timing], list[Timing]]:
-    """Those of the first prompt and length, and the others."""
-    main = [one for one in timings if (one.prompt, one.tokens) == (timings[0].prompt, timings[0].tokens)]
+    """The timings of the first prompt and length, and the others."""
+    main = [timing for timing in timings if (timing.prompt, timing.tokens) == (timings[0].prompt, timings[0].tokens)]
     return main, timings[len(main) :]
 
 
@@ -246,18 +249,18 @@ def _timings_table(timings: Sequence[Timing]) -> str:
     from saliency_guard.evaluation.evidence import table
     from saliency_guard.evaluation.speed import READING
 
-    several = len({(one.prompt, one.tokens) for one in timings}) > 1
-    memory = any(one.memory is not None for one in timings)
+    several = len({(timing.prompt, timing.tokens) for timing in timings}) > 1
+    memory = any(timing.memory is not None for timing in timings)
     rows = [
         [
-            f"{one.name}, prompt {one.prompt}, {one.tokens} tokens" if several else one.name,
-            f"{one.median:.2f}",
-            f"{1000 * one.median / one.tokens:.1f}",
-            f"{one.ratio:.2f}",
-            "" if one.name == READING else f"{one.writing:.2f}",
-            *(["" if one.memory is None else f"{one.memory:.2f}"] if memory else []),
+            f"{timing.name}, prompt {timing.prompt}, {timing.tokens} tokens" if several else timing.name,
+            f"{timing.median:.2f}",
+            f"{1000 * timing.median / timing.tokens:.1f}",
+            f"{timing.ratio:.2f}",
+            "" if timing.name == READING else f"{timing.writing:.2f}",
+            *(["" if timing.memory is None else f"{timing.memory:.2f}"] if memory else []),
         ]
-        for one in timings
+        for timing in timings
     ]
     head = [
         "",
@@ -273,9 +276,9 @@ def _timings_table(timings: Sequence[Timing]) -> str:
 def _curves(timings: Sequence[Timing]) -> dict[str, dict[str, list[tuple[int, float]]]]:
     """Panel -> way -> (length, ratio)."""
     panels: dict[str, dict[str, list[tuple[int, float]]]] = {"prompt": {}, "answer": {}}
-    for one in timings:
-        if one.name in _FEW and one.tokens == _TOKENS:
-            panels["prompt"].setdefault(one.name, []).append((one.prompt, one.ratio))
-        if one.name in _FEW and one.prompt == _PROMPT:
-            panels["answer"].setdefault(one.name, []).append((one.tokens, one.ratio))
+    for timing in timings:
+        if timing.name in _FEW and timing.tokens == _TOKENS:
+            panels["prompt"].setdefault(timing.name, []).append((timing.prompt, timing.ratio))
+        if timing.name in _FEW and timing.prompt == _PROMPT:
+            panels["answer"].setdefault(timing.name, []).append((timing.tokens, timing.ratio))
     return {name: {way: sorted(points) for way, points in panel.items()} for name, panel in panels.items()}

@@ -1,6 +1,6 @@
 """Detection signals: functions from an `AnswerTrace` to one number per token, ``[N]``.
 
-None of them says which direction is bad: that is fitted, per model, by a calibration.
+No signal says which direction is bad: a calibration fits that for every model.
 """
 
 from __future__ import annotations
@@ -52,25 +52,25 @@ SIGNALS: MappingProxyType[str, Signal] = MappingProxyType(
 """Every signal by name."""
 
 PRIORS = ("position", "repetition")
-"""Those that look at neither picture nor model: the floor that any other has to beat."""
+"""Signals that use neither the picture nor the model: the baseline that every other signal has to beat."""
 
 
 def known(names: Iterable[str]) -> tuple[str, ...]:
-    """The names, checked.
+    """The names as a tuple, after checking them.
 
     Raises:
         ConfigError: if there is no signal of that name.
     """
-    wanted = tuple(names) if isinstance(names, Iterable) and not isinstance(names, str) else (names,)
-    unknown = [name for name in wanted if not isinstance(name, str) or name not in SIGNALS]
+    checked = tuple(names) if isinstance(names, Iterable) and not isinstance(names, str) else (names,)
+    unknown = [name for name in checked if not isinstance(name, str) or name not in SIGNALS]
     if unknown:
         msg = f"no signal is called {shown(unknown[0])}; there are: {', '.join(SIGNALS)}"
         raise ConfigError(msg)
-    return wanted
+    return checked
 
 
 def compute(trace: AnswerTrace, names: Iterable[str]) -> dict[str, Tensor]:
-    """Signals of a trace by name, ``[N]`` each.
+    """The signals of a trace by name, ``[N]`` each.
 
     Raises:
         ConfigError: if there is no signal of that name.

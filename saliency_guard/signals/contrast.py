@@ -1,7 +1,7 @@
-"""Log-likelihood with the picture against one without content.
+"""Log-likelihood with the picture compared with a blank picture.
 
-Source: the ratio behind contrastive decoding for LVLMs (VCD, arXiv 2311.16922), read as a score; VCD contrasts
-with a picture drowned in noise, this with a uniform one.
+Source: the ratio of contrastive decoding for LVLMs (VCD, arXiv 2311.16922), used as a score; VCD contrasts with a noisy
+picture, this signal with a uniform one.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Global and local similarity of a token's state with the picture's.
+"""Global and local similarity of a token's hidden state with the picture's.
 
-Source: GLSim, arXiv 2508.19972: similarity with the last prompt position (global), and with the image
-positions where the logit lens sees the token most (local), weighted. The layer is the one of the lens
-that is nearest to a fraction of the depth.
+Source: GLSim, arXiv 2508.19972: the weighted sum of the similarity with the last prompt position (global) and with the
+image positions where the logit lens gives the token the highest probability (local). The layer is the one of the lens
+nearest to a fraction of the depth.
 """
 
 from __future__ import annotations

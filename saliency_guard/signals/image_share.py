@@ -1,4 +1,4 @@
-"""What part of the predictor row's saliency lies on the pictures.
+"""Share of the predictor row's saliency that lies on the pictures.
 
 Source: the product of Eq. 4 and 5 (arXiv 2601.20279) summed over image positions instead of the output.
 """

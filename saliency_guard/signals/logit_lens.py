@@ -1,7 +1,7 @@
-"""Evidence at the image positions, read with the logit lens.
+"""Evidence at the image positions by the logit lens.
 
 Source: the internal confidence of arXiv 2410.02762 (largest probability of the token over all image
-positions and layers); VisER, arXiv 2608.30480, is of the same kind.
+positions and layers); VisER, arXiv 2608.30480, is similar.
 """
 
 from __future__ import annotations

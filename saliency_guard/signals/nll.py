@@ -1,7 +1,7 @@
 """Negative log-likelihood.
 
-Source: the plain baseline of every study of hallucination in language models; for LVLMs, among others,
-arXiv 2508.19972 reports it.
+Source: the standard baseline in studies of hallucination in language models; for LVLMs see, for instance,
+arXiv 2508.19972.
 """
 
 from __future__ import annotations

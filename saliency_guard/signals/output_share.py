@@ -1,6 +1,6 @@
-"""What part of the predictor row's saliency lies on the output so far.
+"""Share of the predictor row's saliency that lies on the output so far.
 
-Source: the product of Eq. 4 and 5 (arXiv 2601.20279); unlike S it is a sum, no mean, over the output.
+Source: the product of Eq. 4 and 5 (arXiv 2601.20279); unlike S it is a sum over the output, not a mean.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Where in the answer a token stands: no evidence at all, and therefore the floor.
+"""Position of a token in the answer: not evidence, but a baseline.
 
-Source: one of the priors of HaloProbe, arXiv 2604.06165, which reports an AUROC of 81.7 from position, repetition
-and occurrence alone, beside 93.5 for its whole detector.
+Source: one of the priors of HaloProbe, arXiv 2604.06165, which reports an AUROC of 81.7 for position, repetition
+and occurrence alone, and 93.5 for the whole detector.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How often a token was written before: like the position, a part of the floor.
+"""Number of earlier occurrences of a token in the answer: like the position, a baseline.
 
 Source: one of the priors of HaloProbe, arXiv 2604.06165.
 """
@@ -12,6 +12,6 @@ from saliency_guard.signals.trace import AnswerTrace
 
 
 def repetition(trace: AnswerTrace) -> Tensor:
-    """``[N]`` how often the same token stands earlier in the answer."""
+    """``[N]`` number of earlier occurrences of the same token in the answer."""
     same = trace.tokens[:, None] == trace.tokens[None, :]
     return torch.tril(same, diagonal=-1).sum(-1).float()

@@ -1,4 +1,4 @@
-"""What the embedded model can do beside captions and POPE: on unseen scenes, in unseen words where it counts."""
+"""Measures the embedded model's abilities other than captions and POPE, on unseen scenes and with unseen wordings."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ _SINGLES = {singular(name): name for name in CLASSES}
 
 
 class Tally:
-    """How many of each kind were right."""
+    """Counts how many answers of each kind are right."""
 
     def __init__(self) -> None:
         self._right: Counter[str] = Counter()
         self._all: Counter[str] = Counter()
 
     def add(self, kind: str, *, right: bool) -> None:
-        """One more of a kind."""
+        """Count an answer of a kind."""
         self._right[kind] += right
         self._all[kind] += 1
 
     def parts(self, *, total: str = "all") -> dict[str, float]:
-        """The part that was right, of all and of each kind."""
+        """The share of right answers, over all and for each kind."""
         whole = ratio(sum(self._right.values()), sum(self._all.values()))
         return {total: whole} | {kind: ratio(self._right[kind], self._all[kind]) for kind in sorted(self._all)}
 
 
 def caption_details(texts: Iterable[str], scenes: Iterable[Scene]) -> dict[str, float]:
-    """Of what captions name rightly: numbers, places and sides that are right; and articles that are wrong.
+    """Shares of right numbers, places and sides of correctly mentioned objects, and the share of wrong articles.
 
-    ``numbers`` is of all classes named that are there, ``numbers_above_one`` of those of which there are several.
+    ``numbers`` is over all mentioned classes that the scene has, ``numbers_above_one`` over those with several objects.
     """
     tally, articles = Tally(), Tally()
     for text, scene in zip(texts, scenes, strict=True):
@@ -80,42 +80,42 @@ def _place(sentence: str, scene: Scene, tally: Tally) -> None:
             tally.add("places", right=thing.place == place[2])
 
 
-def statements_told(lvlm: LVLM, shown: Sequence[WorldPicture]) -> dict[str, float]:
-    """Statements of every kind, in seen and unseen words, alone and behind a caption of which a part is wrong."""
-    asked: list[tuple[str, str, bool, list[dict[str, Any]]]] = []
-    for number, each in enumerate(shown):
-        rng = random.Random(f"{each.scene.seed} statements")
+def statements_told(lvlm: LVLM, world_pictures: Sequence[WorldPicture]) -> dict[str, float]:
+    """Statements of every kind, in seen and unseen wordings, alone and after a caption, some of which are wrong."""
+    cases: list[tuple[str, str, bool, list[dict[str, Any]]]] = []
+    for number, world_picture in enumerate(world_pictures):
+        rng = random.Random(f"{world_picture.scene.seed} statements")
         kind = KINDS[number % len(KINDS)]
-        made = statement(each.scene, rng, kind, truth=number // len(KINDS) % 2 == 0)
+        made = statement(world_picture.scene, rng, kind, truth=number // len(KINDS) % 2 == 0)
         if made is None:
             continue
         variant = rng.randrange(3)
         form = pick(rng, statements.UNSEEN_ASKED if variant == 1 else statements.ASKED)
         question = statements.put(made, form)
         if variant == 2:
-            before = made.text if rng.random() < 0.5 else single.brief(each.scene)
-            messages = [user(picture(each.image), DESCRIBE), assistant(before), user(question)]
+            before = made.text if rng.random() < 0.5 else single.brief(world_picture.scene)
+            messages = [user(picture(world_picture.image), DESCRIBE), assistant(before), user(question)]
         else:
-            messages = [user(picture(each.image), question)]
+            messages = [user(picture(world_picture.image), question)]
         way = ("seen words", "unseen words", "behind a caption")[variant]
-        asked.append((kind, way, made.truth, messages))
-    said = answers(lvlm, [each[3] for each in asked], max_new_tokens=3)
+        cases.append((kind, way, made.truth, messages))
+    replies = answers(lvlm, [case[3] for case in cases], max_new_tokens=3)
     tally, ways = Tally(), Tally()
-    for (about, way, truth, _), answer in zip(asked, said, strict=True):
-        right = answer.startswith("Yes" if truth else "No")
+    for (about, way, truth, _), reply in zip(cases, replies, strict=True):
+        right = reply.startswith("Yes" if truth else "No")
         tally.add(about, right=right)
         ways.add(way, right=right)
     return tally.parts() | {way: value for way, value in ways.parts().items() if way != "all"}
 
 
-def other_words(lvlm: LVLM, shown: Sequence[WorldPicture]) -> dict[str, float]:
-    """Presence, numbers and places asked for in unseen words."""
-    asked = []
-    for number, each in enumerate(shown):
-        rng = random.Random(f"{each.scene.seed} words")
+def other_words(lvlm: LVLM, world_pictures: Sequence[WorldPicture]) -> dict[str, float]:
+    """Questions about presence, numbers and places in unseen wordings."""
+    cases = []
+    for number, world_picture in enumerate(world_pictures):
+        rng = random.Random(f"{world_picture.scene.seed} words")
         kind = tuple(single.UNSEEN)[number % len(single.UNSEEN)]
-        name = single.name_for(each.scene, rng)
-        if kind == "place" and each.scene.counts.get(name, 0) > 1:
+        name = single.name_for(world_picture.scene, rng)
+        if kind == "place" and world_picture.scene.counts.get(name, 0) > 1:
             continue
         question = pick(rng, single.UNSEEN[kind]).format(**single.forms_of(name))
         maker = {
@@ -123,44 +123,48 @@ def other_words(lvlm: LVLM, shown: Sequence[WorldPicture]) -> dict[str, float]:
             "number": language.how_many,
             "place": language.where,
         }
-        asked.append((kind, maker[kind](each.scene, name).answer, [user(picture(each.image), question)]))
+        cases.append(
+            (kind, maker[kind](world_picture.scene, name).answer, [user(picture(world_picture.image), question)])
+        )
     tally = Tally()
-    for (kind, truth, _), said in zip(asked, answers(lvlm, [one[2] for one in asked]), strict=True):
-        tally.add(kind, right=said.split(",")[0] == truth.split(",")[0] if kind == "presence" else said == truth)
+    for (kind, truth, _), reply in zip(cases, answers(lvlm, [case[2] for case in cases]), strict=True):
+        tally.add(kind, right=reply.split(",")[0] == truth.split(",")[0] if kind == "presence" else reply == truth)
     return tally.parts()
 
 
-def several_shown(lvlm: LVLM, shown: Sequence[WorldPicture]) -> dict[str, float]:
-    """Two to four pictures: which shows a thing (in seen and unseen words), and whether one of them does."""
-    asked = []
+def several_shown(lvlm: LVLM, world_pictures: Sequence[WorldPicture]) -> dict[str, float]:
+    """Two to four pictures: which one shows an object (in seen and unseen wordings), and other questions about them."""
+    cases = []
     at = 0
-    while at + 4 <= len(shown):
-        rng = random.Random(f"{shown[at].scene.seed} several")
-        group = shown[at : at + rng.randint(2, 4)]
+    while at + 4 <= len(world_pictures):
+        rng = random.Random(f"{world_pictures[at].scene.seed} several")
+        group = world_pictures[at : at + rng.randint(2, 4)]
         at += len(group)
-        scenes = [each.scene for each in group]
+        scenes = [world_picture.scene for world_picture in group]
         name = pick(rng, tuple(name for scene in scenes for name in scene.counts))
-        pictures = [picture(each.image) for each in group]
+        pictures = [picture(world_picture.image) for world_picture in group]
         unseen = rng.random() < 0.3
         article = with_article(name)
         form = pick(rng, several.UNSEEN_WHICH if unseen else several.WHICH)
         question = form.format(a=article, A=article[0].upper() + article[1:])
-        asked.append(("which", several.which(scenes, name), [user(*pictures, question)]))
+        cases.append(("which", several.which(scenes, name), [user(*pictures, question)]))
         k = rng.randrange(len(group)) + 1
         present = several.present(scenes, k, name if rng.random() < 0.5 else single.name_for(scenes[k - 1], rng))
-        asked.append(("in one of them", present.answer, [user(*pictures, present.question)]))
-        asked.append(
+        cases.append(("in one of them", present.answer, [user(*pictures, present.question)]))
+        cases.append(
             ("what one shows", several.shows(k, scenes[k - 1]), [user(*pictures, f"What does picture {k} show?")])
         )
-        asked.append(("all in common", several.common(scenes), [user(*pictures, several.COMMON[0])]))
+        cases.append(("all in common", several.common(scenes), [user(*pictures, several.COMMON[0])]))
     tally = Tally()
-    for (kind, truth, _), said in zip(asked, answers(lvlm, [one[2] for one in asked]), strict=True):
-        tally.add(kind, right=said.split(",")[0] == truth.split(",")[0] if kind == "in one of them" else said == truth)
+    for (kind, truth, _), reply in zip(cases, answers(lvlm, [case[2] for case in cases]), strict=True):
+        tally.add(
+            kind, right=reply.split(",")[0] == truth.split(",")[0] if kind == "in one of them" else reply == truth
+        )
     return {kind: value for kind, value in tally.parts().items() if kind != "all"}
 
 
 def unseen_forms(scene: Scene, rng: random.Random) -> list[list[forms.Field]]:
-    """Twenty simple schemas of one to four keys that training has not seen, filled for a scene."""
+    """Twenty simple schemas with one to four keys that are not in the training data, filled in for a scene."""
     makers: dict[str, Callable[[str, str], forms.Field]] = {
         "flag": lambda key, name: forms.flag(scene, name, forms.keyed(key, name)),
         "number": lambda key, name: forms.amount(scene, name, forms.keyed(key, name)),
@@ -183,17 +187,17 @@ def unseen_forms(scene: Scene, rng: random.Random) -> list[list[forms.Field]]:
     return made
 
 
-def forms_filled(lvlm: LVLM, shown: Sequence[WorldPicture]) -> dict[str, float]:
-    """JSON held to a schema that the prompt does not tell: whole forms, and keys by what they hold."""
+def forms_filled(lvlm: LVLM, world_pictures: Sequence[WorldPicture]) -> dict[str, float]:
+    """JSON constrained to a schema that is not in the prompt: share of right forms, and of right keys by type."""
     tally, whole = Tally(), Tally()
-    for number, each in enumerate(shown):
-        rng = random.Random(f"{each.scene.seed} forms")
-        filled = unseen_forms(each.scene, rng)[number % 20]
+    for number, world_picture in enumerate(world_pictures):
+        rng = random.Random(f"{world_picture.scene.seed} forms")
+        filled = unseen_forms(world_picture.scene, rng)[number % 20]
         schema = forms.schema_of(filled) | {"additionalProperties": False}
-        messages = [user(picture(each.image), "Describe the image.")]
-        said = lvlm.generate(messages, max_new_tokens=160, json_schema=schema, saliency=None).text
+        messages = [user(picture(world_picture.image), "Describe the image.")]
+        reply = lvlm.generate(messages, max_new_tokens=160, json_schema=schema, saliency=None).text
         try:
-            value = json.loads(said)
+            value = json.loads(reply)
         except json.JSONDecodeError:  # Cut off before its end.
             value = {}
         right = [value.get(field.key) == field.value for field in filled]
@@ -203,49 +207,49 @@ def forms_filled(lvlm: LVLM, shown: Sequence[WorldPicture]) -> dict[str, float]:
     return tally.parts(total="keys") | {"whole forms": whole.parts()["all"]}
 
 
-def tools_called(lvlm: LVLM, shown: Sequence[WorldPicture]) -> dict[str, float]:
-    """The right tool of one to three, and its arguments; questions that need none; a sentence of the result."""
-    asked: list[tuple[str, Any, list[dict[str, Any]], list[dict[str, Any]]]] = []
-    for each in shown:
-        rng = random.Random(f"{each.scene.seed} tools")
+def tools_called(lvlm: LVLM, world_pictures: Sequence[WorldPicture]) -> dict[str, float]:
+    """Choosing one of one to three tools and its arguments, questions that need no tool, and answers from results."""
+    cases: list[tuple[str, Any, list[dict[str, Any]], list[dict[str, Any]]]] = []
+    for world_picture in world_pictures:
+        rng = random.Random(f"{world_picture.scene.seed} tools")
         uses = calls.uses(rng, rng.randint(1, 3))
         if rng.random() < 0.4:
             uses[0] = calls.lookup(rng, pick(rng, calls.UNSEEN_LOOKUPS))
         tools = [{"type": "function", "function": use.tool.function()} for use in uses]
         rng.shuffle(tools)
         use = uses[0]
-        question = user(picture(each.image), use.question)
-        asked.append(("call", use, [question], tools))
-        free = language.presence(each.scene, single.name_for(each.scene, rng))
-        asked.append(("no call", free.answer, [user(picture(each.image), free.question)], tools))
+        question = user(picture(world_picture.image), use.question)
+        cases.append(("call", use, [question], tools))
+        free = language.presence(world_picture.scene, single.name_for(world_picture.scene, rng))
+        cases.append(("no call", free.answer, [user(picture(world_picture.image), free.question)], tools))
         given = calls.result(rng)
         done = [question, assistant(calls.tagged(use)), user(f"Result of {use.tool.name}: {given.question}")]
-        asked.append(("result", given.answer, done, tools))
-    said = answers(lvlm, [one[2] for one in asked], tools=[one[3] for one in asked], max_new_tokens=96)
+        cases.append(("result", given.answer, done, tools))
+    replies = answers(lvlm, [case[2] for case in cases], tools=[case[3] for case in cases], max_new_tokens=96)
     tally = Tally()
-    for (kind, truth, _, _), answer in zip(asked, said, strict=True):
+    for (kind, truth, _, _), reply in zip(cases, replies, strict=True):
         if kind == "call":
-            found = parse_tool_calls(answer).calls
-            right = len(found) == 1 and found[0].name == truth.tool.name
+            parsed = parse_tool_calls(reply).calls
+            right = len(parsed) == 1 and parsed[0].name == truth.tool.name
             tally.add("right tool", right=right)
-            tally.add("right call", right=right and dict(found[0].arguments) == truth.arguments)
+            tally.add("right call", right=right and dict(parsed[0].arguments) == truth.arguments)
         elif kind == "no call":
-            tally.add(kind, right=answer.split(",")[0] == truth.split(",")[0])
+            tally.add(kind, right=reply.split(",")[0] == truth.split(",")[0])
         else:
-            tally.add(kind, right=answer == truth)
+            tally.add(kind, right=reply == truth)
     return {kind: value for kind, value in tally.parts().items() if kind != "all"}
 
 
-def documents_read(lvlm: LVLM, shown: Sequence[WorldPicture]) -> dict[str, float]:
-    """Facts of documents beside a picture, plain and in an unseen frame; facts that none says; and the picture."""
-    asked = []
-    for each in shown:
-        rng = random.Random(f"{each.scene.seed} documents")
+def documents_read(lvlm: LVLM, world_pictures: Sequence[WorldPicture]) -> dict[str, float]:
+    """Documents next to a picture, plain and in an unseen frame: facts in them, unknown facts, and the picture."""
+    cases = []
+    for world_picture in world_pictures:
+        rng = random.Random(f"{world_picture.scene.seed} documents")
         known = documents.facts(rng, 5)
         told, other = known[:4], known[4]
         texts = [documents.document(rng, part) for part in documents.split(rng, told, rng.randint(1, 3))]
         fact = told[rng.randrange(len(told))]
-        seen = language.presence(each.scene, single.name_for(each.scene, rng))
+        seen = language.presence(world_picture.scene, single.name_for(world_picture.scene, rng))
         framed = rng.random() < 0.5
         for kind, question, truth in (
             ("facts", fact.question, fact.answer),
@@ -255,45 +259,47 @@ def documents_read(lvlm: LVLM, shown: Sequence[WorldPicture]) -> dict[str, float
             body = "\n\n".join(texts)
             if framed:
                 head, order = pick(rng, frames.UNSEEN_HEADS), pick(rng, frames.UNSEEN_ORDERS)
-                put = f"{head}\n-----\n{body}\n-----\n{order}\nQuery: {question}\nAnswer: "
+                prompt = f"{head}\n-----\n{body}\n-----\n{order}\nQuery: {question}\nAnswer: "
             else:
-                put = f"{body}\n\n{question}"
-            asked.append((kind, truth, [user(picture(each.image), put)]))
+                prompt = f"{body}\n\n{question}"
+            cases.append((kind, truth, [user(picture(world_picture.image), prompt)]))
     tally = Tally()
-    for (kind, truth, _), said in zip(asked, answers(lvlm, [one[2] for one in asked]), strict=True):
-        tally.add(kind, right=said.split(",")[0] == truth.split(",")[0] if kind == "picture" else said == truth)
+    for (kind, truth, _), reply in zip(cases, answers(lvlm, [case[2] for case in cases]), strict=True):
+        tally.add(kind, right=reply.split(",")[0] == truth.split(",")[0] if kind == "picture" else reply == truth)
     return {kind: value for kind, value in tally.parts().items() if kind != "all"}
 
 
-def nothing_seen(lvlm: LVLM, shown: Sequence[WorldPicture], seed: int) -> dict[str, float]:
-    """Pictures that show nothing and are said to, by kind; ``scenes`` is the part of scenes that are not."""
-    asked = []
-    for number in range(len(shown)):
+def nothing_seen(lvlm: LVLM, world_pictures: Sequence[WorldPicture], seed: int) -> dict[str, float]:
+    """Share of blank pictures that are recognised, by kind; ``scenes`` is the share of scenes that are described."""
+    cases = []
+    for number in range(len(world_pictures)):
         kind = blanks.KINDS[number % len(blanks.KINDS)]
         image = blanks.blank_picture(seed + number, PICTURE_SIZE, kind)
-        asked.append((kind, [user(picture(image), DESCRIBE)]))
+        cases.append((kind, [user(picture(image), DESCRIBE)]))
     tally = Tally()
-    for (kind, _), said in zip(asked, answers(lvlm, [one[1] for one in asked], max_new_tokens=16), strict=True):
-        tally.add(kind, right=said == CANNOT_SEE)
-    described = answers(lvlm, [[user(picture(each.image), DESCRIBE)] for each in shown], max_new_tokens=16)
-    return tally.parts() | {"scenes": ratio(sum(said != CANNOT_SEE for said in described), len(described))}
+    for (kind, _), reply in zip(cases, answers(lvlm, [case[1] for case in cases], max_new_tokens=16), strict=True):
+        tally.add(kind, right=reply == CANNOT_SEE)
+    described = answers(
+        lvlm, [[user(picture(world_picture.image), DESCRIBE)] for world_picture in world_pictures], max_new_tokens=16
+    )
+    return tally.parts() | {"scenes": ratio(sum(reply != CANNOT_SEE for reply in described), len(described))}
 
 
-def follow_ups(lvlm: LVLM, shown: Sequence[WorldPicture]) -> dict[str, float]:
-    """A second question that leans on the first."""
-    asked = []
-    for number, each in enumerate(shown):
-        rng = random.Random(f"{each.scene.seed} follow-ups")
-        first, second = (single.name_for(each.scene, rng) for _ in range(2))
+def follow_ups(lvlm: LVLM, world_pictures: Sequence[WorldPicture]) -> dict[str, float]:
+    """Follow-up questions that refer to the question before."""
+    cases = []
+    for number, world_picture in enumerate(world_pictures):
+        rng = random.Random(f"{world_picture.scene.seed} follow-ups")
+        first, second = (single.name_for(world_picture.scene, rng) for _ in range(2))
         if number % 2:
-            before, after = (language.how_many(each.scene, name) for name in (first, second))
-            leaning = f"And {plural(second)}?"
+            before, after = (language.how_many(world_picture.scene, name) for name in (first, second))
+            follow_up = f"And {plural(second)}?"
         else:
-            before, after = (language.presence(each.scene, name) for name in (first, second))
-            leaning = f"And {with_article(second)}?"
-        messages = [user(picture(each.image), before.question), assistant(before.answer), user(leaning)]
-        asked.append((("presence", "number")[number % 2], after.answer, messages))
+            before, after = (language.presence(world_picture.scene, name) for name in (first, second))
+            follow_up = f"And {with_article(second)}?"
+        messages = [user(picture(world_picture.image), before.question), assistant(before.answer), user(follow_up)]
+        cases.append((("presence", "number")[number % 2], after.answer, messages))
     tally = Tally()
-    for (kind, truth, _), said in zip(asked, answers(lvlm, [one[2] for one in asked]), strict=True):
-        tally.add(kind, right=said.split(",")[0] == truth.split(",")[0] if kind == "presence" else said == truth)
+    for (kind, truth, _), reply in zip(cases, answers(lvlm, [case[2] for case in cases]), strict=True):
+        tally.add(kind, right=reply.split(",")[0] == truth.split(",")[0] if kind == "presence" else reply == truth)
     return tally.parts()

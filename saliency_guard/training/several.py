@@ -1,4 +1,4 @@
-"""Several pictures in one prompt: which shows what, what each shows, what all show, and how they differ."""
+"""Training texts about several pictures in a prompt: which one shows an object, what each shows, how they differ."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from saliency_guard.training.sheets import IMAGE, Branch, Sheet, asked, history,
 from saliency_guard.training.words import pick, preamble
 
 Shown = Sequence[Scene | None]
-"""The pictures of a prompt, in order; None is one that shows nothing that can be named."""
+"""The pictures of a prompt, in order; None is a picture without recognisable objects."""
 
 _ORDINALS = ("first", "second", "third", "fourth")
 _BRANCHES = 7
@@ -30,7 +30,7 @@ WHICH = (
     "Find the picture with {a}.",
 )
 UNSEEN_WHICH = ("Tell me which image contains {a}.", "{A} is in which picture?")
-"""For evaluation alone."""
+"""Only for evaluation."""
 WHAT = (
     "What does picture {n} show?",
     "What is in picture {n}?",
@@ -65,7 +65,7 @@ DIFFERENCE = (
 
 
 def shows(number_: int, scene: Scene | None) -> str:
-    """What one picture of several shows, in a sentence."""
+    """A sentence about the content of one of several pictures."""
     if scene is None:
         return f"I can not tell what picture {number_} shows."
     if not scene.objects:
@@ -75,12 +75,12 @@ def shows(number_: int, scene: Scene | None) -> str:
 
 
 def pictures_with(shown: Shown, name: str) -> list[int]:
-    """Numbers, from one, of the pictures that show a class."""
+    """The numbers, from 1, of the pictures that show a class."""
     return [k for k, scene in enumerate(shown, start=1) if scene is not None and name in scene.counts]
 
 
 def named(numbers: Sequence[int]) -> str:
-    """Pictures by their numbers: ``"Picture 2"``, ``"Pictures 1 and 3"``."""
+    """Pictures with their numbers: ``"Picture 2"``, ``"Pictures 1 and 3"``."""
     return f"Picture{'s' if len(numbers) > 1 else ''} {listed([str(k) for k in numbers])}"
 
 
@@ -93,12 +93,12 @@ def which(shown: Shown, name: str) -> str:
 
 
 def each(shown: Shown) -> str:
-    """A caption for each."""
+    """A caption for each picture."""
     return " ".join(shows(k, scene) for k, scene in enumerate(shown, start=1))
 
 
 def common(shown: Shown) -> str:
-    """What all of them show."""
+    """The classes that all pictures show, in a sentence."""
     names = [name for name in CLASSES if len(pictures_with(shown, name)) == len(shown)]
     if not names:
         return "The pictures have nothing in common."
@@ -106,12 +106,12 @@ def common(shown: Shown) -> str:
 
 
 def difference(shown: Shown, first: int, second: int) -> str:
-    """What only one of two pictures shows; ``first`` and ``second`` are numbers from one."""
+    """The classes that only one of two pictures shows; ``first`` and ``second`` are numbers from 1."""
     sentences = []
     for here, there in ((first, second), (second, first)):
         scene, other = shown[here - 1], shown[there - 1]
-        mine, yours = (set(each_.counts) if each_ is not None else set() for each_ in (scene, other))
-        only = [name for name in CLASSES if name in mine - yours]
+        names, other_names = (set(shown_.counts) if shown_ is not None else set() for shown_ in (scene, other))
+        only = [name for name in CLASSES if name in names - other_names]
         if only:
             sentences.append(f"Only picture {here} shows {listed([with_article(name) for name in only])}.")
     return " ".join(sentences) or f"Pictures {first} and {second} show the same."
@@ -127,7 +127,7 @@ def present(shown: Shown, number_: int, name: str) -> Exchange:
 
 
 def how_many(shown: Shown, number_: int, name: str) -> Exchange:
-    """How many of a class one of the pictures shows."""
+    """The number of objects of a class in one of the pictures."""
     scene = shown[number_ - 1]
     count = scene.counts.get(name, 0) if scene is not None else 0
     noun = singular(name) if count == 1 else plural(name)
@@ -145,7 +145,7 @@ def anywhere(shown: Shown, name: str) -> Exchange:
 
 
 def where(shown: Shown, number_: int, name: str) -> Exchange:
-    """Where something is in one of the pictures, of which it shows one."""
+    """The place of an object in one of the pictures, which shows only one of its class."""
     scene = shown[number_ - 1]
     places = [thing.place for thing in scene.objects if thing.name == name] if scene is not None else []
     question = f"Where is the {singular(name)} in picture {number_}?"
@@ -153,7 +153,7 @@ def where(shown: Shown, number_: int, name: str) -> Exchange:
 
 
 def _name(shown: Shown, rng: random.Random) -> str:
-    """A class that one of the pictures shows, more often than not."""
+    """A class, usually one that one of the pictures shows."""
     names = [name for scene in shown if scene is not None for name in scene.counts]
     if names and rng.random() < 0.8:
         return names[rng.randrange(len(names))]
@@ -185,26 +185,26 @@ def _exchange(shown: Shown, rng: random.Random) -> Branch:
         return asked(made.question, made.answer)
     if chance < 0.8:
         scene = shown[k - 1]
-        single = [one for one, count in scene.counts.items() if count == 1] if scene is not None else []
-        if single:
-            made = where(shown, k, single[rng.randrange(len(single))])
+        unique = [class_ for class_, count in scene.counts.items() if count == 1] if scene is not None else []
+        if unique:
+            made = where(shown, k, unique[rng.randrange(len(unique))])
             return asked(made.question, made.answer)
     made = how_many(shown, k, name) if chance > 0.93 else present(shown, k, name)
     return asked(made.question, made.answer, short=made.answer[:2] in {"Ye", "No"} and rng.random() < _SHORT)
 
 
 def several(shown: Shown, rng: random.Random) -> Sheet:
-    """Questions about several pictures, put before them in one of the ways people do."""
+    """Questions about several pictures, with the pictures placed in the prompt in one of several ways."""
     system = preamble(rng, 1) if rng.random() < 0.15 else ""
     layout = rng.random()
     if layout < 0.75:
         prefix = opening(len(shown), system=system)
-    elif layout < 0.9:  # One after the other, in turns of a chat.
+    elif layout < 0.9:  # The first picture in an earlier turn of the chat.
         first = shows(1, shown[0]).replace("Picture 1", "The image").replace("what picture 1", "what this picture")
         turns = history([(pick(rng, language.DESCRIBE_FORMS), first)])
         prefix = opening(1, system=system) + turns + f"{IMAGE}\n" * (len(shown) - 1)
-    else:  # Among texts.
+    else:  # Each after a short text.
         word = pick(rng, ("Here is a picture:", "Look at this:", "Photo:", "An image:"))
-        said = f"{system}\n" if system else ""
-        prefix = f"<s>{said}USER: " + "".join(f"{word}{IMAGE}\n" for _ in shown)
+        system_line = f"{system}\n" if system else ""
+        prefix = f"<s>{system_line}USER: " + "".join(f"{word}{IMAGE}\n" for _ in shown)
     return sheet(prefix, [_exchange(shown, rng) for _ in range(_BRANCHES)])
