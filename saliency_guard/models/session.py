@@ -25,11 +25,14 @@ from saliency_guard.models.forward import (
     last_logits,
     run_whole,
     undisturbed,
+    without_gradients,
 )
 from saliency_guard.models.inputs import SEEN_PICTURES, check_vocabulary, continued, position_axis, shortened, unpadded
 from saliency_guard.models.kv_cache import cached_pass, copied, empty_cache, set_back
+from saliency_guard.models.layers import attention_layers
 from saliency_guard.models.locore import LocoREConfig, row_gains
 from saliency_guard.models.positions import counts_places, prompt_positions, watching
+from saliency_guard.models.self_check import check_continuation, needs_check
 from saliency_guard.models.skip_layers import recording, resuming
 from saliency_guard.models.supported import require_states
 
@@ -107,6 +110,18 @@ class Session:
         self.entry: int | None = None
         self.image_states: tuple[Tensor, ...] | None = None
         self._prefill(with_image_states=with_image_states)
+        if needs_check(model):
+            self._check()
+
+    def _check(self) -> None:
+        """Whether the model is continued as it reads: two rows, through our attention."""
+        twin = self.fork(locore=None, layout=self.layout)
+        layers = attention_layers(self.model)
+        with without_gradients():
+            rows = [twin.run([self.last_prompt_token], layers=layers).logits.detach()]
+            token = int(rows[0][-1].argmax())
+            rows.append(twin.run([token], layers=layers).logits.detach())
+        check_continuation(self.model, self.inputs, [token], torch.cat(rows))
 
     @property
     def length(self) -> int:
