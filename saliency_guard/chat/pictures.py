@@ -171,7 +171,9 @@ def _sizes(
     pooled = getattr(encoded, "pooler_output", None)
     if isinstance(pooled, (list, tuple)):
         sizes = [len(features) for features in pooled]
-        return sizes if sum(sizes) == total and len(sizes) >= len(found) else None
+        # Fewer features than runs are those of pictures where a picture's rows are runs.
+        told = len(sizes) >= len(found) or _takes_all_sizes(config)
+        return sizes if sum(sizes) == total and told else None
     pixels = inputs.get("pixel_values", pooled)
     if kind == "image" and pixels is not None and pixels.ndim in {3, 4} and total % pixels.shape[0] == 0:
         each = total // pixels.shape[0]
@@ -195,12 +197,15 @@ def _of_grid(config: Any, inputs: Mapping[str, Any], kind: str) -> list[int] | N
 
 def _of_pixels(config: Any, inputs: Mapping[str, Any], kind: str) -> list[int] | None:
     """From the size of each picture, where the tower takes all sizes as they are."""
-    vision: Any = getattr(config, "vision_config", None)
     sizes = inputs.get("image_sizes") if kind == "image" else None
-    if sizes is None or getattr(vision, "model_type", "") != "pixtral":
+    if sizes is None or not _takes_all_sizes(config):
         return None
-    side = vision.patch_size * getattr(config, "spatial_merge_size", 1)
+    side = config.vision_config.patch_size * getattr(config, "spatial_merge_size", 1)
     return [int(height // side * (width // side)) for height, width in sizes.view(-1, 2)]
+
+
+def _takes_all_sizes(config: Any) -> bool:
+    return getattr(getattr(config, "vision_config", None), "model_type", "") == "pixtral"
 
 
 def _split(found: list[tuple[int, int]], sizes: Sequence[int]) -> list[Piece]:
