@@ -22,11 +22,30 @@ _BEGINNING = ("boi_token_id", "boi_token_index", "vision_start_token_id")
 _MARKED = frozenset({"idefics3", "smolvlm", "aya_vision"})
 """Families that write a mark before every tile of a picture; that of its last tile is the same for all pictures."""
 
-_PARTED = frozenset({"cohere2_vision", "lfm2_vl", "lfm3_vl"})
-"""Families that part the tiles of a picture by a single token, and pictures by several."""
+_PARTED = frozenset({"cohere2_vision", "fuyu", "lfm2_vl", "lfm3_vl"})
+"""Families that part tiles or rows of a picture by a single token, and pictures by several."""
 
 _UNCLEAR = frozenset({"idefics2"})
 """Families that may part the tiles of a picture, and two pictures, by the same single token."""
+
+
+PIXELS = ("pixel_values", "image_pixel_values", "image_patches", "flattened_patches")
+"""What the names of pictures among a processor's outputs begin with."""
+
+
+def holds_pixels(name: str) -> bool:
+    """Whether an output of a processor, by its name, holds pictures."""
+    return name.startswith(PIXELS)
+
+
+def picture_token(config: Any, kind: str = "image") -> int | None:
+    """The token that stands for a picture's positions, as configs call it; some leave it to that of the tower."""
+    for part in (config, getattr(config, "vision_config", None)):
+        for name in (f"{kind}_token_id", f"{kind}_token_index"):
+            token = getattr(part, name, None)
+            if isinstance(token, int):
+                return token
+    return None
 
 
 class PictureCounter:
@@ -152,7 +171,9 @@ def _sizes(
     pooled = getattr(encoded, "pooler_output", None)
     if isinstance(pooled, (list, tuple)):
         sizes = [len(features) for features in pooled]
-        return sizes if sum(sizes) == total and len(sizes) >= len(found) else None
+        # Fewer features than runs are those of pictures where a picture's rows are runs.
+        told = len(sizes) >= len(found) or _takes_all_sizes(config)
+        return sizes if sum(sizes) == total and told else None
     pixels = inputs.get("pixel_values", pooled)
     if kind == "image" and pixels is not None and pixels.ndim in {3, 4} and total % pixels.shape[0] == 0:
         each = total // pixels.shape[0]
@@ -176,12 +197,15 @@ def _of_grid(config: Any, inputs: Mapping[str, Any], kind: str) -> list[int] | N
 
 def _of_pixels(config: Any, inputs: Mapping[str, Any], kind: str) -> list[int] | None:
     """From the size of each picture, where the tower takes all sizes as they are."""
-    vision: Any = getattr(config, "vision_config", None)
     sizes = inputs.get("image_sizes") if kind == "image" else None
-    if sizes is None or getattr(vision, "model_type", "") != "pixtral":
+    if sizes is None or not _takes_all_sizes(config):
         return None
-    side = vision.patch_size * getattr(config, "spatial_merge_size", 1)
+    side = config.vision_config.patch_size * getattr(config, "spatial_merge_size", 1)
     return [int(height // side * (width // side)) for height, width in sizes.view(-1, 2)]
+
+
+def _takes_all_sizes(config: Any) -> bool:
+    return getattr(getattr(config, "vision_config", None), "model_type", "") == "pixtral"
 
 
 def _split(found: list[tuple[int, int]], sizes: Sequence[int]) -> list[Piece]:
