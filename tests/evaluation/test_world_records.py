@@ -1,0 +1,35 @@
+"""Records of the picture world: single scenes and several in one prompt, resumed where they were cut off."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from saliency_guard import LVLM
+from saliency_guard.evaluation.labelling import Looking
+from saliency_guard.evaluation.record_file import RecordFile
+from saliency_guard.evaluation.world_records import WorldRun, empty_records, generation, world_records
+
+LOOKING = Looking(vectors=False)
+RUN = WorldRun(split="development", scenes=2, several=1, told=True, max_new_tokens=8)
+
+
+def test_single_scenes_and_several_in_one_prompt(lvlm: LVLM) -> None:
+    calls: list[None] = []
+    records = world_records(lvlm, RUN, looking=LOOKING, on_answer=lambda: calls.append(None))
+    assert len(records) == len(calls) == RUN.answers == 2 * 4 * 2 + 3 * 4 * 2
+    assert {record.pictures for record in records} == {1, 2, 3, 4}
+    assert len({record.picture for record in records}) == 2 + 3
+    assert records.verify == LOOKING.verify
+    assert records.generation["temperature"] == 0.0
+
+
+def test_what_is_in_the_file_is_not_made_again(lvlm: LVLM, tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    whole = world_records(lvlm, RUN, looking=LOOKING)
+    file = RecordFile(path, empty_records(lvlm, LOOKING, generation(RUN)))
+    for record in whole.records[:20]:
+        file.add(record)
+    again = world_records(
+        lvlm, RUN, looking=LOOKING, file=RecordFile(path, empty_records(lvlm, LOOKING, generation(RUN)))
+    )
+    assert set(map(repr, again)) == set(map(repr, whole))
