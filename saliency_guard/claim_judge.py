@@ -17,7 +17,7 @@ from saliency_guard.chat.messages import Conversation
 from saliency_guard.chat.template import PromptReader
 from saliency_guard.claims.extract import ExtractedClaim
 from saliency_guard.models.session import Session
-from saliency_guard.models.vision_features import pooled_vision_features
+from saliency_guard.models.vision_features import picture_features
 from saliency_guard.scenes.claims import Extractor, extractor_of
 from saliency_guard.signals.trace import AnswerTrace
 from saliency_guard.signals.verification import VerifyConfig
@@ -154,7 +154,7 @@ def _judgement(
     groups = {name: claim_rows(rows, tokens) for name, rows in features(trace, calibrator.groups).items()}
     groups[VERIFICATION] = verification_rows([claim.verified for claim in claims], pictures)
     rows: Floats = np.concatenate([groups[name] for name in calibrator.groups], axis=1)
-    domain = pooled_vision_features(session).double().numpy() if calibrator.domain is not None else None
+    domain = picture_features(session).double().numpy() if calibrator.domain is not None else None
     return calibrator.judge([claim.kind for claim in claims], rows, pictures=pictures, domain=domain)
 
 

@@ -1,6 +1,7 @@
 """The pictures that a calibration holds for: how far a picture is from those it was fitted on, as a p-value.
 
-The distance is Mahalanobis' over the pooled vision features, with a covariance that is shrunk (Ledoit and Wolf) and
+A picture may be unlike them in two ways: in how it looks, and in how surely the model recognises what it shows. The
+distance is Mahalanobis' over the pooled vision features, with a covariance that is shrunk (Ledoit and Wolf) and
 kept along its widest directions alone; the p-value is conformal (the part of held-out pictures that are at least as far
 out), so that of pictures like the fitted ones at most a part ``p`` is refused at level ``p``.
 """
@@ -25,8 +26,8 @@ _TINY = 1e-6
 _FARTHEST = 1e18
 
 
-class Domain(Frozen):
-    """Pictures like those that a calibration was fitted on.
+class Cloud(Frozen):
+    """Vectors like those that were fitted.
 
     Attributes:
         mean: of the features, float16, base64.
@@ -43,7 +44,7 @@ class Domain(Frozen):
     size: Annotated[int, Field(ge=1)]
 
     @model_validator(mode="after")
-    def _check(self) -> Domain:
+    def _check(self) -> Cloud:
         mean, directions = _numbers(self.mean), _numbers(self.directions)
         if len(mean) != self.size or len(directions) % self.size or not len(directions):
             msg = f"a domain of {self.size} features has {len(mean)} in its mean, {len(directions)} in its directions"
@@ -57,7 +58,7 @@ class Domain(Frozen):
         return self
 
     @classmethod
-    def fit(cls, features: Floats, *, held_out: float = 0.5, seed: int = 0) -> Domain:
+    def fit(cls, features: Floats, *, held_out: float = 0.5, seed: int = 0) -> Cloud:
         """Fit on some pictures, and measure the distances of the others.
 
         Args:
@@ -120,6 +121,43 @@ class Domain(Frozen):
         farther = (known[None] >= distances[:, None]).sum(axis=1)
         values: list[float] = np.where(usable, (1 + farther) / (1 + len(known)), 0.0).tolist()
         return values
+
+
+class Domain(Frozen):
+    """Pictures like those that a calibration was fitted on.
+
+    Attributes:
+        appearance: of the pooled vision features.
+        recognition: of how surely they are recognised; None where the model does not show it.
+    """
+
+    appearance: Cloud
+    recognition: Cloud | None
+
+    @classmethod
+    def fit(cls, features: Floats, *, recognition: int, seed: int = 0) -> Domain:
+        """Fit on pictures; arguments and errors as of `Cloud.fit`.
+
+        Args:
+            features: ``[n, D + recognition]`` of pictures.
+            recognition: how many of the last columns say how surely they are recognised.
+            seed: of the choice of the pictures held out.
+        """
+        looks, sure = features[:, : features.shape[1] - recognition], features[:, features.shape[1] - recognition :]
+        known = recognition > 0 and bool(np.isfinite(sure).all())
+        return cls(appearance=Cloud.fit(looks, seed=seed), recognition=Cloud.fit(sure, seed=seed) if known else None)
+
+    def p_values(self, features: Floats) -> list[float]:
+        """P-value of each picture ``[n, D + recognition]``: twice the lesser of the two, at most 1.
+
+        Raises:
+            CalibrationMismatchError: if they have another number of features.
+        """
+        looks = self.appearance.p_values(features[:, : self.appearance.size])
+        if self.recognition is None:
+            return looks
+        sure = self.recognition.p_values(features[:, self.appearance.size :])
+        return [min(1.0, 2.0 * min(pair)) for pair in zip(looks, sure, strict=True)]
 
 
 def _text(values: Floats) -> str:

@@ -18,6 +18,7 @@ from saliency_guard.calibration.records import Records
 from saliency_guard.calibration.reliability import Bools
 from saliency_guard.claims.extract import CLAIM_KINDS, ClaimKind
 from saliency_guard.errors import ConfigError, InputError, require_extra
+from saliency_guard.models.vision_features import RECOGNITION
 
 Method = Literal["logistic", "platt", "isotonic"]
 Strings = npt.NDArray[np.str_]
@@ -303,4 +304,5 @@ def fit_domain(records: Records, *, required: bool | None) -> Domain | None:
     rows = {(record.picture, number): row for record in records for number, row in enumerate(record.domain_features)}
     if required is False or (required is None and len(rows) < FEWEST_PICTURES):
         return None
-    return Domain.fit(np.array(list(rows.values())) if rows else np.empty((0, 1)))
+    features = np.array(list(rows.values())) if rows else np.empty((0, 1 + RECOGNITION))
+    return Domain.fit(features, recognition=RECOGNITION if features.shape[1] > RECOGNITION else 0)

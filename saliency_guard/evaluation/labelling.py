@@ -26,7 +26,7 @@ from saliency_guard.evaluation.questions import Asked
 from saliency_guard.evaluation.world import batches, write_answers
 from saliency_guard.lvlm import LVLM
 from saliency_guard.models.session import Session
-from saliency_guard.models.vision_features import pooled_vision_features
+from saliency_guard.models.vision_features import picture_features
 from saliency_guard.saliency.config import SaliencyConfig
 from saliency_guard.scenes.claims import Extractor
 from saliency_guard.signals.trace import trace_answers
@@ -169,7 +169,7 @@ def look(
     session = Session(lvlm.model, prepared.inputs, layout=prepared.layout, with_image_states=True)
     judge = ClaimJudge(lvlm.reader, None, looking.verify)
     verified = judge.verified(claims, session, prepared.conversation)
-    domain = pooled_vision_features(session)
+    domain = picture_features(session)
     (trace,) = trace_answers([session], [answer.ids], looking.saliency)
     traced = traced_answer(trace, answer, SUMMARIES, lvlm.model_id)
     tokens = [claim_tokens(answer.pieces, claim) for claim in claims]

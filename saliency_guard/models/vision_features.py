@@ -1,15 +1,26 @@
-"""What a model's vision tower hands to its decoder, pooled: one vector for each picture of a prompt."""
+"""What a model makes of each picture of a prompt, in a few numbers: how it looks, and how surely it is recognised.
+
+Both are read off the states at the picture's positions, which are there once the prompt was read.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from saliency_guard.models.session import Session
 
+RECOGNITION = 10
+"""How many numbers `recognition` gives."""
+_POSITIONS = 64
+_BEST = 8
 
-def pooled_vision_features(session: Session) -> Tensor:
-    """``[pictures, D]`` float32: the mean of what stands at each picture's positions before the first layer.
+
+def picture_features(session: Session) -> Tensor:
+    """``[pictures, D + RECOGNITION]`` float32: the pooled vision features of each picture, and `recognition`.
+
+    Without rows where the prompt was read without the states at its pictures.
 
     Args:
         session: a prompt that was read with the states at its pictures.
@@ -19,9 +30,47 @@ def pooled_vision_features(session: Session) -> Tensor:
     if not states or not pictures:
         return torch.empty(0, 0)
     owners = [span.source for span in session.layout.spans if span.is_visual for _ in range(span.stop - span.start)]
-    embeddings = states[0].detach().float().cpu()
-    rows = [[index for index, owner in enumerate(owners) if owner == name] for name in pictures]
-    return torch.stack([embeddings[row].mean(dim=0) for row in rows])
+    rows = [torch.tensor([index for index, owner in enumerate(owners) if owner == name]) for name in pictures]
+    first, last = (states[depth].detach().cpu() for depth in (0, -1))
+    return torch.stack(
+        [torch.cat([first[row].float().mean(dim=0), recognition(session.model, first[row], last[row])]) for row in rows]
+    )
+
+
+def recognition(model: PreTrainedModel, first: Tensor, last: Tensor) -> Tensor:
+    """``[RECOGNITION]`` how surely the model would name what stands at a picture's positions, by the logit lens.
+
+    Before the first layer and after the last: mean and best of the largest probabilities, mean, largest and spread of
+    the entropies. NaN where the decoder keeps no final norm under the usual name. The logit lens over pictures: arXiv
+    2410.02762.
+
+    Args:
+        model: whose lens it is.
+        first: ``[I, D]`` states before the first layer.
+        last: ``[I, D]`` states after the last, normalised.
+    """
+    norm = getattr(model.get_decoder(), "norm", None)
+    head = model.get_output_embeddings()
+    if norm is None or head is None:
+        return torch.full((RECOGNITION,), torch.nan)
+    chosen = torch.linspace(0, len(first) - 1, min(len(first), _POSITIONS)).round().long()
+    numbers: list[Tensor] = []
+    with torch.no_grad():
+        for states, normalised in ((first, False), (last, True)):
+            rows = states[chosen].to(model.device, head.weight.dtype)
+            logprobs = head(rows if normalised else norm(rows)).float().log_softmax(dim=-1).cpu()
+            probabilities = logprobs.exp()
+            largest = probabilities.max(dim=-1).values
+            entropy = -(probabilities * logprobs).sum(dim=-1)
+            best = min(_BEST, len(chosen))
+            numbers += [
+                largest.mean(),
+                largest.topk(best).values.mean(),
+                entropy.mean(),
+                entropy.topk(best).values.mean(),
+                entropy.std(correction=0),
+            ]
+    return torch.stack(numbers)
 
 
 def _number(source: str) -> tuple[str, int]:
