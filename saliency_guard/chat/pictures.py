@@ -171,8 +171,8 @@ def _sizes(
     pooled = getattr(encoded, "pooler_output", None)
     if isinstance(pooled, (list, tuple)):
         sizes = [len(features) for features in pooled]
-        # Fewer features than runs are those of pictures where a picture's rows are runs.
-        told = len(sizes) >= len(found) or _takes_all_sizes(config)
+        # Fewer features than runs: the rows of a picture, or the frames of a video, are runs of their own.
+        told = len(sizes) >= len(found) or kind == "video" or _takes_all_sizes(config)
         return sizes if sum(sizes) == total and told else None
     pixels = inputs.get("pixel_values", pooled)
     if kind == "image" and pixels is not None and pixels.ndim in {3, 4} and total % pixels.shape[0] == 0:
