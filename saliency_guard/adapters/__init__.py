@@ -2,11 +2,20 @@
 
 from saliency_guard.adapters.citations import Documents, rests_on
 from saliency_guard.adapters.prompt_memo import PromptMemo, remember_prompts
-from saliency_guard.adapters.report import answer_report, token_report
+from saliency_guard.adapters.report import ReportDetail, answer_report, attempt_report, raised_report, token_report
 from saliency_guard.adapters.run import Finished, RunEvent, finished, run_events, run_request
 from saliency_guard.adapters.scorer import LocalScorer, ScorerModel, fitted_saliency
 from saliency_guard.adapters.settings import Request, ServedLVLM
 from saliency_guard.adapters.shared_models import clear_model_cache, shared_lvlm
+from saliency_guard.adapters.turns import NO_PICTURE, Turn
+from saliency_guard.adapters.unjudged import (
+    PICTURE_GONE,
+    OnError,
+    empty_attempt,
+    not_applicable,
+    scorer_trouble,
+    unscored_attempt,
+)
 from saliency_guard.chat.fetch import Fetch, fetched, is_remote, scheme_of
 from saliency_guard.chat.images import MAX_IMAGE_BYTES, data_url_bytes, decoded_base64, file_of_url
 from saliency_guard.chat.limits import MAX_MESSAGES, MAX_TEXT
@@ -35,35 +44,44 @@ __all__ = [
     "MAX_IMAGE_BYTES",
     "MAX_MESSAGES",
     "MAX_TEXT",
+    "NO_PICTURE",
+    "PICTURE_GONE",
     "Documents",
     "Fetch",
     "Finished",
     "LocalScorer",
     "Messages",
+    "OnError",
     "PlannedAttempt",
     "PlannedAttempts",
     "PreparedPrompt",
     "PromptMemo",
+    "ReportDetail",
     "Request",
     "RunEvent",
     "ScorerModel",
     "ServedLVLM",
     "Tool",
     "ToolCall",
+    "Turn",
     "answer_report",
+    "attempt_report",
     "call_schema",
     "clear_model_cache",
     "closed",
     "data_url_bytes",
     "decoded_base64",
+    "empty_attempt",
     "fetched",
     "file_of_url",
     "finished",
     "fitted_saliency",
     "in_thread",
     "is_remote",
+    "not_applicable",
     "openai_schema",
     "parse_json",
+    "raised_report",
     "read_calls",
     "read_file",
     "remember_prompts",
@@ -73,9 +91,11 @@ __all__ = [
     "run_events",
     "run_request",
     "scheme_of",
+    "scorer_trouble",
     "shared_lvlm",
     "shown",
     "takes_tools",
     "token_report",
+    "unscored_attempt",
     "weak_words",
 ]

@@ -1,11 +1,22 @@
-"""What is known of an answer's grounding, as plain Python values: the same dict in messages, events and servers."""
+"""What is known of an answer's grounding, as plain Python values: the same dict in messages, events and servers.
+
+How much of it there is, is a setting: ``"summary"`` (no tokens, no refused text), ``"tokens"`` (every token with its
+sources, too) or ``"full"`` (the texts of all attempts, too: the only place where a refused text is shown).
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 from saliency_guard.answer import GroundedAnswer, TokenGrounding
-from saliency_guard.guard.outcome import GuardOutcome
+from saliency_guard.guard.outcome import Attempt, GuardOutcome, LowGroundingError
+
+ReportDetail = Literal["summary", "tokens", "full"]
+
+_NO_GROUNDING = "no calibration fits this answer"
+_NOTHING_COUNTS = "nothing in the answer counts, so nothing says that it is grounded"
+_PLAIN_TEXT = "the text of a fallback is not scored"
 
 
 def token_report(token: TokenGrounding) -> dict[str, Any]:
@@ -13,42 +24,88 @@ def token_report(token: TokenGrounding) -> dict[str, Any]:
     return token.model_dump(mode="json")
 
 
-def answer_report(answer: GroundedAnswer | None, outcome: GuardOutcome | None = None) -> dict[str, Any]:
+def attempt_report(number: int, attempt: Attempt, detail: ReportDetail = "summary") -> dict[str, Any]:
+    """One attempt, as plain Python values.
+
+    Args:
+        number: of the attempt within its call, from 0.
+        attempt: the attempt.
+        detail: ``"full"`` adds its text.
+    """
+    report = {
+        "attempt": number,
+        "verdict": "accepted" if attempt.accepted else "refused" if attempt.refused is not None else "unscored",
+        "score": attempt.score,
+        "reason": attempt.problem,
+        "change": attempt.change,
+    }
+    return {**report, "text": attempt.answer.text} if detail == "full" else report
+
+
+def answer_report(
+    answer: GroundedAnswer | None, outcome: GuardOutcome | None = None, *, detail: ReportDetail = "summary"
+) -> dict[str, Any]:
     """An answer, and what a policy decided, as plain Python values.
 
     Args:
-        answer: with its tokens; None for a fallback's plain text.
+        answer: with its tokens; None for a text that is not scored.
         outcome: None where there is no policy: then ``decision`` and ``threshold`` are None.
+        detail: how much the report holds.
     """
     report: dict[str, Any] = {
-        "grounding": answer.grounding if answer is not None else None,
+        "score": answer.grounding if answer is not None else None,
         "calibrated": answer.calibrated if answer is not None else False,
-        "saliency": answer.saliency if answer is not None else None,
-        "shares": answer.shares if answer is not None else {},
-        "scored_by": answer.model_id if answer is not None else None,
-        "tokens": [token_report(token) for token in answer.tokens] if answer is not None else [],
+        "reason": _reason_of(answer),
         "decision": None,
-        "reason": None,
         "threshold": None,
+        "claims": [],
+        "shares": answer.shares if answer is not None else {},
         "attempts": [],
-        "guarantee": None,
     }
     if outcome is not None:
         report |= {
             "calibrated": outcome.calibrated,
+            "reason": _reason_for(outcome) or (report["reason"] if outcome.decision != "not_applicable" else None),
             "decision": outcome.decision,
-            "reason": outcome.reason,
             "threshold": outcome.threshold,
-            "guarantee": outcome.guarantee.model_dump(mode="json") if outcome.guarantee is not None else None,
-            "attempts": [
-                {
-                    "text": attempt.answer.text,
-                    "score": attempt.score,
-                    "refused": attempt.refused,
-                    "reason": attempt.reason,
-                    "change": attempt.change,
-                }
-                for attempt in outcome.attempts
-            ],
+            "attempts": _attempts(outcome.attempts, detail),
         }
+    if detail != "summary":
+        report["tokens"] = [token_report(token) for token in answer.tokens] if answer is not None else []
     return report
+
+
+def raised_report(error: LowGroundingError, *, detail: ReportDetail = "summary") -> dict[str, Any]:
+    """The report of an answer that a policy did not give out, for events: its decision is ``"raised"``."""
+    best = next((attempt for attempt in error.attempts if attempt.answer is error.answer), error.attempts[-1])
+    return answer_report(None) | {
+        "score": error.score,
+        "calibrated": error.answer.calibrated,
+        "reason": best.problem,
+        "decision": "raised",
+        "threshold": error.threshold,
+        "attempts": _attempts(error.attempts, detail),
+    }
+
+
+def _attempts(attempts: Sequence[Attempt], detail: ReportDetail) -> list[dict[str, Any]]:
+    return [attempt_report(number, attempt, detail) for number, attempt in enumerate(attempts)]
+
+
+def _reason_of(answer: GroundedAnswer | None) -> str | None:
+    """Why there is no score; None where there is one."""
+    if answer is None:
+        return _PLAIN_TEXT
+    if answer.grounding is not None:
+        return None
+    return _NOTHING_COUNTS if answer.calibrated else _NO_GROUNDING
+
+
+def _reason_for(outcome: GuardOutcome) -> str | None:
+    """Why a policy decided as it did; None where it accepted the answer, or there is nothing to say."""
+    if outcome.reason is not None or outcome.decision == "accepted" or not outcome.attempts:
+        return outcome.reason
+    chosen = outcome.chosen
+    deciding = outcome.attempts[chosen if chosen is not None else -1]
+    # A fallback model's own answer is accepted: the reason is what was wrong with those before it.
+    return deciding.problem or next((attempt.problem for attempt in outcome.attempts if attempt.problem), None)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from saliency_guard.adapters.prompt_memo import CoreMessages, Message, current_prompts
-from saliency_guard.adapters.report import answer_report
+from saliency_guard.adapters.report import ReportDetail, answer_report
 from saliency_guard.adapters.settings import Request
 from saliency_guard.answer import GroundedAnswer, TokenGrounding, Usage
 from saliency_guard.chat.template import Messages, PreparedPrompt
@@ -34,10 +34,9 @@ class Finished:
     outcome: GuardOutcome | None
     considered: tuple[GroundedAnswer, ...]
 
-    @property
-    def report(self) -> dict[str, Any]:
-        """All that is known of its grounding, as plain Python values."""
-        return answer_report(self.answer, self.outcome)
+    def report(self, detail: ReportDetail = "summary") -> dict[str, Any]:
+        """What is known of its grounding, as plain Python values; see `answer_report`."""
+        return answer_report(self.answer, self.outcome, detail=detail)
 
     @property
     def usage(self) -> Usage:

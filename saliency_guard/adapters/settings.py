@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from saliency_guard.adapters.report import ReportDetail
 from saliency_guard.adapters.shared_models import shared_lvlm
 from saliency_guard.chat.fetch import Fetch
 from saliency_guard.chat.role_markers import RoleMarkersIn
@@ -83,6 +84,8 @@ class ServedLVLM(BaseModel):
         signals: names of detection signals for every token.
         policy: what to do with a badly grounded answer. Streams are then held back until the policy has decided.
         timeout: seconds for one call, all attempts of a policy together.
+        report: how much the report of an answer holds: ``"summary"``, ``"tokens"`` (every token with its sources, too)
+            or ``"full"`` (the texts of refused attempts, too).
         fetch_image: gets the bytes behind an http(s) URL, such as a `URLFetcher`; None refuses such images.
     """
 
@@ -109,6 +112,7 @@ class ServedLVLM(BaseModel):
     signals: tuple[str, ...] = ()
     policy: GuardPolicy | None = None
     timeout: Seconds | None = None
+    report: ReportDetail = "summary"
     fetch_image: Fetch | None = Field(default=None, exclude=True)
 
     if not TYPE_CHECKING:  # Its signature stays the one of the fields.

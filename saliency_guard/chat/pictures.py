@@ -99,17 +99,17 @@ def picture_pieces(
     Raises:
         UnsupportedModelError: if nothing tells the pictures apart.
     """
-    found = runs(marked)
-    known = sizes or _sizes(config, inputs, kind, found)
+    spans = runs(marked)
+    known = sizes or _sizes(config, inputs, kind, spans)
     if known is not None:
-        return _split(found, known)
+        return _split(spans, known)
     pieces = [
-        (number, *run) for number, run in zip(_numbers(config, inputs["input_ids"][0], found), found, strict=True)
+        (number, *run) for number, run in zip(_numbers(config, inputs["input_ids"][0], spans), spans, strict=True)
     ]
     given = inputs.get("image_sizes") if kind == "image" else None
     if given is not None and pieces and pieces[-1][0] + 1 != len(given.view(-1, 2)):
         if given.numel() == 2:
-            return [(0, *run) for run in found]
+            return [(0, *run) for run in spans]
         msg = f"{given.numel() // 2} pictures cannot be told apart in the prompt: {_WITH_LAYOUT}"
         raise UnsupportedModelError(msg)
     return pieces
@@ -125,11 +125,11 @@ def runs(marked: Tensor) -> list[tuple[int, int]]:
     return list(zip(change[::2], change[1::2], strict=True))
 
 
-def _numbers(config: PretrainedConfig, ids: Tensor, found: list[tuple[int, int]]) -> list[int]:
+def _numbers(config: PretrainedConfig, ids: Tensor, spans: list[tuple[int, int]]) -> list[int]:
     """Which picture each run belongs to, by what stands between the runs."""
-    gaps = [start - stop for (_, stop), (start, _) in pairwise(found)]
+    gaps = [start - stop for (_, stop), (start, _) in pairwise(spans)]
     if config.model_type in _MARKED:
-        before = [int(ids[start - 1]) if start else -1 for start, _ in found]
+        before = [int(ids[start - 1]) if start else -1 for start, _ in spans]
         return _counted([mark == before[-1] for mark in before[:-1]])
     if config.model_type in _PARTED:
         return _counted([gap > 1 for gap in gaps])
@@ -138,9 +138,9 @@ def _numbers(config: PretrainedConfig, ids: Tensor, found: list[tuple[int, int]]
         raise UnsupportedModelError(msg)
     token = _beginning(config)
     begins = (ids == token).nonzero().flatten().tolist() if token is not None else []
-    if found and any(place < found[0][0] for place in begins):
-        return _counted([any(stop <= place < start for place in begins) for (_, stop), (start, _) in pairwise(found)])
-    return list(range(len(found)))
+    if spans and any(place < spans[0][0] for place in begins):
+        return _counted([any(stop <= place < start for place in begins) for (_, stop), (start, _) in pairwise(spans)])
+    return list(range(len(spans)))
 
 
 def _counted(ends: Sequence[bool]) -> list[int]:
@@ -159,10 +159,10 @@ def _beginning(config: Any) -> int | None:
 
 
 def _sizes(
-    config: PretrainedConfig, inputs: Mapping[str, Any], kind: str, found: list[tuple[int, int]]
+    config: PretrainedConfig, inputs: Mapping[str, Any], kind: str, spans: list[tuple[int, int]]
 ) -> list[int] | None:
     """How many positions each picture takes, where the processor's outputs tell."""
-    total = sum(stop - start for start, stop in found)
+    total = sum(stop - start for start, stop in spans)
     for sizes in (_of_grid(config, inputs, kind), _of_pixels(config, inputs, kind)):
         if sizes is not None:
             return sizes if sum(sizes) == total else None
@@ -171,14 +171,14 @@ def _sizes(
     pooled = getattr(encoded, "pooler_output", None)
     if isinstance(pooled, (list, tuple)):
         sizes = [len(features) for features in pooled]
-        # Fewer features than runs are those of pictures where a picture's rows are runs.
-        told = len(sizes) >= len(found) or _takes_all_sizes(config)
+        # Fewer features than runs: the rows of a picture, or the frames of a video, are runs of their own.
+        told = len(sizes) >= len(spans) or kind == "video" or _takes_all_sizes(config)
         return sizes if sum(sizes) == total and told else None
     pixels = inputs.get("pixel_values", pooled)
     if kind == "image" and pixels is not None and pixels.ndim in {3, 4} and total % pixels.shape[0] == 0:
         each = total // pixels.shape[0]
         # Only a longer run than one image is a question; where tiles of one image are counted, runs are right.
-        if len(found) < pixels.shape[0] and getattr(config, "model_type", "") in {"llava", "vipllava"}:
+        if len(spans) < pixels.shape[0] and getattr(config, "model_type", "") in {"llava", "vipllava"}:
             return [each] * pixels.shape[0]
     return None
 
@@ -208,11 +208,11 @@ def _takes_all_sizes(config: Any) -> bool:
     return getattr(getattr(config, "vision_config", None), "model_type", "") == "pixtral"
 
 
-def _split(found: list[tuple[int, int]], sizes: Sequence[int]) -> list[Piece]:
+def _split(spans: list[tuple[int, int]], sizes: Sequence[int]) -> list[Piece]:
     result: list[Piece] = []
     left = list(sizes)
     number = 0
-    for start, stop in found:
+    for start, stop in spans:
         at = start
         while at < stop and number < len(left):
             taken = min(left[number], stop - at)

@@ -9,7 +9,7 @@ from saliency_guard.calibration.guarantee import RiskGuarantee
 from saliency_guard.errors import SaliencyGuardError
 from saliency_guard.settings import Frozen
 
-Decision = Literal["accepted", "flagged", "repaired", "fallback", "unscored"]
+Decision = Literal["accepted", "flagged", "repaired", "fallback", "unscored", "not_applicable"]
 
 
 class Attempt(Frozen):
@@ -61,8 +61,8 @@ class GuardOutcome(Frozen):
         answer: the answer it decided for; None where a fallback gave a plain text.
         text: what to show.
         decision: ``"accepted"``, ``"flagged"`` (given out, but badly grounded), ``"repaired"`` (given out without the
-            claims that do not hold; `text` is empty where none does), ``"fallback"`` or ``"unscored"`` (given out, but
-            it could not be judged).
+            claims that do not hold; `text` is empty where none does), ``"fallback"``, ``"unscored"`` (given out, but
+            it could not be judged) or ``"not_applicable"`` (there was nothing to judge: a turn about no picture).
         attempts: every answer that was judged, in order.
         threshold: on the score; None where only rules on raw signals decide.
         calibrated: whether a calibration that fits the model stands behind the score.

@@ -176,7 +176,8 @@ class AttemptPlanner:
             changes.append(f"beta {beta:g}")
         words = weak_words(last, plan.weak) if plan.name_spans and last is not None else []
         if words:
-            changes.append(f"asked to check {', '.join(words)}")
+            # Their number: a change is reported where a refused answer's words must not be.
+            changes.append(f"asked to check {len(words)} word{'s' if len(words) > 1 else ''}")
         return PlannedAttempt(number, settings, check_request(words) if words else "", "; ".join(changes))
 
     def _identity(self, attempt: PlannedAttempt) -> str:

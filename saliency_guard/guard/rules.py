@@ -81,7 +81,8 @@ class SignalRule(Settings):
         if len(bad) <= self.share * len(known):
             return None
         token, value = bad[0]
-        named = f"{self.signal} of {token.text.strip()!r} is {value:.3g}"
+        # Its position and not its text: reasons are reported where a refused text must not be.
+        named = f"{self.signal} of token {token.position} is {value:.3g}"
         if not math.isfinite(value):
             return f"{named}, which says nothing ({len(bad)} of {len(known)} tokens)"
         side = f"below {self.below}" if self.below is not None and value < self.below else f"above {self.above}"

@@ -193,8 +193,8 @@ def forget_rope(model: PreTrainedModel) -> None:
 
 
 def _roped(model: PreTrainedModel) -> list[nn.Module]:
-    own = [model] if "rope_deltas" in vars(model) else []
-    return [*own, *anatomy(model).roped]
+    outermost = [model] if "rope_deltas" in vars(model) else []
+    return [*outermost, *anatomy(model).roped]
 
 
 def _set_rope(module: nn.Module, deltas: Any) -> None:

@@ -22,13 +22,13 @@ BREAK, END, START, FAKE, GLOBAL, THUMB, LOW = 80, 81, 82, 83, 84, 85, 86
 def owners(config: Any, ids: list[int], **inputs: Any) -> list[int | None]:
     """Which picture each position is of."""
     layout = prompt_layout(config, {"input_ids": torch.tensor([ids]), **inputs})
-    found: list[int | None] = [None] * len(ids)
+    owner: list[int | None] = [None] * len(ids)
     for span in layout.spans:
-        found[span.start : span.stop] = [int(span.source.removeprefix("image_"))] * (span.stop - span.start)
+        owner[span.start : span.stop] = [int(span.source.removeprefix("image_"))] * (span.stop - span.start)
     assert [position for position, token in enumerate(ids) if token == PICTURE] == [
-        position for position, owner in enumerate(found) if owner is not None
+        position for position, picture in enumerate(owner) if picture is not None
     ]
-    return [owner for owner in found if owner is not None]
+    return [picture for picture in owner if picture is not None]
 
 
 def rows(height: int, width: int) -> list[int]:

@@ -114,7 +114,7 @@ class TestPlanner:
         assert planner.planned(0, None) is not None
         named = planner.planned(1, weak)
         assert named is not None
-        assert (named.settings, named.change) == ({}, "asked to check apple")
+        assert (named.settings, named.change) == ({}, "asked to check 1 word")
         assert named.request.endswith("Check these words: apple.")
         assert planner.planned(2, weak) is None
         assert planner.planned(2, BAD) is None  # It names nothing.

@@ -11,7 +11,7 @@ from saliency_guard import ConfigError, SignalRule, TokenFilter
 def test_the_papers_criterion() -> None:
     rule = SignalRule("saliency_ratio", below=0.6)
     assert rule.refusal(ratios(0.6, 1.2)) is None
-    assert rule.refusal(ratios(0.7, 0.5, 0.4)) == "saliency_ratio of 'cat' is 0.5, below 0.6 (2 of 3 tokens)"
+    assert rule.refusal(ratios(0.7, 0.5, 0.4)) == "saliency_ratio of token 1 is 0.5, below 0.6 (2 of 3 tokens)"
     assert rule.wanted == ("saliency_ratio",)
 
 
@@ -19,7 +19,7 @@ def test_either_side_may_be_bad_and_a_share_may_be_let_pass() -> None:
     assert SignalRule("saliency_ratio", above=1.0).refusal(ratios(0.5, 1.5)) is not None
     assert SignalRule("saliency_ratio", above=1.0, share=0.5).refusal(ratios(0.5, 1.5)) is None
     assert (
-        SignalRule("logprob", below=-2.0).refusal(ratios(3.0)) == "logprob of 'cat' is -3, below -2.0 (1 of 1 tokens)"
+        SignalRule("logprob", below=-2.0).refusal(ratios(3.0)) == "logprob of token 0 is -3, below -2.0 (1 of 1 tokens)"
     )
     assert SignalRule("logprob", below=-2.0).wanted == ()
 

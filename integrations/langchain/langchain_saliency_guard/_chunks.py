@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk
@@ -11,27 +11,28 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from langchain_saliency_guard._report import GROUNDING, GROUNDING_TOKENS, usage_metadata
 from langchain_saliency_guard._tools import as_chunks, read_calls
 from saliency_guard import LVLM, TokenGrounding
-from saliency_guard.adapters import Finished, Request, token_report
+from saliency_guard.adapters import Finished, ReportDetail, Request, token_report
 
 PROVIDER = "saliency-guard"
 
 
-def token_chunk(token: TokenGrounding) -> ChatGenerationChunk:
-    """A chunk with a token's text and its report."""
-    return _chunk(token.text, [token_report(token)])
+def token_chunk(token: TokenGrounding, detail: ReportDetail) -> ChatGenerationChunk:
+    """A chunk with a token's text, and its report where tokens are reported."""
+    return ChatGenerationChunk(message=AIMessageChunk(content=token.text, additional_kwargs=_tokens([token], detail)))
 
 
-def _chunk(text: str, tokens: list[dict[str, Any]]) -> ChatGenerationChunk:
-    return ChatGenerationChunk(message=AIMessageChunk(content=text, additional_kwargs={GROUNDING_TOKENS: tokens}))
+def _tokens(tokens: Sequence[TokenGrounding], detail: ReportDetail) -> dict[str, Any]:
+    """The additional keyword arguments of a message with these tokens."""
+    return {} if detail == "summary" else {GROUNDING_TOKENS: [token_report(token) for token in tokens]}
 
 
-def last_chunks(lvlm: LVLM, end: Finished, request: Request) -> Iterator[ChatGenerationChunk]:
+def last_chunks(lvlm: LVLM, end: Finished, request: Request, detail: ReportDetail) -> Iterator[ChatGenerationChunk]:
     """The chunks that end an answer: tokens that were held back, tool calls, the report."""
     info: dict[str, Any] = {
         "finish_reason": end.answer.finish_reason if end.answer is not None else "stop",
         "model_name": lvlm.model_id,
         "model_provider": PROVIDER,
-        GROUNDING: end.report,
+        GROUNDING: end.report(detail),
     }
     tokens = end.answer.tokens if end.answer is not None and end.answer.text == end.text else ()
     if (request.tools or request.forced) and end.answer is not None and tokens:
@@ -40,14 +41,14 @@ def last_chunks(lvlm: LVLM, end: Finished, request: Request) -> Iterator[ChatGen
             content=text,
             tool_call_chunks=as_chunks(calls),
             invalid_tool_calls=invalid,
-            additional_kwargs={GROUNDING_TOKENS: [token_report(token) for token in tokens]},
+            additional_kwargs=_tokens(tokens, detail),
         )
         info["finish_reason"] = "tool_calls" if calls else info["finish_reason"]
         yield ChatGenerationChunk(message=chunk)
     elif request.policy is not None and tokens:
-        yield from map(token_chunk, tokens)
+        yield from (token_chunk(token, detail) for token in tokens)
     elif request.policy is not None:
-        yield _chunk(end.text, [])
+        yield ChatGenerationChunk(message=AIMessageChunk(content=end.text, additional_kwargs=_tokens([], detail)))
     last = AIMessageChunk(content="", usage_metadata=usage_metadata(end.usage), chunk_position="last")
     yield ChatGenerationChunk(message=last, generation_info=info)
 

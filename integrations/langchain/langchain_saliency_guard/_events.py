@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
-from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler, CallbackManager
+from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler, BaseCallbackManager, CallbackManager
 from langchain_core.callbacks.manager import BaseRunManager, ahandle_event, handle_event
 from langchain_core.runnables import RunnableConfig, ensure_config
 
@@ -16,6 +16,9 @@ TOKEN = "grounding_token"  # noqa: S105 - an event's name
 REPORT = "grounding_report"
 REJECTION = "grounding_rejection"
 RETRY = "grounding_retry"
+
+Event = tuple[str, dict[str, Any]]
+"""The name and the data of an event."""
 
 Item = TypeVar("Item")
 
@@ -55,6 +58,14 @@ class Emitter:
             inheritable_metadata=config.get("metadata"),
         )
         return cls(list(manager.handlers), config.get("run_id"), list(manager.tags), dict(manager.metadata))
+
+    @classmethod
+    def of_parent(cls) -> Emitter:
+        """An emitter for the run that the current call is part of, such as an agent's step; silent outside of one."""
+        manager = ensure_config().get("callbacks")
+        if not isinstance(manager, BaseCallbackManager) or manager.parent_run_id is None:
+            return cls()
+        return cls(list(manager.handlers), manager.parent_run_id, list(manager.tags), dict(manager.metadata))
 
     def __call__(self, name: str, data: dict[str, Any]) -> None:
         """Send an event."""

@@ -1,40 +1,60 @@
-"""The custom events of an answer, made from the events of its run."""
+"""The custom events of an answer: the same from the model, the guards and the middleware.
+
+Attempts have numbers from 0, which tell them apart within a run. Of a refused attempt there is its verdict, and its
+text with ``report="full"`` only.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from langchain_saliency_guard._events import REJECTION, REPORT, RETRY, TOKEN
-from saliency_guard import Attempt, TokenGrounding
-from saliency_guard.adapters import RunEvent, token_report
-
-Event = tuple[str, dict[str, Any]]
+from langchain_saliency_guard._events import REJECTION, REPORT, RETRY, TOKEN, Event
+from saliency_guard import Attempt, GroundedAnswer, GuardOutcome, TokenGrounding
+from saliency_guard.adapters import ReportDetail, RunEvent, attempt_report, token_report
 
 
 class GroundingEvents:
-    """Makes the custom events of an answer."""
+    """Makes the custom events of an answer from the events of its run.
 
-    def __init__(self) -> None:
+    Args:
+        detail: how much reports hold.
+    """
+
+    def __init__(self, detail: ReportDetail) -> None:
+        self._detail = detail
         self._pending_retry: list[Event] = []
         self._attempt_count = 0
 
     def of(self, event: RunEvent) -> list[Event]:
         """The custom events to send for an event of the run; a retry event is sent when the next attempt exists."""
         if isinstance(event, TokenGrounding):
-            return _token_events(event)
+            return _token_events(event, 0)
         if isinstance(event, Attempt):
             retry, self._pending_retry = self._pending_retry, []
             number = self._attempt_count
             self._attempt_count += 1
             if not event.accepted:
-                data = {"attempt": number, "score": event.score, "refused": event.problem, "text": event.answer.text}
-                self._pending_retry = [(RETRY, data)]
+                self._pending_retry = [retry_event(number, event, self._detail)]
             return retry
-        tokens = event.answer.tokens if event.outcome is not None and event.answer is not None else ()
-        return [*(token_event for token in tokens for token_event in _token_events(token)), (REPORT, event.report)]
+        report = event.report(self._detail)
+        if event.outcome is None:
+            return [(REPORT, report)]
+        return outcome_events(event.answer, event.outcome, report)
 
 
-def _token_events(token: TokenGrounding) -> list[Event]:
+def retry_event(number: int, attempt: Attempt, detail: ReportDetail) -> Event:
+    """The event for an attempt that is followed by another one."""
+    return RETRY, attempt_report(number, attempt, detail)
+
+
+def outcome_events(answer: GroundedAnswer | None, outcome: GuardOutcome, report: dict[str, Any]) -> list[Event]:
+    """The events of an answer that was held back until a policy gave it out: its tokens, and its report."""
+    number = outcome.chosen
+    tokens = answer.tokens if answer is not None and number is not None and answer.text == outcome.text else ()
+    return [*(event for token in tokens for event in _token_events(token, number or 0)), (REPORT, report)]
+
+
+def _token_events(token: TokenGrounding, attempt: int) -> list[Event]:
     rejections = [
         (
             REJECTION,
@@ -43,8 +63,9 @@ def _token_events(token: TokenGrounding) -> list[Event]:
                 "position": token.position,
                 "threshold": token.threshold,
                 "taken": token.text,
+                "attempt": attempt,
             },
         )
         for candidate in token.rejected
     ]
-    return [*rejections, (TOKEN, token_report(token))]
+    return [*rejections, (TOKEN, {**token_report(token), "attempt": attempt})]

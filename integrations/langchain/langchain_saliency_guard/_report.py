@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from langchain_core.messages.ai import UsageMetadata
 
 from saliency_guard import Usage
@@ -18,3 +20,8 @@ def usage_metadata(usage: Usage) -> UsageMetadata:
     return UsageMetadata(
         input_tokens=usage.prompt_tokens, output_tokens=usage.completion_tokens, total_tokens=usage.total_tokens
     )
+
+
+def brief(report: dict[str, Any]) -> dict[str, Any]:
+    """What an agent's state keeps of a report: its message has the rest."""
+    return {name: report[name] for name in ("score", "decision", "reason", "threshold")}

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, message_chunk_to_message
+from langchain_core.messages import (
+    AIMessage,
+    AIMessageChunk,
+    BaseMessage,
+    convert_to_messages,
+    message_chunk_to_message,
+)
+from langchain_core.prompt_values import PromptValue
 
 from langchain_saliency_guard._messages import to_core
 from langchain_saliency_guard._report import GROUNDING
-from saliency_guard import ConfigError
-from saliency_guard.adapters import LocalScorer
+from saliency_guard import ConfigError, GuardOutcome, MessageError
+from saliency_guard.adapters import LocalScorer, shown
 
 
 class ChatScorer(LocalScorer):
@@ -19,6 +27,37 @@ class ChatScorer(LocalScorer):
     def core_messages(self, messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:
         """Messages in the core's form."""
         return to_core(messages, fetch_image=self.fetch_image)
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A checked answer.
+
+    Attributes:
+        chat: what it answers.
+        message: the answer, with its report.
+        outcome: what the policy decided.
+    """
+
+    chat: list[BaseMessage]
+    message: AIMessage
+    outcome: GuardOutcome
+
+
+def chat_of(chat: Any) -> list[BaseMessage]:
+    """The messages of a chat, given as anything that a chat model takes.
+
+    Raises:
+        MessageError: if it is no list of messages.
+    """
+    if isinstance(chat, PromptValue):
+        return chat.to_messages()
+    messages = [chat] if isinstance(chat, (str, BaseMessage)) else chat
+    try:
+        return convert_to_messages(messages)
+    except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError) as error:
+        msg = f"{shown(messages)} is not a list of messages: {error}"
+        raise MessageError(msg) from error
 
 
 def as_answer(answer: Any) -> AIMessage:
@@ -48,9 +87,20 @@ def with_report(message: AIMessage, report: dict[str, Any], text: str | None = N
     Args:
         message: is not changed, because caches return the same object again.
         report: report of its grounding.
-        text: replaces the message's text.
+        text: replaces what the message says, its tool calls included; None leaves them.
     """
     update: dict[str, Any] = {"response_metadata": {**message.response_metadata, GROUNDING: report}}
     if text is not None and text != message.text:
-        update["content"] = text
+        update |= {"content": text, "tool_calls": [], "invalid_tool_calls": [], "additional_kwargs": {}}
     return message.model_copy(update=update)
+
+
+def replacement(outcome: GuardOutcome, judged: str) -> str | None:
+    """The text that a policy gives out instead of the one it judged; None where it gives out that one.
+
+    Args:
+        outcome: what it decided.
+        judged: the text of the answer that it decided for.
+    """
+    is_same = outcome.decision == "not_applicable" or (outcome.chosen is not None and outcome.text == judged)
+    return None if is_same else outcome.text

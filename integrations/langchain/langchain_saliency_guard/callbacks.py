@@ -12,8 +12,8 @@ from langchain_saliency_guard._events import REJECTION, REPORT, RETRY, TOKEN
 _METHODS = {
     TOKEN: "on_grounding_token",
     REPORT: "on_grounding_report",
-    REJECTION: "on_rejection",
-    RETRY: "on_retry",
+    REJECTION: "on_grounding_rejection",
+    RETRY: "on_grounding_retry",
 }
 
 
@@ -25,21 +25,24 @@ class GroundingCallbackHandler(BaseCallbackHandler):
     """
 
     def on_grounding_token(self, token: dict[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
-        """A token was written: the fields of `saliency_guard.TokenGrounding`; its ``grounding`` is not known yet."""
+        """A token was written: the fields of `saliency_guard.TokenGrounding`; its ``grounding`` is not known yet.
+
+        ``attempt`` is the number of the attempt it belongs to.
+        """
 
     def on_grounding_report(self, report: dict[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
         """An answer is finished: the report in its ``response_metadata["grounding"]``."""
 
-    def on_rejection(self, rejection: dict[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
+    def on_grounding_rejection(self, rejection: dict[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
         """SGRS rejected a candidate.
 
         Its ``text, token_id, logprob, saliency``, the ``position``, the ``threshold``, and the ``taken`` token.
         """
 
-    def on_retry(self, retry_state: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        """A policy retries: number of the refused ``attempt``, its ``score`` and ``text``, and why (``refused``).
+    def on_grounding_retry(self, attempt: dict[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
+        """A policy retries after this ``attempt``: its number, ``verdict``, ``score`` and ``reason``.
 
-        LangChain calls the same method for its own retries, with a `tenacity.RetryCallState`.
+        Its ``text`` is there with ``report="full"`` only.
         """
 
     def on_custom_event(self, name: str, data: Any, *, run_id: UUID, **kwargs: Any) -> None:
@@ -57,11 +60,11 @@ class AsyncGroundingCallbackHandler(AsyncCallbackHandler):
     async def on_grounding_report(self, report: dict[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
         """As `GroundingCallbackHandler.on_grounding_report`."""
 
-    async def on_rejection(self, rejection: dict[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
-        """As `GroundingCallbackHandler.on_rejection`."""
+    async def on_grounding_rejection(self, rejection: dict[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
+        """As `GroundingCallbackHandler.on_grounding_rejection`."""
 
-    async def on_retry(self, retry_state: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        """As `GroundingCallbackHandler.on_retry`."""
+    async def on_grounding_retry(self, attempt: dict[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
+        """As `GroundingCallbackHandler.on_grounding_retry`."""
 
     async def on_custom_event(self, name: str, data: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Pass a grounding event on to its method."""

@@ -21,23 +21,35 @@ from pydantic import BaseModel, Field, SecretStr
 
 from langchain_saliency_guard._batches import Batch, Place, at_place, place_of
 from langchain_saliency_guard._chunks import PROVIDER, last_chunks, result_of, token_chunk
-from langchain_saliency_guard._events import Emitter, aduring, aiterate, current, during, iterate, with_run_id
-from langchain_saliency_guard._grounding_events import Event, GroundingEvents
+from langchain_saliency_guard._events import (
+    REPORT,
+    Emitter,
+    Event,
+    aduring,
+    aiterate,
+    current,
+    during,
+    iterate,
+    with_run_id,
+)
+from langchain_saliency_guard._grounding_events import GroundingEvents
 from langchain_saliency_guard._identity import digest, plain
 from langchain_saliency_guard._messages import by_content, to_core
 from langchain_saliency_guard._requests import request
 from langchain_saliency_guard._structured import structured
 from langchain_saliency_guard._tools import as_functions
-from saliency_guard import TokenGrounding
-from saliency_guard.adapters import Finished, Request, ServedLVLM, in_thread, run_request
+from langchain_saliency_guard._verdicts import record
+from saliency_guard import LowGroundingError, TokenGrounding
+from saliency_guard.adapters import Finished, Request, ServedLVLM, in_thread, raised_report, run_request
 
 
 class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
     """A local vision-language model as a LangChain chat model.
 
-    Every answer has ``response_metadata["grounding"]``: the calibrated probability that it is grounded (None where no
-    calibration fits), its tokens with their sources, and the decision of the `policy`. Every chunk of a stream has its
-    tokens under ``additional_kwargs["grounding_tokens"]``.
+    Every answer has ``response_metadata["grounding"]``: the calibrated probability that it is grounded (``score``; None
+    where no calibration fits), why there is none, and the decision of the `policy`. With ``report="tokens"`` the report
+    has every token with its sources, and every chunk of a stream its own under
+    ``additional_kwargs["grounding_tokens"]``.
 
     The model is loaded on first use, once per process and configuration. It has the settings of
     `saliency_guard.adapters.ServedLVLM`, and these:
@@ -70,6 +82,7 @@ class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
             "dtype": self.dtype,
             "revision": self.revision,
             "require_image": self.require_image,
+            "report": self.report,
             "role_markers": self.role_markers,
             "model_kwargs": repr(sorted(self.model_kwargs.items())),
             "calibrator": digest(self.lvlm.calibrator) if self.lvlm is not None else None,
@@ -119,13 +132,18 @@ class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
             run_events = place.run_events(lvlm, request, cancel)
         else:
             run_events = run_request(lvlm, request, messages, self._core_messages, cancel=cancel)
-        grounding_events = GroundingEvents()
+        grounding_events = GroundingEvents(self.report)
         try:
             for event in run_events:
-                chunk = token_chunk(event) if isinstance(event, TokenGrounding) and request.live else None
+                is_live = isinstance(event, TokenGrounding) and request.live
+                chunk = token_chunk(event, self.report) if isinstance(event, TokenGrounding) and is_live else None
                 yield grounding_events.of(event), chunk
-                for last in last_chunks(lvlm, event, request) if isinstance(event, Finished) else ():
-                    yield [], last
+                if isinstance(event, Finished):
+                    record(event.outcome)
+                    yield from (([], last) for last in last_chunks(lvlm, event, request, self.report))
+        except LowGroundingError as error:
+            yield [(REPORT, raised_report(error, detail=self.report))], None
+            raise
         finally:
             run_events.close()
 

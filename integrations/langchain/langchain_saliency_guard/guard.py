@@ -4,32 +4,57 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
 from langchain_core.language_models import LanguageModelInput
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, convert_to_messages
-from langchain_core.prompt_values import PromptValue
-from langchain_core.runnables import Runnable, RunnableConfig, RunnableParallel, RunnablePassthrough
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.runnables import Runnable, RunnableConfig
 
-from langchain_saliency_guard._events import REPORT, Emitter
-from langchain_saliency_guard._messages import has_picture
-from langchain_saliency_guard._report import GROUNDING
-from langchain_saliency_guard._scoring import ChatScorer, as_answer, says_something, with_report
-from langchain_saliency_guard._tools import as_chunks
-from saliency_guard import ConfigError, GroundedAnswer, GuardPolicy, MessageError
-from saliency_guard.adapters import EMBEDDED, PreparedPrompt, ScorerModel, answer_report, shown
+from langchain_saliency_guard._drafts import pieces
+from langchain_saliency_guard._events import REPORT, Emitter, Event
+from langchain_saliency_guard._grounding_events import outcome_events
+from langchain_saliency_guard._judged import ShouldScore, judged_text, may_have_picture, nothing_to_score
+from langchain_saliency_guard._scoring import ChatScorer, Checked, as_answer, chat_of, replacement, with_report
+from langchain_saliency_guard._verdicts import record
+from langchain_saliency_guard.guarded_model import GuardedModel
+from saliency_guard import ConfigError, GroundedAnswer, GuardOutcome, GuardPolicy, LowGroundingError, SaliencyGuardError
+from saliency_guard.adapters import (
+    EMBEDDED,
+    NO_PICTURE,
+    OnError,
+    PreparedPrompt,
+    ReportDetail,
+    ScorerModel,
+    answer_report,
+    empty_attempt,
+    not_applicable,
+    raised_report,
+    scorer_trouble,
+    unscored_attempt,
+)
 
 GuardInput = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _ToScore:
+    """An answer that is to be scored, and its prompt."""
+
+    text: str
+    messages: list[dict[str, Any]]
+    prompt: PreparedPrompt
 
 
 class GroundingGuard(Runnable[GuardInput, AIMessage]):
     """Scores an answer with a local model and passes it, flags it or raises `LowGroundingError`.
 
     Its input is ``{"messages": ..., "answer": ...}``: the chat, and a message or text from any model. Its output is the
-    answer with ``response_metadata["grounding"]``. Tool calls, empty messages and answers to chats without a
-    picture pass unscored, with no such entry. Nothing is retried here: use ``with_retry`` on the whole chain, or the
-    policy of a `SaliencyGuardedLVLM`.
+    answer with ``response_metadata["grounding"]``. Nothing passes unseen: an empty answer is refused; what cannot be
+    judged has the decision ``"unscored"``, and the policy's ``unscored`` decides on it; turns about no picture and tool
+    calls without a text have ``"not_applicable"``. Nothing is retried here: use ``with_retry`` on the whole chain, or
+    the policy of a `SaliencyGuardedLVLM`.
 
     Streams are held back until the answer is checked; then its text is streamed token by token.
 
@@ -37,16 +62,35 @@ class GroundingGuard(Runnable[GuardInput, AIMessage]):
         policy: decides. ``on_low="raise"`` raises, so that ``with_fallbacks`` and ``with_retry`` see it; ``"fallback"``
             returns the policy's ``fallback``; otherwise a badly grounded answer passes, flagged.
         scorer: a `SaliencyGuardedLVLM`, a `saliency_guard.LVLM`, or the name of a model.
+        should_score: called with the chat and the answer: whether to score it. None scores turns that may be about a
+            picture (see `saliency_guard.adapters.Turn`).
+        on_error: what the scorer's own trouble does (a PDF, a picture it may not fetch): ``"unscored"`` leaves the
+            decision to the policy's ``unscored``, ``"raise"`` raises it.
+        report: how much the report holds; refused texts with ``"full"`` only.
     """
 
-    def __init__(self, policy: GuardPolicy, *, scorer: ScorerModel = EMBEDDED) -> None:
+    def __init__(
+        self,
+        policy: GuardPolicy,
+        *,
+        scorer: ScorerModel = EMBEDDED,
+        should_score: ShouldScore | None = None,
+        on_error: OnError = "unscored",
+        report: ReportDetail = "summary",
+    ) -> None:
         self.policy = policy
+        self.should_score = should_score
+        self.on_error = on_error
+        self.report = report
         self._scorer = ChatScorer(scorer)
 
-    def around(self, model: Runnable[LanguageModelInput, BaseMessage]) -> Runnable[LanguageModelInput, AIMessage]:
-        """A chain of a chat model and this guard: from messages to a checked message."""
-        chat_and_answer: Runnable[Any, Any] = RunnableParallel(messages=RunnablePassthrough(), answer=model)
-        return chat_and_answer | self
+    def around(self, model: Runnable[LanguageModelInput, BaseMessage]) -> GuardedModel:
+        """A chat model with this guard: from messages to a checked message.
+
+        The model's own answer is in no stream, callback or trace until it is checked; what the guard gives out is, as
+        the model's answer.
+        """
+        return GuardedModel(self, model)
 
     def invoke(
         self,
@@ -64,7 +108,7 @@ class GroundingGuard(Runnable[GuardInput, AIMessage]):
             LowGroundingError: with ``on_low="raise"``, if the answer is not grounded well enough.
             ConfigError: if the input has another form, or the policy cannot be used for single answers.
         """
-        return self._call_with_config(self._checked, input, config)
+        return self._checked(input, config).message
 
     async def ainvoke(
         self,
@@ -73,15 +117,7 @@ class GroundingGuard(Runnable[GuardInput, AIMessage]):
         **_: Any,
     ) -> AIMessage:
         """As `invoke`, without blocking the event loop; cancelling the task stops the scoring."""
-
-        async def checked(guard_input: GuardInput, run_manager: AsyncCallbackManagerForChainRun) -> AIMessage:
-            message = await self._amessage(guard_input)
-            report = message.response_metadata.get(GROUNDING)
-            if report is not None:
-                await Emitter.of_run(run_manager).send(REPORT, report)
-            return message
-
-        return await self._acall_with_config(checked, input, config)
+        return (await self._achecked(input, config)).message
 
     def stream(
         self,
@@ -90,7 +126,8 @@ class GroundingGuard(Runnable[GuardInput, AIMessage]):
         **_: Any,
     ) -> Iterator[AIMessage]:
         """The checked answer in chunks; arguments and errors as for `invoke`."""
-        yield from _pieces(self.invoke(input, config))
+        checked = self._checked(input, config)
+        yield from pieces(checked.message, checked.outcome.answer)
 
     async def astream(
         self,
@@ -99,74 +136,111 @@ class GroundingGuard(Runnable[GuardInput, AIMessage]):
         **_: Any,
     ) -> AsyncIterator[AIMessage]:
         """As `stream`."""
-        for piece in _pieces(await self.ainvoke(input, config)):
+        checked = await self._achecked(input, config)
+        for piece in pieces(checked.message, checked.outcome.answer):
             yield piece
 
-    def _checked(self, guard_input: GuardInput, run_manager: CallbackManagerForChainRun) -> AIMessage:
-        message = self._message(guard_input)
-        report = message.response_metadata.get(GROUNDING)
-        if report is not None:
-            Emitter.of_run(run_manager)(REPORT, report)
-        return message
+    def _checked(self, guard_input: GuardInput, config: RunnableConfig | None) -> Checked:
+        results: list[Checked] = []
 
-    def _message(self, guard_input: GuardInput) -> AIMessage:
-        chat, answer = _parsed(guard_input)
-        if not says_something(answer) or not has_picture(chat):
-            return answer
-        messages, prompt = self._prepared(chat)
-        return self._decided(messages, answer, self._scorer.score(prompt, answer.text, self.policy))
+        def check(given: GuardInput, run_manager: CallbackManagerForChainRun) -> AIMessage:
+            results.append(self.check(*_parsed(given), Emitter.of_run(run_manager)))
+            return results[0].message
 
-    async def _amessage(self, guard_input: GuardInput) -> AIMessage:
-        chat, answer = _parsed(guard_input)
-        if not says_something(answer) or not has_picture(chat):
-            return answer
-        messages, prompt = await asyncio.to_thread(self._prepared, chat)
-        scored = await self._scorer.ascore(prompt, answer.text, self.policy)
-        return await asyncio.to_thread(self._decided, messages, answer, scored)
+        self._call_with_config(check, guard_input, config)
+        return results[0]
 
-    def _prepared(self, chat: list[BaseMessage]) -> tuple[list[dict[str, Any]], PreparedPrompt]:
-        messages = self._scorer.core_messages(chat)
-        return messages, self._scorer.prepare(messages)
+    async def _achecked(self, guard_input: GuardInput, config: RunnableConfig | None) -> Checked:
+        results: list[Checked] = []
 
-    def _decided(self, messages: list[dict[str, Any]], answer: AIMessage, scored: GroundedAnswer) -> AIMessage:
-        outcome = self.policy.check(scored, messages=messages)
-        return with_report(answer, answer_report(outcome.answer, outcome), outcome.text)
+        async def check(given: GuardInput, run_manager: AsyncCallbackManagerForChainRun) -> AIMessage:
+            results.append(await self.acheck(*_parsed(given), Emitter.of_run(run_manager)))
+            return results[0].message
+
+        await self._acall_with_config(check, guard_input, config)
+        return results[0]
+
+    def check(self, chat: list[BaseMessage], answer: AIMessage, emit: Emitter) -> Checked:
+        """Check an answer to a chat, and send its events."""
+        try:
+            undecided = self._undecided(chat, answer)
+            if isinstance(undecided, _ToScore):
+                try:
+                    scored: GroundedAnswer | str = self._scorer.score(undecided.prompt, undecided.text, self.policy)
+                except SaliencyGuardError as error:
+                    scored = scorer_trouble(error, self.on_error)
+                undecided = self._decided(undecided, scored)
+        except LowGroundingError as error:
+            emit(REPORT, raised_report(error, detail=self.report))
+            raise
+        checked, events = self._with_events(chat, answer, undecided)
+        for event in events:
+            emit(*event)
+        return checked
+
+    async def acheck(self, chat: list[BaseMessage], answer: AIMessage, emit: Emitter) -> Checked:
+        """As `check`, without blocking the event loop."""
+        try:
+            undecided = await asyncio.to_thread(self._undecided, chat, answer)
+            if isinstance(undecided, _ToScore):
+                try:
+                    scored: GroundedAnswer | str = await self._scorer.ascore(
+                        undecided.prompt, undecided.text, self.policy
+                    )
+                except SaliencyGuardError as error:
+                    scored = scorer_trouble(error, self.on_error)
+                undecided = await asyncio.to_thread(self._decided, undecided, scored)
+        except LowGroundingError as error:
+            await emit.send(REPORT, raised_report(error, detail=self.report))
+            raise
+        checked, events = self._with_events(chat, answer, undecided)
+        for event in events:
+            await emit.send(*event)
+        return checked
+
+    def _undecided(self, chat: list[BaseMessage], answer: AIMessage) -> GuardOutcome | _ToScore:
+        """What is decided without a score; else what is to be scored."""
+        text = judged_text(answer)
+        reason = nothing_to_score(chat, chat, answer, text, should_score=self.should_score)
+        if reason is not None:
+            return not_applicable(answer.text, reason, self.policy)
+        said = text or ""
+        if not may_have_picture(chat):
+            return self.policy.decide((unscored_attempt(said, NO_PICTURE),))
+        try:
+            messages = self._scorer.core_messages(chat)
+            if not said:
+                return self.policy.decide((empty_attempt(),), messages)
+            return _ToScore(said, messages, self._scorer.prepare(messages))
+        except LowGroundingError:
+            raise
+        except SaliencyGuardError as error:
+            return self.policy.decide((unscored_attempt(said, scorer_trouble(error, self.on_error)),))
+
+    def _decided(self, to_score: _ToScore, scored: GroundedAnswer | str) -> GuardOutcome:
+        """The decision on a scored answer; or on one that could not be scored, and why."""
+        if isinstance(scored, str):
+            return self.policy.decide((unscored_attempt(to_score.text, scored),), to_score.messages)
+        return self.policy.check(scored, messages=to_score.messages)
+
+    def _with_events(
+        self, chat: list[BaseMessage], answer: AIMessage, outcome: GuardOutcome | _ToScore
+    ) -> tuple[Checked, list[Event]]:
+        assert isinstance(outcome, GuardOutcome)  # noqa: S101 - decided by now
+        record(outcome)
+        report = answer_report(outcome.answer, outcome, detail=self.report)
+        message = with_report(answer, report, replacement(outcome, judged_text(answer) or ""))
+        return Checked(chat, message, outcome), outcome_events(outcome.answer, outcome, report)
 
 
 def _parsed(guard_input: Any) -> tuple[list[BaseMessage], AIMessage]:
+    """The chat and the answer in a guard's input.
+
+    Raises:
+        ConfigError: if it has another form.
+        MessageError: if the chat is no list of messages.
+    """
     if not isinstance(guard_input, dict) or not {"messages", "answer"} <= set(guard_input):
         msg = 'a GroundingGuard takes {"messages": the chat, "answer": a message or a text}'
         raise ConfigError(msg)
-    chat, answer = guard_input["messages"], guard_input["answer"]
-    if isinstance(chat, PromptValue):
-        messages = chat.to_messages()
-    else:
-        messages = _messages([chat] if isinstance(chat, (str, BaseMessage)) else chat)
-    return messages, as_answer(answer)
-
-
-def _messages(chat: Any) -> list[BaseMessage]:
-    try:
-        return convert_to_messages(chat)
-    except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError) as error:
-        msg = f"{shown(chat)} is not a list of messages: {error}"
-        raise MessageError(msg) from error
-
-
-def _pieces(message: AIMessage) -> Iterator[AIMessageChunk]:
-    """The message in chunks that add up to it."""
-    tokens = message.response_metadata.get(GROUNDING, {}).get("tokens", [])
-    texts = [token["text"] for token in tokens]
-    contents: list[Any] = texts if "".join(texts) == message.content else [message.content]
-    for content in contents:
-        yield AIMessageChunk(content=content, id=message.id)
-    yield AIMessageChunk(
-        content="",
-        id=message.id,
-        additional_kwargs=message.additional_kwargs,
-        response_metadata=message.response_metadata,
-        usage_metadata=message.usage_metadata,
-        invalid_tool_calls=message.invalid_tool_calls,
-        tool_call_chunks=as_chunks(message.tool_calls),
-        chunk_position="last",
-    )
+    return chat_of(guard_input["messages"]), as_answer(guard_input["answer"])

@@ -22,6 +22,7 @@ from saliency_guard.adapters import (
     EMBEDDED,
     Documents,
     LocalScorer,
+    ReportDetail,
     ScorerModel,
     answer_report,
     in_thread,
@@ -59,7 +60,7 @@ class CitedAnswer:
 
     Attributes:
         message: the answer; its ``response_metadata["grounding"]`` is the usual report with ``documents`` (id -> share
-            of the saliency) and ``rests_on`` (for every token the id of its document, or None).
+            of the saliency) and, where it has tokens, ``rests_on`` (for each the id of its document, or None).
         citations: the documents that it rests on, those with the most words first.
         accepted: whether it rests on a document and the policy, if there is one, accepts it.
     """
@@ -89,6 +90,7 @@ class RetrievalGuard(Runnable[dict[str, Any], CitedAnswer]):
             none is given.
         min_gain: the least gain in log-probability, in nats, for a word to rest on a document.
         max_tokens: the largest number of tokens of an answer that is written here.
+        report: how much the report holds.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class RetrievalGuard(Runnable[dict[str, Any], CitedAnswer]):
         scorer: ScorerModel = EMBEDDED,
         min_gain: float = 1.0,
         max_tokens: int = 128,
+        report: ReportDetail = "summary",
     ) -> None:
         if not min_gain > 0.0:
             msg = f"min_gain={min_gain} is not above 0"
@@ -105,6 +108,7 @@ class RetrievalGuard(Runnable[dict[str, Any], CitedAnswer]):
         self.policy = policy
         self.min_gain = min_gain
         self.max_tokens = max_tokens
+        self.report = report
         self._scorer = LocalScorer(scorer)
 
     def invoke(
@@ -182,10 +186,9 @@ class RetrievalGuard(Runnable[dict[str, Any], CitedAnswer]):
                 gain = sum(gains[position][number] or 0.0 for position in positions) / len(positions)
                 words = tuple(scored.tokens[position].text.strip() for position in positions)
                 citations.append(Citation(document, names[number], gain, shares[number], words))
-        sources = {
-            "documents": dict(zip(names, shares, strict=True)),
-            "rests_on": [None if number is None else names[number] for number in document_numbers],
-        }
+        sources: dict[str, Any] = {"documents": dict(zip(names, shares, strict=True))}
+        if self.report != "summary":
+            sources["rests_on"] = [None if number is None else names[number] for number in document_numbers]
         yield self._decided(message, scored, outcome, citations, sources)
 
     def _decided(
@@ -199,7 +202,7 @@ class RetrievalGuard(Runnable[dict[str, Any], CitedAnswer]):
         low = not citations or (outcome is not None and outcome.decision != "accepted")
         if not citations and outcome is not None and self.policy is not None and self.policy.on_low == "raise":
             raise LowGroundingError(scored, scored.grounding, self.policy.min_grounding, outcome.attempts)
-        report = answer_report(scored, outcome) | sources
+        report = answer_report(scored, outcome, detail=self.report) | sources
         if outcome is None or outcome.decision == "accepted":
             report["decision"] = "flagged" if low else "accepted"
         text = outcome.text if outcome is not None else scored.text

@@ -50,11 +50,11 @@ class Heard(GroundingCallbackHandler):
         self.events.append(("report", report))
         self.runs.add(run_id)
 
-    def on_rejection(self, rejection: dict[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
+    def on_grounding_rejection(self, rejection: dict[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
         self.events.append(("rejection", rejection))
 
-    def on_retry(self, retry_state: Any, *, run_id: UUID, **kwargs: Any) -> None:
-        self.events.append(("retry", retry_state))
+    def on_grounding_retry(self, attempt: dict[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
+        self.events.append(("retry", attempt))
 
     def of(self, name: str) -> list[dict[str, Any]]:
         return [data for kind, data in self.events if kind == name]
@@ -89,18 +89,18 @@ def alike(first: Any, second: Any) -> bool:
     return bool(
         first.content == second.content
         and first.usage_metadata == second.usage_metadata
-        and (left["grounding"] is None) == (right["grounding"] is None)
-        and (left["saliency"] or 0.0) == pytest.approx(right["saliency"] or 0.0, rel=1e-3)
-        and (left["grounding"] or 0.0) == pytest.approx(right["grounding"] or 0.0, abs=1e-3)
+        and (left["score"] is None) == (right["score"] is None)
+        and left["shares"] == pytest.approx(right["shares"], rel=1e-3)
+        and (left["score"] or 0.0) == pytest.approx(right["score"] or 0.0, abs=1e-3)
     )
 
 
-def test_the_answer_is_the_core_s(model: SaliencyGuardedLVLM, lvlm: LVLM, ask: Any, picture: Any) -> None:
+def test_the_answer_is_the_core_s(lvlm: LVLM, ask: Any, picture: Any) -> None:
     answer = lvlm.generate(chat(picture, "Describe the image in detail."))
-    message = model.invoke([ask()])
+    message = SaliencyGuardedLVLM(report="tokens").invoke([ask()])
     assert message.content == answer.text
     report = message.response_metadata["grounding"]
-    assert report["grounding"] == answer.grounding
+    assert report["score"] == answer.grounding
     assert report["calibrated"] is True
     assert report["tokens"] == answer.to_dict()["tokens"]
     live = message.additional_kwargs["grounding_tokens"]
@@ -143,8 +143,8 @@ async def test_every_way_of_calling_gives_one_message(ask: Any, settings: dict[s
     assert third.output.text == said.text
 
 
-def test_a_stream_brings_its_tokens_as_they_are_written(model: SaliencyGuardedLVLM, ask: Any) -> None:
-    chunks = list(model.stream([ask()]))
+def test_a_stream_brings_its_tokens_as_they_are_written(ask: Any) -> None:
+    chunks = list(SaliencyGuardedLVLM(report="tokens").stream([ask()]))
     live = chunks[:-1]
     assert len(live) > 5
     for chunk in live:
@@ -217,7 +217,7 @@ def test_structured_answers_are_scored_too(model: SaliencyGuardedLVLM, ask: Any,
     both: Any = model.with_structured_output(Joke, method=method, include_raw=True).invoke([ask()])
     assert isinstance(both["parsed"], Joke)
     assert both["parsing_error"] is None
-    assert both["raw"].response_metadata["grounding"]["tokens"]
+    assert both["raw"].response_metadata["grounding"]["shares"]
     assert isinstance(model.with_structured_output(Joke, method=method).invoke([ask()]), Joke)
     assert set(model.with_structured_output(Joke.model_json_schema(), method="json_schema").invoke([ask()])) == {
         "setup",
@@ -242,7 +242,7 @@ def test_a_forced_call_is_a_call(model: SaliencyGuardedLVLM, ask: Any) -> None:
         assert call["name"] in {"look", "Joke"}
         assert call["id"]
         assert message.response_metadata["finish_reason"] == "tool_calls"
-        assert message.response_metadata["grounding"]["tokens"]
+        assert message.response_metadata["grounding"]["shares"]
     streamed = whole(list(model.bind_tools([look], tool_choice="any").stream([ask()])))
     assert [call["name"] for call in streamed.tool_calls] == ["look"]
     with pytest.raises(ConfigError, match="none of the tools"):
@@ -270,7 +270,7 @@ def test_stop_limit_and_overrides(model: SaliencyGuardedLVLM, ask: Any) -> None:
     assert short.usage_metadata["output_tokens"] == 3
     assert model.bind(temperature=None, max_tokens=None).invoke([ask()]).content == text
     assert model.bind(max_new_tokens=3).invoke([ask()]).content == short.content
-    assert model.invoke([ask()], saliency=None).response_metadata["grounding"]["saliency"] is None
+    assert model.invoke([ask()], saliency=None).response_metadata["grounding"]["shares"] == {}
     with pytest.raises(ConfigError, match="max_tokenz"):
         SaliencyGuardedLVLM(max_tokenz=3)
     with pytest.raises(ConfigError, match="'tempreature'"):
@@ -285,11 +285,21 @@ def test_a_policy_decides(ask: Any) -> None:
     assert report["decision"] == "flagged"
     assert report["threshold"] == 1.0
     assert len(report["attempts"]) == 3
-    assert [one["attempt"] for one in heard.of("retry")] == [0, 1]
+    assert [(attempt["attempt"], attempt["verdict"]) for attempt in heard.of("retry")] == [
+        (0, "refused"),
+        (1, "refused"),
+    ]
+    assert {token["attempt"] for token in heard.of("token")} == {
+        max(range(3), key=lambda number: report["attempts"][number]["score"])
+    }
     assert "".join(token["text"] for token in heard.of("token")) == message.content
+    heard = Heard()
     with pytest.raises(LowGroundingError) as raised:
-        SaliencyGuardedLVLM(policy=GuardPolicy(min_grounding=1.0, on_low="raise")).invoke([ask()])
+        SaliencyGuardedLVLM(policy=GuardPolicy(min_grounding=1.0, on_low="raise")).invoke(
+            [ask()], config={"callbacks": [heard]}
+        )
     assert raised.value.threshold == 1.0
+    assert [report["decision"] for report in heard.of("report")] == ["raised"]
     fallback = GuardPolicy(min_grounding=1.0, on_low="fallback", fallback=lambda *_: "Ask a person.")
     said = SaliencyGuardedLVLM(policy=fallback).invoke([ask()])
     assert said.content == "Ask a person."
@@ -320,7 +330,7 @@ def test_a_cache_keeps_settings_apart(ask: Any) -> None:
         again = low.invoke([ask()])
         assert again.usage_metadata is not None
         assert again.usage_metadata.get("total_cost", 0) == 0
-        assert again.response_metadata["grounding"]["tokens"]
+        assert again.response_metadata["grounding"]["decision"] == "accepted"
     finally:
         set_llm_cache(None)
 
@@ -518,7 +528,7 @@ async def test_fifty_cancelled_streams_leave_nothing_running(
         stream.close()
     gc.collect()
     until_now = written
-    assert until_now < 50 * len(before.response_metadata["grounding"]["tokens"])
+    assert until_now < 50 * before.usage_metadata["output_tokens"]
     await asyncio.sleep(0.3)
     assert written == until_now
     assert torch.is_grad_enabled()
@@ -568,9 +578,10 @@ def test_models_of_one_configuration_share_one_engine(model: SaliencyGuardedLVLM
 
 def test_without_a_calibrator_there_is_no_grounding(lvlm: LVLM, ask: Any) -> None:
     report = SaliencyGuardedLVLM(lvlm=lvlm.with_calibrator(None)).invoke([ask()]).response_metadata["grounding"]
-    assert report["grounding"] is None
+    assert report["score"] is None
+    assert "calibration" in report["reason"]
     assert report["calibrated"] is False
-    assert report["saliency"] is not None
+    assert report["shares"]["image_0"] > 0
 
 
 def test_a_model_whose_template_takes_tools_is_told_by_it(lvlm: LVLM, ask: Any) -> None:

@@ -37,9 +37,10 @@ async def test_a_refused_answer_is_drawn_anew(says: Says, ask: Any, true: str) -
         state = await guarded.ainvoke(given) if asynchronous else guarded.invoke(given)
         assert state["messages"][-1].content == true
         (report,) = state["grounding"]
-        assert report["decision"] == "accepted"
-        assert [one["text"] for one in report["attempts"]] == [FALSE, true]
-        assert state["messages"][-1].response_metadata["grounding"] == report
+        whole = state["messages"][-1].response_metadata["grounding"]
+        assert report["decision"] == whole["decision"] == "accepted"
+        assert [attempt["verdict"] for attempt in whole["attempts"]] == ["refused", "accepted"]
+        assert report["score"] == whole["score"]
 
 
 async def test_then_the_fallback_model_is_asked(says: Says, ask: Any, true: str, model: SaliencyGuardedLVLM) -> None:
@@ -47,7 +48,7 @@ async def test_then_the_fallback_model_is_asked(says: Says, ask: Any, true: str,
     state = guarded.invoke({"messages": [ask()]})
     assert state["messages"][-1].content == true
     assert state["grounding"][0]["decision"] == "fallback"
-    assert len(state["grounding"][0]["attempts"]) == 3
+    assert len(state["messages"][-1].response_metadata["grounding"]["attempts"]) == 3
     guarded = agent(says(FALSE, ALSO_FALSE), GroundingMiddleware(RETRY, fallback_model=model))
     assert (await guarded.ainvoke({"messages": [ask()]}))["messages"][-1].content == true
 
@@ -85,7 +86,8 @@ async def test_drafts_do_not_leak_into_streams(says: Says, ask: Any, true: str) 
 def test_what_is_no_answer_to_a_picture_passes(says: Says) -> None:
     state = agent(says("Hello!"), GroundingMiddleware(RETRY)).invoke({"messages": [HumanMessage("Hello")]})
     assert state["messages"][-1].content == "Hello!"
-    assert "grounding" not in state["messages"][-1].response_metadata
+    assert state["messages"][-1].response_metadata["grounding"]["decision"] == "not_applicable"
+    assert state.get("grounding", []) == []
 
 
 def test_retries_that_this_model_cannot_make_are_refused(says: Says, ask: Any) -> None:
@@ -101,7 +103,7 @@ async def test_a_retry_does_not_fetch_and_prepare_its_prompt_again(counts: Any) 
     for calls in (1, 2):
         given = {"messages": [counts.message()]}
         state = guarded.invoke(given) if calls == 1 else await guarded.ainvoke(given)
-        assert len(state["grounding"][0]["attempts"]) == 3
+        assert len(state["messages"][-1].response_metadata["grounding"]["attempts"]) == 3
         assert (len(counts.fetched), counts.prepared) == (calls, calls)
 
 
@@ -161,7 +163,8 @@ class TestPerson:
         guarded.invoke({"messages": [ask()]}, config)
         state = guarded.invoke(Command(resume="retry"), config)
         assert [one["decision"] for one in state["grounding"]] == ["flagged", "retried", "flagged"]
-        assert "sampled again" in state["grounding"][-1]["attempts"][0]["change"]
+        report = state["messages"][-1].response_metadata["grounding"]
+        assert "sampled again" in report["attempts"][0]["change"]
 
 
 def test_the_scorer_is_not_asked_about_what_it_cannot_read(says: Says) -> None:

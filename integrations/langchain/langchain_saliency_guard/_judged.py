@@ -1,0 +1,110 @@
+"""What of a message a guard judges, and whether there is anything to judge: the turn, its text, its fields."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from pydantic import BaseModel
+
+from langchain_saliency_guard._messages import has_picture
+from saliency_guard import SaliencyGuardError
+from saliency_guard.adapters import Turn
+
+ShouldScore = Callable[[Any, AIMessage], bool]
+"""Whether an answer is to be scored: called with the request (of a guard, the chat) and the message."""
+
+TOOL_CALL = "a tool call is not an answer"
+_TOLD = "should_score said that there is nothing to score"
+_PHRASE = 3
+"""A field of so many words says something by itself, without its name."""
+
+
+def judged_text(message: AIMessage, structured: Any = None) -> str | None:
+    """What a message claims: its text, or the fields of its structured answer; None for a tool call and nothing else.
+
+    Args:
+        message: the message.
+        structured: the object that was parsed from it; None where it is no structured answer.
+    """
+    if structured is not None:
+        return " ".join(_claims(_plain(structured), ""))
+    text = message.text.strip()
+    return None if not text and (message.tool_calls or message.invalid_tool_calls) else text
+
+
+def nothing_to_score(
+    chat: Sequence[BaseMessage],
+    request: Any,
+    message: AIMessage,
+    text: str | None,
+    *,
+    should_score: ShouldScore | None,
+    saw_picture: bool = False,
+) -> str | None:
+    """Why there is nothing to score; None where there is.
+
+    Args:
+        chat: what the message answers.
+        request: what ``should_score`` is called with.
+        message: the answer.
+        text: what it claims, from `judged_text`.
+        should_score: decides; None is `saliency_guard.adapters.Turn`'s own rule.
+        saw_picture: whether there was a picture in the chat that may be gone.
+    """
+    if text is None:
+        return TOOL_CALL
+    if should_score is not None:
+        return None if should_score(request, message) else _TOLD
+    return _turn(chat, text, saw_picture=saw_picture).other_subject
+
+
+def may_have_picture(chat: Sequence[BaseMessage]) -> bool:
+    """Whether a chat has a picture, or something in it that cannot be read, which may be one."""
+    try:
+        return has_picture(chat)
+    except SaliencyGuardError:
+        return True
+
+
+def _turn(chat: Sequence[BaseMessage], answer: str, *, saw_picture: bool) -> Turn:
+    start = _start_of_turn(chat)
+    first = next((number for number, message in enumerate(chat) if may_have_picture([message])), 0)
+    return Turn(
+        question=" ".join(message.text for message in chat[start:] if isinstance(message, HumanMessage)),
+        answer=answer,
+        earlier=[message.text for message in chat[first:start]],
+        has_picture=may_have_picture(chat[start:]),
+        chat_has_picture=saw_picture or may_have_picture(chat),
+    )
+
+
+def _start_of_turn(chat: Sequence[BaseMessage]) -> int:
+    """Where the last turn begins: the first of the user's last messages in a row."""
+    last = next((number for number in reversed(range(len(chat))) if isinstance(chat[number], HumanMessage)), 0)
+    while last > 0 and isinstance(chat[last - 1], HumanMessage):
+        last -= 1
+    return last
+
+
+def _plain(structured: Any) -> Any:
+    if isinstance(structured, BaseModel):
+        return structured.model_dump(mode="json")
+    is_object = dataclasses.is_dataclass(structured) and not isinstance(structured, type)
+    return dataclasses.asdict(structured) if is_object else structured
+
+
+def _claims(value: Any, name: str) -> Iterator[str]:
+    """Every field as a short sentence."""
+    if isinstance(value, Mapping):
+        for key, field in value.items():
+            yield from _claims(_plain(field), str(key).replace("_", " "))
+    elif isinstance(value, (list, tuple, set)):
+        for item in value:
+            yield from _claims(_plain(item), name)
+    elif value is not None and str(value).strip():
+        said = str(value).strip()
+        sentence = said if not name or len(said.split()) >= _PHRASE else f"{name}: {said}"
+        yield sentence if sentence.endswith((".", "!", "?")) else f"{sentence}."

@@ -1,0 +1,48 @@
+"""Turns of a chat: which of them are about a picture."""
+
+from __future__ import annotations
+
+import pytest
+
+from saliency_guard.adapters.turns import NO_PICTURE, OTHER_SUBJECT, Turn
+
+EARLIER = ("Describe the image in detail.", "The image shows a brown dog and a red umbrella.")
+
+
+def turn(question: str, answer: str = "", *, has_picture: bool = False, chat_has_picture: bool = True) -> Turn:
+    return Turn(question, answer, EARLIER, has_picture=has_picture, chat_has_picture=chat_has_picture)
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ("What is the capital of France?", "The capital of France is Paris."),
+        ("Thank you!", "You are welcome."),
+        ("What is 2 + 2?", "4"),
+        ("Please translate good morning to German.", "Guten Morgen."),
+    ],
+)
+def test_what_no_picture_shows_is_not_scored(question: str, answer: str) -> None:
+    assert turn(question, answer).other_subject == OTHER_SUBJECT
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ("What colour is it?", "It is brown."),
+        ("How many cups?", "Two."),
+        ("Describe the image again.", "A dog."),
+        ("Is the dog a Labrador?", "Yes."),
+        ("Who is Anna?", "Anna stands on the left."),
+        ("Is there a Nike logo?", "Yes."),
+        ("And in Paris?", "The umbrella would be blue."),
+        ("", "There is a zebra."),
+    ],
+)
+def test_what_may_be_about_an_earlier_picture_is(question: str, answer: str) -> None:
+    assert turn(question, answer).other_subject is None
+
+
+def test_a_picture_of_its_own_or_none_at_all_decides() -> None:
+    assert turn("What is the capital of France?", has_picture=True).other_subject is None
+    assert turn("What colour is it?", chat_has_picture=False).other_subject == NO_PICTURE
