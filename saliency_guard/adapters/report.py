@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from saliency_guard.answer import GroundedAnswer, TokenGrounding
+from saliency_guard.answer import Claim, GroundedAnswer, TokenGrounding
 from saliency_guard.guard.outcome import Attempt, GuardOutcome, LowGroundingError
 
 ReportDetail = Literal["summary", "tokens", "full"]
 
+_CLAIM_FIELDS = {"text", "kind", "span", "grounding", "verified", "box", "source"}
 _NO_GROUNDING = "no calibration fits this answer"
-_NOTHING_COUNTS = "nothing in the answer counts, so nothing says that it is grounded"
 _PLAIN_TEXT = "the text of a fallback is not scored"
 
 
@@ -58,7 +58,7 @@ def answer_report(
         "reason": _reason_of(answer),
         "decision": None,
         "threshold": None,
-        "claims": [],
+        "claims": _claims(answer.claims if answer is not None else ()),
         "shares": answer.shares if answer is not None else {},
         "attempts": [],
     }
@@ -70,9 +70,17 @@ def answer_report(
             "threshold": outcome.threshold,
             "attempts": _attempts(outcome.attempts, detail),
         }
+        if outcome.repaired is not None:  # What was left out is shown nowhere.
+            report["claims"] = _claims(outcome.repaired.kept)
     if detail != "summary":
-        report["tokens"] = [token_report(token) for token in answer.tokens] if answer is not None else []
+        shown = answer if outcome is None or outcome.repaired is None else None
+        report["tokens"] = [token_report(token) for token in shown.tokens] if shown is not None else []
     return report
+
+
+def _claims(claims: Sequence[Claim]) -> list[dict[str, Any]]:
+    """Claims as plain Python values, without what is not known of them."""
+    return [claim.model_dump(mode="json", include=_CLAIM_FIELDS, exclude_none=True) for claim in claims]
 
 
 def raised_report(error: LowGroundingError, *, detail: ReportDetail = "summary") -> dict[str, Any]:
@@ -96,9 +104,7 @@ def _reason_of(answer: GroundedAnswer | None) -> str | None:
     """Why there is no score; None where there is one."""
     if answer is None:
         return _PLAIN_TEXT
-    if answer.grounding is not None:
-        return None
-    return _NOTHING_COUNTS if answer.calibrated else _NO_GROUNDING
+    return None if answer.grounding is not None else answer.grounding_reason or _NO_GROUNDING
 
 
 def _reason_for(outcome: GuardOutcome) -> str | None:

@@ -1,4 +1,4 @@
-"""The picture world as a benchmark: its splits, its pictures, and captions written many at a time."""
+"""The picture world as a benchmark: its splits, its pictures, and answers generated in batches."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ FIRST_SEEDS: MappingProxyType[str, int] = MappingProxyType(
         "calibration": 900_000,
     }
 )
-"""Where the seeds of each split's scenes begin; training's begin at a thousand million. No two splits share a scene,
-and what is tried out or tested while the package is written has scenes of its own."""
+"""First seed of each split's scenes; those of training begin at 10**9. No two splits share a scene, and
+"development" has scenes for experiments and tests."""
 
 PICTURE_SIZE = 224
 
@@ -43,8 +43,8 @@ SPLITS: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
         "calibration": STYLES,
     }
 )
-"""Split -> styles: those the embedded model was trained on, one it never saw, photo cut-outs; and for trying out
-and for fitting calibrations."""
+"""Split -> drawing styles: those the embedded model was trained on, one that it was not trained on (OpenMoji), photo
+cut-outs (Tux Paint), and two splits for development and for fitting calibrations."""
 
 _TITLES: MappingProxyType[str, str] = MappingProxyType(
     {"training styles": "Training styles", "openmoji": "OpenMoji", "tuxpaint": "Tux Paint"}
@@ -52,27 +52,27 @@ _TITLES: MappingProxyType[str, str] = MappingProxyType(
 
 
 def title(split: str) -> str:
-    """What a split is called in tables and plots."""
+    """The name of a split in tables and plots."""
     return _TITLES.get(split, split)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WorldPicture:
-    """A scene, drawn."""
+    """A scene and its picture."""
 
     scene: Scene
     image: Image.Image
 
 
 def pictures(split: str, count: int) -> Iterator[WorldPicture]:
-    """Pictures of a split that show at least one thing, in the order of their seeds.
+    """Pictures of a split that show at least one object, in the order of their seeds.
 
     Raises:
         ConfigError: if there is no such split.
         MissingExtraError: if its drawings are not installed (`InputError` for the cut-outs).
     """
     if split not in SPLITS:
-        msg = f"no split is called {split!r}; there are: {', '.join(SPLITS)}"
+        msg = f"there is no split {split!r}; the splits are: {', '.join(SPLITS)}"
         raise ConfigError(msg)
     seed = FIRST_SEEDS[split]
     while count > 0:
@@ -84,9 +84,9 @@ def pictures(split: str, count: int) -> Iterator[WorldPicture]:
 
 
 def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """The items in lists of ``size``, the last one shorter."""
-    left = iter(items)
-    while batch := list(islice(left, size)):
+    """The items in lists of ``size``; the last list may be shorter."""
+    remaining = iter(items)
+    while batch := list(islice(remaining, size)):
         yield batch
 
 
@@ -99,15 +99,15 @@ def write_answers(
     temperature: float = 0.0,
     seed: int = 0,
 ) -> list[list[int]]:
-    """Unguarded answers, one batch, by the model's own ``generate``.
+    """Answers of a batch of questions by the model's ``generate``, without guards.
 
     Args:
-        lvlm: whose model writes.
-        images: one or several per question.
-        questions: what is asked of each.
-        max_new_tokens: the most tokens of each answer.
+        lvlm: the model.
+        images: one image, or several, per question.
+        questions: the questions.
+        max_new_tokens: largest number of tokens of each answer.
         temperature: 0 is greedy.
-        seed: of torch's random numbers (in a scope of their own) where temperature is above 0.
+        seed: seed of torch's random numbers for sampling; the caller's random state is restored.
 
     Returns:
         Token ids of each answer, without the end token.
@@ -125,15 +125,15 @@ def write_answers(
         for name, value in encoded.items()
         if isinstance(value, torch.Tensor)
     }
-    # A checkpoint may bring beams and penalties of its own: plain decoding is plain for every model.
+    # Overrides the beams and penalties of a checkpoint's generation config, so that all models decode the same way.
     sampling: dict[str, Any] = {"do_sample": temperature > 0, "num_beams": 1, "repetition_penalty": 1.0}
     if temperature > 0:
         sampling |= {"temperature": temperature, "top_k": 0, "top_p": 1.0}
     with torch.random.fork_rng(), torch.inference_mode():
         torch.manual_seed(seed)
-        written = lvlm.model.generate(**inputs, max_new_tokens=max_new_tokens, **sampling)  # type: ignore[operator]
-    ends = lvlm.end_tokens
-    return [_until(row, ends) for row in written[:, inputs["input_ids"].shape[1] :].tolist()]
+        sequences = lvlm.model.generate(**inputs, max_new_tokens=max_new_tokens, **sampling)  # type: ignore[operator]
+    answers = sequences[:, inputs["input_ids"].shape[1] :].tolist()
+    return [_without_end(ids, lvlm.end_tokens) for ids in answers]
 
 
 def _shown(images: Image.Image | Sequence[Image.Image], question: str) -> list[dict[str, Any]]:
@@ -143,6 +143,6 @@ def _shown(images: Image.Image | Sequence[Image.Image], question: str) -> list[d
     return [{"role": "user", "content": [*parts, {"type": "text", "text": question}]}]
 
 
-def _until(ids: list[int], ends: frozenset[int]) -> list[int]:
-    stop = next((index for index, token in enumerate(ids) if token in ends), len(ids))
+def _without_end(ids: list[int], end_tokens: frozenset[int]) -> list[int]:
+    stop = next((index for index, token in enumerate(ids) if token in end_tokens), len(ids))
     return ids[:stop]

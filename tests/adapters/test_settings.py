@@ -72,7 +72,7 @@ def test_tools_and_schemas() -> None:
 
 def test_options_have_the_names_of_the_core() -> None:
     fields = set(ServedLVLM.model_fields)
-    assert set(GenerationOptions.__annotations__) - fields == {"json_schema", "logits_processor"}
+    assert set(GenerationOptions.__annotations__) - fields == {"json_schema", "logits_processor", "verify"}
     assert {name: DEFAULTS[name] for name in ("top_k", "repetition_penalty", "max_new_tokens")} == {  # type: ignore[literal-required]
         name: ServedLVLM.model_fields[name].default for name in ("top_k", "repetition_penalty", "max_new_tokens")
     }

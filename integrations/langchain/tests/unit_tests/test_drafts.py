@@ -132,10 +132,10 @@ async def test_an_answer_that_is_raised_is_nowhere(says: Says, ask: Any, asynchr
     ):
         handler, tracer, parts = Everything(), Trace(), []
         config: Any = {"callbacks": [handler, tracer]}
-        with pytest.raises(LowGroundingError):
+        with pytest.raises(LowGroundingError):  # noqa: PT012 - what came before the error counts
             if asynchronous:
                 async for part in graph.astream({"messages": [ask()]}, config, stream_mode=MODES):
-                    parts.append(part)
+                    parts.append(part)  # noqa: PERF401
             else:
                 parts.extend(graph.stream({"messages": [ask()]}, config, stream_mode=MODES))
         heard = repr(parts) + "".join(handler.told) + "".join(tracer.runs)
