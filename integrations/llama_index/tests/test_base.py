@@ -110,7 +110,7 @@ def test_the_default_chat_would_lose_the_picture(llm: SaliencyGuardedLVLM, ask: 
 
 def test_metadata_is_real(llm: SaliencyGuardedLVLM) -> None:
     own = SaliencyGuardedLVLM(max_tokens=9).metadata
-    assert (own.context_window, own.num_output, own.is_chat_model) == (1024, 9, True)
+    assert (own.context_window, own.num_output, own.is_chat_model) == (2048, 9, True)
     assert own.is_function_calling_model is False
     assert own.model_name == "embedded"
     assert llm.metadata.context_window == 16_384
