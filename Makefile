@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export HF_HUB_OFFLINE := 1
 
-.PHONY: demo test lint bench fuzz validity lowest clean
+.PHONY: demo test lint bench families fuzz validity lowest clean
 demo: $(INSTALLED)
 	@$(BIN)/python examples/demo.py
 
@@ -28,6 +28,10 @@ fuzz: $(INSTALLED)
 
 validity: $(INSTALLED)
 	@$(BIN)/python -m pytest tests/validity
+
+# Every family of models against brute force and transformers' own `generate`; writes the table of docs/models.md.
+families: $(INSTALLED)
+	@$(BIN)/python -m pytest tests/families_matrix
 
 # The oldest versions of LangChain and LlamaIndex that our packages say they support.
 lowest:

@@ -65,6 +65,8 @@ OTHERS: dict[str, Callable[[], Case]] = {
     "kosmos2.5": odd.kosmos2_5,
     "gemma3n": odd.gemma3n,
     "gemma4": odd.gemma4,
+    "fuyu": odd.fuyu,
+    "phi4-multimodal": odd.phi4_multimodal,
     "llama4": odd.llama4,
     "molmo2": odd.molmo2,
     "chameleon": odd.chameleon,
@@ -81,9 +83,83 @@ ACROSS = {"mllama": odd.mllama, "mllama-two": odd.mllama_two}
 REFUSED = {"idefics": odd.idefics, "blip2": odd.blip2}
 
 
+NAMES: dict[str, str] = {
+    "llava-mha": "LLaVA 1.5",
+    "llava-gqa": "LLaVA 1.5 with grouped queries",
+    "llava-next": "LLaVA-NeXT",
+    "llava-onevision": "LLaVA-OneVision",
+    "vipllava": "ViP-LLaVA",
+    "qwen2-vl": "Qwen2-VL",
+    "qwen2.5-vl": "Qwen2.5-VL",
+    "qwen3-vl": "Qwen3-VL",
+    "qwen3-vl-moe": "Qwen3-VL MoE",
+    "qwen3.5": "Qwen3.5",
+    "internvl": "InternVL",
+    "gemma3": "Gemma 3",
+    "gemma3n": "Gemma 3n",
+    "gemma4": "Gemma 4",
+    "paligemma": "PaliGemma",
+    "paligemma2": "PaliGemma 2",
+    "mllama": "Llama 3.2 Vision",
+    "mllama-two": "Llama 3.2 Vision, tiles",
+    "llama4": "Llama 4",
+    "phi4-multimodal": "Phi-4-multimodal",
+    "pixtral": "Pixtral",
+    "mistral3": "Mistral 3",
+    "smolvlm": "SmolVLM",
+    "idefics2": "Idefics2",
+    "idefics3": "Idefics3",
+    "aya-vision": "Aya Vision",
+    "cohere2-vision": "Cohere 2 Vision",
+    "glm4v": "GLM-4V",
+    "glm4.6v": "GLM-4.6V",
+    "glm-ocr": "GLM-OCR",
+    "ernie4.5-vl": "Ernie 4.5 VL",
+    "paddleocr-vl": "PaddleOCR-VL",
+    "hunyuan-vl": "HunYuan-VL",
+    "lighton-ocr": "LightOnOCR",
+    "got-ocr2": "GOT-OCR 2",
+    "lfm2-vl": "LFM2-VL",
+    "ovis2": "Ovis2",
+    "molmo2": "Molmo2",
+    "fuyu": "Fuyu",
+    "janus": "Janus",
+    "deepseek-vl": "DeepSeek-VL",
+    "chameleon": "Chameleon",
+    "kosmos2.5": "Kosmos-2.5",
+    "kosmos2": "Kosmos-2",
+}
+"""Every family that is read, and what people call it."""
+
+
+REASONS = {
+    "at every step": "Kosmos-2 wants its picture at every step: `sgrs_generate` works, all else is refused.",
+    "cross-attention": "No position has the states of a picture that is seen across: no signals and no calibration; "
+    "scores, shares, SGRS and LocoRE work.",
+    "of its own tower": "The model is broken by a request for hidden states (transformers 5.23): no signals and no "
+    "calibration.",
+    "recurrent layers": "Rows of one pass mix in recurrent layers: no signals and no calibration; tokens are scored "
+    "one at a time.",
+}
+"""What is said of a refusal in docs/models.md."""
+
+
+def limit(name: str, check: str) -> str | None:
+    """How the refusal reads of what a family does not do; None where it does it."""
+    if name in GENERATED and check not in {"custom_generate", "logits processors"}:
+        return "at every step"
+    if check == "signals" and name in ACROSS:
+        return "cross-attention"
+    if check == "signals" and name == "phi4-multimodal":
+        return "of its own tower"
+    if check == "signals" and name in tiny.RECURRENT:
+        return "recurrent layers"
+    return None
+
+
 def build(name: str) -> Case:
     """A fresh tiny model in float64 (float32 where experts know no other); the same name gives the same weights."""
-    case = {**SCORED, **GENERATED, **ACROSS, **REFUSED}[name]()
+    case = {**tiny.BUILDERS, **tiny.RECURRENT, **SCORED, **GENERATED, **ACROSS, **REFUSED}[name]()
     single = name in {"ernie4.5-vl", "qwen3-vl-moe", "llama4", "kosmos2"}
     return case if single else tiny.to(case, torch.float64)
 

@@ -249,6 +249,47 @@ def gemma3n() -> Case:
     return case(model, 51, ids, token_type_ids=(ids == IMAGE).long(), pixel_values=tiny._pixels(1, 3, 8, 8))
 
 
+def fuyu() -> Case:
+    """Patches go straight into the decoder; a token ends each of their rows."""
+    config = hf.FuyuConfig(
+        text_config={"model_type": "persimmon", **tiny._TEXT, "num_key_value_heads": 4, "qk_layernorm": True},
+        patch_size=2,
+        num_channels=3,
+        image_token_id=IMAGE,
+    )
+    ids = tiny._ids([IMAGE] * 3, 91, [IMAGE] * 3, 91, 1, 7, 9, 10)
+    return case(hf.FuyuForCausalLM(config), 52, ids, pixel_values=tiny._pixels(1, 6, 12))
+
+
+def phi4_multimodal() -> Case:
+    """The tower is inside of the decoder, and has the token of pictures in its own configuration."""
+    config = hf.Phi4MultimodalConfig(
+        **tiny._TEXT,
+        vision_config={**CLIP, "crop_size": 16, "image_token_id": IMAGE, "feature_layer": -2},
+        audio_config={
+            "hidden_size": 16,
+            "intermediate_size": 24,
+            "num_blocks": 1,
+            "num_attention_heads": 2,
+            "ext_pw_out_channel": 16,
+            "depthwise_separable_out_channel": 16,
+            "nemo_conv_channels": 8,
+            "input_size": 16,
+            "audio_token_id": 94,
+        },
+    )
+    # 2 by 2 of a tile and of the whole, a separator at the end of each row, one between the two.
+    ids = tiny._ids(1, 5, [IMAGE] * 13, 7, 9, 10)
+    return case(
+        hf.Phi4MultimodalForCausalLM(config),
+        53,
+        ids,
+        image_pixel_values=tiny._pixels(1, 2, 3, 16, 16),
+        image_sizes=torch.tensor([[16, 16]]),
+        image_attention_mask=torch.ones(1, 2, 4, 4, dtype=torch.long),
+    )
+
+
 def llama4() -> Case:
     """Attention in chunks, and layers without positions whose temperature follows them."""
     config = hf.Llama4Config(

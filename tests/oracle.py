@@ -16,13 +16,16 @@ from transformers.masking_utils import AttentionMaskInterface, eager_mask
 
 _LOCORE: dict[str, object] = {}
 
+_WEIGHTS: list[Tensor] = []
+"""Of every layer of the decoder, for models that lose their pictures when transformers is asked for attentions."""
+
 
 def _eager_with_locore(
     module: nn.Module,
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attention_mask: Tensor,
+    attention_mask: Tensor | None,
     scaling: float,
     softcap: float | None = None,
     **_: object,
@@ -32,10 +35,13 @@ def _eager_with_locore(
     key, value = key.repeat_interleave(repeat, 1), value.repeat_interleave(repeat, 1)
     scores = query @ key.transpose(2, 3) * scaling
     scores = scores if softcap is None else torch.tanh(scores / softcap) * softcap
-    weights = torch.softmax(scores + attention_mask, dim=-1)
-    if module.layer_idx in _LOCORE["layers"]:
+    weights = torch.softmax(scores if attention_mask is None else scores + attention_mask, dim=-1)
+    layer = getattr(module, "layer_idx", None)
+    if layer in _LOCORE.get("layers", ()):
         multiplied = weights * _gamma(weights.shape[-1], **_LOCORE["gamma"])
         weights = multiplied / multiplied.sum(-1, keepdim=True) if _LOCORE["renormalize"] else multiplied
+    if layer is not None:
+        _WEIGHTS.append(weights)
     return (weights @ value).transpose(1, 2), weights
 
 
@@ -72,17 +78,21 @@ def forward(model: PreTrainedModel, inputs: dict[str, Tensor], answer: list[int]
     """Logits and attention matrices of prompt + answer, in the graph."""
     full = extended(model, inputs, answer)
     before = model.config.get_text_config()._attn_implementation
+    recorded = model.config.model_type == "phi4_multimodal"
+    _WEIGHTS.clear()
     try:
-        if locore is None:
+        if locore is None and not recorded:
             model.set_attn_implementation("eager")
         else:
-            _LOCORE.update(locore)
-            model.set_attn_implementation({"text_config": "oracle_locore"})
+            _LOCORE.clear()
+            _LOCORE.update(locore or {})
+            part = "text_config" if hasattr(model.config, "text_config") else ""
+            model.set_attn_implementation({part: "oracle_locore"})
         with torch.enable_grad():
-            out = model(**full, use_cache=False, output_attentions=True)
+            out = model(**full, use_cache=False, output_attentions=not recorded)
     finally:
         model.set_attn_implementation(before)
-    return out.logits[0], out.attentions
+    return out.logits[0], tuple(_WEIGHTS) if recorded else out.attentions
 
 
 def token_maps(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PretrainedConfig
 
-from saliency_guard.chat.pictures import picture_pieces, runs
+from saliency_guard.chat.pictures import holds_pixels, picture_pieces, picture_token, runs
 from saliency_guard.errors import InputError, UnsupportedModelError
 
 OUTPUT = "output"
@@ -155,7 +155,7 @@ def prompt_layout(
     spans: list[Span] = []
     known: set[int] = set()
     for kind in ("image", "video"):
-        token = getattr(config, f"{kind}_token_id", None) or getattr(config, f"{kind}_token_index", None)
+        token = picture_token(config, kind)
         if token is None or token in known:  # Some have one token for both.
             continue
         known.add(token)
@@ -164,12 +164,18 @@ def prompt_layout(
     marked = inputs.get("image_embeds_position_mask")
     if marked is not None:  # Kosmos has no token of its own for pictures.
         spans += [Span(f"image_{k}", *run) for k, run in enumerate(runs(marked[0] != 0))]
+    if not spans and any(holds_pixels(name) and inputs[name] is not None for name in inputs):
+        msg = (
+            f"pictures were given, and none is found in the prompt (the token of {config.model_type} for them is "
+            f"{picture_token(config)}): is the processor the model's own?"
+        )
+        raise UnsupportedModelError(msg)
     return PromptLayout(len(ids), tuple(sorted(spans, key=lambda span: span.start)))
 
 
 def _seen_across(config: PretrainedConfig, inputs: Mapping[str, Any], ids: Tensor) -> PromptLayout:
     """The layout of a prompt whose pictures take no positions: every picture has as many tiles as the largest."""
-    if not any(inputs.get(name) is not None for name in ("pixel_values", "cross_attention_states")):
+    if all(inputs.get(name) is None for name in ("pixel_values", "cross_attention_states")):
         return PromptLayout(len(ids))
     mask, ratios = inputs.get("cross_attention_mask"), inputs.get("aspect_ratio_mask")
     shape = mask.shape[2:] if mask is not None else ratios.shape[1:] if ratios is not None else None

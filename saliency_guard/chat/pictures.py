@@ -22,11 +22,30 @@ _BEGINNING = ("boi_token_id", "boi_token_index", "vision_start_token_id")
 _MARKED = frozenset({"idefics3", "smolvlm", "aya_vision"})
 """Families that write a mark before every tile of a picture; that of its last tile is the same for all pictures."""
 
-_PARTED = frozenset({"cohere2_vision", "lfm2_vl", "lfm3_vl"})
-"""Families that part the tiles of a picture by a single token, and pictures by several."""
+_PARTED = frozenset({"cohere2_vision", "fuyu", "lfm2_vl", "lfm3_vl"})
+"""Families that part tiles or rows of a picture by a single token, and pictures by several."""
 
 _UNCLEAR = frozenset({"idefics2"})
 """Families that may part the tiles of a picture, and two pictures, by the same single token."""
+
+
+PIXELS = ("pixel_values", "image_pixel_values", "image_patches", "flattened_patches")
+"""What the names of pictures among a processor's outputs begin with."""
+
+
+def holds_pixels(name: str) -> bool:
+    """Whether an output of a processor, by its name, holds pictures."""
+    return name.startswith(PIXELS)
+
+
+def picture_token(config: Any, kind: str = "image") -> int | None:
+    """The token that stands for a picture's positions, as configs call it; some leave it to that of the tower."""
+    for part in (config, getattr(config, "vision_config", None)):
+        for name in (f"{kind}_token_id", f"{kind}_token_index"):
+            token = getattr(part, name, None)
+            if isinstance(token, int):
+                return token
+    return None
 
 
 class PictureCounter:
@@ -80,17 +99,17 @@ def picture_pieces(
     Raises:
         UnsupportedModelError: if nothing tells the pictures apart.
     """
-    found = runs(marked)
-    known = sizes or _sizes(config, inputs, kind, found)
+    spans = runs(marked)
+    known = sizes or _sizes(config, inputs, kind, spans)
     if known is not None:
-        return _split(found, known)
+        return _split(spans, known)
     pieces = [
-        (number, *run) for number, run in zip(_numbers(config, inputs["input_ids"][0], found), found, strict=True)
+        (number, *run) for number, run in zip(_numbers(config, inputs["input_ids"][0], spans), spans, strict=True)
     ]
     given = inputs.get("image_sizes") if kind == "image" else None
     if given is not None and pieces and pieces[-1][0] + 1 != len(given.view(-1, 2)):
         if given.numel() == 2:
-            return [(0, *run) for run in found]
+            return [(0, *run) for run in spans]
         msg = f"{given.numel() // 2} pictures cannot be told apart in the prompt: {_WITH_LAYOUT}"
         raise UnsupportedModelError(msg)
     return pieces
@@ -106,11 +125,11 @@ def runs(marked: Tensor) -> list[tuple[int, int]]:
     return list(zip(change[::2], change[1::2], strict=True))
 
 
-def _numbers(config: PretrainedConfig, ids: Tensor, found: list[tuple[int, int]]) -> list[int]:
+def _numbers(config: PretrainedConfig, ids: Tensor, spans: list[tuple[int, int]]) -> list[int]:
     """Which picture each run belongs to, by what stands between the runs."""
-    gaps = [start - stop for (_, stop), (start, _) in pairwise(found)]
+    gaps = [start - stop for (_, stop), (start, _) in pairwise(spans)]
     if config.model_type in _MARKED:
-        before = [int(ids[start - 1]) if start else -1 for start, _ in found]
+        before = [int(ids[start - 1]) if start else -1 for start, _ in spans]
         return _counted([mark == before[-1] for mark in before[:-1]])
     if config.model_type in _PARTED:
         return _counted([gap > 1 for gap in gaps])
@@ -119,9 +138,9 @@ def _numbers(config: PretrainedConfig, ids: Tensor, found: list[tuple[int, int]]
         raise UnsupportedModelError(msg)
     token = _beginning(config)
     begins = (ids == token).nonzero().flatten().tolist() if token is not None else []
-    if found and any(place < found[0][0] for place in begins):
-        return _counted([any(stop <= place < start for place in begins) for (_, stop), (start, _) in pairwise(found)])
-    return list(range(len(found)))
+    if spans and any(place < spans[0][0] for place in begins):
+        return _counted([any(stop <= place < start for place in begins) for (_, stop), (start, _) in pairwise(spans)])
+    return list(range(len(spans)))
 
 
 def _counted(ends: Sequence[bool]) -> list[int]:
@@ -140,10 +159,10 @@ def _beginning(config: Any) -> int | None:
 
 
 def _sizes(
-    config: PretrainedConfig, inputs: Mapping[str, Any], kind: str, found: list[tuple[int, int]]
+    config: PretrainedConfig, inputs: Mapping[str, Any], kind: str, spans: list[tuple[int, int]]
 ) -> list[int] | None:
     """How many positions each picture takes, where the processor's outputs tell."""
-    total = sum(stop - start for start, stop in found)
+    total = sum(stop - start for start, stop in spans)
     for sizes in (_of_grid(config, inputs, kind), _of_pixels(config, inputs, kind)):
         if sizes is not None:
             return sizes if sum(sizes) == total else None
@@ -152,12 +171,14 @@ def _sizes(
     pooled = getattr(encoded, "pooler_output", None)
     if isinstance(pooled, (list, tuple)):
         sizes = [len(features) for features in pooled]
-        return sizes if sum(sizes) == total and len(sizes) >= len(found) else None
+        # Fewer features than runs: the rows of a picture, or the frames of a video, are runs of their own.
+        told = len(sizes) >= len(spans) or kind == "video" or _takes_all_sizes(config)
+        return sizes if sum(sizes) == total and told else None
     pixels = inputs.get("pixel_values", pooled)
     if kind == "image" and pixels is not None and pixels.ndim in {3, 4} and total % pixels.shape[0] == 0:
         each = total // pixels.shape[0]
         # Only a longer run than one image is a question; where tiles of one image are counted, runs are right.
-        if len(found) < pixels.shape[0] and getattr(config, "model_type", "") in {"llava", "vipllava"}:
+        if len(spans) < pixels.shape[0] and getattr(config, "model_type", "") in {"llava", "vipllava"}:
             return [each] * pixels.shape[0]
     return None
 
@@ -176,19 +197,22 @@ def _of_grid(config: Any, inputs: Mapping[str, Any], kind: str) -> list[int] | N
 
 def _of_pixels(config: Any, inputs: Mapping[str, Any], kind: str) -> list[int] | None:
     """From the size of each picture, where the tower takes all sizes as they are."""
-    vision: Any = getattr(config, "vision_config", None)
     sizes = inputs.get("image_sizes") if kind == "image" else None
-    if sizes is None or getattr(vision, "model_type", "") != "pixtral":
+    if sizes is None or not _takes_all_sizes(config):
         return None
-    side = vision.patch_size * getattr(config, "spatial_merge_size", 1)
+    side = config.vision_config.patch_size * getattr(config, "spatial_merge_size", 1)
     return [int(height // side * (width // side)) for height, width in sizes.view(-1, 2)]
 
 
-def _split(found: list[tuple[int, int]], sizes: Sequence[int]) -> list[Piece]:
+def _takes_all_sizes(config: Any) -> bool:
+    return getattr(getattr(config, "vision_config", None), "model_type", "") == "pixtral"
+
+
+def _split(spans: list[tuple[int, int]], sizes: Sequence[int]) -> list[Piece]:
     result: list[Piece] = []
     left = list(sizes)
     number = 0
-    for start, stop in found:
+    for start, stop in spans:
         at = start
         while at < stop and number < len(left):
             taken = min(left[number], stop - at)

@@ -19,10 +19,11 @@ from saliency_guard.chat.images import MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS
 from saliency_guard.chat.layout import PromptLayout, prompt_layout
 from saliency_guard.chat.locate import with_texts
 from saliency_guard.chat.messages import Conversation, parse_messages
-from saliency_guard.chat.pictures import PictureCounter
+from saliency_guard.chat.pictures import PictureCounter, holds_pixels, picture_token
 from saliency_guard.chat.role_markers import RoleMarkers, RoleMarkersIn, find_role_markers, role_markers_in
 from saliency_guard.chat.tools import checked_tools
 from saliency_guard.errors import ConfigError, ContextLengthError, InputError, ModelError
+from saliency_guard.placement import working_device
 
 Messages = Sequence[Mapping[str, Any]]
 _Found = TypeVar("_Found")
@@ -112,8 +113,7 @@ class PromptReader:
 
     def _sizes(self, counter: PictureCounter, ids: Tensor) -> list[int] | None:
         """How many positions each picture takes, as the processor wrote them."""
-        config = self._model.config
-        token = getattr(config, "image_token_id", None) or getattr(config, "image_token_index", None)
+        token = picture_token(self._model.config)
         is_known = token is not None and token < len(self.tokenizer)
         name = self.tokenizer.convert_ids_to_tokens(token) if is_known else None
         return counter.sizes(name, ids.flatten().tolist().count(token)) if isinstance(name, str) else None
@@ -131,9 +131,9 @@ class PromptReader:
             raise InputError(msg) from error
 
     def _tensors(self, encoded: EncodedPrompt) -> dict[str, Tensor]:
-        dtype = self._model.dtype
+        dtype, device = self._model.dtype, working_device(self._model)
         return {
-            name: (value.to(self._model.device, dtype) if value.is_floating_point() else value.to(self._model.device))
+            name: value.to(device, dtype) if value.is_floating_point() else value.to(device)
             for name, value in encoded.data.items()
             if isinstance(value, Tensor)
         }
@@ -181,7 +181,7 @@ class PromptReader:
         inputs = self._tensors(encoded)
         sizes = self._sizes(counter, inputs["input_ids"])
         layout = prompt_layout(self._model.config, inputs, sizes).for_images(len(conversation.images))
-        if conversation.images and not any(name.startswith("pixel_values") for name in inputs):
+        if conversation.images and not any(map(holds_pixels, inputs)):
             msg = f"the processor of {self._name} returned no pixel values: is it a tokenizer alone?"
             raise ModelError(msg)
         layout = with_texts(layout, encoded, conversation.texts, self.tokenizer)

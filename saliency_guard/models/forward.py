@@ -20,6 +20,7 @@ from saliency_guard.models.inputs import ANSWER_KINDS, check_no_image_token, ext
 from saliency_guard.models.layers import anatomy, gain_layers, look_at
 from saliency_guard.models.locore import LocoREConfig, row_gains
 from saliency_guard.models.supported import require_readable
+from saliency_guard.placement import working_device
 from saliency_guard.settings import require
 
 _LOCKS: WeakKeyDictionary[nn.Module, ForkSafeLock] = WeakKeyDictionary()
@@ -66,21 +67,26 @@ def undisturbed(model: PreTrainedModel) -> Iterator[None]:
         with torch.no_grad():  # A scored pass ends with gradients on.
             yield
         return
-    require_device(model.device)
+    require_device(working_device(model))
     with lock_of(model), without_gradients():
         outer = _THREAD.held
         _THREAD.held = (*outer, model)
-        training = [module for module in anatomy(model).modules if module.training]
+        plain = anatomy(model).plain
+        training = [module for module in (model, *anatomy(model).modules) if module.training]
         # Models with multimodal rotary positions keep an offset from the last prompt on themselves.
-        roped = [(module, module.rope_deltas) for module in anatomy(model).roped]
+        roped = [(module, module.rope_deltas) for module in _roped(model)]
         try:
             for module in training:
                 module.training = False
+            for config in plain:  # Parts of a model read each other's outputs by name.
+                config.return_dict = True
             yield
         finally:
             _THREAD.held = outer
             for module in training:
                 module.training = True
+            for config in plain:
+                config.return_dict = False
             for module, deltas in roped:
                 _set_rope(module, deltas)
 
@@ -182,8 +188,13 @@ def check_finite(logits: Tensor, model: PreTrainedModel) -> None:
 
 def forget_rope(model: PreTrainedModel) -> None:
     """Drop the offset of the last prompt, so that the next pass finds its own."""
-    for module in anatomy(model).roped:
+    for module in _roped(model):
         _set_rope(module, None)
+
+
+def _roped(model: PreTrainedModel) -> list[nn.Module]:
+    outermost = [model] if "rope_deltas" in vars(model) else []
+    return [*outermost, *anatomy(model).roped]
 
 
 def _set_rope(module: nn.Module, deltas: Any) -> None:

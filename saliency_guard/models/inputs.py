@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from saliency_guard.chat.pictures import picture_token
 from saliency_guard.errors import InputError, ModelError
 
 
@@ -110,7 +111,10 @@ def answer_tensor(answer_ids: Tensor | Sequence[int], model: PreTrainedModel) ->
     return answer.long()
 
 
-_OF_PICTURES = ("pixel", "image_", "video_", "audio_", "input_features", "spatial_", "aspect_", "num_")
+_OF_PICTURES = (
+    *("pixel", "flattened_patches", "patch_", "image_", "spatial_", "aspect_", "num_", "video_", "audio_"),
+    "input_features",
+)
 
 
 def check_vocabulary(model: PreTrainedModel, ids: Tensor) -> None:
@@ -118,9 +122,8 @@ def check_vocabulary(model: PreTrainedModel, ids: Tensor) -> None:
     table = getattr(model.get_input_embeddings(), "weight", None)
     if not isinstance(table, Tensor) or table.ndim != 2:
         return
-    config = model.config
     # Some pictures' tokens are outside of the vocabulary, and their embedding is never looked up.
-    markers = {getattr(config, f"{kind}_token_{end}", None) for kind in ("image", "video") for end in ("id", "index")}
+    markers = {picture_token(model.config, kind) for kind in ("image", "video")}
     unknown = [token for token in ids.unique().tolist() if not 0 <= token < table.shape[0] and token not in markers]
     if unknown:
         msg = (
@@ -148,6 +151,6 @@ def position_axis(name: str, value: Any, ids: Tensor) -> int | None:
 
 def check_no_image_token(model: PreTrainedModel, tokens: Sequence[int]) -> None:
     """Raise `InputError` for tokens that a whole-sequence pass would take for a picture."""
-    if getattr(model.config, "image_token_id", None) in tokens:
+    if picture_token(model.config) in tokens:
         msg = "the answer holds the model's own image token: a whole-sequence pass would look for its picture"
         raise InputError(msg)

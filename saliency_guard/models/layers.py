@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -16,13 +17,14 @@ from saliency_guard.models.layer_choice import LayerChoice
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Anatomy:
-    """Parts of a model.
+    """Parts of a model; never the model itself, which what is known of it must not keep in memory.
 
     Attributes:
-        modules: all of them.
+        modules: all that are in it.
         roped: those that keep an offset of multimodal rotary positions from the last prompt.
         configs: the configs that decide the decoder's attention: modules read their own, masks are made
             from the model's.
+        plain: the configs that want tuples of their parts (``return_dict=False``).
         compiled: whether one of the modules is compiled.
         layers: the decoder's layers, each of which works by itself; None where it does not keep them in the usual
             place.
@@ -32,6 +34,7 @@ class Anatomy:
     modules: tuple[nn.Module, ...]
     roped: tuple[nn.Module, ...]
     configs: tuple[Any, ...]
+    plain: tuple[Any, ...]
     compiled: bool
     layers: tuple[nn.Module, ...] | None
     across: frozenset[int]
@@ -47,7 +50,7 @@ def anatomy(model: PreTrainedModel) -> Anatomy:
 
 def look_at(model: PreTrainedModel) -> Anatomy:
     """Look at a model anew: adapters come and go between two answers, not between two tokens."""
-    modules = tuple(model.modules())
+    modules = tuple(module for module in model.modules() if module is not model)
     decoder = model.get_decoder()
     configs = {id(config): config for config in (model.config.get_text_config(), decoder.config)}
     configs.update(
@@ -62,12 +65,20 @@ def look_at(model: PreTrainedModel) -> Anatomy:
         modules=modules,
         roped=tuple(module for module in modules if "rope_deltas" in vars(module)),
         configs=tuple(configs.values()),
-        compiled=any(module._compiled_call_impl is not None or hasattr(module, "_orig_mod") for module in modules),
+        plain=tuple(_plain((model, *modules)).values()),
+        compiled=any(
+            module._compiled_call_impl is not None or hasattr(module, "_orig_mod") for module in (model, *modules)
+        ),
         layers=tuple(layers) if usual else None,  # type: ignore[arg-type]
         across=across_layers(text),
     )
     _KNOWN[model] = parts
     return parts
+
+
+def _plain(modules: Iterable[nn.Module]) -> dict[int, Any]:
+    configs = {id(module.config): module.config for module in modules if hasattr(module, "config")}
+    return {key: config for key, config in configs.items() if getattr(config, "return_dict", None) is False}
 
 
 def resolve_layers(choice: LayerChoice | None, depth: int) -> tuple[int, ...]:

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from saliency_guard.models.layer_choice import LayerChoice
 from saliency_guard.models.layers import gain_layers
+from saliency_guard.placement import working_device
 from saliency_guard.settings import Settings
 
 
@@ -79,5 +80,5 @@ def row_gains(
     if locore is None or factors is None:
         return None
     layers = gain_layers(model, locore.layers)
-    factors = factors.to(model.device, torch.promote_types(model.dtype, torch.float32))
+    factors = factors.to(working_device(model), torch.promote_types(model.dtype, torch.float32))
     return Gains(factors, frozenset(layers), locore.renormalize)

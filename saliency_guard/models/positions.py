@@ -62,6 +62,11 @@ def watching(model: PreTrainedModel) -> Iterator[list[Mapping[str, Any]]]:
         handle.remove()
 
 
+def counts_places(model: PreTrainedModel) -> bool:
+    """Whether some layer counts places in the cache, padding among them (Llama 4's temperature), not positions."""
+    return bool(getattr(model.config.get_text_config(), "attn_temperature_tuning", False))
+
+
 def prompt_positions(
     model: PreTrainedModel, calls: Sequence[Mapping[str, Any]], length: int, *, ends_with_picture: bool = False
 ) -> PromptPositions:

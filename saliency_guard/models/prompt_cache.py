@@ -146,7 +146,7 @@ def _digest(inputs: Mapping[str, Any]) -> str:
 def _state(model: PreTrainedModel) -> tuple[object, ...]:
     """State that invalidates the cache when it changes: weights, hooks, adapters, attention implementation."""
     changed: list[object] = [model.config._attn_implementation, model.config.get_text_config()._attn_implementation]
-    for module in anatomy(model).modules:
+    for module in (model, *anatomy(model).modules):
         changed += [
             (id(tensor), 0 if tensor.is_inference() else tensor._version)
             for tensor in chain(module._parameters.values(), module._buffers.values())

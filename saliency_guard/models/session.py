@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from saliency_guard.chat.layout import PromptLayout, prompt_layout
+from saliency_guard.chat.pictures import holds_pixels
 from saliency_guard.errors import InputError, UnsupportedModelError
 from saliency_guard.models.attention import Tape
 from saliency_guard.models.forward import (
@@ -24,12 +25,16 @@ from saliency_guard.models.forward import (
     last_logits,
     run_whole,
     undisturbed,
+    without_gradients,
 )
 from saliency_guard.models.inputs import SEEN_PICTURES, check_vocabulary, continued, position_axis, shortened, unpadded
 from saliency_guard.models.kv_cache import cached_pass, copied, empty_cache, set_back
+from saliency_guard.models.layers import attention_layers
 from saliency_guard.models.locore import LocoREConfig, row_gains
-from saliency_guard.models.positions import prompt_positions, watching
+from saliency_guard.models.positions import counts_places, prompt_positions, watching
+from saliency_guard.models.self_check import check_continuation, needs_check
 from saliency_guard.models.skip_layers import recording, resuming
+from saliency_guard.models.supported import require_states
 
 
 @dataclass(slots=True, eq=False)
@@ -91,12 +96,8 @@ class Session:
         self.inputs = unpadded(inputs)
         check_vocabulary(model, self.inputs["input_ids"])
         self.layout = layout or prompt_layout(model.config, self.inputs)
-        if with_image_states and self.layout.across:
-            msg = (
-                f"{type(model).__name__} looks at its pictures through cross-attention, where no token has their "
-                "states: its answers can be scored, not traced"
-            )
-            raise UnsupportedModelError(msg)
+        if with_image_states:
+            require_states(model, across=bool(self.layout.across))
         self.locore = locore
         last = self.layout.spans[-1] if self.layout.spans else None
         if last is not None and last.is_visual and last.stop == self.layout.length:
@@ -109,6 +110,18 @@ class Session:
         self.entry: int | None = None
         self.image_states: tuple[Tensor, ...] | None = None
         self._prefill(with_image_states=with_image_states)
+        if needs_check(model):
+            self._check()
+
+    def _check(self) -> None:
+        """Whether the model is continued as it reads: two rows, through our attention."""
+        twin = self.fork(locore=None, layout=self.layout)
+        layers = attention_layers(self.model)
+        with without_gradients():
+            rows = [twin.run([self.last_prompt_token], layers=layers).logits.detach()]
+            token = int(rows[0][-1].argmax())
+            rows.append(twin.run([token], layers=layers).logits.detach())
+        check_continuation(self.model, self.inputs, [token], torch.cat(rows))
 
     @property
     def length(self) -> int:
@@ -118,7 +131,8 @@ class Session:
     @property
     def joins(self) -> bool:
         """Whether it can be continued in one batch with others."""
-        return self.croppable and not self.counted.both_ways and not self.layout.across
+        alone = self.counted.both_ways or bool(self.layout.across) or counts_places(self.model)
+        return self.croppable and not alone
 
     @property
     def prompt_length(self) -> int:
@@ -340,6 +354,18 @@ def _same_pictures(inputs: Mapping[str, Any], others: Mapping[str, Any]) -> bool
 
 def blank_inputs(inputs: Mapping[str, Any]) -> dict[str, Any]:
     """A prompt's inputs with every picture uniform: zeros, after normalisation."""
-    return {
-        name: torch.zeros_like(value) if name.startswith("pixel_values") else value for name, value in inputs.items()
-    }
+    return {name: _uniform(name, value) if holds_pixels(name) else value for name, value in inputs.items()}
+
+
+def _uniform(name: str, pixels: Tensor) -> Tensor:
+    if name == "flattened_patches":  # Before the pixels of each patch stand its row and its column.
+        return torch.cat([pixels[..., :2], torch.zeros_like(pixels[..., 2:])], dim=-1)
+    if pixels.ndim != 5:
+        return torch.zeros_like(pixels)
+    # [1, pictures, ...] of Idefics and SmolVLM, which take a picture of zeros for none at all.
+    shown = (pixels != 0).flatten(2).any(-1).view(*pixels.shape[:2], 1, 1, 1)
+    return shown.to(pixels) * _ALMOST_ZERO * torch.ones_like(pixels)
+
+
+_ALMOST_ZERO = 1e-4
+"""As small as float16 holds with all its digits."""

@@ -48,8 +48,9 @@ def recording(model: PreTrainedModel, entry: int | None) -> Iterator[list[Tensor
     def keep(_: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any], output: object) -> None:
         states = arguments[0] if arguments else named.get("hidden_states")
         # A layer that returns more than its states, or has several streams of them, cannot be passed over.
-        is_plain = isinstance(states, Tensor) and states.ndim == 3 and isinstance(output, Tensor)
-        if _THREAD.recorded is not None and is_plain:
+        if _THREAD.recorded is None or not isinstance(states, Tensor) or not isinstance(output, Tensor):
+            return
+        if states.ndim == 3:
             _THREAD.recorded.append(states.detach())
 
     outer, _THREAD.recorded = _THREAD.recorded, states_seen

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 
+from torch import nn
 from transformers import PreTrainedModel
 
 from saliency_guard.errors import UnsupportedModelError
@@ -24,13 +25,20 @@ def refusal(model: PreTrainedModel) -> str | None:
     """Why a model cannot be read; None where nothing speaks against it."""
     if model.config.is_encoder_decoder:
         return "it has an encoder and a decoder: only causal decoders are supported"
+    if any(parameter.is_inference() for parameter in model.parameters()):
+        return "its weights were made under torch.inference_mode(), and no gradient goes through such: load it outside"
+    decoder = model.get_decoder()
+    quantized = next((name for name, module in decoder.named_modules() if _is_quantized(module)), None)
+    if quantized is not None:
+        return (
+            f"{quantized} is quantised together with what goes in (dynamically), and no gradient goes through it: "
+            "quantise the weights alone (bitsandbytes, torchao weight-only)"
+        )
     known = across_layers(model.config.get_text_config())
     if 0 in known:
         return "its first layer looks at pictures, and the first is where the length of what is cached is read"
     across = [
-        name
-        for name, module in model.get_decoder().named_modules()
-        if _looks_across(name, module) and not _is_in(name, known)
+        name for name, module in decoder.named_modules() if _looks_across(name, module) and not _is_in(name, known)
     ]
     if across:
         return (
@@ -51,9 +59,37 @@ def require_readable(model: PreTrainedModel) -> None:
         raise UnsupportedModelError(msg)
 
 
+def require_states(model: PreTrainedModel, *, across: bool) -> None:
+    """Raise `UnsupportedModelError` for a model whose states at a prompt's pictures cannot be had.
+
+    Args:
+        model: the model.
+        across: whether it looks at these pictures through cross-attention.
+    """
+    reason = "looks at its pictures through cross-attention, where no position has their states" if across else None
+    reason = reason or _WITHOUT_STATES.get(model.config.model_type)
+    if reason is not None:
+        msg = f"{type(model).__name__} {reason}: its answers can be scored, not traced"
+        raise UnsupportedModelError(msg)
+
+
+_WITHOUT_STATES = {
+    "phi4_multimodal": "loses the states of its own tower once transformers is asked for hidden states",
+}
+"""Families that can be scored but not traced: model type -> reason."""
+
+
 def _looks_across(path: str, module: object) -> bool:
     name, kind = (part.replace("_", "").lower() for part in (path.rpartition(".")[2], type(module).__name__))
     return name == "encoderattn" or any(word in part for part in (name, kind) for word in _ACROSS)
+
+
+def _is_quantized(module: nn.Module) -> bool:
+    """Whether a layer quantises its input: torch's own kind, or torchao's by the class of its weight."""
+    if type(module).__module__.startswith(("torch.ao.nn.quantized", "torch.nn.quantized")):
+        return True
+    kind = type(module._parameters.get("weight")).__name__
+    return "ActivationQuantized" in kind
 
 
 def _is_in(path: str, layers: frozenset[int]) -> bool:

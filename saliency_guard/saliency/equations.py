@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from saliency_guard.chat.layout import PromptLayout
-from saliency_guard.errors import ConfigError, NonFiniteError
+from saliency_guard.errors import ConfigError, NonFiniteError, UnsupportedModelError
 from saliency_guard.models.attention import LayerRecord, Tape
 from saliency_guard.models.session import Chunk
 from saliency_guard.saliency.config import SaliencyConfig
@@ -122,16 +122,25 @@ def layer_gradients(
 
     Raises:
         NonFiniteError: if they overflow at every scale.
+        UnsupportedModelError: if there are none.
     """
     half = logits.dtype == torch.float16
     for scale in _FLOAT16_SCALES if half else (1.0,):
-        gradients = torch.autograd.grad(
-            logits,
-            [record.output for record in records],
-            grad_outputs=(cotangent * scale).to(logits.dtype),
-            retain_graph=retain_graph or half,
-            is_grads_batched=batched,
-        )
+        try:
+            gradients = torch.autograd.grad(
+                logits,
+                [record.output for record in records],
+                grad_outputs=(cotangent * scale).to(logits.dtype),
+                retain_graph=retain_graph or half,
+                is_grads_batched=batched,
+            )
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:  # Kernels without a backward pass, such as those of some quantised layers.
+            msg = (
+                f"no gradient goes through the model's layers ({error}): load it with layers that have a backward pass"
+            )
+            raise UnsupportedModelError(msg) from error
         if all(bool(torch.isfinite(gradient).all()) for gradient in gradients):
             return gradients, scale
     msg = f"the gradients overflow in {logits.dtype}: load the model in bfloat16 or float32"

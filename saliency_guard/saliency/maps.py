@@ -14,7 +14,7 @@ from saliency_guard.chat.layout import PromptLayout, prompt_layout
 from saliency_guard.errors import InputError
 from saliency_guard.models.attention import Tape
 from saliency_guard.models.fork_safety import uninterrupted
-from saliency_guard.models.forward import run_whole
+from saliency_guard.models.forward import check_supported, run_whole
 from saliency_guard.models.inputs import answer_tensor, unpadded
 from saliency_guard.models.layers import target_layers
 from saliency_guard.models.locore import LocoREConfig
@@ -72,6 +72,7 @@ def saliency_map(
         msg = f"target {target} is not a token of an answer of {len(answer)} tokens"
         raise InputError(msg)
     answer = answer[: target % len(answer) + 1]
+    check_supported(model, locore)
     inputs = unpadded(inputs)
     layout = prompt_layout(model.config, inputs)
     tape = Tape(target_layers(model, config.layers), whole=True)

@@ -15,7 +15,7 @@ from saliency_guard.chat.layout import PromptLayout, prompt_layout
 from saliency_guard.models.attention import Tape
 from saliency_guard.models.batch_session import Batch
 from saliency_guard.models.fork_safety import uninterrupted
-from saliency_guard.models.forward import run_whole, undisturbed
+from saliency_guard.models.forward import check_supported, run_whole, undisturbed
 from saliency_guard.models.inputs import answer_tensor, unpadded
 from saliency_guard.models.layers import target_layers
 from saliency_guard.models.locore import LocoREConfig
@@ -160,6 +160,7 @@ def _score_by_matrix(
     layout: PromptLayout | None,
 ) -> SaliencyScores:
     """Eq. 5 with the norm of the whole matrix: one backward pass over the sequence per token."""
+    check_supported(model, locore)
     inputs = unpadded(inputs)
     layout = layout or prompt_layout(model.config, inputs)
     tape = Tape(target_layers(model, config.layers), whole=True)

@@ -11,7 +11,7 @@ import transformers as hf
 from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from saliency_guard import UnsupportedModelError
+from saliency_guard import LVLM, SGRSConfig, UnsupportedModelError, score_answer
 from saliency_guard.chat.layout import prompt_layout
 from saliency_guard.chat.template import PromptReader
 
@@ -22,13 +22,13 @@ BREAK, END, START, FAKE, GLOBAL, THUMB, LOW = 80, 81, 82, 83, 84, 85, 86
 def owners(config: Any, ids: list[int], **inputs: Any) -> list[int | None]:
     """Which picture each position is of."""
     layout = prompt_layout(config, {"input_ids": torch.tensor([ids]), **inputs})
-    found: list[int | None] = [None] * len(ids)
+    owner: list[int | None] = [None] * len(ids)
     for span in layout.spans:
-        found[span.start : span.stop] = [int(span.source.removeprefix("image_"))] * (span.stop - span.start)
+        owner[span.start : span.stop] = [int(span.source.removeprefix("image_"))] * (span.stop - span.start)
     assert [position for position, token in enumerate(ids) if token == PICTURE] == [
-        position for position, owner in enumerate(found) if owner is not None
+        position for position, picture in enumerate(owner) if picture is not None
     ]
-    return [owner for owner in found if owner is not None]
+    return [picture for picture in owner if picture is not None]
 
 
 def rows(height: int, width: int) -> list[int]:
@@ -108,7 +108,7 @@ def test_pictures_that_touch_and_are_not_told_apart_are_refused() -> None:
     assert owners(config, [1, *[PICTURE] * 14, 5, *[PICTURE] * 6, 7], image_sizes=sizes) == [0] * 14 + [1] * 6
 
 
-WORDS = ["<pad>", "<unk>", "look", "\n", "_", *map(str, range(10))]
+WORDS = ["<pad>", "<unk>", "<end>", "look", "\n", "_", *map(str, range(10))]
 TOGETHER = "{% for message in messages %}{% for part in message['content'] %}{% if part['type'] == 'image' %}IMAGE"
 TOGETHER += "{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endfor %} look"
 
@@ -171,3 +171,30 @@ def test_the_processor_says_which_picture_a_position_is_of(build: Any) -> None:
     assert list(owned.values()) == counts
     assert len(set(counts)) > 1
     assert processor._process_images.__func__  # Its own method is left in place.
+
+
+def test_pictures_that_are_seen_across_have_their_shares_through_messages() -> None:
+    images = hf.MllamaImageProcessorPil(size={"height": 8, "width": 8}, max_image_tiles=2)
+    words = tokenizer("<|image|>", "<|python_tag|>", bos_token="<s>", eos_token="</s>")
+    processor = hf.MllamaProcessor(images, words, chat_template=TOGETHER.replace("IMAGE", "<|image|>"))
+    model = families.build("mllama-two").model
+    model.config.image_token_id = words.convert_tokens_to_ids("<|image|>")
+    model.config.image_token_index = model.config.image_token_id
+    lvlm = LVLM(model, processor)
+    pictures = [{"type": "image", "image": Image.new("RGB", size, "red")} for size in [(8, 8), (16, 8)]]
+    text = {"type": "text", "text": " look 1 2 ", "source": "document_1"}
+    messages = [{"role": "user", "content": [*pictures, text]}]
+    prepared = PromptReader(model, processor, "mllama", require_image=True).prepare(messages)
+    assert prepared.layout.sources == ("image_0", "image_1", "document_1", "text", "output")
+    written = lvlm.generate(messages, max_new_tokens=4, sgrs=SGRSConfig(alpha=0.5))
+    assert all(token.shares["image_1"] > 0 for token in written.tokens)
+    again = lvlm.score(messages, "look 3 4 look")
+    direct = score_answer(model, prepared.inputs, [token.token_id for token in again.tokens], layout=prepared.layout)
+    for position, token in enumerate(again.tokens):
+        assert set(token.shares) == set(prepared.layout.sources)
+        for source, share in token.shares.items():
+            assert share == pytest.approx(float(direct.shares[source][position]), rel=1e-4, abs=1e-7)
+        assert token.shares["image_0"] > 0
+        assert token.shares["image_1"] > 0
+    with pytest.raises(UnsupportedModelError, match="scored, not traced"):
+        lvlm.score(messages, "look 3", signals=("svar",))

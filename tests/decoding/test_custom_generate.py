@@ -134,3 +134,31 @@ def test_embeddings_in_place_of_tokens_are_refused() -> None:
     case = families.build("blip2")
     with pytest.raises(InputError, match="embeddings"):
         guarded(case)
+
+
+@pytest.mark.parametrize("name", ["qwen2-vl", "qwen2.5-vl", "qwen3-vl", "qwen3.5"])
+def test_a_video_is_one_source_whether_its_frames_touch_or_not(name: str) -> None:
+    case = build(name)
+    frames = [families.VIDEO] * 4
+    parted = name in {"qwen3-vl", "qwen3.5"}  # There timestamps stand between the frames.
+    ids = tiny._ids(1, 5, 92, frames, *([93, 7, 92] if parted else []), frames, 93, 9, 10)
+    pixels = tiny._pixels(32, case.inputs["pixel_values"].shape[1]).to(case.model.dtype)
+    inputs = {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "mm_token_type_ids": (ids == families.VIDEO).long() * 2,
+        "pixel_values_videos": pixels,
+        "video_grid_thw": torch.tensor([[2, 4, 4]]),
+    }
+    out = guarded(tiny.Case(case.model, inputs))
+    answer = [token.token_id for token in out.tokens]
+    scored = score_answer(case.model, inputs, answer)
+    every = attention_layers(case.model)
+    layers = [every.index(layer) for layer in target_layers(case.model, SaliencyConfig().layers)]
+    saliency, _, rows = oracle.saliency(case.model, inputs, answer, layers=layers, start=ids.shape[1])
+    wanted = rows[:, : ids.shape[1]][:, ids[0] == families.VIDEO].sum(-1) / rows.sum(-1)
+    torch.testing.assert_close(scored.saliency[1:].double(), saliency[1:], rtol=1e-4, atol=0)
+    torch.testing.assert_close(scored.shares["video_0"].double(), wanted, rtol=1e-4, atol=1e-6)
+    assert list(out.tokens[0].shares) == list(scored.shares) == ["video_0", "text", "output"]
+    ours = torch.tensor([token.shares["video_0"] for token in out.tokens], dtype=torch.float64)
+    torch.testing.assert_close(ours, wanted, rtol=1e-4, atol=1e-6)

@@ -146,14 +146,14 @@ def test_a_padded_prompt_is_the_same_prompt(across: tiny.Case) -> None:
 
 
 def test_the_full_map_is_of_the_layers_along_the_sequence(across: tiny.Case) -> None:
-    found = saliency_map(across.model, across.inputs, tiny.ANSWER, 3, saliency=SaliencyConfig(layers=(0.0, 1.0)))
-    assert found.layers == (0, 2, 4)
+    maps = saliency_map(across.model, across.inputs, tiny.ANSWER, 3, saliency=SaliencyConfig(layers=(0.0, 1.0)))
+    assert maps.layers == (0, 2, 4)
     logits, attentions = oracle.forward(across.model, across.inputs, tiny.ANSWER[:3], None)
     loss = torch.nn.functional.cross_entropy(logits[-1][None], torch.tensor([tiny.ANSWER[3]]))
     gradients = torch.autograd.grad(loss, attentions)
-    for at, layer in enumerate(found.layers):
-        wanted = gradients[layer][0].to(found.gradient)
-        torch.testing.assert_close(found.gradient[at], wanted, rtol=1e-3, atol=1e-5 * float(wanted.abs().max()))
+    for at, layer in enumerate(maps.layers):
+        wanted = gradients[layer][0].to(maps.gradient)
+        torch.testing.assert_close(maps.gradient[at], wanted, rtol=1e-3, atol=1e-5 * float(wanted.abs().max()))
 
 
 def test_history_after_the_image_begins_behind_its_mark(across: tiny.Case) -> None:
