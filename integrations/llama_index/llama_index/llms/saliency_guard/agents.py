@@ -131,7 +131,8 @@ class GroundedAgentMixin(BaseWorkflowAgent):
             live = DraftContext(ctx, is_live=True)
             output = await super().take_step(live, llm_input, tools, memory)  # type: ignore[safe-super]
             await live.commit()
-            return self._with_report(output, not_applicable("", NO_PICTURE, self.policy))
+            self._add_report(output, not_applicable("", NO_PICTURE, self.policy))
+            return output
         messages, trouble = await self._converted(chat, scorer, prompts) if has_picture else (None, PICTURE_GONE)
         plan = self._plan(messages)
         planned = next(plan)
@@ -256,7 +257,7 @@ class GroundedAgentMixin(BaseWorkflowAgent):
         """
         step = steps[outcome.chosen if outcome.chosen is not None else -1]
         text = (self._answer_text(step.output) or "") if judged is None else judged
-        report = self._with_report(step.output, outcome).raw["grounding"]
+        report = self._add_report(step.output, outcome)
         is_same = outcome.decision == "not_applicable" or (outcome.chosen is not None and outcome.text == text)
         replaced = None
         if is_same:
@@ -272,10 +273,11 @@ class GroundedAgentMixin(BaseWorkflowAgent):
         await step.context.commit(replaced)
         return step.output
 
-    def _with_report(self, output: AgentOutput, outcome: GuardOutcome) -> AgentOutput:
+    def _add_report(self, output: AgentOutput, outcome: GuardOutcome) -> dict[str, Any]:
         raw = output.raw if isinstance(output.raw, Mapping) else {"response": output.raw}
-        output.raw = {**raw, "grounding": answer_report(outcome.answer, outcome, detail=self.report)}
-        return output
+        report = answer_report(outcome.answer, outcome, detail=self.report)
+        output.raw = {**raw, "grounding": report}
+        return report
 
     async def handle_tool_call_results(self, ctx: Context, results: list[ToolCallResult], memory: BaseMemory) -> None:
         """As the agent's own; remembers the pictures in tools' results, which a `ReActAgent` does not keep."""

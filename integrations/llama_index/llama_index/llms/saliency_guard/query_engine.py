@@ -63,9 +63,9 @@ class _Response:
     @property
     def claims(self) -> str:
         """What is judged: the text, or the fields of an object."""
-        response = self.response
-        is_object = isinstance(response, PydanticResponse) and response.response is not None
-        return fields_text(response.response) if is_object else self.text.strip()
+        if isinstance(self.response, PydanticResponse) and self.response.response is not None:
+            return fields_text(self.response.response)
+        return self.text.strip()
 
 
 @dataclass(frozen=True, slots=True)
