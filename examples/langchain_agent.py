@@ -23,13 +23,15 @@ def main() -> None:
     model = GenericFakeChatModel(
         messages=iter([AIMessage("The image shows a cat."), AIMessage("The image shows a cat and a sofa.")])
     )
-    guard = GroundingMiddleware(GuardPolicy(min_grounding=0.5, max_retries=1), fallback_model=SaliencyGuardedLVLM())
+    guard = GroundingMiddleware(
+        GuardPolicy(min_grounding=0.5, max_retries=1), fallback_model=SaliencyGuardedLVLM(), report="full"
+    )
     agent = create_agent(model, tools=[], middleware=[guard])
     question = HumanMessage([{"type": "image", "path": str(PICTURE)}, {"type": "text", "text": "What do you see?"}])
     state = agent.invoke({"messages": [question]})
-    (report,) = state["grounding"]
+    report = state["messages"][-1].response_metadata["grounding"]
     for attempt in report["attempts"]:
-        refused = f"refused: {attempt['refused']}" if attempt["refused"] else "good"
+        refused = f"{attempt['verdict']}: {attempt['reason']}" if attempt["reason"] else "good"
         print(f"{attempt['text']!r} ({refused})")
     print(f"answer: {state['messages'][-1].text!r} ({report['decision']})")
 

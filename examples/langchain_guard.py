@@ -28,9 +28,7 @@ def main() -> None:
         answer = chain.invoke([question])
         report = answer.response_metadata["grounding"]
         print(f"remote model: {remote_text!r}")
-        print(
-            f"final answer: {answer.text!r} (grounding {report['grounding']:.3f}, {report['decision'] or 'fallback'})"
-        )
+        print(f"final answer: {answer.text!r} (grounding {report['score']:.3f}, {report['decision'] or 'fallback'})")
 
 
 if __name__ == "__main__":

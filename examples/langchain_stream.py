@@ -20,7 +20,7 @@ PICTURE = Path(__file__).parent / "desk.png"
 def main(picture: Path = PICTURE, question: str = "Describe the image in detail.") -> None:
     """Ask a question and show the tokens as they arrive."""
     console = Console()
-    model = SaliencyGuardedLVLM()
+    model = SaliencyGuardedLVLM(report="tokens")
     message = HumanMessage([{"type": "image", "path": str(picture)}, {"type": "text", "text": question}])
     console.print("Green tokens rest on the picture, red ones on earlier words of the answer.\n")
     for chunk in model.stream([message]):
@@ -29,7 +29,7 @@ def main(picture: Path = PICTURE, question: str = "Describe the image in detail.
             console.print(Text(token["text"], style="green" if shares["image_0"] > shares["output"] else "red"), end="")
         report = chunk.response_metadata.get("grounding")
         if report:
-            console.print(f"\n\nGrounded with probability {report['grounding']:.2f}")
+            console.print(f"\n\nGrounded with probability {report['score']:.2f}")
 
 
 if __name__ == "__main__":

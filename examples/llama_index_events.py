@@ -34,9 +34,9 @@ class GroundingLog(BaseEventHandler):
     def handle(self, event: Any, **_: Any) -> None:
         """Called with every event of LlamaIndex."""
         if isinstance(event, GroundingScoreEvent):
-            print(f"score     {event.report['grounding']:.3f}, decision {event.report['decision']}")
+            print(f"score     {event.report['score']:.3f}, decision {event.report['decision']}")
         elif isinstance(event, GroundingRetryEvent):
-            print(f"retry     attempt {event.attempt} refused: {event.refused}")
+            print(f"retry     attempt {event.attempt} {event.verdict}: {event.reason}")
         elif isinstance(event, GroundingRejectionEvent):
             print(f"rejection {event.text!r} ({event.saliency:.4f} < {event.threshold:.4f}), took {event.taken!r}")
 

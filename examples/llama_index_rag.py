@@ -82,7 +82,7 @@ def main() -> None:
         response = guarded.query(query)
         report = (response.metadata or {})["grounding"]
         cited = ", ".join(sorted({node for node in report["rests_on"] if node})) or "nothing"
-        print(f"{thing}: {response}\n  rests on {cited} ({report['decision']}, {report['grounding']:.2f})")
+        print(f"{thing}: {response}\n  rests on {cited} ({report['decision']}, {report['score']:.2f})")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, cast
 
 from langchain_core.callbacks import CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel
@@ -103,7 +103,7 @@ class _Says(BaseChatModel):
         return super().get_name(suffix, name=name or self.shown_as)
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:  # noqa: ARG002
-        return LangSmithParams(**self.ls_params)  # type: ignore[typeddict-item]
+        return cast("LangSmithParams", dict(self.ls_params))
 
     def _generate(
         self,

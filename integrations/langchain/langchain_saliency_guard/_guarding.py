@@ -11,7 +11,7 @@ from typing import Any
 
 from langchain.agents.middleware import ModelRequest, ModelResponse
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.messages.ai import UsageMetadata, add_usage
 
 from langchain_saliency_guard._drafts import quiet
@@ -184,7 +184,7 @@ class GuardedCall:
         settings = dict(planned.settings)
         if not isinstance(self.request.model, SaliencyGuardedLVLM):
             settings.pop("seed", None)  # Not every model takes a seed.
-        asked: list[BaseMessage] = [HumanMessage(planned.request)] if planned.request else []
+        asked = [HumanMessage(planned.request)] if planned.request else []
         return self.request.override(
             model=quiet(self._model(planned)),
             messages=[*self.request.messages, *asked],

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
-from pydantic import BaseModel
 
 from langchain_saliency_guard._messages import has_picture
 from saliency_guard import SaliencyGuardError
-from saliency_guard.adapters import Turn
+from saliency_guard.adapters import Turn, fields_text
 
 ShouldScore = Callable[[Any, AIMessage], bool]
 """Whether an answer is to be scored: called with the request (of a guard, the chat) and the message."""
 
 TOOL_CALL = "a tool call is not an answer"
 _TOLD = "should_score said that there is nothing to score"
-_PHRASE = 3
-"""A field of so many words says something by itself, without its name."""
 
 
 def judged_text(message: AIMessage, structured: Any = None) -> str | None:
@@ -30,7 +26,7 @@ def judged_text(message: AIMessage, structured: Any = None) -> str | None:
         structured: the object that was parsed from it; None where it is no structured answer.
     """
     if structured is not None:
-        return " ".join(_claims(_plain(structured), ""))
+        return fields_text(structured)
     text = message.text.strip()
     return None if not text and (message.tool_calls or message.invalid_tool_calls) else text
 
@@ -87,24 +83,3 @@ def _start_of_turn(chat: Sequence[BaseMessage]) -> int:
     while last > 0 and isinstance(chat[last - 1], HumanMessage):
         last -= 1
     return last
-
-
-def _plain(structured: Any) -> Any:
-    if isinstance(structured, BaseModel):
-        return structured.model_dump(mode="json")
-    is_object = dataclasses.is_dataclass(structured) and not isinstance(structured, type)
-    return dataclasses.asdict(structured) if is_object else structured
-
-
-def _claims(value: Any, name: str) -> Iterator[str]:
-    """Every field as a short sentence."""
-    if isinstance(value, Mapping):
-        for key, field in value.items():
-            yield from _claims(_plain(field), str(key).replace("_", " "))
-    elif isinstance(value, (list, tuple, set)):
-        for item in value:
-            yield from _claims(_plain(item), name)
-    elif value is not None and str(value).strip():
-        said = str(value).strip()
-        sentence = said if not name or len(said.split()) >= _PHRASE else f"{name}: {said}"
-        yield sentence if sentence.endswith((".", "!", "?")) else f"{sentence}."

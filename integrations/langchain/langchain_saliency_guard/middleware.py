@@ -58,6 +58,9 @@ _MOST_REPORTS = 64
 """How many verdicts an agent's state keeps: it does not grow without bound."""
 
 
+_Step = Action | Decided | ModelResponse
+
+
 def _latest(known: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [*known, *new][-_MOST_REPORTS:]
 
@@ -149,7 +152,7 @@ class GroundingMiddleware(AgentMiddleware[GroundingState, Any]):
         try:
             with remember_prompts() as prompts:
                 guarding = self._guarding(request, scorer, prompts)
-                step = next(guarding)
+                step: _Step = next(guarding)
                 while isinstance(step, Action):
                     for event in step.events:
                         emit(*event)
@@ -182,7 +185,7 @@ class GroundingMiddleware(AgentMiddleware[GroundingState, Any]):
         try:
             with remember_prompts() as prompts:
                 guarding = await asyncio.to_thread(self._guarding, request, scorer, prompts)
-                step = next(guarding)
+                step: _Step = next(guarding)
                 while isinstance(step, Action):
                     for event in step.events:
                         await emit.send(*event)
@@ -325,7 +328,7 @@ def _extended(
     return ExtendedModelResponse(model_response=response, command=Command(update=update))
 
 
-def _next_step(guarding: Guarding, result: Any) -> Action | Decided | ModelResponse:
+def _next_step(guarding: Guarding, result: Any) -> _Step:
     """The next action, or the end.
 
     Only `send` is inside the ``try``: a StopIteration raised by the handler must not end the steps.

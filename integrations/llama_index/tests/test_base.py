@@ -51,10 +51,10 @@ def test_it_is_an_llm() -> None:
 
 def test_chat_says_what_the_core_says(llm: SaliencyGuardedLVLM, ask: Ask) -> None:
     answer = llm.engine().generate(chat(str(EXAMPLES / "desk.png"), DESCRIBE))
-    response = llm.chat(ask())
+    response = llm.model_copy(update={"report": "tokens"}).chat(ask())
     report = response.raw["grounding"]
     assert response.message.content == answer.text
-    assert report["grounding"] == answer.grounding
+    assert report["score"] == answer.grounding
     assert report is response.additional_kwargs["grounding"]
     assert [token["saliency"] for token in report["tokens"]] == [token.saliency for token in answer.tokens]
     assert response.logprobs is not None
@@ -92,12 +92,20 @@ def test_all_eight_ways_agree(llm: SaliencyGuardedLVLM, ask: Ask, heard: list[An
     for stream in (chat_stream, complete_stream, astream_chat, astream_complete):
         assert "".join(one.delta or "" for one in stream) == text
         assert stream[-1].raw == first.raw
-        assert stream[-1].additional_kwargs["grounding"]["grounding"] == first.raw["grounding"]["grounding"]
-    for number, one in enumerate(chat_stream[:-1]):
-        assert len(one.raw["grounding"]["tokens"]) == number + 1
-        assert one.logprobs is not None
-        assert len(one.logprobs) == number + 1
-        assert one.message.content == "".join(token["text"] for token in one.raw["grounding"]["tokens"])
+        assert stream[-1].additional_kwargs["grounding"]["score"] == first.raw["grounding"]["score"]
+    written = ""
+    for chunk in chat_stream[:-1]:
+        written += chunk.delta
+        assert (chunk.message.content, chunk.raw) == (written, {})
+        assert [token[0].token for token in chunk.logprobs] == [chunk.delta]
+    assert len(first.model_dump_json(exclude={"logprobs"})) < 3_000
+
+
+def test_chunks_bring_what_is_new(llm: SaliencyGuardedLVLM, ask: Ask) -> None:
+    *chunks, last = llm.model_copy(update={"report": "tokens"}).stream_chat(ask())
+    reports = [chunk.raw["grounding"]["tokens"] for chunk in chunks]
+    assert [token["text"] for (token,) in reports] == [chunk.delta for chunk in chunks]
+    assert len(last.raw["grounding"]["tokens"]) == len(chunks)
 
 
 def test_the_default_chat_would_lose_the_picture(llm: SaliencyGuardedLVLM, ask: Ask) -> None:
@@ -161,7 +169,7 @@ def test_cancelling_stops_the_work(llm: SaliencyGuardedLVLM, ask: Ask) -> None:
 
 
 def test_rejections_are_told(llm: SaliencyGuardedLVLM, ask: Ask, heard: list[Any]) -> None:
-    response = llm.chat(ask(), sgrs=SGRSConfig(alpha=0.9), max_tokens=12)
+    response = llm.model_copy(update={"report": "tokens"}).chat(ask(), sgrs=SGRSConfig(alpha=0.9), max_tokens=12)
     told = [one for one in heard if isinstance(one, GroundingRejectionEvent)]
     rejected = [one for token in response.raw["grounding"]["tokens"] for one in token["rejected"]]
     assert [one.text for one in told] == [one["text"] for one in rejected]
@@ -178,8 +186,10 @@ def test_a_policy_decides(llm: SaliencyGuardedLVLM, ask: Ask, heard: list[Any]) 
     assert [one.attempt for one in heard if isinstance(one, GroundingRetryEvent)] == [0]
     streamed = list(llm.stream_chat(ask(), policy=HIGH, seed=1))
     assert "".join(one.delta or "" for one in streamed) == response.message.content  # Nothing of the refused answer.
+    heard.clear()
     with pytest.raises(LowGroundingError):
         llm.chat(ask(), policy=HIGH.model_copy(update={"on_low": "raise"}))
+    assert [event.report["decision"] for event in heard if isinstance(event, GroundingScoreEvent)] == ["raised"]
     unsure = HIGH.model_copy(update={"on_low": "fallback", "fallback": lambda messages, attempts: "I do not know."})
     assert [one.delta for one in llm.stream_chat(ask(), policy=unsure)] == ["I do not know."]
 
@@ -198,8 +208,8 @@ def test_the_collector_sees_what_predict_drops(llm: SaliencyGuardedLVLM) -> None
     with collect_grounding() as outer:
         with collect_grounding() as inner:
             said = llm.predict(prompt, name="you")
-        assert [one["tokens"] for one in inner.reports] == [one["tokens"] for one in outer.reports]
-        assert "".join(token["text"] for token in inner.reports[0]["tokens"]) == said
+        assert inner.reports == outer.reports
+        assert inner.calls[0].finished.text == said
         assert asyncio.run(several()) == [1, 1, 1]
         assert len(outer.calls) == 4
     llm.predict(prompt, name="nobody")

@@ -124,20 +124,26 @@ async def test_events_of_the_third_version_hold_none(says: Says, ask: Any, true:
         assert expected in repr(await stream.output())
 
 
+async def drained(graph: Any, given: Any, config: Any, parts: list[Any], *, asynchronous: bool) -> None:
+    """Read a graph's streams to their end, or to their error."""
+    if not asynchronous:
+        parts.extend(graph.stream(given, config, stream_mode=MODES))
+        return
+    async for part in graph.astream(given, config, stream_mode=MODES):
+        parts.append(part)  # noqa: PERF401 - what came before an error counts
+
+
 @pytest.mark.parametrize("asynchronous", [False, True])
 async def test_an_answer_that_is_raised_is_nowhere(says: Says, ask: Any, asynchronous: bool) -> None:
     for graph in (
         create_agent(says(FALSE), tools=[], middleware=[GroundingMiddleware(RAISES)]),
         node(GroundingGuard(RAISES).around(says(FALSE))),
     ):
-        handler, tracer, parts = Everything(), Trace(), []
+        handler, tracer = Everything(), Trace()
         config: Any = {"callbacks": [handler, tracer]}
-        with pytest.raises(LowGroundingError):  # noqa: PT012 - what came before the error counts
-            if asynchronous:
-                async for part in graph.astream({"messages": [ask()]}, config, stream_mode=MODES):
-                    parts.append(part)  # noqa: PERF401
-            else:
-                parts.extend(graph.stream({"messages": [ask()]}, config, stream_mode=MODES))
+        parts: list[Any] = []
+        with pytest.raises(LowGroundingError):
+            await drained(graph, {"messages": [ask()]}, config, parts, asynchronous=asynchronous)
         heard = repr(parts) + "".join(handler.told) + "".join(tracer.runs)
         assert "zebra" not in heard
         assert "raised" in "".join(handler.told)  # The report says so.

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from saliency_guard import LVLM
-from saliency_guard.adapters import Finished, PlannedAttempt
+from saliency_guard.adapters import Finished, PlannedAttempt, ReportDetail
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,16 +21,18 @@ class CollectedCall:
 
     Attributes:
         lvlm: the model that answered.
-        finished: its last event, with the answer and the report.
+        finished: its last event, with the answer.
+        detail: how much the report holds.
     """
 
     lvlm: LVLM
     finished: Finished
+    detail: ReportDetail = "summary"
 
     @property
     def report(self) -> dict[str, Any]:
         """The report, as in ``ChatResponse.raw["grounding"]``."""
-        return self.finished.report
+        return self.finished.report(self.detail)
 
 
 @dataclass(slots=True)

@@ -109,6 +109,21 @@ def _best(answers: Sequence[GroundedAnswer]) -> Scored:
     return Scored(max(answers, key=lambda answer: -1.0 if answer.grounding is None else answer.grounding), {})
 
 
+def sources(given: Sequence[NodeWithScore], retrieved: Sequence[NodeWithScore]) -> Sequence[NodeWithScore]:
+    """The nodes to judge an answer by.
+
+    Some engines hand on other nodes than were retrieved: their own texts about the pictures, which may be false
+    themselves. Those nodes do not count where the retrieved ones are known.
+
+    Args:
+        given: the response's source nodes.
+        retrieved: what retrievers found for it.
+    """
+    known = {scored.node.node_id for scored in retrieved}
+    kept = [scored for scored in given if scored.node.node_id in known]
+    return kept or retrieved or given
+
+
 def with_grounding(metadata: Mapping[str, Any] | None, report: dict[str, Any]) -> dict[str, Any]:
     """A response's metadata with a report added."""
     return {**(metadata or {}), "grounding": report}

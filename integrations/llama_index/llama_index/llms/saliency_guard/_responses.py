@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from llama_index.core.base.llms.types import (
@@ -23,8 +23,23 @@ from llama_index.llms.saliency_guard.events import (
     GroundingScoreEvent,
     dispatcher,
 )
-from saliency_guard import LVLM, Attempt, GroundedAnswer, GuardPolicy, TokenGrounding
-from saliency_guard.adapters import Finished, Request, RunEvent, token_report
+from saliency_guard import (
+    LVLM,
+    Attempt,
+    GroundedAnswer,
+    GuardPolicy,
+    LowGroundingError,
+    TokenGrounding,
+)
+from saliency_guard.adapters import (
+    Finished,
+    ReportDetail,
+    Request,
+    RunEvent,
+    attempt_report,
+    raised_report,
+    token_report,
+)
 
 GROUNDING = "grounding"
 """Key of ``raw`` and ``additional_kwargs``."""
@@ -34,34 +49,47 @@ RunStep = tuple[list[BaseEvent], ChatResponse | None]
 
 @dataclass(slots=True)
 class _Streamed:
-    """What a stream has returned so far."""
+    """What a stream has returned so far.
 
+    Attributes:
+        detail: how much reports hold.
+        text: so far.
+    """
+
+    detail: ReportDetail
     text: str = ""
-    tokens: list[TokenGrounding] = field(default_factory=list)
 
     def token(self, token: TokenGrounding) -> ChatResponse:
-        """The response of the stream with one more token."""
+        """The response of the stream with one more token: the text so far, and what is new of all else."""
         self.text += token.text
-        self.tokens.append(token)
-        report = {GROUNDING: None, "tokens": [token_report(streamed) for streamed in self.tokens]}
+        report = {} if self.detail == "summary" else {GROUNDING: {"tokens": [token_report(token)]}}
         return ChatResponse(
             message=ChatMessage(self.text, role=MessageRole.ASSISTANT),
             delta=token.text,
-            raw={GROUNDING: report},
-            logprobs=_logprobs(self.tokens),
-            additional_kwargs={GROUNDING: report},
+            raw=report,
+            logprobs=_logprobs([token]),
+            additional_kwargs=report,
         )
 
 
-def responses(lvlm: LVLM, run_events: Iterable[RunEvent], request: Request) -> Iterator[RunStep]:
+def responses(lvlm: LVLM, run_events: Iterable[RunEvent], request: Request, detail: ReportDetail) -> Iterator[RunStep]:
     """The responses of a stream, the last one complete, each with the events to send before it.
 
     Args:
         lvlm: the model that answers.
         run_events: from `saliency_guard.adapters.run_request`.
         request: the options of the call.
+        detail: how much reports hold.
     """
-    streamed = _Streamed()
+    try:
+        yield from _responses(lvlm, run_events, request, detail)
+    except LowGroundingError as error:
+        yield [GroundingScoreEvent(report=raised_report(error, detail=detail))], None
+        raise
+
+
+def _responses(lvlm: LVLM, run_events: Iterable[RunEvent], request: Request, detail: ReportDetail) -> Iterator[RunStep]:
+    streamed = _Streamed(detail)
     pending_retry: list[BaseEvent] = []
     attempt_count = 0
     for event in run_events:
@@ -70,11 +98,11 @@ def responses(lvlm: LVLM, run_events: Iterable[RunEvent], request: Request) -> I
         elif isinstance(event, Attempt):
             # A refused attempt is only known to be retried when the next attempt arrives.
             yield pending_retry, None
-            pending_retry = [retry_event(attempt_count, event)] if not event.accepted else []
+            pending_retry = [retry_event(attempt_count, event, detail)] if not event.accepted else []
             attempt_count += 1
         else:
             yield from _held_back(event, request, streamed)
-            yield [GroundingScoreEvent(report=event.report)], _complete(lvlm, event, request, streamed)
+            yield [GroundingScoreEvent(report=event.report(detail))], _complete(lvlm, event, request, streamed)
 
 
 def _held_back(end: Finished, request: Request, streamed: _Streamed) -> Iterator[RunStep]:
@@ -87,7 +115,7 @@ def _held_back(end: Finished, request: Request, streamed: _Streamed) -> Iterator
 
 def _complete(lvlm: LVLM, end: Finished, request: Request, streamed: _Streamed) -> ChatResponse:
     """The last response of a stream, with everything."""
-    answer, report, usage = end.answer, end.report, end.usage.model_dump()
+    answer, report, usage = end.answer, end.report(streamed.detail), end.usage.model_dump()
     raw: dict[str, Any] = {
         GROUNDING: report,
         "model": lvlm.model_id,
@@ -101,25 +129,24 @@ def _complete(lvlm: LVLM, end: Finished, request: Request, streamed: _Streamed) 
         raw["invalid_tool_calls"] = malformed
     return ChatResponse(
         message=message,
-        delta="" if streamed.tokens else message.content or "",
+        delta="" if streamed.text else message.content or "",
         raw=raw,
         logprobs=_logprobs(answer.tokens) if answer is not None else None,
         additional_kwargs={GROUNDING: report, **usage},
     )
 
 
-def retry_event(number: int, attempt: Attempt) -> GroundingRetryEvent:
+def retry_event(number: int, attempt: Attempt, detail: ReportDetail) -> GroundingRetryEvent:
     """The event for a refused answer that is retried."""
-    return GroundingRetryEvent(
-        attempt=number, score=attempt.score, refused=attempt.problem or "", text=attempt.answer.text
-    )
+    report = attempt_report(number, attempt, detail)
+    return GroundingRetryEvent(**{name: value for name, value in report.items() if name != "change"})
 
 
-def send_retry(number: int, policy: GuardPolicy, result: GroundedAnswer | Attempt) -> None:
+def send_retry(number: int, policy: GuardPolicy, result: GroundedAnswer | Attempt, detail: ReportDetail) -> None:
     """Send the retry event after a refused answer; with ``keep="best"`` accepted answers are retried without it."""
     attempt = result if isinstance(result, Attempt) else policy.judge(result)
     if not attempt.accepted:
-        dispatcher.event(retry_event(number, attempt))
+        dispatcher.event(retry_event(number, attempt, detail))
 
 
 def _rejections(token: TokenGrounding) -> Iterator[BaseEvent]:

@@ -11,89 +11,57 @@ from typing import Any
 from llama_index.core.agent.workflow import ReActAgent
 from llama_index.core.agent.workflow.agent_context import AgentContext
 from llama_index.core.agent.workflow.base_agent import BaseWorkflowAgent
-from llama_index.core.agent.workflow.workflow_events import AgentOutput, AgentStream
-from llama_index.core.base.llms.types import ChatMessage, MessageRole, TextBlock
+from llama_index.core.agent.workflow.workflow_events import AgentOutput, AgentStream, ToolCallResult
+from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRole, TextBlock
 from llama_index.core.llms import LLM
 from llama_index.core.memory import BaseMemory
 from llama_index.core.tools import AsyncBaseTool
 from llama_index.core.workflow import Context
 from pydantic import Field
 
+from llama_index.llms.saliency_guard._agent_drafts import DraftContext
 from llama_index.llms.saliency_guard._collecting import attempting, collect_grounding
+from llama_index.llms.saliency_guard._drafts import Draft, drafting
 from llama_index.llms.saliency_guard._evidence import scorer_of
-from llama_index.llms.saliency_guard._messages import has_picture, to_core
+from llama_index.llms.saliency_guard._judged import TOLD, TOOL_CALL, may_have_picture, other_subject
+from llama_index.llms.saliency_guard._messages import to_core
 from llama_index.llms.saliency_guard._responses import send_retry
 from llama_index.llms.saliency_guard.base import SaliencyGuardedLVLM
 from llama_index.llms.saliency_guard.events import GroundingScoreEvent, dispatcher
-from saliency_guard import Attempt, GroundedAnswer, GuardOutcome, GuardPolicy
+from saliency_guard import Attempt, GroundedAnswer, GuardOutcome, GuardPolicy, LowGroundingError, SaliencyGuardError
 from saliency_guard.adapters import (
-    EMPTY_ANSWER,
+    NO_PICTURE,
+    PICTURE_GONE,
     LocalScorer,
+    OnError,
     PlannedAttempt,
     PlannedAttempts,
     PromptMemo,
+    ReportDetail,
     answer_report,
+    empty_attempt,
+    not_applicable,
+    raised_report,
     remember_prompts,
+    scorer_trouble,
+    unscored_attempt,
 )
 
 _ANSWER_MARKER = "Answer:"
+_PICTURES = "grounding_pictures"
+"""Key of an agent's store: messages with the pictures in tools' results that the agent itself does not keep."""
 
-
-class _Draft:
-    """The context of a step that may be discarded: what it stores and streams is held back until `commit`.
-
-    Args:
-        context: the agent's context.
-    """
-
-    def __init__(self, context: AgentContext) -> None:
-        self._context = context
-        self._values: dict[str, Any] = {}
-        self._streamed: list[AgentStream] = []
-
-    @property
-    def store(self) -> Any:
-        return self
-
-    @property
-    def is_running(self) -> bool:
-        # A workflow is always running inside a step, and `Context.is_running` cannot be read there.
-        return isinstance(self._context, Context) or self._context.is_running
-
-    async def get(self, path: str, default: Any = None) -> Any:
-        if path in self._values:
-            return self._values[path]
-        stored = await self._context.store.get(path, default=default)
-        # Agents append to the list they get: the stored list must not change.
-        return list(stored) if isinstance(stored, list) else stored
-
-    async def set(self, path: str, value: Any) -> None:
-        self._values[path] = value
-
-    def write_event_to_stream(self, event: Any) -> None:
-        if isinstance(event, AgentStream):
-            self._streamed.append(event)
-        else:
-            self._context.write_event_to_stream(event)
-
-    async def commit(self, replaced: AgentStream | None = None) -> None:
-        """Store and stream what was held back.
-
-        Args:
-            replaced: streamed instead of the model's answer.
-        """
-        for path, value in self._values.items():
-            await self._context.store.set(path, value)
-        for event in self._streamed if replaced is None else [replaced]:
-            self._context.write_event_to_stream(event)
+_SAW_PICTURE = "grounding_saw_picture"
+"""Key of an agent's store: whether there was a picture in the chat; a memory may have dropped it since."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Step:
     """An attempt at an agent's step."""
 
-    draft: _Draft
+    context: DraftContext
     output: AgentOutput
+    draft: Draft
 
 
 class GroundedAgentMixin(BaseWorkflowAgent):
@@ -103,21 +71,35 @@ class GroundedAgentMixin(BaseWorkflowAgent):
 
         class GroundedFunctionAgent(GroundedAgentMixin, FunctionAgent): ...
 
-    Every answer to a chat with a picture is scored, except tool calls. A refused answer is discarded with all its
-    side effects and retried as often as the policy allows (a `SaliencyGuardedLVLM` then uses a new seed), then
+    Every answer about a picture is scored, and so is the text beside a tool call. A refused answer is discarded with
+    all its side effects and retried as often as the policy allows (a `SaliencyGuardedLVLM` then uses a new seed), then
     generated by ``fallback_llm``, and then replaced by the policy's fallback, flagged, or raised. ``AgentOutput.raw``
-    has the report under ``"grounding"``. Only the answer that is returned is streamed.
+    has the report under ``"grounding"``. Only the answer that is returned is streamed, and event handlers, spans and
+    callbacks hear of nothing else.
+
+    Nothing passes unseen: an empty answer is refused; what cannot be judged (the picture is no longer in the chat, the
+    scorer cannot read it) has the decision ``"unscored"``, and the policy's ``unscored`` decides on it; turns about no
+    picture and tool calls without a text have ``"not_applicable"``. A `ReActAgent` reads tools' results as text: their
+    pictures count as part of the turn all the same.
 
     Attributes:
         policy: decides.
         scorer: a `SaliencyGuardedLVLM`, a `saliency_guard.LVLM`, or the name of a model; None means the agent's LLM
             if that is a `SaliencyGuardedLVLM`, else the embedded model.
         fallback_llm: called when no answer is good enough; it gets the same tools.
+        should_score: called with the chat and the answer's message: whether to score it. None scores turns that may be
+            about a picture (see `saliency_guard.adapters.Turn`).
+        on_error: what the scorer's own trouble does: ``"unscored"`` leaves the decision to the policy's ``unscored``,
+            ``"raise"`` raises it.
+        report: how much the report holds; refused texts with ``"full"`` only.
     """
 
     policy: GuardPolicy = Field(description="Decides on answers.")
     scorer: Any = Field(default=None, description="Scores answers.", exclude=True)
     fallback_llm: LLM | None = Field(default=None, description="Called when no answer is good enough.")
+    should_score: Any = Field(default=None, description="Whether to score an answer.", exclude=True)
+    on_error: OnError = Field(default="unscored", description="What the scorer's own trouble does.")
+    report: ReportDetail = Field(default="summary", description="How much the report holds.")
 
     async def take_step(
         self, ctx: AgentContext, llm_input: list[ChatMessage], tools: Sequence[AsyncBaseTool], memory: BaseMemory
@@ -139,41 +121,90 @@ class GroundedAgentMixin(BaseWorkflowAgent):
         memory: BaseMemory,
     ) -> AgentOutput:
         scorer = self._local_scorer()
-        messages: list[dict[str, Any]] | None = None
-        plan: PlannedAttempts | None = None
+        chat = [*llm_input, *await self._scratchpad(ctx), *await ctx.store.get(_PICTURES, default=[])]
+        has_picture = may_have_picture(chat)
+        saw_picture = has_picture or await ctx.store.get(_SAW_PICTURE, default=False)
+        if has_picture:
+            await ctx.store.set(_SAW_PICTURE, value=True)
         steps: list[_Step] = []
-        planned = PlannedAttempt(0)
-        while True:
-            await asyncio.sleep(planned.wait)
-            step = await self._attempt(planned, ctx, llm_input, tools, memory)
-            text = self._answer_text(step.output)
-            if messages is None:
-                chat = [*llm_input, *await self._scratchpad(ctx)]
-                if has_picture(chat):
-                    convert = partial(to_core, fetch_image=scorer.fetch_image)
-                    messages = await asyncio.to_thread(prompts.messages, chat, convert)
-                    plan = self._plan(messages)
-            if messages is None or plan is None or text is None:
-                await step.draft.commit()
-                return step.output
-            result: GroundedAnswer | Attempt = EMPTY_ANSWER
-            if text:
-                lvlm = await asyncio.to_thread(lambda: scorer.lvlm)
-                prompt = await asyncio.to_thread(prompts.prompt, lvlm, messages)
-                result = await scorer.ascore(prompt, text, self.policy)
-            steps.append(step)
-            try:
-                planned = plan.send(result)
-            except StopIteration as end:
-                return await self._decided(end.value, steps)
-            send_retry(len(steps) - 1, self.policy, result)
+        if not saw_picture and self.should_score is None:
+            live = DraftContext(ctx, is_live=True)
+            output = await super().take_step(live, llm_input, tools, memory)  # type: ignore[safe-super]
+            await live.commit()
+            self._add_report(output, not_applicable("", NO_PICTURE, self.policy))
+            return output
+        messages, trouble = await self._converted(chat, scorer, prompts) if has_picture else (None, PICTURE_GONE)
+        plan = self._plan(messages)
+        planned = next(plan)
+        try:
+            while True:
+                await asyncio.sleep(planned.wait)
+                step = await self._attempt(planned, ctx, llm_input, tools, memory)
+                steps.append(step)
+                text = self._answer_text(step.output)
+                reason = self._nothing_to_score(chat, step.output.response, text, saw_picture=saw_picture)
+                if reason is not None:
+                    return await self._decided(not_applicable(text or "", reason, self.policy), steps, text or "")
+                result = await self._judged(text or "", messages, trouble, scorer, prompts)
+                if isinstance(result, Attempt) and result.reason is not None and len(steps) == 1:
+                    # Another attempt would not be judged either.
+                    return await self._decided(self.policy.decide((result,), messages), steps, text or "")
+                try:
+                    planned = plan.send(result)
+                except StopIteration as end:
+                    return await self._decided(end.value, steps)
+                send_retry(len(steps) - 1, self.policy, result, self.report)
+        except LowGroundingError as error:
+            dispatcher.event(GroundingScoreEvent(report=raised_report(error, detail=self.report)))
+            raise
+        finally:
+            for step in steps:
+                step.draft.drop()  # Those that were not shown.
+
+    async def _converted(
+        self, chat: list[ChatMessage], scorer: LocalScorer, prompts: PromptMemo
+    ) -> tuple[list[dict[str, Any]] | None, str | None]:
+        """The chat in the core's form, or why the scorer cannot read it."""
+        try:
+            convert = partial(to_core, fetch_image=scorer.fetch_image)
+            return await asyncio.to_thread(prompts.messages, chat, convert), None
+        except SaliencyGuardError as error:
+            return None, scorer_trouble(error, self.on_error)
+
+    async def _judged(
+        self,
+        text: str,
+        messages: list[dict[str, Any]] | None,
+        trouble: str | None,
+        scorer: LocalScorer,
+        prompts: PromptMemo,
+    ) -> GroundedAnswer | Attempt:
+        if not text:
+            return empty_attempt()
+        if messages is None:
+            return unscored_attempt(text, trouble or PICTURE_GONE)
+        try:
+            lvlm = await asyncio.to_thread(lambda: scorer.lvlm)
+            prompt = await asyncio.to_thread(prompts.prompt, lvlm, messages)
+            return await scorer.ascore(prompt, text, self.policy)
+        except SaliencyGuardError as error:
+            return unscored_attempt(text, scorer_trouble(error, self.on_error))
+
+    def _nothing_to_score(
+        self, chat: list[ChatMessage], message: ChatMessage, text: str | None, *, saw_picture: bool
+    ) -> str | None:
+        if text is None:
+            return TOOL_CALL
+        if self.should_score is not None:
+            return None if self.should_score(chat, message) else TOLD
+        return other_subject(chat, text, saw_picture=saw_picture)
 
     def _local_scorer(self) -> LocalScorer:
         llm = self.llm if isinstance(self.llm, SaliencyGuardedLVLM) else None
         return scorer_of(self.scorer if self.scorer is not None else llm)
 
-    def _plan(self, messages: list[dict[str, Any]]) -> PlannedAttempts:
-        plan = self.policy.planned_attempts(
+    def _plan(self, messages: list[dict[str, Any]] | None) -> PlannedAttempts:
+        return self.policy.planned_attempts(
             messages,
             temperature=getattr(self.llm, "temperature", None),
             seed=getattr(self.llm, "seed", None),
@@ -181,8 +212,6 @@ class GroundedAgentMixin(BaseWorkflowAgent):
             locore=getattr(self.llm, "locore", None),
             has_fallback=self.fallback_llm is not None,
         )
-        next(plan)
-        return plan
 
     async def _attempt(
         self,
@@ -192,17 +221,17 @@ class GroundedAgentMixin(BaseWorkflowAgent):
         tools: Sequence[AsyncBaseTool],
         memory: BaseMemory,
     ) -> _Step:
-        draft = _Draft(ctx)
+        context = DraftContext(ctx)
         agent: GroundedAgentMixin = self
         if planned.is_fallback:
             agent = self.model_copy(update={"llm": self.fallback_llm})
         if planned.request and not isinstance(self.llm, SaliencyGuardedLVLM):  # SaliencyGuardedLVLM adds it itself.
             llm_input = [*llm_input, ChatMessage(planned.request, role=MessageRole.USER)]
-        with collect_grounding(), attempting(planned):
+        with drafting() as draft, collect_grounding(), attempting(planned):
             output = await super(GroundedAgentMixin, agent).take_step(  # type: ignore[safe-super]
-                draft, llm_input, tools, memory
+                context, llm_input, tools, memory
             )
-        return _Step(draft, output)
+        return _Step(context, output, draft)
 
     async def _scratchpad(self, ctx: AgentContext) -> list[ChatMessage]:
         """The messages of the run so far in a `FunctionAgent`: tool calls, and their results with pictures."""
@@ -210,38 +239,71 @@ class GroundedAgentMixin(BaseWorkflowAgent):
         return [] if key is None else list(await ctx.store.get(key, default=[]))
 
     def _answer_text(self, output: AgentOutput) -> str | None:
-        """The answer in an output; None if it is a tool call."""
-        if output.tool_calls or output.retry_messages:
-            return None
-        text = output.response.content or ""
-        if isinstance(self, ReActAgent) and _ANSWER_MARKER in text:
-            text = text.partition(_ANSWER_MARKER)[2]
-        return text.strip()
+        """The answer in an output; None if it is a tool call and says nothing else."""
+        text = (output.response.content or "").strip()
+        if isinstance(self, ReActAgent):  # What it writes beside a tool call is a thought.
+            if output.tool_calls or output.retry_messages:
+                return None
+            return (text.partition(_ANSWER_MARKER)[2] if _ANSWER_MARKER in text else text).strip()
+        return None if output.retry_messages or (output.tool_calls and not text) else text
 
-    async def _decided(self, outcome: GuardOutcome, steps: list[_Step]) -> AgentOutput:
+    async def _decided(self, outcome: GuardOutcome, steps: list[_Step], judged: str | None = None) -> AgentOutput:
+        """The output that is given out.
+
+        Args:
+            outcome: what the policy decided.
+            steps: all attempts.
+            judged: the text that was judged; None is that of the attempt decided for.
+        """
         step = steps[outcome.chosen if outcome.chosen is not None else -1]
-        report = answer_report(outcome.answer, outcome)
-        raw = step.output.raw if isinstance(step.output.raw, Mapping) else {"response": step.output.raw}
-        step.output.raw = {**raw, "grounding": report}
+        text = (self._answer_text(step.output) or "") if judged is None else judged
+        report = self._add_report(step.output, outcome)
+        is_same = outcome.decision == "not_applicable" or (outcome.chosen is not None and outcome.text == text)
         replaced = None
-        if outcome.chosen is None:
+        if is_same:
+            step.draft.show()
+        else:
             await self._replace_answer(outcome.text, step)
             replaced = AgentStream(
-                delta=outcome.text, response=outcome.text, current_agent_name=self.name, raw=step.output.raw
+                delta=outcome.text, response=outcome.text, current_agent_name=self.name, raw={"grounding": report}
             )
+            step.output.raw = {"grounding": report}
+            step.output.tool_calls = []
         dispatcher.event(GroundingScoreEvent(report=report))
-        await step.draft.commit(replaced)
+        await step.context.commit(replaced)
         return step.output
+
+    def _add_report(self, output: AgentOutput, outcome: GuardOutcome) -> dict[str, Any]:
+        raw = output.raw if isinstance(output.raw, Mapping) else {"response": output.raw}
+        report = answer_report(outcome.answer, outcome, detail=self.report)
+        output.raw = {**raw, "grounding": report}
+        return report
+
+    async def handle_tool_call_results(self, ctx: Context, results: list[ToolCallResult], memory: BaseMemory) -> None:
+        """As the agent's own; remembers the pictures in tools' results, which a `ReActAgent` does not keep."""
+        await super().handle_tool_call_results(ctx, results, memory)  # type: ignore[safe-super]
+        if getattr(self, "scratchpad_key", None) is not None:
+            return
+        pictures = [block for result in results for block in result.tool_output.blocks if isinstance(block, ImageBlock)]
+        if pictures:
+            known = await ctx.store.get(_PICTURES, default=[])
+            await ctx.store.set(_PICTURES, [*known, ChatMessage(role=MessageRole.USER, blocks=pictures)])
+
+    async def finalize(self, ctx: Context, output: AgentOutput, memory: BaseMemory) -> AgentOutput:
+        """As the agent's own; tools' pictures are of this turn only."""
+        await ctx.store.set(_PICTURES, [])
+        finalized: AgentOutput = await super().finalize(ctx, output, memory)  # type: ignore[safe-super]
+        return finalized
 
     async def _replace_answer(self, text: str, step: _Step) -> None:
         """Replace an answer by a text, wherever the agent keeps it."""
         if isinstance(self, ReActAgent):
-            reasoning = await step.draft.get(self.reasoning_key, default=[])
+            reasoning = await step.context.get(self.reasoning_key, default=[])
             last = reasoning[-1].model_copy(update={"response": text})
-            await step.draft.set(self.reasoning_key, [*reasoning[:-1], last])
+            await step.context.set(self.reasoning_key, [*reasoning[:-1], last])
         message = ChatMessage(role=MessageRole.ASSISTANT, blocks=[TextBlock(text=text)])
         key = getattr(self, "scratchpad_key", None)
         if key is not None:
-            scratchpad = await step.draft.get(key, default=[])
-            await step.draft.set(key, [*scratchpad[:-1], message])
+            scratchpad = await step.context.get(key, default=[])
+            await step.context.set(key, [*scratchpad[:-1], message])
         step.output.response = message

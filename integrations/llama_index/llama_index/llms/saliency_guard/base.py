@@ -36,6 +36,7 @@ from llama_index.llms.saliency_guard.events import dispatcher
 from saliency_guard import LVLM, MessageError
 from saliency_guard.adapters import (
     Finished,
+    ReportDetail,
     Request,
     RunEvent,
     ServedLVLM,
@@ -51,8 +52,9 @@ class SaliencyGuardedLVLM(ServedLVLM, StructuredAnswers, FunctionCallingLLM, Cus
     """A local vision-language model as a LlamaIndex LLM.
 
     Every response has ``raw["grounding"]`` (and the same under ``additional_kwargs["grounding"]``): the calibrated
-    probability that it is grounded (None where no calibration fits), its tokens with their sources, and the decision
-    of the `policy`. The responses of a stream have the tokens so far, the last one has all. ``logprobs`` are exact.
+    probability that it is grounded (``score``; None where no calibration fits), why there is none, and the decision of
+    the `policy`; with ``report="tokens"`` its tokens with their sources, too. The responses of a stream have what is
+    new, the last one has the whole report. ``logprobs`` are exact.
 
     The model is loaded by the constructor, once per process and configuration. It has the settings of
     `saliency_guard.adapters.ServedLVLM`, and these:
@@ -264,7 +266,7 @@ class SaliencyGuardedLVLM(ServedLVLM, StructuredAnswers, FunctionCallingLLM, Cus
             lvlm = self.engine(request.model)
             addition = planned.request if planned is not None else ""
             run_events = run_request(lvlm, request, messages, convert, cancel=cancel, addition=addition)
-            yield from responses(lvlm, _collected(run_events, lvlm, active), request)
+            yield from responses(lvlm, _collected(run_events, lvlm, active, self.report), request, self.report)
         except Exception as error:
             for collector in active:
                 collector.errors.append(error)
@@ -303,14 +305,17 @@ class SaliencyGuardedLVLM(ServedLVLM, StructuredAnswers, FunctionCallingLLM, Cus
 
 
 def _collected(
-    run_events: Generator[RunEvent, None, None], lvlm: LVLM, active: tuple[GroundingCollector, ...]
+    run_events: Generator[RunEvent, None, None],
+    lvlm: LVLM,
+    active: tuple[GroundingCollector, ...],
+    detail: ReportDetail,
 ) -> Generator[RunEvent, None, None]:
     """Pass the events on, and add the finished answer to the collectors."""
     try:
         for event in run_events:
             if isinstance(event, Finished):
                 for collector in active:
-                    collector.calls.append(CollectedCall(lvlm, event))
+                    collector.calls.append(CollectedCall(lvlm, event, detail))
             yield event
     finally:
         run_events.close()

@@ -11,7 +11,7 @@ dispatcher = get_dispatcher(__name__)
 
 
 class GroundingScoreEvent(BaseEvent):
-    """An answer is finished, or a policy decided on it.
+    """An answer is finished, or a policy decided on it; its ``decision`` may be ``"raised"``.
 
     Attributes:
         report: the report, as in ``ChatResponse.raw["grounding"]``.
@@ -53,19 +53,21 @@ class GroundingRejectionEvent(BaseEvent):
 
 
 class GroundingRetryEvent(BaseEvent):
-    """An answer was refused and is retried.
+    """An answer was refused, or could not be judged, and another attempt is made.
 
     Attributes:
-        attempt: number of the refused answer, from 0.
+        attempt: number of the attempt within its call, from 0.
+        verdict: ``"refused"`` or ``"unscored"``.
         score: its calibrated grounding; None without a calibration.
-        refused: why it was refused.
-        text: the refused answer.
+        reason: why it was not accepted.
+        text: the refused answer; None unless ``report="full"``.
     """
 
     attempt: int
+    verdict: str
     score: float | None
-    refused: str
-    text: str
+    reason: str | None
+    text: str | None = None
 
     @classmethod
     def class_name(cls) -> str:

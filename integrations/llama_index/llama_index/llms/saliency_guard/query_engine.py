@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,17 +21,27 @@ from llama_index.core.prompts.mixin import PromptMixinType
 from llama_index.core.schema import NodeWithScore, QueryBundle
 
 from llama_index.llms.saliency_guard._collecting import GroundingCollector, attempting, collect_grounding
-from llama_index.llms.saliency_guard._evidence import Evidence, Scored, scorer_of, with_grounding
+from llama_index.llms.saliency_guard._drafts import Draft, drafting
+from llama_index.llms.saliency_guard._evidence import Evidence, Scored, scorer_of, sources
+from llama_index.llms.saliency_guard._final_response import final_response
+from llama_index.llms.saliency_guard._judged import NO_SOURCE, TOLD, ShouldScore
 from llama_index.llms.saliency_guard._responses import send_retry
 from llama_index.llms.saliency_guard.events import GroundingScoreEvent, dispatcher
-from saliency_guard import Attempt, GroundedAnswer, GuardOutcome, GuardPolicy
+from saliency_guard import Attempt, GroundedAnswer, GuardOutcome, GuardPolicy, LowGroundingError, SaliencyGuardError
 from saliency_guard.adapters import (
-    EMPTY_ANSWER,
+    OnError,
     PlannedAttempt,
+    ReportDetail,
     ScorerModel,
     answer_report,
+    empty_attempt,
+    fields_text,
+    not_applicable,
+    raised_report,
     remember_prompts,
     rests_on,
+    scorer_trouble,
+    unscored_attempt,
 )
 
 _MIN_GAIN = 1.0
@@ -39,15 +49,23 @@ _MIN_GAIN = 1.0
 
 
 class _Response:
-    """A response of the inner engine, and the sources of its answer."""
+    """A response of the inner engine, the sources of its answer, and what was told about it."""
 
-    def __init__(self, response: RESPONSE_TYPE, text: str, collector: GroundingCollector) -> None:
+    def __init__(self, response: RESPONSE_TYPE, text: str, collector: GroundingCollector, draft: Draft) -> None:
         self.response = response
         self.text = text
         self.collector = collector
-        self.nodes: Sequence[NodeWithScore] = response.source_nodes
+        self.draft = draft
+        self.nodes: Sequence[NodeWithScore] = sources(response.source_nodes, draft.retrieved)
         self.shares: dict[str, float] = {}
         self.evidence: Evidence | None = None
+
+    @property
+    def claims(self) -> str:
+        """What is judged: the text, or the fields of an object."""
+        if isinstance(self.response, PydanticResponse) and self.response.response is not None:
+            return fields_text(self.response.response)
+        return self.text.strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +77,7 @@ class _ToScore:
 
 
 _Step = PlannedAttempt | _ToScore | RESPONSE_TYPE
-_Guarding = Generator[PlannedAttempt | _ToScore, _Response | Scored, RESPONSE_TYPE]
+_Guarding = Generator[PlannedAttempt | _ToScore, _Response | Scored | Attempt, RESPONSE_TYPE]
 
 
 class GroundedQueryEngine(BaseQueryEngine):
@@ -73,8 +91,13 @@ class GroundedQueryEngine(BaseQueryEngine):
     - ``nodes``: node id -> share of the saliency; raw, see ``cite``,
     - ``calls``: the report of every call of a `SaliencyGuardedLVLM`, such as those of a refining synthesizer.
 
-    Answers without a picture among their nodes pass unscored: their ``decision`` is None. Streams are held back until
-    the answer is scored.
+    Nothing passes unseen: an empty answer is refused; what cannot be judged (a node that cannot be read) has the
+    decision ``"unscored"``, and the policy's ``unscored`` decides on it; answers without a picture among their sources
+    have ``"not_applicable"``. An engine that hands on other nodes than were retrieved (`CitationQueryEngine`,
+    `SubQuestionQueryEngine`) is judged by the nodes that were retrieved. Streams are held back until the answer is
+    scored, and so is what an attempt tells event handlers, spans and callbacks: of refused answers they hear nothing.
+
+    ``str()`` of a response that is flagged or unscored says so, and so does the result of a `QueryEngineTool`.
 
     Args:
         query_engine: the inner query engine.
@@ -86,6 +109,11 @@ class GroundedQueryEngine(BaseQueryEngine):
             that raises its probability most and grounds it alone, or None. It costs a prompt per node, and names the
             right picture far more often than shares do (docs/llama_index.md).
         seed: seed of the retries; None takes a random one.
+        should_score: called with the `QueryBundle` and the response: whether to score it. None scores answers with a
+            picture among their sources.
+        on_error: what the scorer's own trouble does: ``"unscored"`` leaves the decision to the policy's ``unscored``,
+            ``"raise"`` raises it.
+        report: how much the report holds; refused texts with ``"full"`` only.
         callback_manager: as for every query engine.
     """
 
@@ -98,6 +126,9 @@ class GroundedQueryEngine(BaseQueryEngine):
         fallback_engine: BaseQueryEngine | None = None,
         cite: bool = False,
         seed: int | None = None,
+        should_score: ShouldScore | None = None,
+        on_error: OnError = "unscored",
+        report: ReportDetail = "summary",
         callback_manager: CallbackManager | None = None,
     ) -> None:
         super().__init__(callback_manager or query_engine.callback_manager)
@@ -108,6 +139,9 @@ class GroundedQueryEngine(BaseQueryEngine):
         self._fallback = fallback_engine
         self._cite = cite
         self._seed = seed
+        self._should_score = should_score
+        self._on_error = on_error
+        self._report = report
 
     def _get_prompt_modules(self) -> PromptMixinType:
         fallback = {} if self._fallback is None else {"fallback_engine": self._fallback}
@@ -137,14 +171,18 @@ class GroundedQueryEngine(BaseQueryEngine):
             step: _Step = next(guarding)
             while isinstance(step, (PlannedAttempt, _ToScore)):
                 if isinstance(step, _ToScore):
-                    step = _next_step(guarding, step.evidence.score(step.text, self.policy))
+                    try:
+                        scored: Scored | Attempt = step.evidence.score(step.text, self.policy)
+                    except SaliencyGuardError as error:
+                        scored = unscored_attempt(step.text, scorer_trouble(error, self._on_error))
+                    step = _next_step(guarding, scored)
                     continue
                 time.sleep(step.wait)
-                with collect_grounding() as collector, attempting(step):
+                with drafting() as draft, collect_grounding() as collector, attempting(step):
                     response = call_engine(self._engine_for(step), _query_of(query, step))
                     text = _complete_text(response)
                 _raise_swallowed(collector)
-                step = _next_step(guarding, _Response(response, text, collector))
+                step = _next_step(guarding, _Response(response, text, collector, draft))
             return step
 
     async def _arun(self, query: QueryBundle, call_engine: Any) -> RESPONSE_TYPE:
@@ -153,15 +191,18 @@ class GroundedQueryEngine(BaseQueryEngine):
             step: _Step = next(guarding)
             while isinstance(step, (PlannedAttempt, _ToScore)):
                 if isinstance(step, _ToScore):
-                    scored = await step.evidence.ascore(step.text, self.policy)
+                    try:
+                        scored: Scored | Attempt = await step.evidence.ascore(step.text, self.policy)
+                    except SaliencyGuardError as error:
+                        scored = unscored_attempt(step.text, scorer_trouble(error, self._on_error))
                     step = await asyncio.to_thread(_next_step, guarding, scored)
                     continue
                 await asyncio.sleep(step.wait)
-                with collect_grounding() as collector, attempting(step):
+                with drafting() as draft, collect_grounding() as collector, attempting(step):
                     response = await call_engine(self._engine_for(step), _query_of(query, step))
                     text = await _acomplete_text(response)
                 _raise_swallowed(collector)
-                step = await asyncio.to_thread(_next_step, guarding, _Response(response, text, collector))
+                step = await asyncio.to_thread(_next_step, guarding, _Response(response, text, collector, draft))
             return step
 
     def _engine_for(self, planned: PlannedAttempt) -> BaseQueryEngine:
@@ -170,42 +211,77 @@ class GroundedQueryEngine(BaseQueryEngine):
     def _guarding(self, query: QueryBundle) -> _Guarding:
         """Yields the actions in order; send in the response or the scores of each. Returns the final response."""
         responses: list[_Response] = []
+        try:
+            return (yield from self._attempts(query, responses))
+        except LowGroundingError as error:
+            dispatcher.event(GroundingScoreEvent(report=raised_report(error, detail=self._report)))
+            raise
+        finally:
+            for response in responses:
+                response.draft.drop()  # Those that were not shown.
+
+    def _attempts(self, query: QueryBundle, responses: list[_Response]) -> _Guarding:
         response: Any = yield PlannedAttempt(0)
-        evidence = self._evidence(response, query)
+        evidence, trouble = self._evidence(response, query)
         plan = self.policy.planned_attempts(
-            evidence.documents.messages, seed=self._seed, has_fallback=self._fallback is not None
+            evidence.documents.messages if evidence is not None else None,
+            seed=self._seed,
+            has_fallback=self._fallback is not None,
         )
         next(plan)
         while True:
             responses.append(response)
-            if not evidence.documents.has_picture:
-                return _final_response(response, response.text, _unscored(responses))
-            result: GroundedAnswer | Attempt = EMPTY_ANSWER
-            if response.text.strip():
-                scored: Any = yield _ToScore(evidence, response.text)
-                response.shares, response.evidence, result = scored.nodes, evidence, scored.answer
+            reason = self._nothing_to_score(query, response, evidence)
+            if reason is not None:
+                return self._decided(not_applicable(response.text, reason, self.policy), responses)
+            result: GroundedAnswer | Attempt = empty_attempt()
+            if response.claims and evidence is not None and evidence.documents.has_picture:
+                scored: Any = yield _ToScore(evidence, response.claims)
+                result = scored
+                if isinstance(scored, Scored):
+                    response.shares, response.evidence, result = scored.nodes, evidence, scored.answer
+            elif response.claims:
+                result = unscored_attempt(response.claims, trouble or NO_SOURCE)
+            if isinstance(result, Attempt) and result.reason is not None and len(responses) == 1:
+                # Another attempt would not be judged either.
+                return self._decided(self.policy.decide((result,)), responses)
             try:
                 planned = plan.send(result)
             except StopIteration as end:
                 return self._decided(end.value, responses)
-            send_retry(len(responses) - 1, self.policy, result)
+            send_retry(len(responses) - 1, self.policy, result, self._report)
             response = yield planned
-            evidence = self._evidence(response, query, evidence)
+            evidence, trouble = self._evidence(response, query, evidence)
 
-    def _evidence(self, response: _Response, query: QueryBundle, last: Evidence | None = None) -> Evidence:
-        """The evidence in the response's nodes; the last attempt's is reused if they are the same."""
-        scorer = scorer_of(self._scorer, response.collector)
-        if last is not None and last.is_same(scorer, response.nodes, query.query_str):
-            return last
-        return Evidence(scorer, response.nodes, query.query_str)
+    def _nothing_to_score(self, query: QueryBundle, response: _Response, evidence: Evidence | None) -> str | None:
+        """Why there is nothing to score; None where there is, or where it cannot be read."""
+        if self._should_score is not None:
+            return None if self._should_score(query, response.response) else TOLD
+        return NO_SOURCE if evidence is not None and not evidence.documents.has_picture else None
+
+    def _evidence(
+        self, response: _Response, query: QueryBundle, last: Evidence | None = None
+    ) -> tuple[Evidence | None, str | None]:
+        """The evidence in the response's nodes, or why it cannot be read; the last attempt's if they are the same."""
+        try:
+            scorer = scorer_of(self._scorer, response.collector)
+            if last is not None and last.is_same(scorer, response.nodes, query.query_str):
+                return last, None
+            return Evidence(scorer, response.nodes, query.query_str), None
+        except SaliencyGuardError as error:
+            return None, scorer_trouble(error, self._on_error)
 
     def _decided(self, outcome: GuardOutcome, responses: Sequence[_Response]) -> RESPONSE_TYPE:
         chosen = responses[outcome.chosen if outcome.chosen is not None else -1]
-        report = answer_report(outcome.answer, outcome) | {"nodes": chosen.shares, "calls": _calls(responses)}
-        if self._cite and outcome.chosen is not None and outcome.answer is not None:
+        report = answer_report(outcome.answer, outcome, detail=self._report)
+        report |= {"nodes": chosen.shares, "calls": _calls(responses, chosen, self._report)}
+        if self._cite and outcome.chosen is not None and outcome.answer is not None and chosen.evidence is not None:
             report["rests_on"] = self._node_ids(chosen, outcome.answer)
+        is_same = outcome.decision == "not_applicable" or (outcome.chosen is not None and outcome.text == chosen.claims)
+        if is_same:
+            chosen.draft.show()
         dispatcher.event(GroundingScoreEvent(report=report))
-        return _final_response(chosen, outcome.text, report)
+        return final_response(chosen.response, chosen.text if is_same else outcome.text, report, outcome)
 
     def _node_ids(self, response: _Response, answer: GroundedAnswer) -> list[str | None]:
         """For every token, the id of the node it rests on."""
@@ -216,7 +292,7 @@ class GroundedQueryEngine(BaseQueryEngine):
         return [None if number is None else response.nodes[number].node.node_id for number in numbers]
 
 
-def _next_step(guarding: _Guarding, result: _Response | Scored) -> _Step:
+def _next_step(guarding: _Guarding, result: _Response | Scored | Attempt) -> _Step:
     """The next action, or the final response."""
     try:
         return guarding.send(result)
@@ -255,34 +331,7 @@ def _raise_swallowed(collector: GroundingCollector) -> None:
         raise collector.errors[0]
 
 
-def _calls(responses: Sequence[_Response]) -> list[dict[str, Any]]:
-    return [report for response in responses for report in response.collector.reports]
-
-
-def _unscored(responses: Sequence[_Response]) -> dict[str, Any]:
-    return answer_report(None) | {"nodes": {}, "calls": _calls(responses)}
-
-
-def _final_response(attempt: _Response, text: str, report: dict[str, Any]) -> RESPONSE_TYPE:
-    """A response of the same type with this text and report, and without any refused text."""
-    response = attempt.response
-    metadata = with_grounding(response.metadata, report)
-    nodes = response.source_nodes
-    pieces = [token["text"] for token in report["tokens"]]
-    pieces = pieces if "".join(pieces) == text else [text]
-    if isinstance(response, StreamingResponse):
-        return StreamingResponse(_stream(pieces), nodes, metadata)
-    if isinstance(response, AsyncStreamingResponse):
-        return AsyncStreamingResponse(_astream(pieces), nodes, metadata)
-    if isinstance(response, PydanticResponse) and text == attempt.text:
-        return PydanticResponse(response.response, nodes, metadata)
-    return Response(text, nodes, metadata)
-
-
-def _stream(pieces: Sequence[str]) -> Generator[str, None, None]:
-    yield from pieces
-
-
-async def _astream(pieces: Sequence[str]) -> AsyncGenerator[str, None]:
-    for piece in pieces:
-        yield piece
+def _calls(responses: Sequence[_Response], chosen: _Response, detail: ReportDetail) -> list[dict[str, Any]]:
+    """The reports of the calls of our models: of those for the answer that is given out, or of all."""
+    shown = responses if detail == "full" else [chosen]
+    return [report for response in shown for report in response.collector.reports]
