@@ -37,6 +37,7 @@ from langchain_saliency_guard._identity import digest, plain
 from langchain_saliency_guard._messages import by_content, to_core
 from langchain_saliency_guard._requests import request
 from langchain_saliency_guard._structured import structured
+from langchain_saliency_guard._token_counts import prompt_length, text_ids
 from langchain_saliency_guard._tools import as_functions
 from langchain_saliency_guard._verdicts import record
 from saliency_guard import LowGroundingError, TokenGrounding
@@ -121,6 +122,14 @@ class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
 
     def _core_messages(self, messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:
         return to_core(messages, fetch_image=self.fetch_image)
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """The ids of a text's tokens, by the model's own tokenizer."""
+        return text_ids(self.engine(), text)
+
+    def get_num_tokens_from_messages(self, messages: list[BaseMessage], tools: Sequence[Any] | None = None) -> int:
+        """How many tokens messages take in the model's prompt, pictures included; `trim_messages` counts by it."""
+        return prompt_length(self.engine(), self._core_messages(messages), as_functions(tools or ()))
 
     def _run(
         self, messages: list[BaseMessage], request: Request, run_id: UUID | None, cancel: threading.Event

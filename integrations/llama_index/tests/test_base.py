@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import threading
 import time
 from collections.abc import Callable
@@ -192,6 +193,19 @@ def test_a_policy_decides(llm: SaliencyGuardedLVLM, ask: Ask, heard: list[Any]) 
     assert [event.report["decision"] for event in heard if isinstance(event, GroundingScoreEvent)] == ["raised"]
     unsure = HIGH.model_copy(update={"on_low": "fallback", "fallback": lambda messages, attempts: "I do not know."})
     assert [one.delta for one in llm.stream_chat(ask(), policy=unsure)] == ["I do not know."]
+
+
+def answer_again(*_: Any) -> str:
+    return "I do not know."
+
+
+def test_pickling_keeps_the_guard_or_says_that_it_cannot(llm: SaliencyGuardedLVLM) -> None:
+    policy = GuardPolicy(min_grounding=0.5, on_low="fallback", fallback=answer_again)
+    copy = pickle.loads(pickle.dumps(llm.model_copy(update={"policy": policy})))  # noqa: S301 - our own
+    assert copy.policy == policy
+    local = policy.model_copy(update={"fallback": lambda *_: "I do not know."})
+    with pytest.raises(ConfigError, match="policy cannot be pickled"):
+        pickle.dumps(llm.model_copy(update={"policy": local}))
 
 
 def test_the_collector_sees_what_predict_drops(llm: SaliencyGuardedLVLM) -> None:

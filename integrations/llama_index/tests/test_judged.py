@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from llama_index.core.agent.workflow import AgentOutput, FunctionAgent, ReActAgent
 from llama_index.core.base.llms.types import ChatMessage, DocumentBlock, ImageBlock, TextBlock, ToolCallBlock
-from llama_index.core.query_engine import CitationQueryEngine, SubQuestionQueryEngine
+from llama_index.core.base.response.schema import Response
+from llama_index.core.query_engine import CitationQueryEngine, CustomQueryEngine, SubQuestionQueryEngine
 from llama_index.core.question_gen.types import SubQuestion
-from llama_index.core.schema import ImageNode, QueryBundle
+from llama_index.core.schema import ImageNode, NodeWithScore, QueryBundle, TextNode
 from llama_index.core.tools import FunctionTool, QueryEngineTool
 
 from llama_index.llms.saliency_guard import GroundedAgentMixin, GroundedQueryEngine, SaliencyGuardedLVLM
@@ -78,6 +79,25 @@ def test_engines_that_hand_on_other_nodes_are_judged_by_what_was_retrieved(
             response = asyncio.run(guarded.aquery(DESCRIBE)) if asynchronous else guarded.query(DESCRIBE)
             assert (response.response, grounding(response)["decision"]) == (answer, decision)
             assert list(grounding(response)["nodes"]) == ["dog"]
+
+
+class Relabels(CustomQueryEngine):
+    """Hands on texts of its own, under the ids of the pictures that it retrieved."""
+
+    retriever: Any
+    answer: str
+
+    def custom_query(self, query_str: str) -> Response:
+        nodes = self.retriever.retrieve(query_str)
+        texts = [NodeWithScore(node=TextNode(id_=node.node.node_id, text=self.answer)) for node in nodes]
+        return Response(self.answer, source_nodes=texts)
+
+
+def test_a_text_with_the_id_of_a_picture_does_not_stand_for_it(says: Any, engine: Any) -> None:
+    retriever = engine(says(), "dog", multimodal=False).retriever
+    for answer, decision in ((BAD, "flagged"), ("The image shows a dog.", "accepted")):
+        response = GroundedQueryEngine(Relabels(retriever=retriever, answer=answer), POLICY).query(DESCRIBE)
+        assert grounding(response)["decision"] == decision
 
 
 def test_a_node_that_cannot_be_read_leaves_the_answer_unscored(says: Any, engine: Any, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from llama_index.core.base.llms.types import (
     ToolCallBlock,
 )
 from llama_index.core.schema import ImageDocument, ImageNode, MediaResource, Node, TextNode
+from PIL import Image
 
 from llama_index.llms.saliency_guard._messages import has_picture, image_block, node_parts, to_core
 from saliency_guard import ImageError, InputError, MessageError
@@ -362,9 +363,22 @@ def test_pictures_as_blocks(tmp_path: Path) -> None:
         DATA,
         DESK,
         str(DESK),
+        ImageDocument(image=B64.decode()),
+        Image.open(DESK),
+        io.BytesIO(DATA),
+        f"data:image/png;base64,{B64.decode()}",
+        DESK.as_uri(),
     ):
         assert len(parse_messages(to_core(user(image_block(picture)))).images) == 1
-    for wrong in (None, 7, [1], tmp_path / "none.png", "https://example.org/a.png", TextNode(text="x")):
+    for wrong in (
+        None,
+        7,
+        [1],
+        io.StringIO("x"),
+        tmp_path / "none.png",
+        "https://example.org/a.png",
+        TextNode(text="x"),
+    ):
         with pytest.raises(ImageError):
             to_core(user(image_block(wrong)))
 

@@ -266,6 +266,20 @@ def test_evaluation_of_texts_with_pictures() -> None:
         evaluator().evaluate(response="A dog.")
 
 
+def test_an_evaluator_s_trouble_does_not_pass() -> None:
+    nodes = [NodeWithScore(node=ImageNode(image_url="https://example.org/a.png"))]
+    response = Response("The image shows a dog.", source_nodes=nodes)
+    evaluated = [
+        evaluator().evaluate_response(DESCRIBE, response),
+        asyncio.run(evaluator().aevaluate_response(DESCRIBE, response)),
+    ]
+    for result in evaluated:
+        assert (result.passing, result.invalid_result) == (False, True)
+        assert "the scorer could not judge it" in str(result.invalid_reason)
+    with pytest.raises(ImageError):
+        evaluator(on_error="raise").evaluate_response(DESCRIBE, response)
+
+
 def test_retry_query_engine_works_as_it_is(says: Any, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     llm = says("There is a zebra.", "The image shows a dog.")
     monkeypatch.setattr(Settings, "_llm", llm)

@@ -94,8 +94,9 @@ def _wrap() -> None:
             return
         for name in _HELD:
             setattr(Dispatcher, name, _holding(getattr(Dispatcher, name)))
-        for name in ("aevent",):
-            setattr(Dispatcher, name, _holding_async(getattr(Dispatcher, name)))
+        asynchronous = getattr(Dispatcher, "aevent", None)  # Older versions have none.
+        if asynchronous is not None:
+            Dispatcher.aevent = _holding_async(asynchronous)  # type: ignore[method-assign]
         for name in ("on_event_start", "on_event_end"):
             setattr(CallbackManager, name, _holding_callback(getattr(CallbackManager, name)))
 

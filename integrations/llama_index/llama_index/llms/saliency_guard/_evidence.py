@@ -119,8 +119,14 @@ def sources(given: Sequence[NodeWithScore], retrieved: Sequence[NodeWithScore]) 
         given: the response's source nodes.
         retrieved: what retrievers found for it.
     """
-    known = {scored.node.node_id for scored in retrieved}
-    kept = [scored for scored in given if scored.node.node_id in known]
+    known = {scored.node.node_id: scored for scored in retrieved}
+    kept: list[NodeWithScore] = []
+    for scored in given:
+        original = known.get(scored.node.node_id)
+        if original is None or original in kept:
+            continue
+        # A text about a picture may have been given the picture's own id.
+        kept.append(scored if type(scored.node) is type(original.node) else original)
     return kept or retrieved or given
 
 

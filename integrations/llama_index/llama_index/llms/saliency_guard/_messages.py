@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterator, Mapping, Sequence
-from io import IOBase
+from io import BytesIO, IOBase
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -23,6 +23,7 @@ from llama_index.core.base.llms.types import (
     ToolCallBlock,
 )
 from llama_index.core.schema import BaseNode, ImageNode, MetadataMode, Node
+from PIL import Image
 from pydantic import AnyUrl, BaseModel
 
 from saliency_guard import ImageError, InputError, MessageError
@@ -248,7 +249,7 @@ def image_block(picture: Any) -> ImageBlock:
     """A picture as a block.
 
     Args:
-        picture: a block, a node, a document, bytes or a path.
+        picture: a block, a node, a document, a PIL image, bytes, a binary file, a path or a URL.
 
     Raises:
         ImageError: if it is none of these, or the file does not exist.
@@ -265,6 +266,16 @@ def image_block(picture: Any) -> ImageBlock:
         image, path, url = picture.image_resource.data, picture.image_resource.path, picture.image_resource.url
     elif isinstance(picture, bytes):
         image = picture
+    elif isinstance(picture, Image.Image):
+        file = BytesIO()
+        picture.save(file, "PNG")
+        image = file.getvalue()
+    elif isinstance(picture, IOBase):
+        image = _read(picture)
+    elif isinstance(picture, str) and scheme_of(picture) == "data":
+        image = data_url_bytes(picture)
+    elif isinstance(picture, str) and (is_remote(picture) or scheme_of(picture) == "file"):
+        url = picture
     else:
         path = picture
     try:
@@ -272,6 +283,15 @@ def image_block(picture: Any) -> ImageBlock:
     except ValueError as error:
         msg = f"{shown(picture)} is not a usable picture: {error}"
         raise ImageError(msg) from error
+
+
+def _read(file: IOBase) -> bytes:
+    """The bytes of a file object, one more than a picture may have at most."""
+    data: Any = getattr(file, "read", lambda _: None)(MAX_IMAGE_BYTES + 1)
+    if not isinstance(data, bytes):
+        msg = f"{shown(file)} is not a binary file with a picture"
+        raise ImageError(msg)
+    return data
 
 
 def has_picture(messages: Sequence[ChatMessage]) -> bool:

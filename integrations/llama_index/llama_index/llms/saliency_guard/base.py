@@ -33,7 +33,7 @@ from llama_index.llms.saliency_guard._responses import RunStep, completion, resp
 from llama_index.llms.saliency_guard._structured import StructuredAnswers, json_schema_of
 from llama_index.llms.saliency_guard._tools import as_functions
 from llama_index.llms.saliency_guard.events import dispatcher
-from saliency_guard import LVLM, MessageError
+from saliency_guard import LVLM, ConfigError, MessageError
 from saliency_guard.adapters import (
     Finished,
     ReportDetail,
@@ -77,6 +77,24 @@ class SaliencyGuardedLVLM(ServedLVLM, StructuredAnswers, FunctionCallingLLM, Cus
         """Load the model now, because LlamaIndex reads its metadata inside event loops."""
         super().model_post_init(context)
         self.engine()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled; never without the policy.
+
+        LlamaIndex leaves out what cannot be pickled, and only logs that: a model would lose its guard.
+
+        Raises:
+            ConfigError: if the policy, the model or ``fetch_image`` cannot be pickled.
+        """
+        state: dict[str, Any] = super().__getstate__()
+        lost = [name for name in ("policy", "lvlm", "fetch_image") if name not in state["__dict__"]]
+        if lost:
+            msg = (
+                f"{lost[0]} cannot be pickled, and a model without it would be another one: use functions of a module "
+                "instead of lambdas, or make the model anew in the other process"
+            )
+            raise ConfigError(msg)
+        return state
 
     @classmethod
     def class_name(cls) -> str:

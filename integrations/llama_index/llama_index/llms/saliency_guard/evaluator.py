@@ -14,8 +14,8 @@ from llama_index.core.schema import ImageNode, NodeWithScore, TextNode
 
 from llama_index.llms.saliency_guard._evidence import Evidence, Scored, scorer_of
 from llama_index.llms.saliency_guard._messages import image_block
-from saliency_guard import ConfigError, GuardOutcome, GuardPolicy
-from saliency_guard.adapters import ScorerModel, weak_words
+from saliency_guard import ConfigError, GuardOutcome, GuardPolicy, SaliencyGuardError
+from saliency_guard.adapters import OnError, ScorerModel, scorer_trouble, weak_words
 
 _NO_PICTURE = "there is no picture among the sources, so nothing says whether the answer is grounded"
 
@@ -30,10 +30,15 @@ class GroundingEvaluator(BaseEvaluator):
     Args:
         policy: decides; nothing is retried here, and no fallback is called.
         scorer: a `SaliencyGuardedLVLM`, a `saliency_guard.LVLM`, or the name of a model; None means the embedded model.
+        on_error: what the scorer's own trouble does (a node that cannot be read): ``"unscored"`` makes the result
+            invalid, so that it does not pass; ``"raise"`` raises it.
     """
 
-    def __init__(self, policy: GuardPolicy, *, scorer: ScorerModel | None = None) -> None:
+    def __init__(
+        self, policy: GuardPolicy, *, scorer: ScorerModel | None = None, on_error: OnError = "unscored"
+    ) -> None:
         self.policy = policy
+        self._on_error = on_error
         self._single = policy.model_copy(update={"on_low": "flag", "unscored": "flag", "guarantee": None})
         self._scorer = scorer_of(scorer)
 
@@ -104,13 +109,23 @@ class GroundingEvaluator(BaseEvaluator):
 
     def _evaluated(self, query: str | None, text: str | None, nodes: Sequence[NodeWithScore]) -> EvaluationResult:
         evidence, result = self._prepared(query, text, nodes)
-        return result if evidence is None else self._decided(result, evidence.score(text or "", self.policy))
+        if evidence is None:
+            return result
+        try:
+            return self._decided(result, evidence.score(text or "", self.policy))
+        except SaliencyGuardError as error:
+            return _invalid(result, scorer_trouble(error, self._on_error))
 
     async def _aevaluated(
         self, query: str | None, text: str | None, nodes: Sequence[NodeWithScore]
     ) -> EvaluationResult:
         evidence, result = await asyncio.to_thread(self._prepared, query, text, nodes)
-        return result if evidence is None else self._decided(result, await evidence.ascore(text or "", self.policy))
+        if evidence is None:
+            return result
+        try:
+            return self._decided(result, await evidence.ascore(text or "", self.policy))
+        except SaliencyGuardError as error:
+            return _invalid(result, scorer_trouble(error, self._on_error))
 
     def _prepared(
         self, query: str | None, text: str | None, nodes: Sequence[NodeWithScore]
@@ -120,18 +135,25 @@ class GroundingEvaluator(BaseEvaluator):
             msg = "a GroundingEvaluator needs the query and the response"
             raise ConfigError(msg)
         result = EvaluationResult(query=query, response=text, contexts=[scored.node.get_content() for scored in nodes])
-        evidence = Evidence(self._scorer, nodes, query)
-        if evidence.documents.has_picture and text.strip():
-            return evidence, result
-        reason = _NO_PICTURE if text.strip() else "the answer is empty"
-        update = {"passing": False, "invalid_result": True, "invalid_reason": reason, "feedback": reason}
-        return None, result.model_copy(update=update)
+        if not text.strip():
+            return None, _invalid(result, "the answer is empty")
+        try:
+            evidence = Evidence(self._scorer, nodes, query)
+        except SaliencyGuardError as error:
+            return None, _invalid(result, scorer_trouble(error, self._on_error))
+        return (evidence, result) if evidence.documents.has_picture else (None, _invalid(result, _NO_PICTURE))
 
     def _decided(self, result: EvaluationResult, scored: Scored) -> EvaluationResult:
         outcome = self._single.decide((self._single.judge(scored.answer),))
         return result.model_copy(
             update={"passing": outcome.accepted, "score": scored.answer.grounding, "feedback": feedback(outcome)}
         )
+
+
+def _invalid(result: EvaluationResult, reason: str) -> EvaluationResult:
+    """A result that does not pass, because the answer was not judged."""
+    update = {"passing": False, "invalid_result": True, "invalid_reason": reason, "feedback": reason}
+    return result.model_copy(update=update)
 
 
 def feedback(outcome: GuardOutcome) -> str:
