@@ -36,17 +36,17 @@ def main(picture: Path = PICTURE, question: str = QUESTION, wrong: str = WRONG) 
     console.print(answer_view(scored, "The same question, a wrong answer scored"))
     console.print(comparison_table({"its own answer": answer, "the wrong answer": scored}))
     console.print(
-        "Of these numbers only the grounding is a probability (that the whole answer is grounded in the picture); the "
+        "Of these numbers only the grounding is a calibrated probability (that all claims of the answer are true); the "
         "others are raw scores.",
         style="dim",
     )
 
-    guarded = lvlm.generate(messages, max_new_tokens=80, sgrs=SGRSConfig(min_p=0.5))
+    guarded = lvlm.generate(messages, max_new_tokens=80, sgrs=SGRSConfig(alpha=0.9, min_p=0.5))
     console.print(answer_view(guarded, "The same with SGRS, which rejects tokens of low saliency"))
     console.print(
         "SGRS is off by default: at the paper's settings it makes this model's descriptions worse, because words that "
-        "rest on the picture have little saliency on earlier words, and are rejected. With the setting used here "
-        "(min_p=0.5) it changes little (docs/evidence.md).",
+        "rest on the picture have little saliency on earlier words, and are rejected (docs/evidence.md). Here candidates "
+        "below half of the best one's probability are left alone (min_p=0.5), and the threshold is high (alpha=0.9).",
         style="dim",
     )
 

@@ -42,7 +42,7 @@ def ask(picture: Image.Image, question: str = DESCRIBE, *before: Any) -> Message
 
 @pytest.fixture(scope="module")
 def answer(lvlm: LVLM, picture: Image.Image) -> GroundedAnswer:
-    return lvlm.generate(ask(picture), sgrs=SGRSConfig(alpha=0.8), locore=LocoREConfig())
+    return lvlm.generate(ask(picture), sgrs=SGRSConfig(alpha=0.9, min_p=0.3), locore=LocoREConfig())
 
 
 def read(lvlm: LVLM, messages: Messages) -> PreparedPrompt:
@@ -58,8 +58,9 @@ def test_an_answer_is_whole(lvlm: LVLM, answer: GroundedAnswer) -> None:
     assert [token.position for token in answer.tokens] == list(range(len(ids)))
     assert answer.usage.completion_tokens == len(ids)
     assert answer.usage.total_tokens == answer.usage.prompt_tokens + len(ids)
-    assert answer.calibrated, "the embedded model has a calibration"
-    assert 0 <= answer.grounding <= 1
+    # SGRS may write what no calibration covers: then there is a reason in place of the number.
+    assert (answer.grounding is None) == (answer.grounding_reason is not None)
+    assert answer.claims
     assert answer.model_id == "saliency-guard/embedded"
     for index, token in enumerate(answer.tokens):
         assert (token.saliency is None) == (index == 0)

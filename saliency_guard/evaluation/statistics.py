@@ -118,5 +118,7 @@ def paired_difference(
     with np.errstate(invalid="ignore", divide="ignore"):
         differences = metric(weights @ after) - metric(weights @ before)
         value = metric(after.sum(0, keepdims=True)) - metric(before.sum(0, keepdims=True))
+    if np.isnan(differences).all():  # In no resample is there anything that the ratio is of.
+        return Interval(float(value[0]), np.nan, np.nan)
     low, high = np.nanpercentile(differences, [2.5, 97.5])
     return Interval(float(value[0]), float(low), float(high))

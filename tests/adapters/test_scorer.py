@@ -72,7 +72,7 @@ def test_a_document_alone_is_scored_as_the_calibrator_was_fitted(
     uncalibrated: LVLM, fitted_otherwise: Calibrator, picture: Image.Image
 ) -> None:
     """A document that does not ground a token has no gain; with other saliency settings nothing would say so."""
-    evidence = Documents([[{"type": "image", "image": Image.new("RGB", (224, 224), "teal")}]], DESCRIBE)
+    evidence = Documents([[{"type": "image", "image": picture}]], DESCRIBE)
     calibrated = uncalibrated.with_calibrator(fitted_otherwise)
     scored = calibrated.score(evidence.messages, TEXT, saliency=OTHER)
     assert any(token.grounding is not None and token.grounding < 0.5 for token in scored.tokens)

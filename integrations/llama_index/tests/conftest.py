@@ -116,7 +116,7 @@ def counts(llm: SaliencyGuardedLVLM, monkeypatch: pytest.MonkeyPatch) -> Counts:
     original = processor.apply_chat_template
 
     def apply_chat_template(self: object, *args: object, **settings: object) -> object:
-        counted.prepared += 1
+        counted.prepared += "Is this true" not in str(args)  # What verifies claims is another prompt.
         return original(self, *args, **settings)
 
     monkeypatch.setattr(processor, "apply_chat_template", apply_chat_template)

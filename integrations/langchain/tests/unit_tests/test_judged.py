@@ -35,7 +35,7 @@ class Caption(BaseModel):
     """A caption."""
 
     caption: str
-    animal: str
+    animal: str = "an animal in the image"
 
 
 def scripted(*messages: AIMessage) -> Scripted:
@@ -79,11 +79,11 @@ def test_an_empty_answer_is_refused(says: Says, ask: Any, true: str) -> None:
 
 
 def test_the_fields_of_a_structured_answer_are_judged(ask: Any, true: str) -> None:
-    bad = call("Caption", caption=FALSE, animal="zebra")
+    bad = call("Caption", caption=FALSE, animal="There is a zebra.")
     agent = create_agent(scripted(bad), middleware=[GroundingMiddleware(POLICY)], response_format=ToolStrategy(Caption))
     state = agent.invoke({"messages": [ask()]})
     assert report(state)["decision"] == "flagged"
-    assert state["structured_response"] == Caption(caption=FALSE, animal="zebra")
+    assert state["structured_response"] == Caption(caption=FALSE, animal="There is a zebra.")
     raising = create_agent(
         scripted(bad), middleware=[GroundingMiddleware(RAISES)], response_format=ToolStrategy(Caption)
     )
@@ -95,6 +95,14 @@ def test_the_fields_of_a_structured_answer_are_judged(ask: Any, true: str) -> No
     assert state["messages"][-1].text == "Look again."
     assert not state.get("structured_response")
     assert "zebra" not in repr(state["messages"])
+    # What is no sentence is a claim of a kind that no label stands behind: no number, and a reason.
+    word = call("Caption", caption=FALSE, animal="zebra")
+    agent = create_agent(
+        scripted(word), middleware=[GroundingMiddleware(POLICY)], response_format=ToolStrategy(Caption)
+    )
+    unknown = report(agent.invoke({"messages": [ask()]}))
+    assert (unknown["decision"], unknown["score"]) == ("unscored", None)
+    assert "does not cover" in unknown["reason"]
 
 
 def test_a_text_beside_a_tool_call_is_judged(ask: Any, true: str) -> None:
