@@ -45,8 +45,8 @@ def main(picture: Path = PICTURE, question: str = QUESTION, wrong: str = WRONG) 
     console.print(answer_view(guarded, "The same with SGRS, which rejects tokens of low saliency"))
     console.print(
         "SGRS is off by default: at the paper's settings it makes this model's descriptions worse, because words that "
-        "rest on the picture have little saliency on earlier words, and are rejected (docs/evidence.md). Here candidates "
-        "below half of the best one's probability are left alone (min_p=0.5), and the threshold is high (alpha=0.9).",
+        "rest on the picture have little saliency on earlier words, and are rejected (docs/evidence.md). Here unlikely "
+        "candidates are left out (min_p=0.5), and the threshold is high (alpha=0.9).",
         style="dim",
     )
 
