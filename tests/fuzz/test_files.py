@@ -22,6 +22,7 @@ from PIL import Image
 
 from saliency_guard import (
     LVLM,
+    CalibrationMismatchError,
     Calibrator,
     ConfigError,
     GuardPolicy,
@@ -37,6 +38,7 @@ from saliency_guard import (
 )
 from saliency_guard.chat.messages import chat
 from saliency_guard.embedded import EMBEDDED_PATH
+from saliency_guard.models.vision_features import RECOGNITION
 from saliency_guard.settings import Settings
 
 BOUNDED = settings(
@@ -123,10 +125,18 @@ def test_calibrations(calibration: str, data: st.DataObject) -> None:
     calibrator = load_spoilt(data, calibration, Calibrator.load)
     if calibrator is None:
         return
-    width = len(calibrator.token_model.median)
-    rows = np.random.default_rng(0).normal(size=(6, width)) * [[1], [1e6], [1e38], [0], [np.nan], [-1e38]]
-    judged = calibrator.judge([" cat"] * 6, rows)
-    known = [value for value in (judged.answer, *judged.tokens.values()) if value is not None]
+    first = calibrator.kinds[0]
+    rows = np.random.default_rng(0).normal(size=(6, len(first.model.median)))
+    rows = rows * [[1], [1e6], [1e38], [0], [np.nan], [-1e38]]
+    domain = None
+    if calibrator.domain is not None:
+        sizes = calibrator.domain.appearance.size, 0 if calibrator.domain.recognition is None else RECOGNITION
+        domain = np.zeros((calibrator.pictures[0], sum(sizes)))
+    try:
+        judged = calibrator.judge([first.kind] * 6, rows, pictures=calibrator.pictures[0], domain=domain)
+    except CalibrationMismatchError:  # A domain of another number of features: said, not judged.
+        return
+    known = [value for value in (judged.answer, *judged.claims, *judged.domain) if value is not None]
     assert all(0.0 <= value <= 1.0 for value in known)
 
 

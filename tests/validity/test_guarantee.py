@@ -14,8 +14,11 @@ from scipy.stats import binom
 from saliency_guard import LVLM, NoGuarantee, RiskMonitor
 from saliency_guard.calibration.guarantee import Keep, choose_threshold, units
 from saliency_guard.calibration.records import Records
-from saliency_guard.cli.guard import make_records
+from saliency_guard.calibration.repair_guarantee import RepairUnit, choose_repair, repair_losses, repair_units
+from saliency_guard.claims.repair import RepairKind
 from saliency_guard.evaluation.guarding import validity
+from saliency_guard.evaluation.world_records import WorldRun, world_records
+from saliency_guard.scenes.claims import extractor_of
 
 REPETITIONS = 500
 CONFIDENCE = 0.95
@@ -50,16 +53,45 @@ def test_a_case_with_a_closed_form(draws: int, risk: float) -> None:
 
 
 @pytest.fixture(scope="module", params=["training styles", "openmoji"])
-def world(request: pytest.FixtureRequest) -> tuple[np.ndarray, np.ndarray]:
+def answers(request: pytest.FixtureRequest) -> Records:
     path = RECORDS / f"{request.param.replace(' ', '-')}-{PICTURES}.jsonl"
-    lvlm = LVLM.load()
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        make_records(lvlm, request.param, PICTURES, draws=DRAWS).save(path)
-    records = Records.load(path)
-    assert lvlm.calibrator is not None
-    scores = [lvlm.calibrator.judge_record(record).answer for record in records]
-    return units(records, scores, DRAWS)[:2]
+        run = WorldRun(split=request.param, scenes=PICTURES, draws=DRAWS, told=True)
+        world_records(LVLM.load(), run).save(path)
+    return Records.load(path)
+
+
+@pytest.fixture(scope="module")
+def world(answers: Records) -> tuple[np.ndarray, np.ndarray]:
+    calibrator = LVLM.load().calibrator
+    assert calibrator is not None
+    return units(answers, [calibrator.judge_record(record).answer for record in answers], DRAWS)[:2]
+
+
+@pytest.fixture(scope="module")
+def repairable(answers: Records) -> list[RepairUnit]:
+    calibrator = LVLM.load().calibrator
+    assert calibrator is not None
+    judged = [calibrator.judge_record(record).claims for record in answers]
+    extractor = extractor_of(calibrator.extractor)
+    claims = [extractor(record.answer.text, record.question) for record in answers]
+    return repair_units(answers.records, judged, claims)
+
+
+@pytest.mark.parametrize(("kind", "limit"), [("any", None), ("fraction", None), ("fraction_above", 0.1)])
+@pytest.mark.parametrize("risk", [0.05, 0.1, 0.2])
+def test_repairs(repairable: list[RepairUnit], kind: RepairKind, limit: float | None, risk: float) -> None:
+    rng = np.random.default_rng(0)
+    broken = 0
+    for _ in range(REPETITIONS):
+        order = rng.permutation(len(repairable))
+        made, fresh = np.array_split(order, 2)
+        chosen = choose_repair([repairable[index] for index in made], risk=risk, kind=kind, limit=limit)
+        if chosen is not None:
+            losses = repair_losses([repairable[index] for index in fresh], chosen.threshold, kind, limit)
+            broken += losses.mean() > risk
+    assert broken <= ALLOWED
 
 
 @pytest.mark.parametrize(("draws", "keep"), [(1, "first"), (DRAWS, "first"), (DRAWS, "best")])
