@@ -327,6 +327,6 @@ def singular(noun: str) -> str:
 
 
 def _count(word: str) -> int | None:
-    if word.isdigit() and len(word) <= 4:
+    if word.isascii() and word.isdigit() and len(word) <= 4:
         return int(word)
     return NUMBERS.get(word)

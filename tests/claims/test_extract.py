@@ -68,6 +68,11 @@ def test_a_sentence_that_says_more_is_a_claim_of_its_own() -> None:
     assert sorted(kinds) == ["object", "object", "place", "statement"]
 
 
+@pytest.mark.parametrize("text", ["0\u00b2", "picture 0\u00b2", "How many \u0663 dogs?", "picture \u0663"])
+def test_digits_of_other_kinds_are_no_numbers(text: str) -> None:
+    assert all(claim.number is None for claim in EnglishClaims()(text, text))
+
+
 def test_what_was_named_is_not_claimed_again() -> None:
     text = "There is a black cat and a cup. The cat is on the left."
     assert [kind for kind, *_ in taken_apart(text)] == ["object", "object", "place"]
