@@ -80,7 +80,7 @@ class Documents:
         """For every token and document, in nats, how much likelier the document alone makes it.
 
         Against no document, or a blank picture. None where the document alone does not ground the token, as far as
-        that is known: of pictures, by a calibrated model.
+        that is known: of pictures, by a calibrated model; a picture that its calibration could not judge grounds none.
 
         Args:
             lvlm: scores the answer with every document alone, side by side.
@@ -91,7 +91,7 @@ class Documents:
         return [
             [
                 answer.tokens[index].logprob - without.tokens[index].logprob
-                if _grounds(answer.tokens[index].grounding, document)
+                if _grounds(answer, index, document, is_calibrated=lvlm.calibrator is not None)
                 else None
                 for answer, document in zip(with_document, self.parts, strict=True)
             ]
@@ -120,5 +120,9 @@ def _has_picture(parts: Sequence[Part]) -> bool:
     return any(part["type"] == "image" for part in parts)
 
 
-def _grounds(grounding: float | None, parts: Sequence[Part]) -> bool:
-    return grounding is None or grounding >= _GROUNDED or not _has_picture(parts)
+def _grounds(answer: GroundedAnswer, index: int, parts: Sequence[Part], *, is_calibrated: bool) -> bool:
+    """Whether a document alone may ground a token: of pictures, none that the calibration could not judge."""
+    if not _has_picture(parts) or not is_calibrated:
+        return True
+    grounding = answer.tokens[index].grounding
+    return answer.grounding is not None and (grounding is None or grounding >= _GROUNDED)

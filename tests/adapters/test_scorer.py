@@ -82,6 +82,13 @@ def test_a_document_alone_is_scored_as_the_calibrator_was_fitted(
     ]
 
 
+def test_a_document_that_could_not_be_judged_grounds_nothing(lvlm: LVLM) -> None:
+    evidence = Documents([[{"type": "image", "image": Image.new("RGB", (224, 224), "teal")}]], DESCRIBE)
+    scored = lvlm.score(evidence.messages, TEXT)
+    assert "unlike" in scored.grounding_reason
+    assert {gain for (gain,) in evidence.gains(lvlm, scored)} == {None}
+
+
 def test_pictures_are_fetched_as_the_settings_say(lvlm: LVLM) -> None:
     def fetch(url: str) -> bytes:
         return url.encode()
