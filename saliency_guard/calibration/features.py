@@ -24,7 +24,7 @@ Floats = npt.NDArray[np.float64]
 FEATURES_VERSION = 2
 """Of everything a feature is computed from; a calibration of another version is refused."""
 
-DEAR = ("contrast", "logit_lens", "focused_lens")
+DEAR = ("contrast", "logit_lens", "focused_lens", "glsim")
 """Signals that read the prompt a second time, or take a product with the whole vocabulary per position and layer; what
 they say, verification says better."""
 SUMMARIES = tuple(name for name in SIGNALS if name not in {*PRIORS, *DEAR})
