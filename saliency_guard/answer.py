@@ -129,7 +129,6 @@ class GroundedAnswer(Frozen):
             that was let in by ``allow_mismatch``.
         domain: for each picture, how usual it is among those the calibration was fitted on (a p-value); empty where
             that is not known.
-        question: what was asked; empty where that is not known.
         repairs: what `repaired` can guarantee; not part of `to_dict`.
         unlocated: named texts without a share of their own, because it is not known where they stand in the prompt,
             and why; they count as text.
@@ -146,7 +145,6 @@ class GroundedAnswer(Frozen):
     calibrated: bool = False
     domain: tuple[Probability, ...] = ()
     unlocated: dict[str, str] = Field(default_factory=dict)
-    question: str = ""
     repairs: tuple[RepairGuarantee, ...] = Field(default=(), exclude=True, repr=False)
 
     @property

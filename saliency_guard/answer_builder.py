@@ -238,7 +238,6 @@ class AnswerBuilder:
                 "grounding": judged.grounding,
                 "calibrated": self.fits and known,
                 "domain": judged.domain,
-                "question": finished.conversation.question if finished.conversation is not None else "",
                 "repairs": self.calibrator.repairs if self.calibrator is not None else (),
             }
         )

@@ -122,6 +122,15 @@ def parse_json(text: str | bytes, **hooks: Any) -> Any:
         raise ValueError(msg) from error
 
 
+def complete_lines(path: Path) -> bytes | None:
+    """The lines of a file that is written line by line; None where it has none yet.
+
+    A last line without a line break was being written when the run was interrupted, and is left out.
+    """
+    content = read_file(path) if path.exists() else b""
+    return content[: content.rfind(b"\n") + 1] or None
+
+
 def replace_file(path: str | os.PathLike[str], content: bytes) -> None:
     """Write a file whole or not at all.
 

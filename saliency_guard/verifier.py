@@ -54,7 +54,8 @@ class Verifier:
         pictures = len(conversation.images)
         if not statements or not (pictures or conversation.documents):
             return [Verified(None)] * len(statements)
-        verbalizer = Verbalizer.of(self.reader.tokenizer, self.config)
+        tokenizer, config = self.reader.tokenizer, self.config
+        verbalizer = self.reader.remembered(f"verbalizer {config}", lambda: Verbalizer.of(tokenizer, config))
         if pictures <= 1:
             values = self._ask(conversation, session, [text for text, _ in statements], None, verbalizer)
             source = 0 if pictures else None

@@ -68,7 +68,13 @@ class Conversation:
 
 def chat(image: Any, question: str) -> list[dict[str, Any]]:
     """One user message with one image, in any form `parse_messages` takes, and a question about it."""
-    return [{"role": "user", "content": [{"type": "image", "image": image}, {"type": "text", "text": question}]}]
+    return chat_about([image], question)
+
+
+def chat_about(images: Sequence[Any], question: str) -> list[dict[str, Any]]:
+    """One user message with several images, each in any form `parse_messages` takes, and a question about them."""
+    parts = [{"type": "image", "image": image} for image in images]
+    return [{"role": "user", "content": [*parts, {"type": "text", "text": question}]}]
 
 
 def parse_messages(

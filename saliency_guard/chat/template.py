@@ -151,7 +151,7 @@ class PromptReader:
     @property
     def controls(self) -> ControlTokens:
         """The control tokens of the processor's tokenizer."""
-        return self._found("controls", self._find_controls)
+        return self.remembered("controls", self._find_controls)
 
     def _find_controls(self) -> ControlTokens:
         config = self._model.config
@@ -160,13 +160,13 @@ class PromptReader:
 
     @property
     def _markers(self) -> RoleMarkers:
-        return RoleMarkers() if self._role_markers == "keep" else self._found("role markers", self._find_markers)
+        return RoleMarkers() if self._role_markers == "keep" else self.remembered("role markers", self._find_markers)
 
     def _find_markers(self) -> RoleMarkers:
         render = partial(rendered, self._processor, tools=[])
         return RoleMarkers(find_role_markers(render, self.controls), self._role_markers)
 
-    def _found(self, name: str, find: Callable[[], _Found]) -> _Found:
+    def remembered(self, name: str, find: Callable[[], _Found]) -> _Found:
         """What was found out about tokenizer and template; found again where they were changed since."""
         version = (len(self.tokenizer), tuple(self.tokenizer.all_special_tokens), template_text(self._processor))
         known, value = self._known.get(name, (None, None))

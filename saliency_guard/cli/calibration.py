@@ -170,8 +170,8 @@ def _section(
     ]
     elsewhere = {one.name: one for one in compared[1]}
     auroc_rows = [
-        [one.name, *(str(area) for found in (one, elsewhere[one.name]) for area in (found.claims, found.answers))]
-        for one in compared[0]
+        [score.name, *(str(area) for part in (score, elsewhere[score.name]) for area in (part.claims, part.answers))]
+        for score in compared[0]
     ]
     coverage_rows = [
         [name, *(f"{max((taken for _, taken, risk in curve if risk <= shown), default=0.0):.1%}" for shown in _SHOWN)]

@@ -92,14 +92,14 @@ def records(
             told=told,
         )
         looking = Looking(vectors=vectors)
-        asked = _asked(run, pope, coco, labelled, images, synonyms, limit)
+        source = _records_source(run, pope, coco, labelled, images, synonyms, limit)
         lvlm = load(model)
         file = RecordFile(out, empty_records(lvlm, looking, None if labelled is not None else generation(run)))
-        if isinstance(asked, WorldRun):
-            with progress("answers", asked.answers) as done:
-                made = world_records(lvlm, asked, looking=looking, file=file, on_answer=done)
+        if isinstance(source, WorldRun):
+            with progress("answers", source.answers) as done:
+                made = world_records(lvlm, source, looking=looking, file=file, on_answer=done)
         else:
-            questions, answers = asked
+            questions, answers = source
             with progress("answers", (len(questions) * draws) + len(answers)) as done:
                 folder = labelled.parent if labelled is not None else Path()
                 told_elsewhere = labelled_records(
@@ -127,7 +127,7 @@ def records(
     Console().print(f"{out}: {len(made)} answers, {wrong} of them not grounded{not_known}")
 
 
-def _asked(  # noqa: PLR0917 - one caller's options
+def _records_source(  # noqa: PLR0917 - one caller's options
     run: WorldRun,
     pope: Path | None,
     coco: Path | None,

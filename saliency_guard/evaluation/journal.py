@@ -9,7 +9,7 @@ from typing import Any
 
 from saliency_guard.errors import InputError
 from saliency_guard.evaluation.files import output_folder
-from saliency_guard.storage import parse_json, read_file, replace_file
+from saliency_guard.storage import complete_lines, parse_json, replace_file
 
 
 class Journal:
@@ -27,16 +27,13 @@ class Journal:
         self._path = path
         self.results: dict[str, str] = {}
         output_folder(path.parent)
-        # A run that was interrupted before its first line was complete has no results to keep.
-        if not path.exists() or b"\n" not in read_file(path):
+        complete = complete_lines(path)
+        if complete is None:
             replace_file(path, f"{json.dumps({'settings': settings})}\n".encode())
         else:
-            self._read(settings)
+            self._read(complete, settings)
 
-    def _read(self, settings: Mapping[str, Any]) -> None:
-        content = read_file(self._path)
-        # A last line without a line break was being written when the run was interrupted.
-        complete = content[: content.rfind(b"\n") + 1]
+    def _read(self, complete: bytes, settings: Mapping[str, Any]) -> None:
         try:
             first, *rest = [parse_json(line) for line in complete.split(b"\n") if line]
             earlier_settings = dict(first["settings"])
@@ -52,7 +49,7 @@ class Journal:
                 "--out, or delete it"
             )
             raise InputError(msg)
-        if complete != content:
+        if len(complete) != self._path.stat().st_size:
             replace_file(self._path, complete)
 
     def add(self, key: str, text: str) -> None:

@@ -11,10 +11,11 @@ from pydantic import ValidationError
 
 from saliency_guard.calibration.records import GroundingRecord
 from saliency_guard.chat import detokenize
+from saliency_guard.chat.messages import chat_about
 from saliency_guard.claims.extract import ExtractedClaim
 from saliency_guard.errors import InputError
 from saliency_guard.evaluation.files import is_file
-from saliency_guard.evaluation.labelling import Labels, Looking, claims_of, look, shown_chat
+from saliency_guard.evaluation.labelling import Labels, Looking, claims_of, look
 from saliency_guard.evaluation.questions import picture_name
 from saliency_guard.lvlm import LVLM
 from saliency_guard.settings import Frozen
@@ -125,7 +126,7 @@ def labelled_records(
             on_answer()
             continue
         encoded = detokenize.encode(lvlm.tokenizer, answer.answer)
-        prepared = lvlm.prepare(shown_chat([folder / answer.image], answer.question))
+        prepared = lvlm.prepare(chat_about([folder / answer.image], answer.question))
         claims = claims_of(lvlm, encoded, prepared, "english")
         labels = Labels(asked[0], question, 0, truths(claims, answer), answer.grounded)
         yield look(lvlm, prepared, encoded, claims, labels, looking=looking)

@@ -6,7 +6,6 @@ import random
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image
@@ -19,6 +18,7 @@ from saliency_guard.calibration.records import TOLD, GroundingRecord, LabelledCl
 from saliency_guard.chat import detokenize
 from saliency_guard.chat.detokenize import EncodedText
 from saliency_guard.chat.images import load_image
+from saliency_guard.chat.messages import chat_about
 from saliency_guard.chat.template import PreparedPrompt
 from saliency_guard.claim_judge import EMPTY, ClaimJudge
 from saliency_guard.claims.extract import ExtractedClaim
@@ -135,7 +135,7 @@ def label(
     looking: Looking = Looking(),
 ) -> GroundingRecord:
     """Look at one answer and check what it claims; arguments as for `write_records`."""
-    prepared = lvlm.prepare(shown_chat(images, asked.question))
+    prepared = lvlm.prepare(chat_about(images, asked.question))
     claims = claims_of(lvlm, answer, prepared, asked.extractor)
     truths = tuple(asked.check(claim) for claim in claims)
     labels = Labels(asked.picture, asked.question, draw, truths, all_true(truths))
@@ -146,12 +146,6 @@ def claims_of(lvlm: LVLM, answer: EncodedText, prepared: PreparedPrompt, extract
     """The claims of an answer."""
     judge = ClaimJudge(lvlm.reader, None, extractor=extractor)
     return judge.extract("".join(answer.pieces), prepared.conversation)
-
-
-def shown_chat(images: Sequence[Image.Image | Path], question: str) -> list[dict[str, Any]]:
-    """One user message with pictures and a question about them."""
-    parts = [{"type": "image", "image": image} for image in images]
-    return [{"role": "user", "content": [*parts, {"type": "text", "text": question}]}]
 
 
 def look(

@@ -7,7 +7,7 @@ from pathlib import Path
 from saliency_guard.calibration.records import GroundingRecord, Records
 from saliency_guard.errors import InputError
 from saliency_guard.evaluation.files import output_folder
-from saliency_guard.storage import read_file, replace_file
+from saliency_guard.storage import complete_lines, replace_file
 
 Key = tuple[str, str, int]
 """Picture, question and draw of a record."""
@@ -35,20 +35,19 @@ class RecordFile:
         self._part = path.with_name(f"{path.name}.part")
         self._empty = empty
         self._records: dict[Key, GroundingRecord] = {}
-        if self._part.exists() and b"\n" in read_file(self._part):
-            self._read()
-        else:
+        complete = complete_lines(self._part)
+        if complete is None:
             replace_file(self._part, f"{empty.header()}\n".encode())
+        else:
+            self._read(complete)
 
-    def _read(self) -> None:
-        written = read_file(self._part)
-        whole = written[: written.rfind(b"\n") + 1]  # A line without its end was being written when the run stopped.
-        header = whole.split(b"\n", 1)[0].decode()
+    def _read(self, complete: bytes) -> None:
+        header = complete.split(b"\n", 1)[0].decode()
         if header != self._empty.header():
             msg = f"{self._part} holds records of another run (another model or other settings): delete it, or choose "
             raise InputError(msg + "another --out")
-        if whole != written:
-            replace_file(self._part, whole)
+        if len(complete) != self._part.stat().st_size:
+            replace_file(self._part, complete)
         self._records = {key_of(record): record for record in Records.load(self._part)}
 
     @property

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 from PIL import Image
 
-from saliency_guard.chat.messages import chat
+from saliency_guard.chat.messages import chat_about
 from saliency_guard.errors import ConfigError
 from saliency_guard.lvlm import LVLM
 from saliency_guard.scenes import openmoji, tuxpaint
@@ -113,7 +113,10 @@ def write_answers(
         Token ids of each answer, without the end token.
     """
     encoded = lvlm.processor.apply_chat_template(
-        [_shown(shown, question) for shown, question in zip(images, questions, strict=True)],
+        [
+            chat_about([shown] if isinstance(shown, Image.Image) else shown, question)
+            for shown, question in zip(images, questions, strict=True)
+        ],
         add_generation_prompt=True,
         tokenize=True,
         return_dict=True,
@@ -134,13 +137,6 @@ def write_answers(
         sequences = lvlm.model.generate(**inputs, max_new_tokens=max_new_tokens, **sampling)  # type: ignore[operator]
     answers = sequences[:, inputs["input_ids"].shape[1] :].tolist()
     return [_without_end(ids, lvlm.end_tokens) for ids in answers]
-
-
-def _shown(images: Image.Image | Sequence[Image.Image], question: str) -> list[dict[str, Any]]:
-    if isinstance(images, Image.Image):
-        return chat(images, question)
-    parts = [{"type": "image", "image": image} for image in images]
-    return [{"role": "user", "content": [*parts, {"type": "text", "text": question}]}]
 
 
 def _without_end(ids: list[int], end_tokens: frozenset[int]) -> list[int]:

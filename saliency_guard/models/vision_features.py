@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from saliency_guard.models.lens import lens_logits
 from saliency_guard.models.session import Session
 
 RECOGNITION = 10
@@ -49,16 +50,14 @@ def recognition(model: PreTrainedModel, first: Tensor, last: Tensor) -> Tensor:
         first: ``[I, D]`` states before the first layer.
         last: ``[I, D]`` states after the last, normalised.
     """
-    norm = getattr(model.get_decoder(), "norm", None)
-    head = model.get_output_embeddings()
-    if norm is None or head is None:
-        return torch.full((RECOGNITION,), torch.nan)
     chosen = torch.linspace(0, len(first) - 1, min(len(first), _POSITIONS)).round().long()
     numbers: list[Tensor] = []
     with torch.no_grad():
         for states, normalised in ((first, False), (last, True)):
-            rows = states[chosen].to(model.device, head.weight.dtype)
-            logprobs = head(rows if normalised else norm(rows)).float().log_softmax(dim=-1).cpu()
+            logits = lens_logits(model, states[chosen].to(model.device), normalised=normalised)
+            if logits is None:
+                return torch.full((RECOGNITION,), torch.nan)
+            logprobs = logits.log_softmax(dim=-1).cpu()
             probabilities = logprobs.exp()
             largest = probabilities.max(dim=-1).values
             entropy = -(probabilities * logprobs).sum(dim=-1)

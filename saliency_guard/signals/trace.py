@@ -21,6 +21,7 @@ from saliency_guard.errors import UnsupportedModelError
 from saliency_guard.models.batch_session import Batch
 from saliency_guard.models.inputs import answer_tensor
 from saliency_guard.models.layers import attention_layers, target_layers
+from saliency_guard.models.lens import lens_logits
 from saliency_guard.models.locore import LocoREConfig
 from saliency_guard.models.session import Chunk, Session, blank_inputs
 from saliency_guard.saliency.config import SaliencyConfig
@@ -114,21 +115,17 @@ class AnswerTrace:
 
     @cached_property
     def _through_lens(self) -> tuple[Tensor, Tensor]:
-        norm = getattr(self.model.get_decoder(), "norm", None)
-        head = self.model.get_output_embeddings()
         chosen = self.lens_layers
-        if norm is None or head is None:
-            unknown = torch.full((len(chosen), len(self.lens_columns)), torch.nan)
-            return unknown[..., None].expand(-1, -1, len(self.tokens)), unknown
         layers: list[Tensor] = []
         entropies: list[Tensor] = []
         with torch.no_grad():
             for depth in chosen:
                 states = self.image_states[depth]
                 states = states[self.lens_columns.to(states.device)]
-                # The last layer's states come normalised.
-                logits = head(states if depth == len(self.image_states) - 1 else norm(states))
-                logits = logits.float()
+                logits = lens_logits(self.model, states, normalised=depth == len(self.image_states) - 1)
+                if logits is None:
+                    unknown = torch.full((len(chosen), len(self.lens_columns)), torch.nan)
+                    return unknown[..., None].expand(-1, -1, len(self.tokens)), unknown
                 total = logits.logsumexp(-1)
                 layers.append(logits[:, self.tokens.to(logits.device)] - total[:, None])
                 entropies.append(total - ((logits - total[:, None]).exp_() * logits).sum(-1))

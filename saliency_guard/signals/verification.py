@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from saliency_guard.chat.messages import Conversation
+from saliency_guard.chat.messages import Conversation, chat
 from saliency_guard.errors import ConfigError
 from saliency_guard.settings import Probability, Settings
 
@@ -111,9 +111,8 @@ def verification_messages(
         question: what is asked instead.
         picture: index of the one picture to show; None shows all, with what stands before them.
     """
-    asked = {"type": "text", "text": question}
     if picture is not None:
-        return [{"role": "user", "content": [{"type": "image", "image": conversation.images[picture]}, asked]}]
+        return chat(conversation.images[picture], question)
     names = iter(text.source for text in conversation.texts)
     messages: list[dict[str, Any]] = []
     for message in conversation.messages:
@@ -124,7 +123,10 @@ def verification_messages(
         default=_last_user(messages),
     )
     kept = [{**message, "content": [part for part, _ in message["content"]]} for message in messages[:last]]
-    return [*kept, {"role": "user", "content": [*_evidence(messages[last]["content"]), asked]}]
+    return [
+        *kept,
+        {"role": "user", "content": [*_evidence(messages[last]["content"]), {"type": "text", "text": question}]},
+    ]
 
 
 def _holds(parts: Iterable[tuple[Mapping[str, Any], str | None]]) -> bool:

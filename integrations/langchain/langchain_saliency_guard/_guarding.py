@@ -184,10 +184,10 @@ class GuardedCall:
         settings = dict(planned.settings)
         if not isinstance(self.request.model, SaliencyGuardedLVLM):
             settings.pop("seed", None)  # Not every model takes a seed.
-        asked = [HumanMessage(planned.request)] if planned.request else []
+        retry_request = [HumanMessage(planned.request)] if planned.request else []
         return self.request.override(
             model=quiet(self._model(planned)),
-            messages=[*self.request.messages, *asked],
+            messages=[*self.request.messages, *retry_request],
             model_settings={**self.request.model_settings, **settings},
         )
 

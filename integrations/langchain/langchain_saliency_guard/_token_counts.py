@@ -25,9 +25,9 @@ def prompt_length(lvlm: LVLM, messages: Sequence[Mapping[str, Any]], tools: Sequ
     """
     if not messages:
         return 0
-    told = lvlm.with_tools(tools) if tools else lvlm
+    lvlm_with_tools = lvlm.with_tools(tools) if tools else lvlm
     try:
-        return told.prepare(list(messages)).length
+        return lvlm_with_tools.prepare(list(messages)).length
     except MessageError:  # A chat template need not take a part of a chat: an answer alone, a tool's result alone.
         return sum(lvlm.prepare([_as_question(message)]).length for message in messages)
 
