@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import families_across as across
+import families_gemma as gemma
 import families_odd as odd
 import families_rotary as rotary
 import families_tiled as tiled
@@ -43,7 +45,7 @@ MULTIMODAL_ROTARY: dict[str, Callable[[], Case]] = {
 }
 """Positions have three rows or four, and a picture takes fewer of them than tokens."""
 
-PREFIXED: dict[str, Callable[[], Case]] = {"paligemma": odd.paligemma_1, "paligemma2": odd.paligemma_2}
+PREFIXED: dict[str, Callable[[], Case]] = {"paligemma": gemma.paligemma_1, "paligemma2": gemma.paligemma_2}
 """The prompt looks both ways, and is counted from one."""
 
 OTHERS: dict[str, Callable[[], Case]] = {
@@ -63,8 +65,8 @@ OTHERS: dict[str, Callable[[], Case]] = {
     "janus": tiled.janus,
     "deepseek-vl": tiled.deepseek_vl,
     "kosmos2.5": odd.kosmos2_5,
-    "gemma3n": odd.gemma3n,
-    "gemma4": odd.gemma4,
+    "gemma3n": gemma.gemma3n,
+    "gemma4": gemma.gemma4,
     "fuyu": odd.fuyu,
     "phi4-multimodal": odd.phi4_multimodal,
     "llama4": odd.llama4,
@@ -77,10 +79,10 @@ SCORED = {**MULTIMODAL_ROTARY, **PREFIXED, **OTHERS}
 GENERATED = {"kosmos2": odd.kosmos2}
 """Cannot be continued from outside its own `generate`."""
 
-ACROSS = {"mllama": odd.mllama, "mllama-two": odd.mllama_two}
+ACROSS = {"mllama": across.mllama, "mllama-two": across.mllama_two}
 """Some layers look at pictures alone, the others at the text alone."""
 
-REFUSED = {"idefics": odd.idefics, "blip2": odd.blip2}
+REFUSED = {"idefics": across.idefics, "blip2": across.blip2}
 
 
 NAMES: dict[str, str] = {
