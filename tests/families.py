@@ -136,12 +136,6 @@ NAMES: dict[str, str] = {
 
 REASONS = {
     "at every step": "Kosmos-2 wants its picture at every step: `sgrs_generate` works, all else is refused.",
-    "cross-attention": "No position has the states of a picture that is seen across: no signals and no calibration; "
-    "scores, shares, SGRS and LocoRE work.",
-    "of its own tower": "The model is broken by a request for hidden states (transformers 5.23): no signals and no "
-    "calibration.",
-    "recurrent layers": "Rows of one pass mix in recurrent layers: no signals and no calibration; tokens are scored "
-    "one at a time.",
 }
 """What is said of a refusal in docs/models.md."""
 
@@ -150,20 +144,17 @@ def limit(name: str, check: str) -> str | None:
     """How the refusal reads of what a family does not do; None where it does it."""
     if name in GENERATED and check not in {"custom_generate", "logits processors"}:
         return "at every step"
-    if check == "signals" and name in ACROSS:
-        return "cross-attention"
-    if check == "signals" and name == "phi4-multimodal":
-        return "of its own tower"
-    if check == "signals" and name in tiny.RECURRENT:
-        return "recurrent layers"
     return None
+
+
+SINGLE = frozenset({"ernie4.5-vl", "qwen3-vl-moe", "llama4", "kosmos2"})
+"""Families whose experts know no double precision."""
 
 
 def build(name: str) -> Case:
     """A fresh tiny model in float64 (float32 where experts know no other); the same name gives the same weights."""
     case = {**tiny.BUILDERS, **tiny.RECURRENT, **SCORED, **GENERATED, **ACROSS, **REFUSED}[name]()
-    single = name in {"ernie4.5-vl", "qwen3-vl-moe", "llama4", "kosmos2"}
-    return case if single else tiny.to(case, torch.float64)
+    return case if name in SINGLE else tiny.to(case, torch.float64)
 
 
 def picture_positions(case: Case) -> torch.Tensor:
