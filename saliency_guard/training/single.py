@@ -214,8 +214,8 @@ def about(scene: Scene, rng: random.Random) -> list[Branch]:
     made += [language.how_many(scene, name) for name in shown[:1]]
     made += [_in_other_words(scene, rng) for _ in range(_OTHERS)]
     branches = [_branch(each, rng) for each in made]
-    between = [each for _ in range(_RELATIONS) if (each := relation(scene, rng)) is not None]
-    branches += [asked(each.question, each.answer) for each in between]
+    relations = [relation(scene, rng) for _ in range(_RELATIONS)]
+    branches += [asked(made_.question, made_.answer) for made_ in relations if made_ is not None]
     branches += [each for _ in range(_STATEMENTS) if (each := statements.branch(scene, rng)) is not None]
     return branches
 

@@ -68,7 +68,7 @@ class Follower(Trainee):
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         super().__init__(tokenizer)
-        self.number = nn.Linear(self.model.config.text_config.hidden_size, MOST_PICTURES)
+        self.number = nn.Linear(self.model.get_input_embeddings().weight.shape[1], MOST_PICTURES)
 
     def number_loss(self, hidden: Tensor, image_positions: Tensor) -> Tensor:
         """Cross-entropy of the number of each picture token's picture, in rows of several pictures.
