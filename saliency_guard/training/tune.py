@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader
 from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
 from saliency_guard.embedded import EMBEDDED_PATH
-from saliency_guard.embedded.architecture import IMAGE_TOKENS
+from saliency_guard.embedded.architecture import IMAGE_TOKENS, WIDTH
 from saliency_guard.training.growth import corpus, grown, grown_embeddings
 from saliency_guard.training.mixture import MIXTURE
 from saliency_guard.training.packed import FLOAT32_ATTENTION, states
@@ -68,7 +68,7 @@ class Follower(Trainee):
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         super().__init__(tokenizer)
-        self.number = nn.Linear(self.model.get_input_embeddings().weight.shape[1], MOST_PICTURES)
+        self.number = nn.Linear(WIDTH, MOST_PICTURES)
 
     def number_loss(self, hidden: Tensor, image_positions: Tensor) -> Tensor:
         """Cross-entropy of the number of each picture token's picture, in rows of several pictures.
