@@ -23,6 +23,7 @@ from saliency_guard import LVLM, InputError, ModelError
 from saliency_guard.chat.messages import chat
 from saliency_guard.cli.describe import describe_model
 from saliency_guard.embedded import EMBEDDED_PATH
+from saliency_guard.models import source
 
 
 class Trap:
@@ -215,8 +216,9 @@ def test_a_folder_without_weights_is_described(folder: Path) -> None:
     assert describe_model(str(folder)) == whole
 
 
-def test_an_adapter_is_not_left_out_in_silence(folder: Path) -> None:
+def test_an_adapter_is_not_left_out_in_silence(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """transformers loads the model without it where peft is missing."""
+    monkeypatch.setattr(source, "is_peft_available", lambda: False)
     shutil.copy(folder / "model.safetensors", folder / "adapter_model.safetensors")
     change(folder, "adapter_config.json", peft_type="LORA", base_model_name_or_path=str(folder))
     with pytest.raises(ModelError, match="peft"):
