@@ -102,8 +102,24 @@ def test_any_text_gives_claims_that_lie_in_it(text: str, question: str) -> None:
     assert claims == sorted(claims, key=lambda claim: (claim.start, claim.stop))
 
 
-WORDS = tuple(
-    ["a", "the", "two", "no", "dog", "cat", "is", "not", "on", "left", ",", ".", "there", "picture", "yes", "and", "of"]
+WORDS = (
+    "a",
+    "the",
+    "two",
+    "no",
+    "dog",
+    "cat",
+    "is",
+    "not",
+    "on",
+    "left",
+    ",",
+    ".",
+    "there",
+    "picture",
+    "yes",
+    "and",
+    "of",
 )
 
 
