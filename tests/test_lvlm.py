@@ -264,8 +264,14 @@ def test_text_that_is_no_text(lvlm: LVLM, picture: Image.Image) -> None:
 
 @pytest.mark.parametrize("text", ["", "  ", None])
 def test_nothing_to_score(lvlm: LVLM, picture: Image.Image, text: Any) -> None:
-    with pytest.raises(InputError, match="empty"):
+    with pytest.raises(InputError, match="answer to score"):
         lvlm.score(ask(picture), text)
+
+
+def test_ids_are_scored_as_the_text_they_stand_for(lvlm: LVLM, picture: Image.Image) -> None:
+    written = lvlm.generate(ask(picture), max_new_tokens=12)
+    ids = [token.token_id for token in written.tokens]
+    assert lvlm.score(ask(picture), [*ids, *lvlm.end_tokens]) == lvlm.score(ask(picture), written.text)
 
 
 @pytest.mark.parametrize("text", ["<image>", "There is </s> a <image> cat.", "</s>", "<s>Yes.<pad>"])

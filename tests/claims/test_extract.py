@@ -102,7 +102,7 @@ def test_any_text_gives_claims_that_lie_in_it(text: str, question: str) -> None:
     assert claims == sorted(claims, key=lambda claim: (claim.start, claim.stop))
 
 
-WORDS = [
+WORDS = (
     "a",
     "the",
     "two",
@@ -120,7 +120,7 @@ WORDS = [
     "yes",
     "and",
     "of",
-]
+)
 
 
 @given(st.lists(st.sampled_from(WORDS), max_size=30))

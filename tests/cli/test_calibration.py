@@ -39,7 +39,7 @@ def files(lvlm: LVLM, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     """Resamples take most of the time; evaluation/test_guarding.py tests them."""
     compare_scores, validity = guarding.compare_scores, guarding.validity
-    monkeypatch.setattr(guarding, "compare_scores", lambda *given, samples: compare_scores(*given, samples=5))
+    monkeypatch.setattr(guarding, "compare_scores", lambda *given, **_: compare_scores(*given, samples=5))
     monkeypatch.setattr(guarding, "validity", lambda *given, **named: validity(*given, **{**named, "splits": 3}))
 
 
@@ -79,10 +79,9 @@ def test_a_model_without_a_calibration_says_how_to_get_one(tmp_path: Path) -> No
     assert "has no calibration: fit one with `saliency-guard calibrate`" in " ".join(complaint.split())
 
 
-def test_a_calibration_of_another_model_is_refused_before_the_work(tmp_path: Path) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fit, "STRENGTHS", (0.1,))
-        Calibrator.fit(synthetic.records(60), features="signals", held_out=0.0).save(tmp_path / "other.json")
+def test_a_calibration_of_another_model_is_refused_before_the_work(files: Path, tmp_path: Path) -> None:
+    fitted = Calibrator.load(files / "calibrator.json")
+    fitted.model_copy(update={"fingerprint": synthetic.FINGERPRINT}).save(tmp_path / "other.json")
     out = run("bench", "calibration", "--calibrator", str(tmp_path / "other.json"), "--out", str(tmp_path), code=2)
     assert "CalibrationMismatchError" in out
     assert not list(tmp_path.glob("*.jsonl*"))
