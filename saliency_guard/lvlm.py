@@ -17,8 +17,7 @@ from saliency_guard.answer_builder import AnswerBuilder, Prompt, unjudged_answer
 from saliency_guard.async_answers import AsyncAnswers
 from saliency_guard.calibration.calibrator import Calibrator
 from saliency_guard.calibration.sharing import CalibratorIn, calibrator_beside, fits, read_calibrator
-from saliency_guard.chat import detokenize
-from saliency_guard.chat.detokenize import EncodedText
+from saliency_guard.chat.detokenize import AnswerText, EncodedText, encode_answer
 from saliency_guard.chat.images import MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS
 from saliency_guard.chat.role_markers import RoleMarkersIn
 from saliency_guard.chat.template import Messages, PreparedPrompt, PromptReader
@@ -37,7 +36,7 @@ from saliency_guard.decoding.options import (
     scoring_plan,
 )
 from saliency_guard.embedded import EMBEDDED, EMBEDDED_PATH
-from saliency_guard.errors import CalibrationMismatchError, InputError
+from saliency_guard.errors import CalibrationMismatchError
 from saliency_guard.models.fork_safety import require_device, uninterrupted
 from saliency_guard.models.load import load_pretrained
 from saliency_guard.models.prompt_cache import PromptCache
@@ -318,13 +317,13 @@ class LVLM(AsyncAnswers, CopiedWithModel):
         return answers
 
     def score(
-        self, messages: Messages | PreparedPrompt, text: str, **options: Unpack[ScoringOptions]
+        self, messages: Messages | PreparedPrompt, text: AnswerText, **options: Unpack[ScoringOptions]
     ) -> GroundedAnswer:
         """Say of any text what each of its tokens would rest on, were it this model's answer.
 
         Args:
             messages: what the text answers, or what `prepare` made of it.
-            text: the answer, from anywhere.
+            text: the answer, from anywhere; or its token ids, from an engine with the same tokenizer.
             **options: see `ScoringOptions`; all may be left out.
 
         Raises:
@@ -346,7 +345,7 @@ class LVLM(AsyncAnswers, CopiedWithModel):
 
     def score_batch(
         self,
-        batch: Sequence[tuple[Messages | PreparedPrompt, str]],
+        batch: Sequence[tuple[Messages | PreparedPrompt, AnswerText]],
         *,
         batch_size: int = 8,
         **options: Unpack[ScoringOptions],
@@ -367,7 +366,7 @@ class LVLM(AsyncAnswers, CopiedWithModel):
         return [answer for answers in parts for answer in answers]
 
     def _score_steps(
-        self, batch: Sequence[tuple[Messages | PreparedPrompt, str]], plan: ScoringPlan, *, batch_size: int
+        self, batch: Sequence[tuple[Messages | PreparedPrompt, AnswerText]], plan: ScoringPlan, *, batch_size: int
     ) -> Generator[list[GroundedAnswer], None, None]:
         """`score_batch`, a part at a time; an empty part between reading prompts and scoring answers."""
         size = at_least_one("batch_size", batch_size)
@@ -388,11 +387,8 @@ class LVLM(AsyncAnswers, CopiedWithModel):
             ]
             yield self._builder.score(prompts, [answer for _, answer in part], plan)
 
-    def _to_score(self, messages: Messages | PreparedPrompt, text: str) -> tuple[PreparedPrompt, EncodedText]:
-        if not isinstance(text, str) or not text.strip():
-            msg = "there is no answer to score: the text is empty"
-            raise InputError(msg)
-        answer = detokenize.encode(self.tokenizer, text, self._reader.controls)
+    def _to_score(self, messages: Messages | PreparedPrompt, text: AnswerText) -> tuple[PreparedPrompt, EncodedText]:
+        answer = encode_answer(self.tokenizer, text, self._reader.controls, self.end_tokens)
         prepared = self.prepare(messages)
         self._reader.require_room(prepared.length, len(answer.ids))
         return prepared, answer
