@@ -73,9 +73,10 @@ def detection(
         check_page(page, "detection", quick=quick)
         output_folder(out)
         lvlm = load(model)
+        weights = weights_of(model, lvlm)
         settings = {
             "model": lvlm.model_id,
-            "weights": weights_of(model, lvlm),
+            "weights": weights,
             "pictures": count,
             "max_new_tokens": max_new_tokens,
             "samples": samples,
@@ -83,7 +84,7 @@ def detection(
         results: list[SplitResult] = []
         source: MentionTable | None = None
         for name in names:
-            kept = out / f"{name.replace(' ', '-')}-{count}-{max_new_tokens}-{settings['weights'][:8]}.npz"
+            kept = out / f"{name.replace(' ', '-')}-{count}-{max_new_tokens}-{weights[:8]}.npz"
             if kept.is_file():
                 mentions = MentionTable.load(kept)
             else:

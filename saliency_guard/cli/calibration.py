@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from saliency_guard.cli.bench import Page, Quick, check_page, command_line, write_result
-from saliency_guard.cli.options import Model
+from saliency_guard.cli.options import Calibration, Model
 from saliency_guard.cli.shared import load, progress, reported
 from saliency_guard.embedded import EMBEDDED
 from saliency_guard.errors import ConfigError
@@ -21,7 +21,7 @@ _SEVERAL = 24
 def calibration_command(
     *,
     model: Model = EMBEDDED,
-    calibrator: Annotated[Path | None, typer.Option(help="A calibration; the model's own where none is named.")] = None,
+    calibrator: Calibration = None,
     out: Annotated[Path, typer.Option(help="Where records and results go; records there are used again.")] = Path(
         "runs/calibration"
     ),
@@ -42,7 +42,6 @@ def calibration_command(
 
     Stopped, the same command goes on where it was.
     """
-    from saliency_guard.calibration.calibrator import Calibrator
     from saliency_guard.evaluation.calibration_page import calibration_section, source_result
     from saliency_guard.evaluation.evidence import replace_section
     from saliency_guard.evaluation.evidence_records import WORLD, EvidenceRun, evidence_records, evidence_sources
@@ -70,12 +69,11 @@ def calibration_command(
             msg = f"--source {unknown[0]!r}: there are: {', '.join(known)}"
             raise ConfigError(msg)
         output_folder(out)
-        lvlm = load(model)
-        judge = Calibrator.load(calibrator) if calibrator is not None else lvlm.calibrator
+        lvlm = load(model, calibrator)  # Refuses one that does not fit before the work.
+        judge = lvlm.calibrator
         if judge is None:
             msg = f"{model} has no calibration: fit one with `saliency-guard calibrate`, and name it with --calibrator"
             raise ConfigError(msg)
-        lvlm.with_calibrator(judge)  # Refuses one that does not fit before the work.
         results = []
         for name in source or known:
             with progress(f"answers, {title(name)}", run.answers(name)) as done:

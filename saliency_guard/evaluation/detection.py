@@ -190,6 +190,6 @@ def _judged(lvlm: LVLM, caption: _Caption, pieces: Sequence[str]) -> dict[int, t
     for claim in answer.claims:
         if claim.kind == "object":
             numbers = (claim.grounding, claim.verified)
-            for character in claim.span:
-                known[character] = tuple(float("nan") if number is None else number for number in numbers)
+            grounding, verified = (float("nan") if number is None else number for number in numbers)
+            known |= dict.fromkeys(claim.span, (grounding, verified))
     return known
