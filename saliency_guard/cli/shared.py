@@ -23,8 +23,13 @@ if TYPE_CHECKING:
 FAILED = 2
 
 
-def load(model: str) -> LVLM:
-    """Load a model, with a message on standard error meanwhile."""
+def load(model: str, calibrator: str | None = None) -> LVLM:
+    """Load a model, with a message on standard error meanwhile.
+
+    Args:
+        model: its name.
+        calibrator: a calibration's file, or a hub id; None takes the model's own.
+    """
     from transformers.utils.logging import disable_progress_bar
 
     from saliency_guard.lvlm import LVLM
@@ -33,7 +38,7 @@ def load(model: str) -> LVLM:
     if model == EMBEDDED:
         disable_progress_bar()  # It loads quickly; a hub model keeps its download bar.
     with console.status(f"Loading {model} ..."):
-        return LVLM.load(model)
+        return LVLM.load(model, calibrator=calibrator)
 
 
 def weights_of(model: str, lvlm: LVLM) -> str:
