@@ -6,7 +6,7 @@ picture say, which is computed when it is first asked for. Several answers are t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -16,8 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from saliency_guard.chat.layout import OUTPUT, PromptLayout
-from saliency_guard.models.batch_session import Batch
+from saliency_guard.chat.layout import PromptLayout
 from saliency_guard.models.inputs import answer_tensor
 from saliency_guard.models.layers import attention_layers, target_layers
 from saliency_guard.models.lens import lens_logits
@@ -25,11 +24,10 @@ from saliency_guard.models.locore import LocoREConfig
 from saliency_guard.models.session import Chunk, Session, blank_inputs
 from saliency_guard.saliency.config import SaliencyConfig
 from saliency_guard.saliency.equations import cotangents, layer_gradients, row_unit, token_logprobs, weight_gradient
-from saliency_guard.saliency.scoring import SCORED_TOGETHER, SaliencyScores, scores_of_rows
+from saliency_guard.saliency.scoring import SaliencyScores, scores_of_rows
 from saliency_guard.settings import require
-
-SOURCES = ("image", "text", "output")
-"""The kinds of source along the last dimension of a trace's per-head numbers."""
+from saliency_guard.signals.answer_rows import batched, chunks, masks, next_entropies, padded, paddings
+from saliency_guard.signals.looks import attention_on_pictures
 
 MAX_LENS_POSITIONS = 64
 MAX_LENS_LAYERS = 8
@@ -138,6 +136,21 @@ class AnswerTrace:
         """``[N]`` log-probability of each token with every picture uniform: zeros, after normalisation."""
         return self.blank.logprobs[self.number]
 
+    @property
+    def blank_entropy(self) -> Tensor:
+        """``[N]`` entropy (nats) of the distribution that each token was taken from, with every picture uniform."""
+        return self.blank.entropies[self.number]
+
+    @property
+    def picture_owners(self) -> list[str]:
+        """The picture of each of ``image_positions``."""
+        return [span.source for span in self.layout.spans if span.is_visual for _ in range(span.stop - span.start)]
+
+    @cached_property
+    def looks(self) -> Tensor:
+        """``[N, L, I]`` attention on each of ``image_positions``, mean over heads; the answer is run once more."""
+        return attention_on_pictures(self.blank.sessions[self.number], self.tokens)
+
 
 BlankPrompt = Callable[[Session], Session]
 """From a prompt to the same one with uniform pictures."""
@@ -162,17 +175,32 @@ class BlankScores:
     answers: tuple[Tensor, ...]
     read: BlankPrompt
 
-    @cached_property
+    @property
     def logprobs(self) -> list[Tensor]:
         """``[N]`` of each answer."""
-        padded = _padded(self.answers)
+        return self._read[0]
+
+    @property
+    def entropies(self) -> list[Tensor]:
+        """``[N]`` of each answer."""
+        return self._read[1]
+
+    @cached_property
+    def _read(self) -> tuple[list[Tensor], list[Tensor]]:
+        together = padded(self.answers)
         blanks = [self.read(session) for session in self.sessions]
-        parts = [
-            token_logprobs(logits.flatten(0, 1), padded[:, start : start + logits.shape[1]].flatten().to(logits.device))
-            for start, logits in ((start, _batched(chunk.logits)) for start, chunk in _chunks(blanks, padded[:, :-1]))
-        ]
-        rows = torch.cat([part.view(len(blanks), -1) for part in parts], dim=1)
-        return [row[: len(answer)] for row, answer in zip(rows, self.answers, strict=True)]
+        parts: list[tuple[Tensor, Tensor]] = []
+        for start, chunk in chunks(blanks, together[:, :-1]):
+            logits = batched(chunk.logits)
+            asked = together[:, start : start + logits.shape[1]].to(logits.device)
+            logprobs = token_logprobs(logits.flatten(0, 1), asked.flatten()).view(len(blanks), -1)
+            parts.append((logprobs, next_entropies(logits)))
+        logprob_rows, entropy_rows = (torch.cat(rows, dim=1) for rows in zip(*parts, strict=True))
+        lengths = [len(answer) for answer in self.answers]
+        return (
+            [row[:length] for row, length in zip(logprob_rows, lengths, strict=True)],
+            [row[:length] for row, length in zip(entropy_rows, lengths, strict=True)],
+        )
 
 
 def trace_answer(
@@ -218,14 +246,14 @@ def trace_answers(
         pairs = zip(sessions, answers, strict=True)
         return [trace_answers([session], [answer], config, read=read)[0] for session, answer in pairs]
     checked = tuple(answer_tensor(answer, model) for answer in answers)
-    padded = _padded(checked)
+    together = padded(checked)
     layers = attention_layers(model)
     targets = frozenset(target_layers(model, config.layers))
-    before = _paddings(sessions)
+    before = paddings(sessions)
     # The last row predicts nothing of the answer; it is run for the last token's states.
     pieces = [
-        _traced(chunk, padded[:, start : start + chunk.rows], layers, targets, _masks(sessions, before, chunk))
-        for start, chunk in _chunks(sessions, padded, layers=layers, with_states=True)
+        _traced(chunk, together[:, start : start + chunk.rows], layers, targets, masks(sessions, before, chunk))
+        for start, chunk in chunks(sessions, together, layers=layers, with_states=True)
     ]
     widest = pieces[-1].rows.shape[-1]
     rows = torch.cat([functional.pad(piece.rows, (0, widest - piece.rows.shape[-1])) for piece in pieces], dim=1)
@@ -259,7 +287,6 @@ def trace_answers(
 
 
 _SUMMED = ("attention", "saliency", "signed")
-_ROWS = SCORED_TOGETHER + 1  # An answer of as many tokens as are scored together is one piece.
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -317,63 +344,4 @@ def _traced(chunk: Chunk, asked: Tensor, layers: tuple[int, ...], targets: froze
     stacked = {
         name: torch.stack([part.to(device) for part in parts], dim=1).movedim(3, 1) for name, parts in sums.items()
     }
-    return _Piece(logits=_batched(chunk.logits.detach().float()), rows=rows, states=chunk.states, **stacked)
-
-
-def _chunks(
-    sessions: Sequence[Session],
-    padded: Tensor,
-    *,
-    layers: tuple[int, ...] | None = None,
-    with_states: bool = False,
-) -> Iterator[tuple[int, Chunk]]:
-    """The rows from the last prompt token on, in pieces of `_ROWS` at most; each with its first row's index.
-
-    Where rows of one pass would mix (recurrent layers), a piece is one row.
-
-    Args:
-        sessions: the prompts; what they were continued with is forgotten.
-        padded: ``[B, n]`` answers; row t of the pass is the query that predicts token t.
-        layers: as for `Session.run`.
-        with_states: as for `Session.run`.
-    """
-    for session in sessions:
-        session.crop(session.prompt_length - 1)
-    fed = [[session.last_prompt_token, *row[:-1]] for session, row in zip(sessions, padded.tolist(), strict=True)]
-    batch = Batch(sessions) if len(sessions) > 1 else None
-    size = _ROWS if sessions[0].croppable else 1
-    for start in range(0, padded.shape[1], size):
-        piece = [row[start : start + size] for row in fed]
-        if batch is None:
-            yield start, sessions[0].run(piece[0], layers=layers, with_states=with_states)
-        else:
-            yield start, batch.run(piece, layers=layers, with_states=with_states)
-
-
-def _padded(answers: Sequence[Tensor]) -> Tensor:
-    """``[B, longest + 1]``: what stands after the end of an answer is seen by nothing before it."""
-    longest = max(map(len, answers)) + 1
-    return torch.stack([functional.pad(answer, (0, longest - len(answer))) for answer in answers])
-
-
-def _paddings(sessions: Sequence[Session]) -> list[int]:
-    """What stands before each prompt's first position where they are lined up at their ends."""
-    longest = max(session.prompt_length for session in sessions)
-    return [longest - session.prompt_length for session in sessions]
-
-
-def _batched(logits: Tensor) -> Tensor:
-    return logits if logits.ndim > 2 else logits[None]
-
-
-def _masks(sessions: Sequence[Session], before: Sequence[int], chunk: Chunk) -> Tensor:
-    """``[B, K, 3]`` which key is image, text or output, for all keys of a chunk: first those only seen across."""
-    length = sessions[0].layout.beside + chunk.first_query + chunk.rows
-    masks = torch.zeros(len(sessions), length, len(SOURCES))
-    for number, (session, first) in enumerate(zip(sessions, before, strict=True)):
-        layout = session.layout
-        owner = layout.masks(length - first)
-        image = owner[[name in layout.visual_sources for name in layout.sources]].any(dim=0)
-        output = owner[layout.sources.index(OUTPUT)]
-        masks[number, first:] = torch.stack([image, ~image & ~output, output], dim=1).float()
-    return masks
+    return _Piece(logits=batched(chunk.logits.detach().float()), rows=rows, states=chunk.states, **stacked)
