@@ -9,6 +9,7 @@ from typing import Unpack, cast
 
 from saliency_guard.answer import GroundedAnswer, Step
 from saliency_guard.batching.answers import BatchedAnswers
+from saliency_guard.chat.detokenize import AnswerText
 from saliency_guard.chat.template import Messages, PreparedPrompt
 from saliency_guard.decoding.options import GenerationOptions, ScoringOptions, scoring_plan
 from saliency_guard.worker import in_thread
@@ -50,7 +51,7 @@ class AsyncAnswers(BatchedAnswers):
         return in_thread(steps(), cancel)
 
     async def ascore(
-        self, messages: Messages | PreparedPrompt, text: str, **options: Unpack[ScoringOptions]
+        self, messages: Messages | PreparedPrompt, text: AnswerText, **options: Unpack[ScoringOptions]
     ) -> GroundedAnswer:
         """`score` for the norm of the row, side by side with other calls; cancelling the task stops it."""
         plan, cancel = scoring_plan(options), threading.Event()
@@ -64,7 +65,7 @@ class AsyncAnswers(BatchedAnswers):
 
     async def ascore_batch(
         self,
-        batch: Sequence[tuple[Messages | PreparedPrompt, str]],
+        batch: Sequence[tuple[Messages | PreparedPrompt, AnswerText]],
         *,
         batch_size: int = 8,
         **options: Unpack[ScoringOptions],

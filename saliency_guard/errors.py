@@ -17,6 +17,7 @@
     ├── LowGroundingError                no answer was grounded well enough (in `outcome`)
     ├── QueueFullError (RuntimeError)    too many calls wait for the model already
     ├── DeadlineError (TimeoutError)     the time of a call, or a policy's, passed before there was any answer
+    ├── RequestError                     a server does not answer a request (in `server.errors`)
     └── CancelledError                   a call was cancelled
 """
 

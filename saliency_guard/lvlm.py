@@ -7,7 +7,6 @@ import os
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Unpack, cast
 
 import torch
@@ -20,8 +19,9 @@ from saliency_guard.async_answers import AsyncAnswers
 from saliency_guard.batching.calls import WritingCall
 from saliency_guard.batching.rounds import advance, answer_together
 from saliency_guard.batching.scheduler import DEFAULT_BATCH_SIZE, DEFAULT_QUEUE_SIZE, Scheduler
-from saliency_guard.calibration.calibrator import CALIBRATOR_FILE, Calibrator
-from saliency_guard.calibration.fingerprint import fingerprint
+from saliency_guard.calibration.calibrator import Calibrator
+from saliency_guard.calibration.sharing import CalibratorIn, calibrator_beside, fits, read_calibrator
+from saliency_guard.chat.detokenize import AnswerText
 from saliency_guard.chat.images import MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS
 from saliency_guard.chat.role_markers import RoleMarkersIn
 from saliency_guard.chat.template import Messages, PreparedPrompt, PromptReader
@@ -60,6 +60,7 @@ class LVLM(AsyncAnswers, CopiedWithModel):
             ``"keep"`` them, ``"escape"`` them by a zero-width space, or ``"refuse"`` the messages.
         batch_size: how many concurrent calls are answered side by side; memory for keys and values grows with it.
         queue_size: how many calls may be answered or wait at one time; one more is a `QueueFullError`.
+        calibrator: what judges the answers: a `Calibrator`, its file, or a hub id; see `with_calibrator`.
 
     Raises:
         UnsupportedModelError: if it is no causal decoder that looks at the picture along its own sequence.
@@ -78,6 +79,7 @@ class LVLM(AsyncAnswers, CopiedWithModel):
         role_markers: RoleMarkersIn = "keep",
         batch_size: int = DEFAULT_BATCH_SIZE,
         queue_size: int = DEFAULT_QUEUE_SIZE,
+        calibrator: CalibratorIn | None = None,
     ) -> None:
         require_readable(model)
         self.model = model
@@ -97,27 +99,23 @@ class LVLM(AsyncAnswers, CopiedWithModel):
         self._scheduler = Scheduler(
             advance, at_least_one("batch_size", batch_size), at_least_one("queue_size", queue_size)
         )
-        self._calibrator: Calibrator | None = None
-        self._fits = False
+        self._calibrator = read_calibrator(calibrator)
+        self._fits = fits(self._calibrator, model, processor, self.model_id)
 
-    def with_calibrator(self, calibrator: Calibrator | None, *, allow_mismatch: bool = False) -> LVLM:
+    def with_calibrator(self, calibrator: CalibratorIn | None, *, allow_mismatch: bool = False) -> LVLM:
         """The same model, whose answers have a ``grounding`` where they are looked at as the calibration was fitted.
 
         Args:
-            calibrator: fitted for this model; None leaves grounding open.
+            calibrator: fitted for this model: itself, its file, or a hub id; None leaves grounding open.
             allow_mismatch: take one that was fitted for another model, and mark every result as not calibrated.
 
         Raises:
             CalibrationMismatchError: if it was fitted for another model, other weights or another prompt template.
+            InputError: if it cannot be read.
         """
-        fits = False
-        if calibrator is not None:
-            actual = fingerprint(self.model, self.processor, self.model_id, calibrator.fingerprint.saliency)
-            fits = not calibrator.fingerprint.differing(actual)
-            if not allow_mismatch:
-                calibrator.require(actual)
         other = copy.copy(self)
-        other._calibrator, other._fits = calibrator, fits
+        other._calibrator = read_calibrator(calibrator)
+        other._fits = fits(other._calibrator, self.model, self.processor, self.model_id, allow_mismatch=allow_mismatch)
         return other
 
     def with_tools(self, tools: Sequence[Mapping[str, Any]]) -> LVLM:
@@ -156,6 +154,7 @@ class LVLM(AsyncAnswers, CopiedWithModel):
         role_markers: RoleMarkersIn = "keep",
         batch_size: int = DEFAULT_BATCH_SIZE,
         queue_size: int = DEFAULT_QUEUE_SIZE,
+        calibrator: CalibratorIn | None = None,
         **from_pretrained: Any,
     ) -> LVLM:
         """Load a model and its processor.
@@ -175,32 +174,37 @@ class LVLM(AsyncAnswers, CopiedWithModel):
             role_markers: as for `LVLM`.
             batch_size: as for `LVLM`.
             queue_size: as for `LVLM`.
+            calibrator: as for `LVLM`; None takes the one in the model's folder, if it fits.
             **from_pretrained: for transformers' ``from_pretrained``: ``quantization_config``,
                 ``device_map`` (then ``device`` must be None), ``token``, ...
 
         Raises:
             ModelError: if there is no such model, it is no image-text-to-text model, its files cannot be used, or it
                 has to be run or unpickled.
-            InputError: if there is a calibration in its folder that is none.
+            InputError: if the calibration cannot be read, or is none.
+            CalibrationMismatchError: if ``calibrator`` was fitted for another model.
         """
         source = EMBEDDED_PATH if model == EMBEDDED else model
+        chosen = read_calibrator(calibrator, from_pretrained) or calibrator_beside(source)
         loaded, processor = load_pretrained(source, device, dtype, {"revision": revision}, from_pretrained)
-        name = f"saliency-guard/{EMBEDDED}" if model == EMBEDDED else str(model)
-        limits: dict[str, Any] = {
-            "require_image": require_image,
-            "max_image_pixels": max_image_pixels,
-            "max_image_bytes": max_image_bytes,
-            "prompt_cache": prompt_cache,
-            "role_markers": role_markers,
-            "batch_size": batch_size,
-            "queue_size": queue_size,
-        }
-        lvlm = cls(loaded, processor, model_id=name, **limits)
-        fitted = Path(source).expanduser() / CALIBRATOR_FILE
+        lvlm = cls(
+            loaded,
+            processor,
+            model_id=f"saliency-guard/{EMBEDDED}" if model == EMBEDDED else str(model),
+            require_image=require_image,
+            max_image_pixels=max_image_pixels,
+            max_image_bytes=max_image_bytes,
+            prompt_cache=prompt_cache,
+            role_markers=role_markers,
+            batch_size=batch_size,
+            queue_size=queue_size,
+        )
         try:
-            return lvlm.with_calibrator(Calibrator.load(fitted)) if fitted.is_file() else lvlm
+            return lvlm.with_calibrator(chosen)
         except CalibrationMismatchError as error:  # Another precision, weights trained on: grounding stays open.
-            warnings.warn(f"{fitted} is left out: {error}", stacklevel=2)
+            if calibrator is not None:
+                raise
+            warnings.warn(f"the calibration in {source} is left out: {error}", stacklevel=2)
             return lvlm
 
     @property
@@ -319,7 +323,7 @@ class LVLM(AsyncAnswers, CopiedWithModel):
     def score(
         self,
         messages: Messages | PreparedPrompt,
-        text: str,
+        text: AnswerText,
         *,
         cancel: threading.Event | None = None,
         **options: Unpack[ScoringOptions],
@@ -328,7 +332,7 @@ class LVLM(AsyncAnswers, CopiedWithModel):
 
         Args:
             messages: what the text answers, or what `prepare` made of it.
-            text: the answer, from anywhere.
+            text: the answer, from anywhere; or its token ids, from an engine with the same tokenizer.
             cancel: stops the work once it is set, for the norm of the row.
             **options: see `ScoringOptions`; all may be left out.
 
@@ -353,7 +357,7 @@ class LVLM(AsyncAnswers, CopiedWithModel):
 
     def score_batch(
         self,
-        batch: Sequence[tuple[Messages | PreparedPrompt, str]],
+        batch: Sequence[tuple[Messages | PreparedPrompt, AnswerText]],
         *,
         batch_size: int = 8,
         **options: Unpack[ScoringOptions],

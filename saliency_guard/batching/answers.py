@@ -12,11 +12,9 @@ from saliency_guard.answer_builder import AnswerBuilder
 from saliency_guard.batching.calls import ScoringCall, WritingCall
 from saliency_guard.batching.rounds import answer_together, read
 from saliency_guard.batching.scheduler import BatchingStatistics, Scheduler
-from saliency_guard.chat import detokenize
-from saliency_guard.chat.detokenize import EncodedText
+from saliency_guard.chat.detokenize import AnswerText, EncodedText, encode_answer
 from saliency_guard.chat.template import Messages, PreparedPrompt, PromptReader
 from saliency_guard.decoding.options import Deadline, GenerationOptions, ScoringPlan, at_least_one, generation_plan
-from saliency_guard.errors import InputError
 
 
 class BatchedAnswers(ABC):
@@ -61,7 +59,7 @@ class BatchedAnswers(ABC):
         return call.steps(self._scheduler)
 
     def _scored(
-        self, messages: Messages | PreparedPrompt, text: str, plan: ScoringPlan, cancel: threading.Event | None
+        self, messages: Messages | PreparedPrompt, text: AnswerText, plan: ScoringPlan, cancel: threading.Event | None
     ) -> GroundedAnswer:
         """One scored answer."""
         plan.saliency.require_rows()
@@ -75,7 +73,7 @@ class BatchedAnswers(ABC):
         return cast("GroundedAnswer", call.answer)
 
     def _score_parts(
-        self, batch: Sequence[tuple[Messages | PreparedPrompt, str]], plan: ScoringPlan, *, batch_size: int
+        self, batch: Sequence[tuple[Messages | PreparedPrompt, AnswerText]], plan: ScoringPlan, *, batch_size: int
     ) -> Generator[list[GroundedAnswer], None, None]:
         """`score_batch`, a part at a time; an empty part between reading prompts and scoring answers."""
         size = at_least_one("batch_size", batch_size)
@@ -89,11 +87,8 @@ class BatchedAnswers(ABC):
             yield []
             yield answer_together(part)
 
-    def _to_score(self, messages: Messages | PreparedPrompt, text: str) -> tuple[PreparedPrompt, EncodedText]:
-        if not isinstance(text, str) or not text.strip():
-            msg = "there is no answer to score: the text is empty"
-            raise InputError(msg)
-        answer = detokenize.encode(self._reader.tokenizer, text, self._reader.controls)
+    def _to_score(self, messages: Messages | PreparedPrompt, text: AnswerText) -> tuple[PreparedPrompt, EncodedText]:
+        answer = encode_answer(self._reader.tokenizer, text, self._reader.controls, self._builder.eos)
         prepared = self.prepare(messages)
         self._reader.require_room(prepared.length, len(answer.ids))
         return prepared, answer
