@@ -58,9 +58,9 @@ class LVLM(AsyncAnswers, CopiedWithModel):
         prompt_cache: how many of the prompts read last are kept with their keys and values, for retries and scoring.
         role_markers: what to do with headers of the chat template in messages that are plain text, as ``USER:``:
             ``"keep"`` them, ``"escape"`` them by a zero-width space, or ``"refuse"`` the messages.
+        calibrator: what judges the answers: a `Calibrator`, its file, or a hub id; see `with_calibrator`.
         batch_size: how many concurrent calls are answered side by side; memory for keys and values grows with it.
         queue_size: how many calls may be answered or wait at one time; one more is a `QueueFullError`.
-        calibrator: what judges the answers: a `Calibrator`, its file, or a hub id; see `with_calibrator`.
 
     Raises:
         UnsupportedModelError: if it is no causal decoder that looks at the picture along its own sequence.
@@ -77,9 +77,9 @@ class LVLM(AsyncAnswers, CopiedWithModel):
         max_image_bytes: int = MAX_IMAGE_BYTES,
         prompt_cache: int = 1,
         role_markers: RoleMarkersIn = "keep",
+        calibrator: CalibratorIn | None = None,
         batch_size: int = DEFAULT_BATCH_SIZE,
         queue_size: int = DEFAULT_QUEUE_SIZE,
-        calibrator: CalibratorIn | None = None,
     ) -> None:
         require_readable(model)
         self.model = model
@@ -152,9 +152,9 @@ class LVLM(AsyncAnswers, CopiedWithModel):
         max_image_bytes: int = MAX_IMAGE_BYTES,
         prompt_cache: int = 1,
         role_markers: RoleMarkersIn = "keep",
+        calibrator: CalibratorIn | None = None,
         batch_size: int = DEFAULT_BATCH_SIZE,
         queue_size: int = DEFAULT_QUEUE_SIZE,
-        calibrator: CalibratorIn | None = None,
         **from_pretrained: Any,
     ) -> LVLM:
         """Load a model and its processor.
@@ -172,9 +172,9 @@ class LVLM(AsyncAnswers, CopiedWithModel):
             max_image_bytes: as for `LVLM`.
             prompt_cache: as for `LVLM`.
             role_markers: as for `LVLM`.
+            calibrator: as for `LVLM`; None takes the one in the model's folder, if it fits.
             batch_size: as for `LVLM`.
             queue_size: as for `LVLM`.
-            calibrator: as for `LVLM`; None takes the one in the model's folder, if it fits.
             **from_pretrained: for transformers' ``from_pretrained``: ``quantization_config``,
                 ``device_map`` (then ``device`` must be None), ``token``, ...
 
@@ -187,18 +187,17 @@ class LVLM(AsyncAnswers, CopiedWithModel):
         source = EMBEDDED_PATH if model == EMBEDDED else model
         chosen = read_calibrator(calibrator, from_pretrained) or calibrator_beside(source)
         loaded, processor = load_pretrained(source, device, dtype, {"revision": revision}, from_pretrained)
-        lvlm = cls(
-            loaded,
-            processor,
-            model_id=f"saliency-guard/{EMBEDDED}" if model == EMBEDDED else str(model),
-            require_image=require_image,
-            max_image_pixels=max_image_pixels,
-            max_image_bytes=max_image_bytes,
-            prompt_cache=prompt_cache,
-            role_markers=role_markers,
-            batch_size=batch_size,
-            queue_size=queue_size,
-        )
+        name = f"saliency-guard/{EMBEDDED}" if model == EMBEDDED else str(model)
+        limits: dict[str, Any] = {
+            "require_image": require_image,
+            "max_image_pixels": max_image_pixels,
+            "max_image_bytes": max_image_bytes,
+            "prompt_cache": prompt_cache,
+            "role_markers": role_markers,
+            "batch_size": batch_size,
+            "queue_size": queue_size,
+        }
+        lvlm = cls(loaded, processor, model_id=name, **limits)
         try:
             return lvlm.with_calibrator(chosen)
         except CalibrationMismatchError as error:  # Another precision, weights trained on: grounding stays open.

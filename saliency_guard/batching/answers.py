@@ -28,6 +28,11 @@ class BatchedAnswers(ABC):
     def _builder(self) -> AnswerBuilder:
         """Begins and ends the answers."""
 
+    @property
+    @abstractmethod
+    def end_tokens(self) -> frozenset[int]:
+        """Ids after which an answer is over."""
+
     @abstractmethod
     def prepare(self, messages: Messages | PreparedPrompt) -> PreparedPrompt:
         """Messages, ready to be read."""
@@ -88,7 +93,7 @@ class BatchedAnswers(ABC):
             yield answer_together(part)
 
     def _to_score(self, messages: Messages | PreparedPrompt, text: AnswerText) -> tuple[PreparedPrompt, EncodedText]:
-        answer = encode_answer(self._reader.tokenizer, text, self._reader.controls, self._builder.eos)
+        answer = encode_answer(self._reader.tokenizer, text, self._reader.controls, self.end_tokens)
         prepared = self.prepare(messages)
         self._reader.require_room(prepared.length, len(answer.ids))
         return prepared, answer
