@@ -59,7 +59,7 @@ def reliability(probability: Floats, grounded: Bools) -> Reliability:
         count=len(probability),
         grounded=float(grounded.mean()),
         auroc=area if np.isfinite(area) else None,
-        ece=sum(abs(one.predicted - one.observed) * one.count for one in bins) / len(probability),
+        ece=sum(abs(part.predicted - part.observed) * part.count for part in bins) / len(probability),
         brier=float(np.square(probability - grounded).mean()),
         bins=bins,
     )

@@ -60,7 +60,7 @@ def calibration_command(
     from saliency_guard.evaluation.world import title
     from saliency_guard.report.plots import plot_coverage, plot_reliability, require_matplotlib
 
-    asked = {"model": model, "calibrator": calibrator, "pictures": count, "page": page}
+    options = {"model": model, "calibrator": calibrator, "pictures": count, "page": page}
     count = count or (60 if quick else 500)
     samples, splits = (100, 50) if quick else (1000, 500)
     with reported():
@@ -72,26 +72,28 @@ def calibration_command(
         if judge is None:
             msg = f"{model} has no calibration: fit one with `saliency-guard calibrate`, and name it with --calibrator"
             raise ConfigError(msg)
-        parts = [f"```\n{command_line('calibration', asked, quick=quick)}\n```", _fitted(judge, lvlm)]
+        parts = [f"```\n{command_line('calibration', options, quick=quick)}\n```", _fitted(judge, lvlm)]
         result: dict[str, Any] = {"pictures": count, "splits": {}}
         curves: dict[str, dict[str, _Curve]] = {}
         for name in _SPLITS:
             records = _records(lvlm, name, count, out)
-            own = records.where(record.draw != TOLD for record in records)
-            told = records.where(record.draw == TOLD for record in records)
-            reliable = {**reliabilities(own, judge), "answers from elsewhere": judge.evaluate(told).answers}
-            compared = [compare_scores(part, judge, samples=samples) for part in (own, told)]
-            scores, grounded, _ = units(own, [judge.judge_record(record).answer for record in own], _DRAWS)
+            written = records.where(record.draw != TOLD for record in records)
+            given = records.where(record.draw == TOLD for record in records)
+            reliable = {**reliabilities(written, judge), "answers from elsewhere": judge.evaluate(given).answers}
+            compared = [compare_scores(part, judge, samples=samples) for part in (written, given)]
+            scores, grounded, _ = units(written, [judge.judge_record(record).answer for record in written], _DRAWS)
             curves[title(name)] = {
                 policy: risk_coverage(scores[:, :draws], grounded[:, :draws], keep)
                 for policy, (draws, keep) in _POLICIES.items()
             }
             kept = _validities(scores, grounded, splits)
-            parts += _section(name, own, reliable=reliable, compared=compared, curves=curves[title(name)], kept=kept)
+            parts += _section(
+                name, written, reliable=reliable, compared=compared, curves=curves[title(name)], kept=kept
+            )
             result["splits"][name] = {
-                "reliability": {kind: one.model_dump() for kind, one in reliable.items() if one is not None},
-                "auroc": [[asdict(one) for one in part] for part in compared],
-                "validity": [asdict(one) for one in kept],
+                "reliability": {kind: each.model_dump() for kind, each in reliable.items() if each is not None},
+                "auroc": [[asdict(each) for each in part] for part in compared],
+                "validity": [asdict(each) for each in kept],
             }
             write_result(out / "result.json", result)
         folder = output_folder(page.parent / page.stem if page is not None else out)
@@ -162,11 +164,11 @@ def _section(
     first = [record for record in records if record.draw == 0]
     wrong = sum(not record.grounded for record in first)
     reliability_rows = [
-        [name, str(one.count), f"{one.grounded:.3f}", _number(one.auroc), f"{one.ece:.3f}", f"{one.brier:.3f}"]
-        for name, one in reliable.items()
-        if one is not None
+        [name, str(each.count), f"{each.grounded:.3f}", _number(each.auroc), f"{each.ece:.3f}", f"{each.brier:.3f}"]
+        for name, each in reliable.items()
+        if each is not None
     ]
-    elsewhere = {one.name: one for one in compared[1]}
+    elsewhere = {each.name: each for each in compared[1]}
     auroc_rows = [
         [score.name, *(str(area) for part in (score, elsewhere[score.name]) for area in (part.claims, part.answers))]
         for score in compared[0]
@@ -177,13 +179,13 @@ def _section(
     ]
     validity_rows = [
         [
-            f"at most {one.risk:.0%} ungrounded, {one.name}",
-            f"{one.guaranteed:.1%}",
-            f"{one.broken:.1%}",
-            f"{one.accepted:.1%}",
-            f"{one.observed:.2%}",
+            f"at most {each.risk:.0%} ungrounded, {each.name}",
+            f"{each.guaranteed:.1%}",
+            f"{each.broken:.1%}",
+            f"{each.accepted:.1%}",
+            f"{each.observed:.2%}",
         ]
-        for one in kept
+        for each in kept
     ]
     return [
         f"### {title(split)}",

@@ -105,8 +105,8 @@ def reliabilities(records: Records, calibrator: Calibrator) -> dict[str, Reliabi
     measured |= {f"claims: {kind}": values for kind, values in report.kinds.items()}
     measured["answers"] = report.answers
     for kind in dict.fromkeys(_kind(record.question) for record in records):
-        asked = records.where(_kind(record.question) == kind for record in records)
-        measured[f"answers: {kind}"] = calibrator.evaluate(asked).answers
+        part = records.where(_kind(record.question) == kind for record in records)
+        measured[f"answers: {kind}"] = calibrator.evaluate(part).answers
     return {name: values for name, values in measured.items() if values is not None}
 
 
@@ -116,11 +116,11 @@ def _kind(question: str) -> str:
 
 def risk_coverage(scores: Floats, grounded: Bools, keep: Keep) -> list[tuple[float, float, float]]:
     """(threshold, part of the questions that are answered, part of those that is ungrounded), all thresholds."""
-    found: list[tuple[float, float, float]] = []
+    points: list[tuple[float, float, float]] = []
     for threshold in np.unique(scores[np.isfinite(scores)]):
         risk, taken = observed_risk(policy_outcomes(scores, grounded, keep, threshold), "accepted")
-        found.append((float(threshold), taken, risk))
-    return found
+        points.append((float(threshold), taken, risk))
+    return points
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +190,7 @@ def validity(
         if not isinstance(guarantee, NoGuarantee):
             outcome = policy_outcomes(scores[test], grounded[test], keep, guarantee.threshold)
             outcomes.append(observed_risk(outcome, metric))
-    risks = np.array([one for one, _ in outcomes])
+    risks = np.array([risk for risk, _ in outcomes])
     return Validity(
         name=name,
         risk=risk,

@@ -1,7 +1,7 @@
 """The one trace of an answer that all signals and the calibrator share: attention, its gradient, states, logits.
 
-One pass and one backward pass over each piece of an answer give everything but what the logit lens and the blank
-picture say, which is computed when it is first asked for. Several answers are traced side by side.
+One pass and one backward pass over each piece of an answer give everything except the values of the logit lens and
+the blank picture, which are computed when they are first needed. Several answers are traced as one batch.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ positions that the answer looks at most are taken, of a deeper model evenly spac
 
 @dataclass(frozen=True, eq=False)
 class AnswerTrace:
-    """An answer of N tokens, seen from the predictor row of each, in L layers with attention of H heads.
+    """The trace of an answer of N tokens: the predictor row of each, in L layers with H attention heads.
 
     A picture that is seen across has no positions, and the logit lens finds nothing of it.
 
@@ -56,7 +56,7 @@ class AnswerTrace:
             token of the answer.
         image_states: ``[I, D]`` of the same at all image positions; as of `Session`.
         layout: sources of the prompt.
-        model: the model that was asked; left as it was.
+        model: the model of the trace; not changed.
         blank: the answer under uniform pictures.
         number: which answer of ``blank`` it is.
     """
@@ -82,7 +82,7 @@ class AnswerTrace:
 
     @cached_property
     def lens_columns(self) -> Tensor:
-        """Which of ``image_positions`` the lens looks at, in order; those with most of the answer's saliency."""
+        """Indices into ``image_positions`` that the lens uses, in order: those with most of the answer's saliency."""
         positions = self.image_positions
         if len(positions) <= MAX_LENS_POSITIONS:
             return torch.arange(len(positions))
@@ -91,12 +91,12 @@ class AnswerTrace:
 
     @property
     def lens_positions(self) -> Tensor:
-        """Positions of the prompt that the lens looks at."""
+        """Positions of the prompt that the lens uses."""
         return self.image_positions[self.lens_columns]
 
     @property
     def lens_layers(self) -> tuple[int, ...]:
-        """Which of the states the lens is applied to; 0 are the embeddings."""
+        """Indices of the states that the lens is applied to; 0 are the embeddings."""
         depth = len(self.image_states)
         if depth <= MAX_LENS_LAYERS:
             return tuple(range(depth))
@@ -112,7 +112,7 @@ class AnswerTrace:
 
     @property
     def lens_entropy(self) -> Tensor:
-        """``[lens layers, lens positions]`` entropy (nats) of the logit lens: how sure it is of anything."""
+        """``[lens layers, lens positions]`` entropy (nats) of the logit lens: how certain it is."""
         return self._through_lens[1]
 
     @cached_property
@@ -144,13 +144,13 @@ BlankPrompt = Callable[[Session], Session]
 
 
 def read_blank(session: Session) -> Session:
-    """The session's prompt with uniform pictures, read anew."""
+    """The session's prompt with uniform pictures, read again."""
     return Session(session.model, blank_inputs(session.inputs), locore=session.locore, layout=session.layout)
 
 
 @dataclass(frozen=True, eq=False)
 class BlankScores:
-    """Several answers under uniform pictures, run side by side when one of them is first asked for.
+    """Several answers under uniform pictures, run as one batch when one of them is first needed.
 
     Attributes:
         sessions: the prompts.
@@ -201,7 +201,7 @@ def trace_answers(
     *,
     read: BlankPrompt = read_blank,
 ) -> list[AnswerTrace]:
-    """`trace_answer` for prompts that have been read, side by side.
+    """`trace_answer` for several prompts that have been read, as one batch.
 
     Args:
         sessions: one per answer, none of them shared, of one model, with the states at their pictures.
@@ -264,7 +264,7 @@ _ROWS = SCORED_TOGETHER + 1  # An answer of as many tokens as are scored togethe
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Piece:
-    """What one pass over a piece of several answers leaves behind; attributes as of `AnswerTrace`, of a batch."""
+    """Results of one pass over a piece of several answers; attributes as of `AnswerTrace`, with a batch dimension."""
 
     logits: Tensor
     rows: Tensor
@@ -274,19 +274,19 @@ class _Piece:
     states: tuple[Tensor, ...]
 
 
-def _traced(chunk: Chunk, asked: Tensor, layers: tuple[int, ...], targets: frozenset[int], masks: Tensor) -> _Piece:
+def _traced(chunk: Chunk, written: Tensor, layers: tuple[int, ...], targets: frozenset[int], masks: Tensor) -> _Piece:
     """Sums of attention and of attention times gradient over each source, and Eq. 5.
 
     Args:
         chunk: with a tape.
-        asked: ``[B, n]`` the token each row is asked about.
+        written: ``[B, n]`` the token that each row predicts.
         layers: all layers on the tape.
         targets: those that Eq. 5 is averaged over.
         masks: ``[B, K, 3]`` which key is image, text or output: first those that are only seen across, then all
             positions.
     """
-    assert chunk.tape is not None  # noqa: S101 - layers were asked for
-    tokens = asked.to(chunk.logits.device)
+    assert chunk.tape is not None  # noqa: S101 - layers were given
+    tokens = written.to(chunk.logits.device)
     records = chunk.tape.in_order()
     wanted = cotangents(chunk.logits, tokens if chunk.logits.ndim > 2 else tokens[0])
     gradients, scale = layer_gradients(chunk.logits, records, wanted, retain_graph=False)
@@ -298,7 +298,7 @@ def _traced(chunk: Chunk, asked: Tensor, layers: tuple[int, ...], targets: froze
     rows_across: list[Tensor] = []
     sums: dict[str, list[Tensor]] = {name: [] for name in _SUMMED}
     for layer in layers:
-        if layer not in gradient_of:  # There is no picture that it could look at.
+        if layer not in gradient_of:  # The prompt has no picture for it.
             for parts in sums.values():
                 parts.append(torch.zeros_like(parts[0]))
             continue
@@ -351,13 +351,13 @@ def _chunks(
 
 
 def _padded(answers: Sequence[Tensor]) -> Tensor:
-    """``[B, longest + 1]``: what stands after the end of an answer is seen by nothing before it."""
+    """``[B, longest + 1]``: answers padded at their ends; padding is not seen by earlier positions."""
     longest = max(map(len, answers)) + 1
     return torch.stack([functional.pad(answer, (0, longest - len(answer))) for answer in answers])
 
 
 def _paddings(sessions: Sequence[Session]) -> list[int]:
-    """What stands before each prompt's first position where they are lined up at their ends."""
+    """Padding before each prompt, with the ends of all prompts aligned."""
     longest = max(session.prompt_length for session in sessions)
     return [longest - session.prompt_length for session in sessions]
 
@@ -367,7 +367,7 @@ def _batched(logits: Tensor) -> Tensor:
 
 
 def _masks(sessions: Sequence[Session], before: Sequence[int], chunk: Chunk) -> Tensor:
-    """``[B, K, 3]`` which key is image, text or output, for all keys of a chunk: first those only seen across."""
+    """``[B, K, 3]`` the source of each key of a chunk (image, text or output); keys of cross-attention come first."""
     length = sessions[0].layout.beside + chunk.first_query + chunk.rows
     masks = torch.zeros(len(sessions), length, len(SOURCES))
     for number, (session, first) in enumerate(zip(sessions, before, strict=True)):

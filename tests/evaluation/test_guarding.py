@@ -23,17 +23,19 @@ def fitted() -> Calibrator:
 
 
 def test_the_calibrated_score_beats_noise_and_ties_with_the_signal_it_is_made_of(fitted: Calibrator) -> None:
-    found = {one.name: one for one in compare_scores(synthetic.records(400, seed=1, first=10_000), fitted, samples=50)}
-    assert found[CALIBRATED].claims.value == pytest.approx(found["entropy"].claims.value, abs=0.02)
-    assert found[CALIBRATED].claims.value > 0.85
+    compared = {
+        score.name: score for score in compare_scores(synthetic.records(400, seed=1, first=10_000), fitted, samples=50)
+    }
+    assert compared[CALIBRATED].claims.value == pytest.approx(compared["entropy"].claims.value, abs=0.02)
+    assert compared[CALIBRATED].claims.value > 0.85
     for name in (POSITION, "nll", "svar"):
-        assert found[name].claims.value < 0.6
+        assert compared[name].claims.value < 0.6
 
 
 def test_reliability_is_told_by_kind_of_question(fitted: Calibrator) -> None:
-    found = reliabilities(synthetic.records(100, seed=1, first=10_000), fitted)
-    assert set(found) == {"claims", "claims: object", "answers", "answers: descriptions"}
-    assert found["answers"].count == 100
+    measured = reliabilities(synthetic.records(100, seed=1, first=10_000), fitted)
+    assert set(measured) == {"claims", "claims: object", "answers", "answers: descriptions"}
+    assert measured["answers"].count == 100
 
 
 def test_risk_falls_with_coverage_where_scores_are_true() -> None:
@@ -54,9 +56,9 @@ def test_guarantees_are_counted_over_splits() -> None:
     rng = np.random.default_rng(0)
     scores = rng.beta(6, 0.5, size=(4000, 1))
     grounded = rng.random((4000, 1)) < scores
-    found = validity("plain", scores, grounded, risk=0.1, splits=20)
-    assert found.guaranteed == 1.0
-    assert found.broken <= 0.1
-    assert found.observed < 0.1
+    tested = validity("plain", scores, grounded, risk=0.1, splits=20)
+    assert tested.guaranteed == 1.0
+    assert tested.broken <= 0.1
+    assert tested.observed < 0.1
     hopeless = validity("plain", scores[:40], grounded[:40], risk=0.02, splits=5)
     assert (hopeless.guaranteed, hopeless.broken, hopeless.accepted) == (0.0, 0.0, 0.0)
