@@ -108,7 +108,9 @@ def served(layers: int | None = None, *, clients: int = 8) -> Iterator[str]:
     try:
         address = _address(process)
         assert process.stderr is not None  # noqa: S101 - it is a pipe
-        logs = threading.Thread(target=process.stderr.read, daemon=True)  # Nobody reads them, and they must not pile up.
+        logs = threading.Thread(
+            target=process.stderr.read, daemon=True
+        )  # Nobody reads them, and they must not pile up.
         logs.start()
         yield address
     finally:
