@@ -166,3 +166,16 @@ def test_settings_of_repairs_that_do_not_fit_are_refused() -> None:
         GuardPolicy(rules=(SignalRule("logprob", below=-1.0),), on_low="repair")
     with pytest.raises(ConfigError, match="repairs nothing"):
         GuardPolicy(min_grounding=0.5, repair_risk=0.1)
+
+
+def test_a_claim_below_the_threshold_refuses_what_could_not_be_judged_as_a_whole(lvlm: LVLM) -> None:
+    picture = {"type": "image", "image": "examples/pictures/dog.png"}
+    question = {"type": "text", "text": "Describe the image in detail."}
+    messages = [{"role": "user", "content": [picture, question]}]
+    policy = GuardPolicy(min_grounding=0.5)
+    half = lvlm.score(messages, "The image shows a zebra. name: Anna.")  # A name is of no kind that is covered.
+    assert half.grounding is None
+    attempt = judge(policy, half)
+    assert (attempt.reason, "has grounding" in (attempt.refused or "")) == (None, True)
+    assert "zebra" not in (attempt.refused or "")
+    assert judge(policy, lvlm.score(messages, "The image shows a dog. name: Anna.")).reason
