@@ -39,7 +39,26 @@ def _refusal(policy: PolicySettings, answer: GroundedAnswer) -> str | None:
             return f"grounding {answer.grounding} is no probability, so nothing says that it is grounded"
         if answer.grounding < policy.min_grounding:
             return f"grounding {answer.grounding:.3f} is below {policy.min_grounding:.3f}"
+    if policy.min_grounding is not None and answer.grounding is None:
+        # The whole is not likelier than its least likely claim, whatever else nobody could judge.
+        low = low_claim(answer, policy.min_grounding)
+        if low is not None:
+            return low
     return next((reason for rule in policy.rules if (reason := rule.refusal(answer)) is not None), None)
+
+
+def low_claim(answer: GroundedAnswer, threshold: float) -> str | None:
+    """What is wrong with the first claim whose grounding is below a threshold; None where there is none.
+
+    It is named by its characters and not by its text: reasons are reported where a refused text must not be.
+    """
+    for claim in answer.claims:
+        if claim.grounding is not None and not claim.grounding >= threshold:  # NaN is low, too.
+            start, stop = claim.span
+            return (
+                f"the claim at characters {start} to {stop} has grounding {claim.grounding:.3f}, below {threshold:.3f}"
+            )
+    return None
 
 
 def decide(

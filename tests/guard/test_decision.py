@@ -121,3 +121,16 @@ def test_an_answer_without_claims_is_unscored(lvlm: LVLM, messages: list[dict[st
     outcome = GuardPolicy(min_grounding=0.1).check(lvlm.score(messages, "It is there."))
     assert (outcome.decision, outcome.calibrated, outcome.score) == ("unscored", False, None)
     assert "makes no claim" in (outcome.reason or "")
+
+
+def test_a_claim_below_the_threshold_refuses_what_could_not_be_judged_as_a_whole(lvlm: LVLM) -> None:
+    picture = {"type": "image", "image": "examples/pictures/dog.png"}
+    question = {"type": "text", "text": "Describe the image in detail."}
+    messages = [{"role": "user", "content": [picture, question]}]
+    policy = GuardPolicy(min_grounding=0.5)
+    half = lvlm.score(messages, "The image shows a zebra. name: Anna.")  # A name is of no kind that is covered.
+    assert half.grounding is None
+    attempt = judge(policy, half)
+    assert (attempt.reason, "has grounding" in (attempt.refused or "")) == (None, True)
+    assert "zebra" not in (attempt.refused or "")
+    assert judge(policy, lvlm.score(messages, "The image shows a dog. name: Anna.")).reason
