@@ -16,6 +16,7 @@ from saliency_guard.calibration.results import Judgement
 from saliency_guard.chat.messages import Conversation
 from saliency_guard.chat.template import PromptReader
 from saliency_guard.claims.extract import ExtractedClaim
+from saliency_guard.claims.sentences import sentence_claims, sentence_of
 from saliency_guard.models.session import Session
 from saliency_guard.models.vision_features import picture_features
 from saliency_guard.scenes.claims import Extractor, extractor_of
@@ -26,6 +27,8 @@ from saliency_guard.verifier import Verified, Verifier
 NO_CALIBRATION = "there is no calibration for this model: make one with `saliency-guard calibrate`"
 OTHER_SALIENCY = "the answer was not scored with the saliency settings that the calibration was fitted with"
 NO_PICTURE = "the prompt shows no picture"
+DOCUMENTS = "the answer is about text documents, and the calibration was fitted on answers about pictures"
+DOCUMENT_CLAIM = "a claim rests on a text document, and the calibration was fitted on claims about pictures"
 EMPTY = "the answer is empty"
 
 
@@ -73,7 +76,9 @@ class ClaimJudge:
     extractor: Extractor | None = None
 
     def extract(self, text: str, conversation: Conversation | None) -> list[ExtractedClaim]:
-        """The claims of an answer."""
+        """The claims of an answer; whole sentences where it is about text documents alone."""
+        if conversation is not None and conversation.documents and not conversation.images:
+            return sentence_claims(text, conversation.question)
         name = self.extractor or (self.calibrator.extractor if self.calibrator is not None else None)
         extractor = extractor_of(name)
         question = conversation.question if conversation is not None else ""
@@ -100,7 +105,7 @@ class ClaimJudge:
         extracted = self.extract("".join(pieces), conversation)
         judging = self.calibrator if trace is not None else None
         config = self.verify or (judging.verify if judging is not None else None)
-        verified = self._verified(extracted, session, conversation, config)
+        verified = self._verified(extracted, session, conversation, config, text="".join(pieces))
         claims = [
             _claim("".join(pieces), claim, result, session.layout.visual_sources)
             for claim, result in zip(extracted, verified, strict=True)
@@ -109,6 +114,8 @@ class ClaimJudge:
         if judging is None or trace is None:
             return JudgedAnswer(tuple(claims), tokens, reason=reason)
         judgement = _judgement(judging, claims, tokens, trace, session)
+        if conversation is not None and conversation.documents:
+            judgement = _without_documents(judgement, claims, asked=config is not None)
         judged = [
             claim.model_copy(update={"grounding": value}) for claim, value in zip(claims, judgement.claims, strict=True)
         ]
@@ -133,12 +140,20 @@ class ClaimJudge:
         session: Session,
         conversation: Conversation | None,
         config: VerifyConfig | None,
+        *,
+        text: str = "",
     ) -> list[Verified]:
         if config is None or conversation is None or not claims:
             return [Verified(None)] * len(claims)
+        verifier = Verifier(self.reader, config)
+        if conversation.documents:
+            alone = not conversation.images
+            sentences = [claim.statement if alone else sentence_of(text, claim) for claim in claims]
+            pairs = [(claim.statement, claim.picture) for claim in claims]
+            return verifier.verify(conversation, session, pairs, sentences)
         # Claims that are put the same way are asked about once.
         statements = list(dict.fromkeys((claim.statement, claim.picture) for claim in claims))
-        results = Verifier(self.reader, config).verify(conversation, session, statements)
+        results = verifier.verify(conversation, session, statements)
         known = dict(zip(statements, results, strict=True))
         return [known[claim.statement, claim.picture] for claim in claims]
 
@@ -158,6 +173,22 @@ def _judgement(
     return calibrator.judge([claim.kind for claim in claims], rows, pictures=pictures, domain=domain)
 
 
+def _without_documents(judgement: Judgement, claims: Sequence[Claim], *, asked: bool) -> Judgement:
+    """No claim about a text document has a picture's number; neither has an answer that makes one.
+
+    Args:
+        judgement: as if all claims were about pictures.
+        claims: with their sources.
+        asked: whether claims were verified; else it is not known what they are about.
+    """
+    of_picture = [asked and (claim.source or "").startswith("image_") for claim in claims]
+    if all(of_picture):
+        return judgement
+    pairs = zip(judgement.claims, of_picture, strict=True)
+    values = tuple(value if is_of_picture else None for value, is_of_picture in pairs)
+    return judgement.model_copy(update={"claims": values, "answer": None, "reason": judgement.reason or DOCUMENT_CLAIM})
+
+
 def holds(claim: ExtractedClaim, verified: Verified) -> float | None:
     """The probability that a claim holds, from the one that its statement is true."""
     probability = verified.probability
@@ -167,13 +198,15 @@ def holds(claim: ExtractedClaim, verified: Verified) -> float | None:
 def _claim(text: str, claim: ExtractedClaim, verified: Verified, pictures: frozenset[str]) -> Claim:
     named = claim.picture if claim.picture is not None else verified.picture
     source = f"image_{named}" if named is not None else next(iter(pictures)) if len(pictures) == 1 else None
+    if verified.document is not None or source not in pictures:
+        source = verified.document
     return Claim(
         text=text[claim.start : claim.stop],
         kind=claim.kind,
         span=(claim.start, claim.stop),
         statement=claim.statement,
         verified=holds(claim, verified),
-        source=source if source in pictures else None,
+        source=source,
         negated=claim.negated,
         noun=claim.noun,
         other=claim.other,

@@ -93,6 +93,12 @@ class PromptReader:
         other._tools = checked_tools(tools)
         return other
 
+    def without_pictures(self) -> PromptReader:
+        """The same, which reads messages without a picture, too."""
+        other = copy.copy(self)
+        other._require_image = False
+        return other
+
     @property
     def model(self) -> PreTrainedModel:
         """The model whose prompts are read."""
