@@ -14,11 +14,13 @@ from saliency_guard.calibration.features import VERIFICATION, Floats, features, 
 from saliency_guard.calibration.records import claim_rows
 from saliency_guard.calibration.results import Judgement
 from saliency_guard.chat.messages import Conversation
+from saliency_guard.chat.pictures import Box
 from saliency_guard.chat.template import PromptReader
 from saliency_guard.claims.extract import ExtractedClaim
 from saliency_guard.claims.sentences import sentence_claims, sentence_of
 from saliency_guard.models.session import Session
 from saliency_guard.models.vision_features import picture_features
+from saliency_guard.saliency.boxes import box_of
 from saliency_guard.scenes.claims import Extractor, extractor_of
 from saliency_guard.signals.trace import AnswerTrace
 from saliency_guard.signals.verification import VerifyConfig
@@ -116,10 +118,31 @@ class ClaimJudge:
         judgement = _judgement(judging, claims, tokens, trace, session)
         if conversation is not None and conversation.documents:
             judgement = _without_documents(judgement, claims, asked=config is not None)
+        boxes = self._boxes(claims, tokens, trace, conversation)
         judged = [
-            claim.model_copy(update={"grounding": value}) for claim, value in zip(claims, judgement.claims, strict=True)
+            claim.model_copy(update={"grounding": value, "box": box})
+            for claim, value, box in zip(claims, judgement.claims, boxes, strict=True)
         ]
         return JudgedAnswer(tuple(judged), tokens, judgement.answer, judgement.reason, judgement.domain)
+
+    def _boxes(
+        self,
+        claims: Sequence[Claim],
+        tokens: Sequence[Sequence[int]],
+        trace: AnswerTrace,
+        conversation: Conversation | None,
+    ) -> list[Box | None]:
+        """Where in its picture the token looks that names an object; None for claims about no place in a picture."""
+        boxes: list[Box | None] = []
+        owners = trace.picture_owners
+        looks = trace.rows[:, trace.image_positions.to(trace.rows.device)].float().cpu()
+        for claim, indices in zip(claims, tokens, strict=True):
+            columns = [column for column, owner in enumerate(owners) if owner == claim.source]
+            seen = None
+            if claim.kind == "object" and not claim.negated and columns and conversation is not None:
+                seen = self.reader.seen_part(conversation.images[int(owners[columns[0]].removeprefix("image_"))])
+            boxes.append(box_of(looks[indices[-1], columns], seen) if seen is not None else None)
+        return boxes
 
     def verified(
         self, claims: Sequence[ExtractedClaim], session: Session, conversation: Conversation | None
