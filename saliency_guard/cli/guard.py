@@ -96,24 +96,24 @@ def calibrate(
         output_folder(out.parent)
         how = _one_of(method, "logistic", "platt", "isotonic")
         photos = (pope, coco, images, synonyms, limit)
-        found, source = _source(
+        records, source = _source(
             records_file or own, partial(load, model, quantize=quantize), scenes, photos, out, draws=max_retries + 1
         )
         extractor: Extractor = "picture_world" if scenes is not None else _one_of(extract, "english", "picture_world")
         fit = partial(Calibrator.fit, method=how, features=features, extractor=extractor, source=source)
         if risk is None:
-            fitted = fit(found)
+            fitted = fit(records)
             fitted.save(out)
             if fitted.report is not None:
                 plot_reliability(fitted.report, out.with_suffix(".png"))
             _show_calibration(fitted, out, as_json=as_json)
             return
         if calibrator is not None:
-            judge, rest = read_calibrator(calibrator), found
+            judge, rest = read_calibrator(calibrator), records
         else:
-            half = set(sorted({record.picture for record in found})[::2])
-            judge = fit(found.where(record.picture in half for record in found))
-            rest = found.where(record.picture not in half for record in found)
+            half = set(sorted({record.picture for record in records})[::2])
+            judge = fit(records.where(record.picture in half for record in records))
+            rest = records.where(record.picture not in half for record in records)
         made = GuardPolicy.calibrated(
             rest,
             risk=risk,
