@@ -132,7 +132,9 @@ def digest_of(path: Path) -> str:
 
 
 def _guard(*, sgrs: bool, alpha: float | None, min_p: float | None, locore: bool, beta: float | None) -> Guard:
-    return sgrs_settings(on=sgrs, alpha=alpha, min_p=min_p), locore_settings(on=locore, beta=beta)
+    from saliency_guard.evaluation.mitigation import Guard
+
+    return Guard(sgrs=sgrs_settings(on=sgrs, alpha=alpha, min_p=min_p), locore=locore_settings(on=locore, beta=beta))
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +163,7 @@ class _Runner:
 
         output_folder(out)
         lvlm = load(self.model)
-        sgrs, locore = self.guard
+        sgrs, locore = self.guard.sgrs, self.guard.locore
         settings = {
             **files,
             "model": self.model,

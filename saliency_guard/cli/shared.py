@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from saliency_guard.embedded import EMBEDDED, EMBEDDED_PATH
 from saliency_guard.errors import SaliencyGuardError
+from saliency_guard.storage import json_value
 
 if TYPE_CHECKING:
     from saliency_guard.lvlm import LVLM
@@ -23,8 +23,13 @@ if TYPE_CHECKING:
 FAILED = 2
 
 
-def load(model: str) -> LVLM:
-    """Load a model, with a message on standard error meanwhile."""
+def load(model: str, calibrator: str | None = None) -> LVLM:
+    """Load a model, with a message on standard error meanwhile.
+
+    Args:
+        model: its name.
+        calibrator: a calibration's file, or a hub id; None takes the model's own.
+    """
     from transformers.utils.logging import disable_progress_bar
 
     from saliency_guard.lvlm import LVLM
@@ -33,7 +38,7 @@ def load(model: str) -> LVLM:
     if model == EMBEDDED:
         disable_progress_bar()  # It loads quickly; a hub model keeps its download bar.
     with console.status(f"Loading {model} ..."):
-        return LVLM.load(model)
+        return LVLM.load(model, calibrator=calibrator)
 
 
 def weights_of(model: str, lvlm: LVLM) -> str:
@@ -50,16 +55,8 @@ def weights_of(model: str, lvlm: LVLM) -> str:
 
 
 def as_json(result: Mapping[str, Any]) -> str:
-    """Strict JSON: NaN and infinities (such as a ratio with a denominator of 0) become null."""
-    return json.dumps(_finite(result), indent=2, allow_nan=False)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    """Strict JSON; see `json_value`."""
+    return json.dumps(json_value(result), indent=2, allow_nan=False)
 
 
 @contextmanager

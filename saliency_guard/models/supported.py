@@ -25,7 +25,8 @@ def refusal(model: PreTrainedModel) -> str | None:
     """Why a model cannot be read; None where nothing speaks against it."""
     if model.config.is_encoder_decoder:
         return "it has an encoder and a decoder: only causal decoders are supported"
-    if any(parameter.is_inference() for parameter in model.parameters()):
+    # Weights that are brought in for each pass leave a place holder behind, which may have been made in any mode.
+    if any(parameter.is_inference() and parameter.device.type != "meta" for parameter in model.parameters()):
         return "its weights were made under torch.inference_mode(), and no gradient goes through such: load it outside"
     decoder = model.get_decoder()
     quantized = next((name for name, module in decoder.named_modules() if _is_quantized(module)), None)
@@ -57,26 +58,6 @@ def require_readable(model: PreTrainedModel) -> None:
     if reason is not None:
         msg = f"{type(model).__name__} is not supported: {reason}"
         raise UnsupportedModelError(msg)
-
-
-def require_states(model: PreTrainedModel, *, across: bool) -> None:
-    """Raise `UnsupportedModelError` for a model whose states at a prompt's pictures cannot be had.
-
-    Args:
-        model: the model.
-        across: whether it looks at these pictures through cross-attention.
-    """
-    reason = "looks at its pictures through cross-attention, where no position has their states" if across else None
-    reason = reason or _WITHOUT_STATES.get(model.config.model_type)
-    if reason is not None:
-        msg = f"{type(model).__name__} {reason}: its answers can be scored, not traced"
-        raise UnsupportedModelError(msg)
-
-
-_WITHOUT_STATES = {
-    "phi4_multimodal": "loses the states of its own tower once transformers is asked for hidden states",
-}
-"""Families that can be scored but not traced: model type -> reason."""
 
 
 def _looks_across(path: str, module: object) -> bool:

@@ -7,7 +7,6 @@ import threading
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from functools import partial
 from typing import Any, Literal
-from uuid import UUID
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput, ModelProfile
@@ -34,15 +33,14 @@ from langchain_saliency_guard._events import (
     watched,
     with_run_id,
 )
-from langchain_saliency_guard._grounding_events import GroundingEvents, progress
-from langchain_saliency_guard._identity import digest, plain
+from langchain_saliency_guard._grounding_events import GroundingEvents, cached_events, progress
+from langchain_saliency_guard._identity import digest, plain, profile
 from langchain_saliency_guard._messages import by_content, to_core
-from langchain_saliency_guard._report import GROUNDING
 from langchain_saliency_guard._requests import request
 from langchain_saliency_guard._structured import structured
 from langchain_saliency_guard._token_counts import prompt_length, text_ids
 from langchain_saliency_guard._tools import as_functions
-from langchain_saliency_guard._verdicts import record, record_cached
+from langchain_saliency_guard._verdicts import record
 from saliency_guard import LowGroundingError, TokenGrounding
 from saliency_guard.adapters import Finished, Request, ServedLVLM, in_thread, raised_report, run_request
 
@@ -104,21 +102,7 @@ class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
         return LangSmithParams(**params, ls_stop=stops) if stops else params
 
     def _resolve_model_profile(self) -> ModelProfile | None:
-        # Answered without loading the model. With `structured_output=False`, agents use a forced tool call instead.
-        return ModelProfile(
-            text_inputs=True,
-            image_inputs=True,
-            image_url_inputs=self.fetch_image is not None,
-            image_tool_message=True,
-            pdf_inputs=False,
-            audio_inputs=False,
-            video_inputs=False,
-            text_outputs=True,
-            image_outputs=False,
-            audio_outputs=False,
-            video_outputs=False,
-            structured_output=False,
-        )
+        return profile(fetches=self.fetch_image is not None)
 
     def _request(self, stop: list[str] | None, kwargs: dict[str, Any]) -> Request:
         return request(self, kwargs, stop)
@@ -135,42 +119,46 @@ class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
         return prompt_length(self.engine(), self._core_messages(messages), as_functions(tools or ()))
 
     def _run(
-        self, messages: list[BaseMessage], request: Request, run_id: UUID | None, cancel: threading.Event
+        self, messages: list[BaseMessage], request: Request, emit: Emitter, cancel: threading.Event, *, streams: bool
     ) -> Generator[tuple[list[Event], ChatGenerationChunk | None], None, None]:
         """Custom events and chunks of an answer; every way of calling the model goes through here."""
         note_run()
         if request.policy is not None:
             yield [progress(0, "writing")], None
         lvlm = self.engine(request.model)
-        place = place_of(run_id)
+        place = place_of(emit.run_id)
         if place is not None:
             run_events = place.run_events(lvlm, request, cancel)
         else:
-            run_events = run_request(lvlm, request, messages, self._core_messages, cancel=cancel)
+            run_events = run_request(lvlm, request, messages, self._core_messages, cancel=cancel, live=streams)
         grounding_events = GroundingEvents(self.report)
         try:
             for event in run_events:
-                is_live = isinstance(event, TokenGrounding) and request.live
+                is_live = streams and request.live and isinstance(event, TokenGrounding)
                 chunk = token_chunk(event, self.report) if isinstance(event, TokenGrounding) and is_live else None
-                yield grounding_events.of(event), chunk
+                if chunk is not None or emit.is_heard:
+                    yield grounding_events.of(event), chunk
                 if isinstance(event, Finished):
                     record(event.outcome)
-                    yield from (([], last) for last in last_chunks(lvlm, event, request, self.report))
+                    chunks = last_chunks(lvlm, event, request, self.report, streams=streams)
+                    yield from (([], last) for last in chunks)
         except LowGroundingError as error:
             yield [(REPORT, raised_report(error, detail=self.report))], None
             raise
         finally:
             run_events.close()
 
-    def _stream(
+    def _chunks(
         self,
         messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        stop: list[str] | None,
+        emit: Emitter,
+        kwargs: dict[str, Any],
+        *,
+        streams: bool,
     ) -> Iterator[ChatGenerationChunk]:
-        emit = current(run_manager)
-        steps = self._run(messages, self._request(stop, kwargs), emit.run_id, threading.Event())
+        """The chunks of an answer, those of a stream as they come; without, tokens are scored when all are there."""
+        steps = self._run(messages, self._request(stop, kwargs), emit, threading.Event(), streams=streams)
         try:
             for events, chunk in steps:
                 for event in events:
@@ -180,16 +168,18 @@ class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
         finally:
             steps.close()
 
-    async def _astream(
+    async def _achunks(
         self,
         messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        stop: list[str] | None,
+        emit: Emitter,
+        kwargs: dict[str, Any],
+        *,
+        streams: bool,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        emit = current(run_manager)
+        """As `_chunks`."""
         cancel = threading.Event()
-        steps = in_thread(self._run(messages, self._request(stop, kwargs), emit.run_id, cancel), cancel)
+        steps = in_thread(self._run(messages, self._request(stop, kwargs), emit, cancel, streams=streams), cancel)
         try:
             async for events, chunk in steps:
                 for event in events:
@@ -199,6 +189,24 @@ class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
         finally:
             await steps.aclose()
 
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        return self._chunks(messages, stop, current(run_manager), kwargs, streams=True)
+
+    def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        return self._achunks(messages, stop, current(run_manager), kwargs, streams=True)
+
     def _generate(
         self,
         messages: list[BaseMessage],
@@ -206,7 +214,7 @@ class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return result_of(list(self._stream(messages, stop, run_manager, **kwargs)))
+        return result_of(list(self._chunks(messages, stop, current(run_manager), kwargs, streams=False)))
 
     async def _agenerate(
         self,
@@ -215,7 +223,8 @@ class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return result_of([chunk async for chunk in self._astream(messages, stop, run_manager, **kwargs)])
+        chunks = self._achunks(messages, stop, current(run_manager), kwargs, streams=False)
+        return result_of([chunk async for chunk in chunks])
 
     # LangChain does not always pass a run manager to `_stream`: a context variable gives the events their run.
 
@@ -230,7 +239,7 @@ class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
         call = partial(BaseChatModel._generate_with_cache, model, messages, stop, run_manager, **kwargs)
         with watched() as runs:
             result = during(emit, call)
-        for event in [] if runs else self._cached_events(result, kwargs):
+        for event in [] if runs else cached_events(result, kwargs.get("policy", self.policy)):
             emit(*event)
         return result
 
@@ -245,20 +254,9 @@ class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
         call = BaseChatModel._agenerate_with_cache(model, messages, stop, run_manager, **kwargs)
         with watched() as runs:
             result = await aduring(emit, call)
-        for event in [] if runs else self._cached_events(result, kwargs):
+        for event in [] if runs else cached_events(result, kwargs.get("policy", self.policy)):
             await emit.send(*event)
         return result
-
-    def _cached_events(self, result: ChatResult, kwargs: dict[str, Any]) -> list[Event]:
-        """The events of an answer that came from the cache, which gives the verdict of its first time."""
-        policy = kwargs.get("policy", self.policy)
-        events: list[Event] = []
-        for generation in result.generations:
-            report = generation.message.response_metadata.get(GROUNDING)
-            if report is not None:
-                record_cached(generation.message.text, report, policy)
-                events.append((REPORT, report))
-        return events
 
     def _cached(self, messages: list[BaseMessage], kwargs: dict[str, Any]) -> BaseChatModel:
         """This model; without its cache if LangChain's cache key does not cover the pictures or a logits processor."""
