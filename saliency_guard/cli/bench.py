@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from saliency_guard.cli.options import MAX_NEW_TOKENS, Model
-from saliency_guard.cli.shared import as_json, load, progress, reported, weights_of
+from saliency_guard.cli.shared import as_json, load, progress, reported
 from saliency_guard.embedded import EMBEDDED
 from saliency_guard.errors import ConfigError
 
@@ -49,6 +49,7 @@ def detection(
     quick: Quick = False,
 ) -> None:
     """Measure how well each signal separates hallucinated object mentions from true ones."""
+    from saliency_guard.engines.weights import weights_of
     from saliency_guard.evaluation.detection import MODES, collect
     from saliency_guard.evaluation.evidence import detection_section, replace_section
     from saliency_guard.evaluation.files import output_folder
@@ -132,6 +133,7 @@ def mitigation(
 ) -> None:
     """Measure how LocoRE and SGRS change captions and yes/no answers."""
     from saliency_guard.decoding.sgrs import SGRSConfig
+    from saliency_guard.engines.weights import weights_of
     from saliency_guard.evaluation.evidence import mitigation_section, replace_section
     from saliency_guard.evaluation.files import output_folder
     from saliency_guard.evaluation.mitigation import ALPHAS, BETAS, FLOORS, GUARDS, compare, compare_answers

@@ -113,10 +113,11 @@ def calibration_command(
 def _records(lvlm: LVLM, split: str, count: int, out: Path) -> Records:
     """The split's labelled answers, three draws to a question; made once."""
     from saliency_guard.calibration.records import Records
+    from saliency_guard.evaluation.engine_records import empty_records
     from saliency_guard.evaluation.labelling import Looking
     from saliency_guard.evaluation.record_file import RecordFile
     from saliency_guard.evaluation.world import title
-    from saliency_guard.evaluation.world_records import WorldRun, empty_records, generation, world_records
+    from saliency_guard.evaluation.world_records import WorldRun, generation, world_records
 
     path = out / f"{split.replace(' ', '-')}-{count}.jsonl"
     if not path.is_file():

@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from saliency_guard.cli.engines import Address, EngineName, GPUs, Workers, engine_named
 from saliency_guard.cli.options import MAX_NEW_TOKENS, RETRY_TEMPERATURE, Json, Model
 from saliency_guard.cli.shared import load, progress, reported
 from saliency_guard.embedded import EMBEDDED
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from saliency_guard.calibration.guarantee import NoGuarantee, RiskGuarantee
     from saliency_guard.calibration.records import Records
     from saliency_guard.calibration.reliability import Reliability
+    from saliency_guard.engines.engine import Engine
     from saliency_guard.evaluation.labelled import LabelledAnswer
     from saliency_guard.evaluation.questions import Asked
     from saliency_guard.evaluation.world_records import WorldRun
@@ -70,15 +72,24 @@ def records(
     vectors: Annotated[
         bool, typer.Option(help="Also keep the signals per layer and head, not only the summary signals.")
     ] = True,
+    engine: EngineName = "local",
+    workers: Workers = None,
+    num_gpus: GPUs = 0.0,
+    ray_address: Address = None,
 ) -> None:
     """Make labelled records: ask about pictures whose truth is known, and score every answer.
 
     Stopped, the same command goes on where it was.
     """
-    from saliency_guard.evaluation.labelled import labelled_records
-    from saliency_guard.evaluation.labelling import Looking, write_records
+    from saliency_guard.evaluation.engine_records import (
+        Writing,
+        empty_records,
+        labelled_answers_records,
+        written_records,
+    )
+    from saliency_guard.evaluation.labelling import Looking
     from saliency_guard.evaluation.record_file import RecordFile
-    from saliency_guard.evaluation.world_records import WorldRun, empty_records, generation, world_records
+    from saliency_guard.evaluation.world_records import WorldRun, generation, world_records
 
     with reported():
         run = WorldRun(
@@ -93,34 +104,23 @@ def records(
         )
         looking = Looking(vectors=vectors)
         source = _records_source(run, pope, coco, labelled, images, synonyms, limit)
-        lvlm = load(model)
-        file = RecordFile(out, empty_records(lvlm, looking, None if labelled is not None else generation(run)))
-        if isinstance(source, WorldRun):
-            with progress("answers", source.answers) as done:
-                made = world_records(lvlm, source, looking=looking, file=file, on_answer=done)
-        else:
-            questions, answers = source
-            with progress("answers", (len(questions) * draws) + len(answers)) as done:
+        with engine_named(engine, model, workers=workers, num_gpus=num_gpus, address=ray_address) as chosen:
+            file = RecordFile(out, empty_records(chosen, looking, None if labelled is not None else generation(run)))
+            if isinstance(source, WorldRun):
+                with progress("answers", source.answers) as done:
+                    made = world_records(chosen, source, looking=looking, file=file, on_answer=done)
+            else:
+                questions, answers = source
+                writing = Writing(draws, temperature, retry_temperature, max_new_tokens)
                 folder = labelled.parent if labelled is not None else Path()
-                told_elsewhere = labelled_records(
-                    lvlm, answers, folder, looking=looking, done=file.done, on_answer=done
-                )
-                for record in chain(
-                    write_records(
-                        lvlm,
-                        questions,
-                        draws=draws,
-                        temperature=temperature,
-                        retry_temperature=retry_temperature,
-                        max_new_tokens=max_new_tokens,
-                        looking=looking,
-                        done=file.done,
-                        on_answer=done,
-                    ),
-                    told_elsewhere,
-                ):
-                    file.add(record)
-            made = file.finish()
+                with progress("answers", writing.answers(len(questions)) + len(answers)) as done:
+                    kept: dict[str, Any] = {"looking": looking, "done": file.done, "on_answer": done}
+                    for record in chain(
+                        written_records(chosen, questions, writing, **kept),
+                        labelled_answers_records(chosen, answers, folder, **kept),
+                    ):
+                        file.add(record)
+                made = file.finish()
     wrong = sum(record.grounded is False for record in made)
     unknown = sum(record.grounded is None for record in made)
     not_known = f", {unknown} of which it is not known" if unknown else ""
@@ -198,6 +198,10 @@ def calibrate(
         str, typer.Option(help="With --risk: keep the 'first' good answer, or the 'best' of all.")
     ] = "first",
     as_json: Json = False,
+    engine: EngineName = "local",
+    workers: Workers = None,
+    num_gpus: GPUs = 0.0,
+    ray_address: Address = None,
 ) -> None:
     """Fit a calibration for a model; with --risk, make a policy with a risk guarantee.
 
@@ -217,7 +221,8 @@ def calibrate(
         require_matplotlib()
         output_folder(out.parent)
         how = _one_of(method, "logistic", "platt", "isotonic")
-        found, source = _source(records_file or own, model, scenes, out, draws=max_retries + 1)
+        chosen = engine_named(engine, model, workers=workers, num_gpus=num_gpus, address=ray_address)
+        found, source = _source(records_file or own, chosen, scenes, out, draws=max_retries + 1)
         extractor: Extractor = "picture_world" if scenes is not None else _one_of(extract, "english", "picture_world")
         fit = partial(Calibrator.fit, method=how, features=features, extractor=extractor, source=source)
         if risk is None:
@@ -258,11 +263,12 @@ def _one_of(value: str, *choices: str) -> Any:
     return value
 
 
-def _source(path: Path | None, model: str, scenes: int | None, out: Path, *, draws: int) -> tuple[Records, str]:
+def _source(path: Path | None, engine: Engine, scenes: int | None, out: Path, *, draws: int) -> tuple[Records, str]:
     from saliency_guard.calibration.records import Records
+    from saliency_guard.evaluation.engine_records import empty_records
     from saliency_guard.evaluation.labelling import Looking
     from saliency_guard.evaluation.record_file import RecordFile
-    from saliency_guard.evaluation.world_records import WorldRun, empty_records, generation, world_records
+    from saliency_guard.evaluation.world_records import WorldRun, generation, world_records
 
     if (path is None) == (scenes is None):
         msg = "give either a file of records or --scenes N to calibrate on"
@@ -270,14 +276,14 @@ def _source(path: Path | None, model: str, scenes: int | None, out: Path, *, dra
     if path is not None:
         return Records.load(path), path.name
     assert scenes is not None  # noqa: S101 - one of the two is given
-    lvlm = load(model)
     # Greedy answers of a good model are too rarely wrong to learn from; a guarantee needs a policy's own draws.
     run = WorldRun(split=_SCENES, scenes=scenes, several=scenes // 12, told=True, draws=max(2, draws))
     if draws == 1:
         run = replace(run, retry_temperature=1.0)
-    file = RecordFile(out.with_name(f"{out.stem}-records.jsonl"), empty_records(lvlm, Looking(), generation(run)))
-    with progress("answers", run.answers) as done:
-        made = world_records(lvlm, run, file=file, on_answer=done)
+    part = out.with_name(f"{out.stem}-records.jsonl")
+    with engine, progress("answers", run.answers) as done:
+        file = RecordFile(part, empty_records(engine, Looking(), generation(run)))
+        made = world_records(engine, run, file=file, on_answer=done)
     return made, f"{scenes} scenes of the picture world"
 
 
