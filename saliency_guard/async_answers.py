@@ -9,6 +9,7 @@ from contextlib import aclosing
 from typing import Unpack, cast
 
 from saliency_guard.answer import GroundedAnswer, Step
+from saliency_guard.chat.detokenize import AnswerText
 from saliency_guard.chat.template import Messages, PreparedPrompt
 from saliency_guard.decoding.options import GenerationOptions, ScoringOptions, ScoringPlan, scoring_plan
 from saliency_guard.worker import in_thread
@@ -23,7 +24,7 @@ class AsyncAnswers(ABC):
 
     @abstractmethod
     def _score_steps(
-        self, batch: Sequence[tuple[Messages | PreparedPrompt, str]], plan: ScoringPlan, *, batch_size: int
+        self, batch: Sequence[tuple[Messages | PreparedPrompt, AnswerText]], plan: ScoringPlan, *, batch_size: int
     ) -> Generator[list[GroundedAnswer], None, None]:
         """Scored answers, some at a time."""
 
@@ -52,14 +53,14 @@ class AsyncAnswers(ABC):
                 yield step
 
     async def ascore(
-        self, messages: Messages | PreparedPrompt, text: str, **options: Unpack[ScoringOptions]
+        self, messages: Messages | PreparedPrompt, text: AnswerText, **options: Unpack[ScoringOptions]
     ) -> GroundedAnswer:
         """`score` in a worker thread, for the norm of the row; cancelling the task stops it between two passes."""
         return (await self.ascore_batch([(messages, text)], **options))[0]
 
     async def ascore_batch(
         self,
-        batch: Sequence[tuple[Messages | PreparedPrompt, str]],
+        batch: Sequence[tuple[Messages | PreparedPrompt, AnswerText]],
         *,
         batch_size: int = 8,
         **options: Unpack[ScoringOptions],

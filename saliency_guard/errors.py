@@ -16,6 +16,7 @@
     ├── UnjudgedError                    an answer has no grounding, and what is asked of it needs one
     ├── LowGroundingError                no answer was grounded well enough (in `outcome`)
     ├── DeadlineError (TimeoutError)     a policy's deadline passed before there was any answer
+    ├── RequestError                     a server does not answer a request (in `server.errors`)
     └── CancelledError                   a run under a policy was cancelled
 """
 

@@ -6,7 +6,6 @@ import copy
 import os
 import warnings
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Unpack, cast
 
 import torch
@@ -16,10 +15,9 @@ from transformers import PreTrainedModel
 from saliency_guard.answer import GroundedAnswer, Step
 from saliency_guard.answer_builder import AnswerBuilder, Prompt, unjudged_answer, unscored_tokens, with_scores
 from saliency_guard.async_answers import AsyncAnswers
-from saliency_guard.calibration.calibrator import CALIBRATOR_FILE, Calibrator
-from saliency_guard.calibration.fingerprint import fingerprint
-from saliency_guard.chat import detokenize
-from saliency_guard.chat.detokenize import EncodedText
+from saliency_guard.calibration.calibrator import Calibrator
+from saliency_guard.calibration.sharing import CalibratorIn, calibrator_beside, fits, read_calibrator
+from saliency_guard.chat.detokenize import AnswerText, EncodedText, encode_answer
 from saliency_guard.chat.images import MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS
 from saliency_guard.chat.role_markers import RoleMarkersIn
 from saliency_guard.chat.template import Messages, PreparedPrompt, PromptReader
@@ -38,7 +36,7 @@ from saliency_guard.decoding.options import (
     scoring_plan,
 )
 from saliency_guard.embedded import EMBEDDED, EMBEDDED_PATH
-from saliency_guard.errors import CalibrationMismatchError, InputError
+from saliency_guard.errors import CalibrationMismatchError
 from saliency_guard.models.fork_safety import require_device, uninterrupted
 from saliency_guard.models.load import load_pretrained
 from saliency_guard.models.prompt_cache import PromptCache
@@ -59,6 +57,7 @@ class LVLM(AsyncAnswers, CopiedWithModel):
         prompt_cache: how many of the prompts read last are kept with their keys and values, for retries and scoring.
         role_markers: what to do with headers of the chat template in messages that are plain text, as ``USER:``:
             ``"keep"`` them, ``"escape"`` them by a zero-width space, or ``"refuse"`` the messages.
+        calibrator: what judges the answers: a `Calibrator`, its file, or a hub id; see `with_calibrator`.
 
     Raises:
         UnsupportedModelError: if it is no causal decoder that looks at the picture along its own sequence.
@@ -75,6 +74,7 @@ class LVLM(AsyncAnswers, CopiedWithModel):
         max_image_bytes: int = MAX_IMAGE_BYTES,
         prompt_cache: int = 1,
         role_markers: RoleMarkersIn = "keep",
+        calibrator: CalibratorIn | None = None,
     ) -> None:
         require_readable(model)
         self.model = model
@@ -90,27 +90,23 @@ class LVLM(AsyncAnswers, CopiedWithModel):
             role_markers=role_markers,
         )
         self._prompts = PromptCache(prompt_cache)
-        self._calibrator: Calibrator | None = None
-        self._fits = False
+        self._calibrator = read_calibrator(calibrator)
+        self._fits = fits(self._calibrator, model, processor, self.model_id)
 
-    def with_calibrator(self, calibrator: Calibrator | None, *, allow_mismatch: bool = False) -> LVLM:
+    def with_calibrator(self, calibrator: CalibratorIn | None, *, allow_mismatch: bool = False) -> LVLM:
         """The same model, whose answers have a ``grounding`` where they are looked at as the calibration was fitted.
 
         Args:
-            calibrator: fitted for this model; None leaves grounding open.
+            calibrator: fitted for this model: itself, its file, or a hub id; None leaves grounding open.
             allow_mismatch: take one that was fitted for another model, and mark every result as not calibrated.
 
         Raises:
             CalibrationMismatchError: if it was fitted for another model, other weights or another prompt template.
+            InputError: if it cannot be read.
         """
-        fits = False
-        if calibrator is not None:
-            actual = fingerprint(self.model, self.processor, self.model_id, calibrator.fingerprint.saliency)
-            fits = not calibrator.fingerprint.differing(actual)
-            if not allow_mismatch:
-                calibrator.require(actual)
         other = copy.copy(self)
-        other._calibrator, other._fits = calibrator, fits
+        other._calibrator = read_calibrator(calibrator)
+        other._fits = fits(other._calibrator, self.model, self.processor, self.model_id, allow_mismatch=allow_mismatch)
         return other
 
     def with_tools(self, tools: Sequence[Mapping[str, Any]]) -> LVLM:
@@ -147,6 +143,7 @@ class LVLM(AsyncAnswers, CopiedWithModel):
         max_image_bytes: int = MAX_IMAGE_BYTES,
         prompt_cache: int = 1,
         role_markers: RoleMarkersIn = "keep",
+        calibrator: CalibratorIn | None = None,
         **from_pretrained: Any,
     ) -> LVLM:
         """Load a model and its processor.
@@ -164,30 +161,35 @@ class LVLM(AsyncAnswers, CopiedWithModel):
             max_image_bytes: as for `LVLM`.
             prompt_cache: as for `LVLM`.
             role_markers: as for `LVLM`.
+            calibrator: as for `LVLM`; None takes the one in the model's folder, if it fits.
             **from_pretrained: for transformers' ``from_pretrained``: ``quantization_config``,
                 ``device_map`` (then ``device`` must be None), ``token``, ...
 
         Raises:
             ModelError: if there is no such model, it is no image-text-to-text model, its files cannot be used, or it
                 has to be run or unpickled.
-            InputError: if there is a calibration in its folder that is none.
+            InputError: if the calibration cannot be read, or is none.
+            CalibrationMismatchError: if ``calibrator`` was fitted for another model.
         """
         source = EMBEDDED_PATH if model == EMBEDDED else model
+        chosen = read_calibrator(calibrator, from_pretrained) or calibrator_beside(source)
         loaded, processor = load_pretrained(source, device, dtype, {"revision": revision}, from_pretrained)
-        name = f"saliency-guard/{EMBEDDED}" if model == EMBEDDED else str(model)
-        limits: dict[str, Any] = {
-            "require_image": require_image,
-            "max_image_pixels": max_image_pixels,
-            "max_image_bytes": max_image_bytes,
-            "prompt_cache": prompt_cache,
-            "role_markers": role_markers,
-        }
-        lvlm = cls(loaded, processor, model_id=name, **limits)
-        fitted = Path(source).expanduser() / CALIBRATOR_FILE
+        lvlm = cls(
+            loaded,
+            processor,
+            model_id=f"saliency-guard/{EMBEDDED}" if model == EMBEDDED else str(model),
+            require_image=require_image,
+            max_image_pixels=max_image_pixels,
+            max_image_bytes=max_image_bytes,
+            prompt_cache=prompt_cache,
+            role_markers=role_markers,
+        )
         try:
-            return lvlm.with_calibrator(Calibrator.load(fitted)) if fitted.is_file() else lvlm
+            return lvlm.with_calibrator(chosen)
         except CalibrationMismatchError as error:  # Another precision, weights trained on: grounding stays open.
-            warnings.warn(f"{fitted} is left out: {error}", stacklevel=2)
+            if calibrator is not None:
+                raise
+            warnings.warn(f"the calibration in {source} is left out: {error}", stacklevel=2)
             return lvlm
 
     @property
@@ -315,13 +317,13 @@ class LVLM(AsyncAnswers, CopiedWithModel):
         return answers
 
     def score(
-        self, messages: Messages | PreparedPrompt, text: str, **options: Unpack[ScoringOptions]
+        self, messages: Messages | PreparedPrompt, text: AnswerText, **options: Unpack[ScoringOptions]
     ) -> GroundedAnswer:
         """Say of any text what each of its tokens would rest on, were it this model's answer.
 
         Args:
             messages: what the text answers, or what `prepare` made of it.
-            text: the answer, from anywhere.
+            text: the answer, from anywhere; or its token ids, from an engine with the same tokenizer.
             **options: see `ScoringOptions`; all may be left out.
 
         Raises:
@@ -343,7 +345,7 @@ class LVLM(AsyncAnswers, CopiedWithModel):
 
     def score_batch(
         self,
-        batch: Sequence[tuple[Messages | PreparedPrompt, str]],
+        batch: Sequence[tuple[Messages | PreparedPrompt, AnswerText]],
         *,
         batch_size: int = 8,
         **options: Unpack[ScoringOptions],
@@ -364,7 +366,7 @@ class LVLM(AsyncAnswers, CopiedWithModel):
         return [answer for answers in parts for answer in answers]
 
     def _score_steps(
-        self, batch: Sequence[tuple[Messages | PreparedPrompt, str]], plan: ScoringPlan, *, batch_size: int
+        self, batch: Sequence[tuple[Messages | PreparedPrompt, AnswerText]], plan: ScoringPlan, *, batch_size: int
     ) -> Generator[list[GroundedAnswer], None, None]:
         """`score_batch`, a part at a time; an empty part between reading prompts and scoring answers."""
         size = at_least_one("batch_size", batch_size)
@@ -385,11 +387,8 @@ class LVLM(AsyncAnswers, CopiedWithModel):
             ]
             yield self._builder.score(prompts, [answer for _, answer in part], plan)
 
-    def _to_score(self, messages: Messages | PreparedPrompt, text: str) -> tuple[PreparedPrompt, EncodedText]:
-        if not isinstance(text, str) or not text.strip():
-            msg = "there is no answer to score: the text is empty"
-            raise InputError(msg)
-        answer = detokenize.encode(self.tokenizer, text, self._reader.controls)
+    def _to_score(self, messages: Messages | PreparedPrompt, text: AnswerText) -> tuple[PreparedPrompt, EncodedText]:
+        answer = encode_answer(self.tokenizer, text, self._reader.controls, self.end_tokens)
         prepared = self.prepare(messages)
         self._reader.require_room(prepared.length, len(answer.ids))
         return prepared, answer

@@ -9,6 +9,7 @@ import math
 import os
 import secrets
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -200,6 +201,15 @@ def strict_json(text: str | bytes) -> Any:
         ValueError: if it is not JSON, nested too deeply, or has a name twice or a number that is not finite.
     """
     return parse_json(text, object_pairs_hook=_named_once, parse_float=_finite, parse_constant=_finite)
+
+
+def json_value(value: Any) -> Any:
+    """A plain value as strict JSON can say it: NaN and infinities (a ratio with a denominator of 0) become null."""
+    if isinstance(value, Mapping):
+        return {key: json_value(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [json_value(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import pytest
 import tiny
 import torch
+from hypothesis import settings
 from PIL import Image
 from transformers.utils.logging import disable_progress_bar
 
@@ -16,6 +17,9 @@ from saliency_guard.scenes.scene import render, sample_scene
 # Many threads only wait for each other on models this small.
 torch.set_num_threads(1)
 disable_progress_bar()
+# A time limit per example says how busy the machine is, nothing about the code.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(params=list(tiny.BUILDERS))

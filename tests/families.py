@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import families_across as across
+import families_gemma as gemma
 import families_odd as odd
 import families_rotary as rotary
 import families_tiled as tiled
@@ -43,7 +45,7 @@ MULTIMODAL_ROTARY: dict[str, Callable[[], Case]] = {
 }
 """Positions have three rows or four, and a picture takes fewer of them than tokens."""
 
-PREFIXED: dict[str, Callable[[], Case]] = {"paligemma": odd.paligemma_1, "paligemma2": odd.paligemma_2}
+PREFIXED: dict[str, Callable[[], Case]] = {"paligemma": gemma.paligemma_1, "paligemma2": gemma.paligemma_2}
 """The prompt looks both ways, and is counted from one."""
 
 OTHERS: dict[str, Callable[[], Case]] = {
@@ -63,8 +65,8 @@ OTHERS: dict[str, Callable[[], Case]] = {
     "janus": tiled.janus,
     "deepseek-vl": tiled.deepseek_vl,
     "kosmos2.5": odd.kosmos2_5,
-    "gemma3n": odd.gemma3n,
-    "gemma4": odd.gemma4,
+    "gemma3n": gemma.gemma3n,
+    "gemma4": gemma.gemma4,
     "fuyu": odd.fuyu,
     "phi4-multimodal": odd.phi4_multimodal,
     "llama4": odd.llama4,
@@ -77,10 +79,10 @@ SCORED = {**MULTIMODAL_ROTARY, **PREFIXED, **OTHERS}
 GENERATED = {"kosmos2": odd.kosmos2}
 """Cannot be continued from outside its own `generate`."""
 
-ACROSS = {"mllama": odd.mllama, "mllama-two": odd.mllama_two}
+ACROSS = {"mllama": across.mllama, "mllama-two": across.mllama_two}
 """Some layers look at pictures alone, the others at the text alone."""
 
-REFUSED = {"idefics": odd.idefics, "blip2": odd.blip2}
+REFUSED = {"idefics": across.idefics, "blip2": across.blip2}
 
 
 NAMES: dict[str, str] = {
@@ -134,12 +136,6 @@ NAMES: dict[str, str] = {
 
 REASONS = {
     "at every step": "Kosmos-2 wants its picture at every step: `sgrs_generate` works, all else is refused.",
-    "cross-attention": "No position has the states of a picture that is seen across: no signals and no calibration; "
-    "scores, shares, SGRS and LocoRE work.",
-    "of its own tower": "The model is broken by a request for hidden states (transformers 5.23): no signals and no "
-    "calibration.",
-    "recurrent layers": "Rows of one pass mix in recurrent layers: no signals and no calibration; tokens are scored "
-    "one at a time.",
 }
 """What is said of a refusal in docs/models.md."""
 
@@ -148,20 +144,17 @@ def limit(name: str, check: str) -> str | None:
     """How the refusal reads of what a family does not do; None where it does it."""
     if name in GENERATED and check not in {"custom_generate", "logits processors"}:
         return "at every step"
-    if check == "signals" and name in ACROSS:
-        return "cross-attention"
-    if check == "signals" and name == "phi4-multimodal":
-        return "of its own tower"
-    if check == "signals" and name in tiny.RECURRENT:
-        return "recurrent layers"
     return None
+
+
+SINGLE = frozenset({"ernie4.5-vl", "qwen3-vl-moe", "llama4", "kosmos2"})
+"""Families whose experts know no double precision."""
 
 
 def build(name: str) -> Case:
     """A fresh tiny model in float64 (float32 where experts know no other); the same name gives the same weights."""
     case = {**tiny.BUILDERS, **tiny.RECURRENT, **SCORED, **GENERATED, **ACROSS, **REFUSED}[name]()
-    single = name in {"ernie4.5-vl", "qwen3-vl-moe", "llama4", "kosmos2"}
-    return case if single else tiny.to(case, torch.float64)
+    return case if name in SINGLE else tiny.to(case, torch.float64)
 
 
 def picture_positions(case: Case) -> torch.Tensor:

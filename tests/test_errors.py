@@ -84,6 +84,7 @@ ARGUMENTS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "ContextLengthError": (("too long",), {"needed": 9, "limit": 4}),
     "CalibrationMismatchError": (({"dtype": ("float32", "bfloat16")},), {}),
     "MissingExtraError": (("MAPIE", "calibrate"), {}),
+    "RequestError": ((429, "too many"), {"kind": "rate_limit_error", "code": "queue_full", "headers": {"a": "b"}}),
     "LowGroundingError": ((ANSWER, 0.1, 0.9, (ATTEMPT,)), {}),
 }
 

@@ -6,6 +6,7 @@ import asyncio
 
 from saliency_guard.adapters.settings import ServedLVLM
 from saliency_guard.answer import GroundedAnswer
+from saliency_guard.chat.detokenize import AnswerText
 from saliency_guard.chat.fetch import Fetch
 from saliency_guard.chat.template import Messages, PreparedPrompt
 from saliency_guard.embedded import EMBEDDED
@@ -58,13 +59,13 @@ class LocalScorer:
         return self.lvlm.prepare(messages)
 
     def score(
-        self, messages: Messages | PreparedPrompt, text: str, policy: GuardPolicy | None = None
+        self, messages: Messages | PreparedPrompt, text: AnswerText, policy: GuardPolicy | None = None
     ) -> GroundedAnswer:
         """What a text rests on, scored as the calibrator was fitted.
 
         Args:
             messages: what it answers, as for `LVLM.score`.
-            text: the answer.
+            text: the answer, or its token ids.
             policy: its calibrator judges the answer, and its rules say which signals to compute; None is the model's
                 calibrator and no signals.
         """
@@ -72,7 +73,7 @@ class LocalScorer:
         return lvlm.score(messages, text, saliency=fitted_saliency(lvlm), signals=_signals(policy))
 
     async def ascore(
-        self, messages: Messages | PreparedPrompt, text: str, policy: GuardPolicy | None = None
+        self, messages: Messages | PreparedPrompt, text: AnswerText, policy: GuardPolicy | None = None
     ) -> GroundedAnswer:
         """`score` in a worker thread; cancelling the task stops it between two passes."""
         lvlm = await asyncio.to_thread(self.lvlm_for, policy)  # It may have to be loaded.

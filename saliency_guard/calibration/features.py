@@ -62,9 +62,12 @@ def lens_evidence(trace: AnswerTrace) -> Tensor:
 
     Per layer: the four largest log-probabilities at image positions, how many positions see it with more than
     each of four probabilities, the entropy where it is seen best, and the log of its probability averaged by
-    where the token looks (Eq. 5). The logit lens over the picture: arXiv 2410.02762.
+    where the token looks (Eq. 5); NaN where no position shows a picture. The logit lens over the picture: arXiv
+    2410.02762.
     """
     lens = trace.lens  # [lens layers, positions, N]
+    if not lens.shape[1]:  # No position shows a picture.
+        return torch.full((lens.shape[2], len(lens) * (_TOP + len(_LEVELS) + 2)), torch.nan)
     best = lens.topk(min(_TOP, lens.shape[1]), dim=1)
     largest = functional.pad(best.values, (0, 0, 0, _TOP - best.values.shape[1]), value=_NOWHERE)
     seen = torch.stack([(lens.exp() > level).sum(dim=1) for level in _LEVELS], dim=1)

@@ -153,6 +153,10 @@ class ControlTokens:
         ids = _plain_ids(self.tokenizer, _BEFORE + text)
         return ids[len(before) :] if ids[: len(before)] == before else _plain_ids(self.tokenizer, text)
 
+    def forbids(self, token_id: int) -> bool:
+        """Whether a token can be no part of an answer: it controls, and models do not write it themselves."""
+        return token_id in self.ids and not _WRITTEN_BY_MODELS.fullmatch(self.tokenizer.convert_ids_to_tokens(token_id))
+
     def holds(self, text: str) -> bool:
         """Whether the tokenizer reads control tokens in a text."""
         return not self.ids.isdisjoint(self.tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -10,7 +10,10 @@ from typing import Any
 from saliency_guard.chat.control_tokens import ControlTokens, control_tokens
 from saliency_guard.chat.marked_tokenizer import MarkedReader
 from saliency_guard.chat.marks import Marks
-from saliency_guard.errors import InputError
+from saliency_guard.errors import InputError, shown
+
+AnswerText = str | Sequence[int]
+"""An answer from anywhere: its text, or the ids that an engine with the same tokenizer wrote."""
 
 _INCOMPLETE = "\ufffd"
 
@@ -126,6 +129,46 @@ def _spellable(controls: ControlTokens, marks: Marks, control: str) -> str:
         msg = f"the text holds {control!r}, which the tokenizer can only read as a control token: take it out"
         raise InputError(msg)
     return marks.literal(control)
+
+
+def encode_answer(tokenizer: Any, answer: AnswerText, controls: ControlTokens, eos: frozenset[int]) -> EncodedText:
+    """An answer that is to be scored, as token ids and pieces.
+
+    Args:
+        tokenizer: the tokenizer.
+        answer: its text, or ids that are taken as they are, but for end tokens at their end.
+        controls: the tokenizer's control tokens.
+        eos: ids that end an answer.
+
+    Raises:
+        InputError: if it is empty or neither, as `encode`, or an id is no token's, or that of a control token that no
+            answer holds.
+    """
+    if isinstance(answer, str):
+        if not answer.strip():
+            msg = "there is no answer to score: the text is empty"
+            raise InputError(msg)
+        return encode(tokenizer, answer, controls)
+    if not isinstance(answer, Sequence) or isinstance(answer, (bytes, bytearray)):
+        msg = f"an answer to score is a text or a list of token ids, not {shown(answer)}"
+        raise InputError(msg)
+    ids = list(answer)
+    size = len(tokenizer)
+    for index, token_id in enumerate(ids):
+        if isinstance(token_id, bool) or not isinstance(token_id, int) or not 0 <= token_id < size:
+            msg = f"token {index} of the answer is {shown(token_id)}: ids are whole numbers from 0 to {size - 1}"
+            raise InputError(msg)
+    while ids and ids[-1] in eos:
+        ids.pop()
+    for index, token_id in enumerate(ids):
+        if controls.forbids(token_id):
+            name = tokenizer.convert_ids_to_tokens(token_id)
+            msg = f"token {index} of the answer is {name!r}, a control token that no answer holds: take it out"
+            raise InputError(msg)
+    if not ids:
+        msg = "there is no answer to score: it has no tokens"
+        raise InputError(msg)
+    return EncodedText(ids, pieces(tokenizer, ids))
 
 
 def aligned_offsets(tokenizer: Any, ids: Sequence[int], text: str) -> list[tuple[int, int]] | None:

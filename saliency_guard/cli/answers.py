@@ -14,6 +14,7 @@ from rich.text import Text
 from saliency_guard.cli.options import (
     Alpha,
     Beta,
+    Calibration,
     Json,
     Locore,
     MinP,
@@ -47,6 +48,7 @@ def ask(
     question: _Question,
     *,
     model: Model = EMBEDDED,
+    calibrator: Calibration = None,
     max_new_tokens: Annotated[int, typer.Option(help="Largest number of tokens in the answer.")] = 128,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same answer.")] = None,
@@ -67,7 +69,7 @@ def ask(
         from saliency_guard.chat.messages import chat
 
         saliency = _saliency(layers)
-        answer = load(model).generate(
+        answer = load(model, calibrator).generate(
             chat(image, question),
             max_new_tokens=max_new_tokens,
             temperature=temperature,
@@ -85,6 +87,7 @@ def score(
     answer: Annotated[str, typer.Argument(help="The answer to score, from any model or person.", show_default=False)],
     *,
     model: Model = EMBEDDED,
+    calibrator: Calibration = None,
     layers: _Layers = None,
     as_json: Json = False,
     tokens: _Tokens = False,
@@ -94,7 +97,7 @@ def score(
 
     with reported():
         saliency = _saliency(layers)
-        scored = load(model).score(chat(image, question), answer, saliency=saliency)
+        scored = load(model, calibrator).score(chat(image, question), answer, saliency=saliency)
     _show(scored, question, as_json=as_json, tokens=tokens)
 
 

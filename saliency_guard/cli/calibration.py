@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from saliency_guard.cli.bench import Page, Quick, check_page, command_line, write_result
-from saliency_guard.cli.options import Model
+from saliency_guard.cli.options import Calibration, Model
 from saliency_guard.cli.shared import load, progress, reported
 from saliency_guard.embedded import EMBEDDED
 from saliency_guard.errors import ConfigError
@@ -41,7 +41,7 @@ _Curve = list[tuple[float, float, float]]
 def calibration_command(
     *,
     model: Model = EMBEDDED,
-    calibrator: Annotated[Path | None, typer.Option(help="A calibration; the model's own where none is named.")] = None,
+    calibrator: Calibration = None,
     out: Annotated[Path, typer.Option(help="Where records and results go; records there are used again.")] = Path(
         "runs/calibration"
     ),
@@ -52,7 +52,6 @@ def calibration_command(
     quick: Quick = False,
 ) -> None:
     """How well the calibrated grounding tells right from wrong and comes true, and whether guarantees hold."""
-    from saliency_guard.calibration.calibrator import Calibrator
     from saliency_guard.calibration.guarantee import units
     from saliency_guard.calibration.records import TOLD
     from saliency_guard.evaluation.evidence import replace_section
@@ -68,12 +67,11 @@ def calibration_command(
         require_matplotlib()
         check_page(page, "calibration", quick=quick)
         output_folder(out)
-        lvlm = load(model)
-        judge = Calibrator.load(calibrator) if calibrator is not None else lvlm.calibrator
+        lvlm = load(model, calibrator)  # Refuses one that does not fit before the work.
+        judge = lvlm.calibrator
         if judge is None:
             msg = f"{model} has no calibration: fit one with `saliency-guard calibrate`, and name it with --calibrator"
             raise ConfigError(msg)
-        lvlm.with_calibrator(judge)  # Refuses one that does not fit before the work.
         parts = [f"```\n{command_line('calibration', asked, quick=quick)}\n```", _fitted(judge, lvlm)]
         result: dict[str, Any] = {"pictures": count, "splits": {}}
         curves: dict[str, dict[str, _Curve]] = {}

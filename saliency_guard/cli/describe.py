@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from saliency_guard.chat.pictures import picture_token
 from saliency_guard.embedded import EMBEDDED, EMBEDDED_PATH
 from saliency_guard.models.layers import target_layers
 from saliency_guard.models.load import opened, require_pictures
@@ -63,12 +64,12 @@ def describe_model(model: str) -> dict[str, Any]:
 
 
 def _image_tokens(place: Source, hub: Mapping[str, Any], config: Any) -> int | None:
-    """Number of positions that a square picture of 448 pixels takes; None if the processor cannot be loaded."""
+    """Number of positions that a square picture of 448 pixels takes; None if that is not known."""
     try:
         processor = AutoProcessor.from_pretrained(place.location, **hub)
         messages = [{"role": "user", "content": [{"type": "image", "image": Image.new("RGB", _SAMPLE)}]}]
         encoded = processor.apply_chat_template([messages], tokenize=True, return_dict=True, return_tensors="pt")
     except (OSError, ValueError, ImportError):
         return None  # A folder with only a config: the other facts do not need a processor.
-    token = getattr(config, "image_token_id", None)
-    return int((encoded["input_ids"] == token).sum())
+    token = picture_token(config)
+    return None if token is None else int((encoded["input_ids"] == token).sum())

@@ -1,12 +1,10 @@
-"""``saliency-guard records``, ``calibrate`` and ``check``."""
+"""``saliency-guard calibrate`` and ``check``."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from saliency_guard.cli.engines import Address, EngineName, GPUs, Workers, engine_named
-from saliency_guard.cli.options import MAX_NEW_TOKENS, RETRY_TEMPERATURE, Json, Model
+from saliency_guard.cli.options import Coco, Images, Json, Limit, Model, Out, Pope, Synonyms
+from saliency_guard.cli.records import SCENES, ask_all, photo_questions
 from saliency_guard.cli.shared import load, progress, reported
 from saliency_guard.embedded import EMBEDDED
 from saliency_guard.errors import ConfigError
@@ -26,142 +25,10 @@ if TYPE_CHECKING:
     from saliency_guard.calibration.records import Records
     from saliency_guard.calibration.reliability import Reliability
     from saliency_guard.engines.engine import Engine
-    from saliency_guard.evaluation.labelled import LabelledAnswer
-    from saliency_guard.evaluation.questions import Asked
-    from saliency_guard.evaluation.world_records import WorldRun
     from saliency_guard.scenes.claims import Extractor
 
 REFUSED = 3
 NO_GUARANTEE = 1
-_SCENES = "calibration"
-
-_Out = Annotated[Path, typer.Option(help="The file to write.", show_default=False)]
-_Draws = Annotated[int, typer.Option(min=1, help="Answers to each question; a policy with n retries needs n + 1.")]
-_Temperature = Annotated[float, typer.Option(min=0.0, help="Temperature of the first answer; 0 is greedy.")]
-_RetryTemperature = Annotated[float, typer.Option(min=0.0, help="Lowest temperature of the other answers.")]
-_Limit = Annotated[int | None, typer.Option(min=1, help="Use only the first so many.")]
-_MaxNewTokens = Annotated[int, typer.Option(min=1, help="Largest number of tokens in an answer.")]
-
-
-def records(
-    *,
-    out: _Out,
-    model: Model = EMBEDDED,
-    scenes: Annotated[int | None, typer.Option(min=1, help="Number of picture-world scenes to ask about.")] = None,
-    several: Annotated[
-        int, typer.Option(min=0, help="With --scenes: prompts with two, three and four pictures, so many of each.")
-    ] = 0,
-    pope: Annotated[Path | None, typer.Option(help="POPE's questions (JSONL); needs --images.")] = None,
-    coco: Annotated[
-        Path | None, typer.Option(help="COCO's instances (JSON): pictures to describe; needs --images.")
-    ] = None,
-    labelled: Annotated[
-        Path | None, typer.Option(help="Your own answers (JSONL): image, question, answer, grounded, mentions.")
-    ] = None,
-    images: Annotated[Path | None, typer.Option(help="Folder with the pictures of --pope and --coco.")] = None,
-    synonyms: Annotated[Path | None, typer.Option(help="With --coco: CHAIR's list of synonyms.")] = None,
-    split: Annotated[str, typer.Option(help="With --scenes: the split of the picture world.")] = _SCENES,
-    draws: _Draws = 1,
-    temperature: _Temperature = 0.0,
-    retry_temperature: _RetryTemperature = RETRY_TEMPERATURE,
-    max_new_tokens: _MaxNewTokens = MAX_NEW_TOKENS,
-    limit: _Limit = None,
-    told: Annotated[
-        bool, typer.Option("--told", help="With --scenes: also score given answers, true and false ones.")
-    ] = False,
-    vectors: Annotated[
-        bool, typer.Option(help="Also keep the signals per layer and head, not only the summary signals.")
-    ] = True,
-    engine: EngineName = "local",
-    workers: Workers = None,
-    num_gpus: GPUs = 0.0,
-    ray_address: Address = None,
-) -> None:
-    """Make labelled records: ask about pictures whose truth is known, and score every answer.
-
-    Stopped, the same command goes on where it was.
-    """
-    from saliency_guard.evaluation.engine_records import (
-        Writing,
-        empty_records,
-        labelled_answers_records,
-        written_records,
-    )
-    from saliency_guard.evaluation.labelling import Looking
-    from saliency_guard.evaluation.record_file import RecordFile
-    from saliency_guard.evaluation.world_records import WorldRun, generation, world_records
-
-    with reported():
-        run = WorldRun(
-            split=split,
-            scenes=scenes or 0,
-            several=several,
-            draws=draws,
-            temperature=temperature,
-            retry_temperature=retry_temperature,
-            max_new_tokens=max_new_tokens,
-            told=told,
-        )
-        looking = Looking(vectors=vectors)
-        source = _records_source(run, pope, coco, labelled, images, synonyms, limit)
-        with engine_named(engine, model, workers=workers, num_gpus=num_gpus, address=ray_address) as chosen:
-            file = RecordFile(out, empty_records(chosen, looking, None if labelled is not None else generation(run)))
-            if isinstance(source, WorldRun):
-                with progress("answers", source.answers) as done:
-                    made = world_records(chosen, source, looking=looking, file=file, on_answer=done)
-            else:
-                questions, answers = source
-                writing = Writing(draws, temperature, retry_temperature, max_new_tokens)
-                folder = labelled.parent if labelled is not None else Path()
-                with progress("answers", writing.answers(len(questions)) + len(answers)) as done:
-                    kept: dict[str, Any] = {"looking": looking, "done": file.done, "on_answer": done}
-                    for record in chain(
-                        written_records(chosen, questions, writing, **kept),
-                        labelled_answers_records(chosen, answers, folder, **kept),
-                    ):
-                        file.add(record)
-                made = file.finish()
-    wrong = sum(record.grounded is False for record in made)
-    unknown = sum(record.grounded is None for record in made)
-    not_known = f", {unknown} of which it is not known" if unknown else ""
-    Console().print(f"{out}: {len(made)} answers, {wrong} of them not grounded{not_known}")
-
-
-def _records_source(  # noqa: PLR0917 - one caller's options
-    run: WorldRun,
-    pope: Path | None,
-    coco: Path | None,
-    labelled: Path | None,
-    images: Path | None,
-    synonyms: Path | None,
-    limit: int | None,
-) -> WorldRun | tuple[Sequence[Asked], Sequence[LabelledAnswer]]:
-    """What is to be asked, or was answered: scenes, or questions and answers."""
-    from saliency_guard.evaluation.files import read_instances, read_pope
-    from saliency_guard.evaluation.labelled import read_labelled
-    from saliency_guard.evaluation.mentions import ObjectVocabulary
-    from saliency_guard.evaluation.questions import caption_questions, pope_questions
-    from saliency_guard.evaluation.world import pictures
-    from saliency_guard.scenes.language import DESCRIBE
-
-    if sum([run.scenes > 0, pope is not None, coco is not None, labelled is not None]) != 1:
-        msg = "give exactly one source of records: --scenes N, --pope FILE, --coco FILE or --labelled FILE"
-        raise ConfigError(msg)
-    if run.scenes:
-        next(pictures(run.split, 1))  # What is missing is said before the work.
-        return run
-    if labelled is not None:
-        return (), read_labelled(labelled)[:limit]
-    if images is None:
-        msg = "--pope and --coco need --images, the folder with the pictures"
-        raise ConfigError(msg)
-    if pope is not None:
-        return list(pope_questions(read_pope(pope, images, limit))), ()
-    assert coco is not None  # noqa: S101 - one of the four is given
-    vocabulary = ObjectVocabulary.coco(synonyms)
-    shown = read_instances(coco, images, limit)
-    vocabulary.require(frozenset().union(*(picture.shown for picture in shown)))
-    return list(caption_questions(shown, vocabulary, DESCRIBE)), ()
 
 
 def calibrate(
@@ -169,14 +36,20 @@ def calibrate(
         Path | None, typer.Argument(metavar="RECORDS", help="Labelled records.", show_default=False)
     ] = None,
     *,
-    out: _Out,
+    out: Out,
     own: Annotated[Path | None, typer.Option("--records", help="The same as RECORDS.")] = None,
     model: Model = EMBEDDED,
     scenes: Annotated[
         int | None, typer.Option(min=8, help="Without records: number of picture-world scenes to run the model on.")
     ] = None,
+    pope: Pope = None,
+    coco: Coco = None,
+    images: Images = None,
+    synonyms: Synonyms = None,
+    limit: Limit = None,
     calibrator: Annotated[
-        Path | None, typer.Option(help="With --risk: a calibration fitted on other pictures, instead of a new one.")
+        str | None,
+        typer.Option(help="With --risk: a calibration (file or hub id) fitted on other pictures, not a new one."),
     ] = None,
     method: Annotated[str, typer.Option(help="logistic, platt or isotonic.")] = "logistic",
     features: Annotated[
@@ -205,12 +78,16 @@ def calibrate(
 ) -> None:
     """Fit a calibration for a model; with --risk, make a policy with a risk guarantee.
 
+    Fitted on records, or on what the model answers meanwhile: about scenes (--scenes), or about photographs (--pope,
+    --coco). Those answers are kept beside --out: stopped, the same command goes on where it was.
+
     With --risk and no --calibrator, half of the pictures fit the calibration and the other half test the guarantee.
     Exit code 1 if the guarantee can be given for no threshold.
     """
     from saliency_guard.calibration.calibrator import Calibrator
     from saliency_guard.calibration.fit import require_scikit_learn
     from saliency_guard.calibration.guarantee import NoGuarantee
+    from saliency_guard.calibration.sharing import read_calibrator
     from saliency_guard.evaluation.files import output_folder
     from saliency_guard.guard.policy import GuardPolicy
     from saliency_guard.guard.retry import RetryPlan
@@ -221,8 +98,9 @@ def calibrate(
         require_matplotlib()
         output_folder(out.parent)
         how = _one_of(method, "logistic", "platt", "isotonic")
+        photos = (pope, coco, images, synonyms, limit)
         chosen = engine_named(engine, model, workers=workers, num_gpus=num_gpus, address=ray_address)
-        found, source = _source(records_file or own, chosen, scenes, out, draws=max_retries + 1)
+        found, source = _source(records_file or own, chosen, scenes, photos, out, draws=max_retries + 1)
         extractor: Extractor = "picture_world" if scenes is not None else _one_of(extract, "english", "picture_world")
         fit = partial(Calibrator.fit, method=how, features=features, extractor=extractor, source=source)
         if risk is None:
@@ -233,7 +111,7 @@ def calibrate(
             _show_calibration(fitted, out, as_json=as_json)
             return
         if calibrator is not None:
-            judge, rest = Calibrator.load(calibrator), found
+            judge, rest = read_calibrator(calibrator), found
         else:
             half = set(sorted({record.picture for record in found})[::2])
             judge = fit(found.where(record.picture in half for record in found))
@@ -263,28 +141,44 @@ def _one_of(value: str, *choices: str) -> Any:
     return value
 
 
-def _source(path: Path | None, engine: Engine, scenes: int | None, out: Path, *, draws: int) -> tuple[Records, str]:
+_Photos = tuple[Path | None, Path | None, Path | None, Path | None, int | None]
+
+
+def _source(
+    path: Path | None, engine: Engine, scenes: int | None, photos: _Photos, out: Path, *, draws: int
+) -> tuple[Records, str]:
+    """Labelled answers and what they are about, in words: those that are there, or those that a model gives now."""
     from saliency_guard.calibration.records import Records
     from saliency_guard.evaluation.engine_records import empty_records
     from saliency_guard.evaluation.labelling import Looking
     from saliency_guard.evaluation.record_file import RecordFile
     from saliency_guard.evaluation.world_records import WorldRun, generation, world_records
 
-    if (path is None) == (scenes is None):
-        msg = "give either a file of records or --scenes N to calibrate on"
+    pope, coco, *_ = photos
+    if sum([path is not None, scenes is not None, pope is not None or coco is not None]) != 1:
+        msg = "give either a file of records, --scenes N, or --pope and --coco to calibrate on"
         raise ConfigError(msg)
     if path is not None:
         return Records.load(path), path.name
-    assert scenes is not None  # noqa: S101 - one of the two is given
-    # Greedy answers of a good model are too rarely wrong to learn from; a guarantee needs a policy's own draws.
-    run = WorldRun(split=_SCENES, scenes=scenes, several=scenes // 12, told=True, draws=max(2, draws))
-    if draws == 1:
-        run = replace(run, retry_temperature=1.0)
-    part = out.with_name(f"{out.stem}-records.jsonl")
-    with engine, progress("answers", run.answers) as done:
-        file = RecordFile(part, empty_records(engine, Looking(), generation(run)))
-        made = world_records(engine, run, file=file, on_answer=done)
-    return made, f"{scenes} scenes of the picture world"
+    kept = out.with_name(f"{out.stem}-records.jsonl")
+    if scenes is not None:
+        # Greedy answers of a good model are too rarely wrong to learn from; a guarantee needs a policy's own draws.
+        run = WorldRun(split=SCENES, scenes=scenes, several=scenes // 12, told=True, draws=max(2, draws))
+        if draws == 1:
+            run = replace(run, retry_temperature=1.0)
+        with engine, progress("answers", run.answers) as done:
+            file = RecordFile(kept, empty_records(engine, Looking(), generation(run)))
+            made = world_records(engine, run, file=file, on_answer=done)
+        return made, f"{scenes} scenes of the picture world"
+    questions = photo_questions(*photos)
+    run = WorldRun(split=SCENES, scenes=0, draws=draws)
+    with engine:
+        file = RecordFile(kept, empty_records(engine, Looking(), generation(run)), extends=True)
+        ask_all(engine, questions, run, file, looking=Looking())
+    wanted = {(question.picture, question.question) for question in questions}
+    made = file.finish()
+    named = " and ".join(place.name for place in (pope, coco) if place is not None)
+    return made.where((record.picture, record.question) in wanted for record in made), f"{len(wanted)} of {named}"
 
 
 def _show_calibration(fitted: Calibrator, out: Path, *, as_json: bool) -> None:

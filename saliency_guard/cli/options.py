@@ -6,6 +6,7 @@ settings' modules import torch; a test compares the two.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,7 +18,19 @@ if TYPE_CHECKING:
     from saliency_guard.models.locore import LocoREConfig
 
 Model = Annotated[str, typer.Option(help="'embedded', a local folder, or a hub id.")]
+Calibration = Annotated[
+    str | None,
+    typer.Option(
+        "--calibrator", help="A calibration: a file, a folder, or a hub id.", show_default="the one beside the model"
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Out = Annotated[Path, typer.Option(help="The file to write.", show_default=False)]
+Pope = Annotated[Path | None, typer.Option(help="POPE's questions (JSONL); needs --images.")]
+Coco = Annotated[Path | None, typer.Option(help="COCO's instances (JSON): pictures to describe; needs --images.")]
+Images = Annotated[Path | None, typer.Option(help="Folder with the pictures of --pope and --coco.")]
+Synonyms = Annotated[Path | None, typer.Option(help="With --coco: CHAIR's list of synonyms.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Use only the first so many.")]
 Sgrs = Annotated[bool, typer.Option("--sgrs", help="Saliency-guided rejection sampling on, at the paper's settings.")]
 Alpha = Annotated[
     float | None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from saliency_guard.embedded import EMBEDDED
 from saliency_guard.errors import SaliencyGuardError
+from saliency_guard.storage import json_value
 
 if TYPE_CHECKING:
     from saliency_guard.lvlm import LVLM
@@ -21,8 +21,13 @@ if TYPE_CHECKING:
 FAILED = 2
 
 
-def load(model: str) -> LVLM:
-    """Load a model, with a message on standard error meanwhile."""
+def load(model: str, calibrator: str | None = None) -> LVLM:
+    """Load a model, with a message on standard error meanwhile.
+
+    Args:
+        model: its name.
+        calibrator: a calibration's file, or a hub id; None takes the model's own.
+    """
     from transformers.utils.logging import disable_progress_bar
 
     from saliency_guard.lvlm import LVLM
@@ -31,20 +36,12 @@ def load(model: str) -> LVLM:
     if model == EMBEDDED:
         disable_progress_bar()  # It loads quickly; a hub model keeps its download bar.
     with console.status(f"Loading {model} ..."):
-        return LVLM.load(model)
+        return LVLM.load(model, calibrator=calibrator)
 
 
 def as_json(result: Mapping[str, Any]) -> str:
-    """Strict JSON: NaN and infinities (such as a ratio with a denominator of 0) become null."""
-    return json.dumps(_finite(result), indent=2, allow_nan=False)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    """Strict JSON; see `json_value`."""
+    return json.dumps(json_value(result), indent=2, allow_nan=False)
 
 
 @contextmanager

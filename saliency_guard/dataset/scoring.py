@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self, TypeVar
 
 from pydantic import model_validator
@@ -100,7 +101,7 @@ class ScoreQuestions:
         outcomes: dict[int, Scored | Problem] = {}
         prepared: dict[int, PreparedPrompt] = {}
         for index, question in enumerate(questions):
-            made = _tried(lambda question=question: scorer.prepare(question.messages))
+            made = _tried(partial(scorer.prepare, question.messages))
             if isinstance(made, Problem):
                 outcomes[index] = made
             else:

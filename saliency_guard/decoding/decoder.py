@@ -160,7 +160,8 @@ class Decoder:
         base = session.length
         drafts = []
         token = self.pending
-        while len(drafts) < count and token not in self.eos:
+        # The prompt's own last token may be one that ends answers, and something follows it all the same.
+        while len(drafts) < count and not (drafts and token in self.eos):
             drafts.append(self.draft(session.run([token]).logits[-1], drafts))
             token = drafts[-1].token
         return self.accept(drafts, self._rows(session.rescore(base, len(drafts), layers=layers), drafts))

@@ -22,7 +22,7 @@ PATCH_SIZE = 16
 IMAGE_TOKENS = (IMAGE_SIZE // PATCH_SIZE) ** 2
 GRID = IMAGE_SIZE // PATCH_SIZE
 CONTEXT_LENGTH = 2048
-_WIDTH = 192
+WIDTH = 192
 _PLACE_SCALE = 20.0  # The tower's features are large: what is added to them has to be heard.
 
 # Messages in the order given; an image stands where it was put, on a line of its own, and has a number if there are
@@ -49,10 +49,10 @@ CHAT_TEMPLATE = (
 
 def build_model(tokenizer: PreTrainedTokenizerFast) -> LlavaForConditionalGeneration:
     """A freshly initialised model for this tokenizer (torch's global seed decides the weights)."""
-    vision = GridVisionConfig(hidden_size=_WIDTH, image_size=IMAGE_SIZE, patch_size=PATCH_SIZE)
+    vision = GridVisionConfig(hidden_size=WIDTH, image_size=IMAGE_SIZE, patch_size=PATCH_SIZE)
     text = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=_WIDTH,
+        hidden_size=WIDTH,
         intermediate_size=512,
         num_hidden_layers=4,
         num_attention_heads=6,
@@ -74,7 +74,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> LlavaForConditionalGenera
     )
     model = LlavaForConditionalGeneration(config)
     with torch.no_grad():
-        model.model.vision_tower.place_embedding.copy_(_PLACE_SCALE * _places(GRID, _WIDTH))
+        model.model.vision_tower.place_embedding.copy_(_PLACE_SCALE * _places(GRID, WIDTH))
     return model
 
 

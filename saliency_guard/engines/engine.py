@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Generic, Self, TypeVar
 
 from saliency_guard.errors import ModelError
 from saliency_guard.lvlm import LVLM
@@ -67,12 +67,12 @@ class Engine(ABC):
 
 
 @dataclass(frozen=True, slots=True)
-class _Asking:
+class _Asking(Generic[Result]):
     """A question about the model as work on a batch of nothing; a class, because a closure may not be sent on."""
 
-    question: Callable[[LVLM], object]
+    question: Callable[[LVLM], Result]
 
-    def __call__(self, lvlm: LVLM, _: Sequence[None]) -> Sequence[object]:
+    def __call__(self, lvlm: LVLM, _: Sequence[None]) -> Sequence[Result]:
         return [self.question(lvlm)]
 
 

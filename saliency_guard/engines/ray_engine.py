@@ -121,8 +121,7 @@ class RayEngine(Engine):
         self._starts = 0
 
     def __enter__(self) -> Self:
-        import ray  # noqa: PLC0415 - an extra
-
+        ray = _ray()
         if not ray.is_initialized():
             ray.init(address=self._address, include_dashboard=False, log_to_driver=False)
             self._own_cluster = True
@@ -144,18 +143,15 @@ class RayEngine(Engine):
         return room
 
     def _start_worker(self) -> None:
-        import ray  # noqa: PLC0415 - an extra
-
         # Neither restarted nor tried again by Ray itself: which batch is done again is decided here.
-        worker = ray.remote(max_restarts=0, max_task_retries=0, **self._needs)(ModelWorker).remote()
+        worker = _ray().remote(max_restarts=0, max_task_retries=0, **self._needs)(ModelWorker).remote()
         self._busy[worker.load.remote(self._load)] = worker, None
 
     def map(
         self, work: Callable[[LVLM, Sequence[Item]], Sequence[Result]], batches: Iterable[Sequence[Item]]
     ) -> Iterator[tuple[int, list[Result | Lost]]]:
         """See `Engine.map`."""
-        import ray  # noqa: PLC0415 - an extra
-
+        ray = _ray()
         shared_work = ray.put(work)
         pending = _Pending(iter(enumerate(batches)))
         try:
@@ -174,9 +170,9 @@ class RayEngine(Engine):
 
     def _collect(self, ready: Any, pending: _Pending) -> tuple[_Task | None, list[Any]]:
         """A task that is finished, and its results; None where a worker was loading, or died and it is done again."""
-        import ray  # noqa: PLC0415 - an extra
         from ray.exceptions import RayError, RayTaskError  # noqa: PLC0415 - an extra
 
+        ray = _ray()
         worker, task = self._busy.pop(ready)
         try:
             results = ray.get(ready)
@@ -210,8 +206,7 @@ class RayEngine(Engine):
 
     def __exit__(self, *_: object) -> None:
         """End the workers, and the cluster where it was started here."""
-        import ray  # noqa: PLC0415 - an extra
-
+        ray = _ray()
         for worker in [*self._idle, *(worker for worker, _ in self._busy.values())]:
             ray.kill(worker)
         self._idle.clear()
@@ -219,3 +214,10 @@ class RayEngine(Engine):
         if self._own_cluster:
             ray.shutdown()
             self._own_cluster = False
+
+
+def _ray() -> Any:
+    """Ray, whose own types do not say what can be called with what."""
+    import ray  # noqa: PLC0415 - an extra
+
+    return ray

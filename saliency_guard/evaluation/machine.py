@@ -46,12 +46,11 @@ def floor(model: PreTrainedModel, prompt: int) -> Floor:
 
     def best(vectors: Mapping[int, Tensor]) -> float:
         def work(*_: object) -> None:
-            for weight in (
-                linear[:-1] if vectors is prompt_vectors else linear
-            ):  # The head needs only the last position.
+            # The head needs only the last position.
+            for weight in linear[:-1] if vectors is prompt_vectors else linear:
                 torch.nn.functional.linear(vectors[weight.shape[1]], weight)
 
-        return min(timed(work, model, {}, 0) for _ in range(10))
+        return min(_seconds(work, model, {}, 0) for _ in range(10))
 
     parameters = [weight.numel() for weight in linear]
     with torch.no_grad():
@@ -66,6 +65,10 @@ def floor(model: PreTrainedModel, prompt: int) -> Floor:
 def timed(way: Way, model: PreTrainedModel, inputs: Inputs, tokens: int) -> float:
     """Seconds of an answer, including work that is queued on the device."""
     gc.collect()
+    return _seconds(way, model, inputs, tokens)
+
+
+def _seconds(way: Way, model: PreTrainedModel, inputs: Inputs, tokens: int) -> float:
     _wait(model)
     start = time.perf_counter()
     way(model, inputs, tokens)

@@ -11,11 +11,12 @@ from pathlib import Path
 
 from PIL import Image
 
+from saliency_guard.claims import phrases
 from saliency_guard.claims.extract import ExtractedClaim
 from saliency_guard.evaluation.files import CocoImage, PopeQuestion
 from saliency_guard.evaluation.mentions import ObjectVocabulary
 from saliency_guard.evaluation.world import WorldPicture
-from saliency_guard.scenes.claims import Extractor, is_true
+from saliency_guard.scenes.claims import Extractor, extractor_of, is_true
 from saliency_guard.scenes.language import (
     DESCRIBE_FORMS,
     caption,
@@ -165,14 +166,20 @@ def _present_in(scene: Scene, name: str, number_: int) -> str:
 
 
 def pope_questions(questions: Iterable[PopeQuestion]) -> Iterator[Asked]:
-    """POPE's questions: a yes or no is checked, and what is said about the thing that is asked about."""
+    """POPE's questions: a yes or no is checked, and whether the thing that is asked about is said to be there.
+
+    Models answer "Yes." or "Yes, there is a dog in the image.": both have all their claims checked.
+    """
+    reads = extractor_of("english")
     for question in questions:
-        check = partial(_pope_truth, truth=question.truth)
+        noun = reads("Yes", question.text)[0].noun
+        check = partial(_pope_truth, truth=question.truth, noun=phrases.singular(noun.lower()))
         yield Asked(picture_name(question.image), (question.image,), question.text, check, extractor="english")
 
 
-def _pope_truth(claim: ExtractedClaim, *, truth: bool) -> bool | None:
-    return truth is not claim.negated if claim.kind == "yes_no" else None
+def _pope_truth(claim: ExtractedClaim, *, truth: bool, noun: str) -> bool | None:
+    asked_about = claim.kind == "object" and phrases.singular(claim.noun) == noun
+    return truth is not claim.negated if claim.kind == "yes_no" or asked_about else None
 
 
 def caption_questions(pictures: Iterable[CocoImage], vocabulary: ObjectVocabulary, prompt: str) -> Iterator[Asked]:

@@ -24,22 +24,33 @@ class RecordFile:
     Args:
         path: the file.
         empty: records of the run, without any: whose they are, and how they are made.
+        extends: whether the records of a finished run like this one are kept, and further ones added.
 
     Raises:
         InputError: if there are records of another run in the part file.
     """
 
-    def __init__(self, path: Path, empty: Records) -> None:
+    def __init__(self, path: Path, empty: Records, *, extends: bool = False) -> None:
         output_folder(path.parent)
         self._path = path
         self._part = path.with_name(f"{path.name}.part")
         self._empty = empty
         self._records: dict[Key, GroundingRecord] = {}
         complete = complete_lines(self._part)
+        if complete is None and extends:
+            complete = self._finished()
         if complete is None:
             replace_file(self._part, f"{empty.header()}\n".encode())
         else:
             self._read(complete)
+
+    def _finished(self) -> bytes | None:
+        """The records of a run like this one that came to its end, copied to the part file."""
+        content = complete_lines(self._path)
+        if content is None or content.split(b"\n", 1)[0].decode() != self._empty.header():
+            return None
+        replace_file(self._part, content)
+        return content
 
     def _read(self, complete: bytes) -> None:
         header = complete.split(b"\n", 1)[0].decode()

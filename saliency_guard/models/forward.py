@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -17,6 +17,7 @@ from saliency_guard.errors import InputError, ModelError, NonFiniteError, Salien
 from saliency_guard.models.attention import Tape, attending
 from saliency_guard.models.fork_safety import ForkSafeLock, in_child, require_device
 from saliency_guard.models.inputs import ANSWER_KINDS, check_no_image_token, extended
+from saliency_guard.models.layer_states import is_asked, listening
 from saliency_guard.models.layers import anatomy, gain_layers, look_at
 from saliency_guard.models.locore import LocoREConfig, row_gains
 from saliency_guard.models.supported import require_readable
@@ -145,10 +146,12 @@ def last_logits(
         ModelError: if they are not of the shapes or kinds it works with: a processor of another model's, say.
     """
     extra: dict[str, Any] = {"logits_to_keep": keep} if "logits_to_keep" in _parameters(type(model)) else {}
-    if states is not None:
+    if states is not None and is_asked(model):
         extra["output_hidden_states"] = True
+    heard = listening(model, states) if states is not None and not extra.get("output_hidden_states") else nullcontext()
     try:
-        output = model(**inputs, return_dict=True, **extra)
+        with heard:
+            output = model(**inputs, return_dict=True, **extra)
     except (SaliencyGuardError, torch.OutOfMemoryError):
         raise
     except _UNFIT as error:
@@ -157,7 +160,7 @@ def last_logits(
             raise InputError(msg) from error
         msg = f"{type(model).__name__} cannot run these inputs: {error} (is the processor the model's own?)"
         raise ModelError(msg) from error
-    if states is not None:
+    if states is not None and extra.get("output_hidden_states"):
         # Of several streams of states, that which attention works on.
         stream = getattr(model.config.get_text_config(), "altup_active_idx", 0)
         layers = [layer if layer.ndim == 3 else layer[stream] for layer in output.hidden_states]

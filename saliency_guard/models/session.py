@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
+from transformers.cache_utils import Cache
 
 from saliency_guard.chat.layout import PromptLayout, prompt_layout
 from saliency_guard.chat.pictures import holds_pixels
@@ -34,7 +35,6 @@ from saliency_guard.models.locore import LocoREConfig, row_gains
 from saliency_guard.models.positions import counts_places, prompt_positions, watching
 from saliency_guard.models.self_check import check_continuation, needs_check
 from saliency_guard.models.skip_layers import recording, resuming
-from saliency_guard.models.supported import require_states
 
 
 @dataclass(slots=True, eq=False)
@@ -78,8 +78,8 @@ class Session:
         entry: the layer whose incoming states are kept (`keep_states`).
         states: ``[1, 1, D]`` what entered it, one for each of ``tokens`` or for none.
         counted: how the model counts the prompt's positions, and goes on after it.
-        image_states: ``[I, D]`` at the positions of all pictures, for the embeddings and after every layer; None where
-            they were not asked for.
+        image_states: ``[I, D]`` at the positions of all pictures, for the embeddings and after every layer; of pictures
+            that are seen across, what the layers see of them, once; None where they were not asked for.
     """
 
     def __init__(
@@ -96,8 +96,6 @@ class Session:
         self.inputs = unpadded(inputs)
         check_vocabulary(model, self.inputs["input_ids"])
         self.layout = layout or prompt_layout(model.config, self.inputs)
-        if with_image_states:
-            require_states(model, across=bool(self.layout.across))
         self.locore = locore
         last = self.layout.spans[-1] if self.layout.spans else None
         if last is not None and last.is_visual and last.stop == self.layout.length:
@@ -109,6 +107,7 @@ class Session:
         self.states: list[Tensor] = []
         self.entry: int | None = None
         self.image_states: tuple[Tensor, ...] | None = None
+        self._begun: Cache | None = None
         self._prefill(with_image_states=with_image_states)
         if needs_check(model):
             self._check()
@@ -182,10 +181,13 @@ class Session:
             raise UnsupportedModelError(msg)
         picture = self.layout.after_image == length
         self.counted = prompt_positions(self.model, calls, length, ends_with_picture=picture)
-        if states is not None:
+        if states is not None and self.layout.across:
+            self.image_states = (calls[0]["cross_attention_states"].detach().flatten(0, 1),)
+        elif states is not None:
             positions = self.layout.image_positions
             self.image_states = tuple(layer[0, positions.to(layer.device)] for layer in states)
         self.crop(self.prompt_length - 1)
+        self._begun = None if self.croppable else copied(self.cache)
 
     def require_image_states(self) -> None:
         """Read the prompt once more for the states at its pictures, where they were not kept the first time."""
@@ -349,10 +351,14 @@ class Session:
                 yield self.run(piece, layers=layers)
 
     def crop(self, length: int) -> None:
-        """Forget everything from position ``length`` on."""
+        """Forget everything from position ``length`` on; a recurrent model all that follows its prompt."""
         kept = max(length - (self.prompt_length - 1), 0)
         del self.tokens[kept:], self.states[kept:]
-        if length < self.length:
+        if length == self.length:
+            return
+        if self._begun is not None and length == self.prompt_length - 1:
+            self.cache = copied(self._begun)
+        elif length < self.length:
             self.cache.crop(length - self.length)
 
 

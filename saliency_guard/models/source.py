@@ -11,7 +11,7 @@ import os
 import re
 import stat
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotInTimeError
 from dataclasses import dataclass
@@ -100,13 +100,20 @@ class Source:
         return found
 
 
-def located(model: str | os.PathLike[str], hub: Mapping[str, Any], *, subfolder: str = "") -> Source:
+def located(
+    model: str | os.PathLike[str],
+    hub: Mapping[str, Any],
+    *,
+    subfolder: str = "",
+    holding: Sequence[str] = (_CONFIG, _ADAPTER),
+) -> Source:
     """What a name stands for.
 
     Args:
         model: a folder, or a hub id.
         hub: keyword arguments about the hub.
         subfolder: where in it the model is.
+        holding: files of which it has to hold one to be found in the cache.
 
     Raises:
         ModelError: if there is no such folder, or the hub cannot be reached and the model is not in the cache.
@@ -119,7 +126,7 @@ def located(model: str | os.PathLike[str], hub: Mapping[str, Any], *, subfolder:
         if _is_path(model):
             msg = f"there is no such folder: {in_one_line(name)}"
             raise ModelError(msg) from error
-        return _in_hub(name, hub, subfolder)
+        return _in_hub(name, hub, subfolder, holding)
     if not stat.S_ISDIR(kind):
         msg = f"{name} is a file: name the folder that holds the model"
         raise ModelError(msg)
@@ -166,7 +173,7 @@ def _is_path(model: str | os.PathLike[str]) -> bool:
     return not isinstance(model, str) or not _HUB_ID.fullmatch(model)
 
 
-def _in_hub(name: str, hub: Mapping[str, Any], subfolder: str) -> Source:
+def _in_hub(name: str, hub: Mapping[str, Any], subfolder: str, holding: Sequence[str]) -> Source:
     if is_offline_mode():
         cache_alone = "HF_HUB_OFFLINE is set: unset it to have the model downloaded"
     elif hub.get("local_files_only"):
@@ -178,7 +185,7 @@ def _in_hub(name: str, hub: Mapping[str, Any], subfolder: str) -> Source:
     else:
         return Source(name, None, hub, subfolder)
     source = Source(name, None, {**hub, "local_files_only": True}, subfolder, cache_alone)
-    if source.find(_CONFIG) is None and source.find(_ADAPTER) is None:
+    if all(source.find(file) is None for file in holding):
         msg = f"{name} is neither a folder nor in the local cache, and {cache_alone}"
         raise ModelError(msg)
     return source

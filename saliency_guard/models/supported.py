@@ -59,26 +59,6 @@ def require_readable(model: PreTrainedModel) -> None:
         raise UnsupportedModelError(msg)
 
 
-def require_states(model: PreTrainedModel, *, across: bool) -> None:
-    """Raise `UnsupportedModelError` for a model whose states at a prompt's pictures cannot be had.
-
-    Args:
-        model: the model.
-        across: whether it looks at these pictures through cross-attention.
-    """
-    reason = "looks at its pictures through cross-attention, where no position has their states" if across else None
-    reason = reason or _WITHOUT_STATES.get(model.config.model_type)
-    if reason is not None:
-        msg = f"{type(model).__name__} {reason}: its answers can be scored, not traced"
-        raise UnsupportedModelError(msg)
-
-
-_WITHOUT_STATES = {
-    "phi4_multimodal": "loses the states of its own tower once transformers is asked for hidden states",
-}
-"""Families that can be scored but not traced: model type -> reason."""
-
-
 def _looks_across(path: str, module: object) -> bool:
     name, kind = (part.replace("_", "").lower() for part in (path.rpartition(".")[2], type(module).__name__))
     return name == "encoderattn" or any(word in part for part in (name, kind) for word in _ACROSS)

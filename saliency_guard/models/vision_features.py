@@ -26,13 +26,21 @@ def picture_features(session: Session) -> Tensor:
     Args:
         session: a prompt that was read with the states at its pictures.
     """
-    states = session.image_states
-    pictures = sorted(session.layout.visual_sources, key=_number)
+    states, layout = session.image_states, session.layout
+    pictures = sorted(layout.visual_sources, key=_number)
     if not states or not pictures:
         return torch.empty(0, 0)
-    owners = [span.source for span in session.layout.spans if span.is_visual for _ in range(span.stop - span.start)]
-    rows = [torch.tensor([index for index, owner in enumerate(owners) if owner == name]) for name in pictures]
+    spans = layout.across or [span for span in layout.spans if span.is_visual]
+    owners = [span.source for span in spans for _ in range(span.stop - span.start)]
+    shown = _shown_across(session) if layout.across else [True] * len(owners)
+    rows = [
+        torch.tensor([index for index, owner in enumerate(owners) if owner == name and shown[index]])
+        for name in pictures
+    ]
     first, last = (states[depth].detach().cpu() for depth in (0, -1))
+    if layout.across:  # They are no states of the decoder's: the logit lens does not read them.
+        unknown = torch.full((RECOGNITION,), torch.nan)
+        return torch.stack([torch.cat([first[row].float().mean(dim=0), unknown]) for row in rows])
     return torch.stack(
         [torch.cat([first[row].float().mean(dim=0), recognition(session.model, first[row], last[row])]) for row in rows]
     )
@@ -70,6 +78,16 @@ def recognition(model: PreTrainedModel, first: Tensor, last: Tensor) -> Tensor:
                 entropy.std(correction=0),
             ]
     return torch.stack(numbers)
+
+
+def _shown_across(session: Session) -> list[bool]:
+    """Of each key that is seen across, whether it belongs to a tile that is there, and does not fill up the largest."""
+    tiles = session.inputs.get("cross_attention_mask")
+    count = session.layout.beside
+    if tiles is None:
+        return [True] * count
+    seen = (tiles[0] != 0).any(dim=0).flatten().tolist()
+    return [tile for tile in seen for _ in range(count // len(seen))]
 
 
 def _number(source: str) -> tuple[str, int]:

@@ -17,7 +17,6 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from saliency_guard.chat.layout import OUTPUT, PromptLayout
-from saliency_guard.errors import UnsupportedModelError
 from saliency_guard.models.batch_session import Batch
 from saliency_guard.models.inputs import answer_tensor
 from saliency_guard.models.layers import attention_layers, target_layers
@@ -42,17 +41,20 @@ positions that the answer looks at most are taken, of a deeper model evenly spac
 class AnswerTrace:
     """An answer of N tokens, seen from the predictor row of each, in L layers with attention of H heads.
 
+    A picture that is seen across has no positions, and the logit lens finds nothing of it.
+
     Attributes:
         tokens: ``[N]`` ids.
         logits: ``[N, V]`` float32, row t predicts ``tokens[t]``.
-        rows: ``[N, T]`` the normalised predictor row of each token (Eq. 5, mean over the target layers).
+        rows: ``[N, T]`` the normalised predictor row of each token (Eq. 5, mean over the target layers); where some
+            layers look at pictures across, their keys stand before those of the sequence.
         scores: Eq. 6, shares and log-probabilities under the configured target layers.
         attention: ``[N, L, H, 3]`` attention of the predictor row summed over each of `SOURCES`.
         saliency: ``[N, L, H, 3]`` the same of ``abs(A * gradient)`` (Eq. 4), up to a factor per token.
         signed: ``[N, L, H, 3]`` the same of ``-A * gradient``: above 0 where looking there speaks for the token.
         output_states: ``[N + 1, D]`` for the embeddings and after every layer: of the last prompt token, and of every
             token of the answer.
-        image_states: ``[I, D]`` of the same at all image positions.
+        image_states: ``[I, D]`` of the same at all image positions; as of `Session`.
         layout: sources of the prompt.
         model: the model that was asked; left as it was.
         blank: the answer under uniform pictures.
@@ -209,13 +211,9 @@ def trace_answers(
 
     Raises:
         ConfigError: for ``normalization="matrix"``.
-        UnsupportedModelError: if the model is recurrent: rows of one pass mix.
     """
     config.require_rows()
     model = sessions[0].model
-    if not sessions[0].croppable:
-        msg = f"{type(model).__name__} has recurrent layers: its answers can be scored, not traced"
-        raise UnsupportedModelError(msg)
     if len(sessions) > 1 and not all(session.joins for session in sessions):
         pairs = zip(sessions, answers, strict=True)
         return [trace_answers([session], [answer], config, read=read)[0] for session, answer in pairs]
@@ -239,7 +237,7 @@ def trace_answers(
     for number, (session, answer) in enumerate(zip(sessions, checked, strict=True)):
         count, first = len(answer), before[number]
         tokens = answer.to(logits.device)
-        answer_rows = rows[number, :count, first : first + session.prompt_length - 1 + count]
+        answer_rows = rows[number, :count, first : first + session.layout.beside + session.prompt_length - 1 + count]
         answer_logits = logits[number, :count]
         scores = scores_of_rows(answer_rows, token_logprobs(answer_logits, tokens), config, session.layout)
         traces.append(
@@ -284,32 +282,42 @@ def _traced(chunk: Chunk, asked: Tensor, layers: tuple[int, ...], targets: froze
         asked: ``[B, n]`` the token each row is asked about.
         layers: all layers on the tape.
         targets: those that Eq. 5 is averaged over.
-        masks: ``[B, T, 3]`` which position is image, text or output.
+        masks: ``[B, K, 3]`` which key is image, text or output: first those that are only seen across, then all
+            positions.
     """
     assert chunk.tape is not None  # noqa: S101 - layers were asked for
     tokens = asked.to(chunk.logits.device)
-    records = [chunk.tape.records[layer] for layer in layers]
+    records = chunk.tape.in_order()
     wanted = cotangents(chunk.logits, tokens if chunk.logits.ndim > 2 else tokens[0])
     gradients, scale = layer_gradients(chunk.logits, records, wanted, retain_graph=False)
+    gradient_of = dict(zip((layer for layer in layers if layer in chunk.tape.records), gradients, strict=True))
     device = chunk.logits.device
-    rows = torch.zeros((), dtype=torch.float32, device=device)
+    places = chunk.first_query + chunk.rows
+    on_across, on_along = masks[:, :-places], masks[:, -places:]
+    rows_along: list[Tensor] = []
+    rows_across: list[Tensor] = []
     sums: dict[str, list[Tensor]] = {name: [] for name in _SUMMED}
-    for layer, record, gradient in zip(layers, records, gradients, strict=True):
-        product = record.weights * weight_gradient(record, gradient) / scale
-        of_source = masks.to(product)[:, None]
+    for layer in layers:
+        if layer not in gradient_of:  # There is no picture that it could look at.
+            for parts in sums.values():
+                parts.append(torch.zeros_like(parts[0]))
+            continue
+        record = chunk.tape.records[layer]
+        product = record.weights * weight_gradient(record, gradient_of[layer]) / scale
+        of_source = (on_across if record.across else on_along).to(product)[:, None]
         magnitude = product.abs()
         sums["attention"].append(record.weights @ of_source)
         sums["saliency"].append(magnitude @ of_source)
         sums["signed"].append(-(product @ of_source))
         if layer in targets:
-            rows = rows + row_unit(magnitude.mean(dim=1)).to(device)
+            (rows_across if record.across else rows_along).append(row_unit(magnitude.mean(dim=1)).to(device))
+    summed = [torch.stack(parts).sum(dim=0) for parts in (rows_across, rows_along) if parts]
+    rows = torch.cat(summed, dim=-1) / len(rows_along)
     # [B, H, n, 3] of each layer -> [B, n, L, H, 3].
     stacked = {
         name: torch.stack([part.to(device) for part in parts], dim=1).movedim(3, 1) for name, parts in sums.items()
     }
-    return _Piece(
-        logits=_batched(chunk.logits.detach().float()), rows=rows / len(targets), states=chunk.states, **stacked
-    )
+    return _Piece(logits=_batched(chunk.logits.detach().float()), rows=rows, states=chunk.states, **stacked)
 
 
 def _chunks(
@@ -321,6 +329,8 @@ def _chunks(
 ) -> Iterator[tuple[int, Chunk]]:
     """The rows from the last prompt token on, in pieces of `_ROWS` at most; each with its first row's index.
 
+    Where rows of one pass would mix (recurrent layers), a piece is one row.
+
     Args:
         sessions: the prompts; what they were continued with is forgotten.
         padded: ``[B, n]`` answers; row t of the pass is the query that predicts token t.
@@ -331,8 +341,9 @@ def _chunks(
         session.crop(session.prompt_length - 1)
     fed = [[session.last_prompt_token, *row[:-1]] for session, row in zip(sessions, padded.tolist(), strict=True)]
     batch = Batch(sessions) if len(sessions) > 1 else None
-    for start in range(0, padded.shape[1], _ROWS):
-        piece = [row[start : start + _ROWS] for row in fed]
+    size = _ROWS if sessions[0].croppable else 1
+    for start in range(0, padded.shape[1], size):
+        piece = [row[start : start + size] for row in fed]
         if batch is None:
             yield start, sessions[0].run(piece[0], layers=layers, with_states=with_states)
         else:
@@ -356,8 +367,8 @@ def _batched(logits: Tensor) -> Tensor:
 
 
 def _masks(sessions: Sequence[Session], before: Sequence[int], chunk: Chunk) -> Tensor:
-    """``[B, T, 3]`` which position is image, text or output, for all keys of a chunk."""
-    length = chunk.first_query + chunk.rows
+    """``[B, K, 3]`` which key is image, text or output, for all keys of a chunk: first those only seen across."""
+    length = sessions[0].layout.beside + chunk.first_query + chunk.rows
     masks = torch.zeros(len(sessions), length, len(SOURCES))
     for number, (session, first) in enumerate(zip(sessions, before, strict=True)):
         layout = session.layout

@@ -188,7 +188,9 @@ def carry(span: Span, attributes: Mapping[str, Any]) -> None:
 
 def _input(prompt: Any) -> dict[str, Any]:
     """A prompt's texts; of a picture only that it is there."""
-    messages = prompt.conversation.messages if isinstance(prompt, PreparedPrompt) else prompt
+    messages: Any = prompt
+    if isinstance(prompt, PreparedPrompt):
+        messages = prompt.conversation.messages if prompt.conversation is not None else None
     if not isinstance(messages, (list, tuple)):
         return {}
     shown = [

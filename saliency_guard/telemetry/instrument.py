@@ -117,7 +117,7 @@ def _wrapped(recorder: Recorder) -> list[tuple[type, str, Any]]:
     def decide(policy: GuardPolicy, *_: Any, **__: Any) -> ObservedCall | None:
         return None if IN_GUARD.get() else GuardCall(recorder, policy)
 
-    ways: list[tuple[type, str, Callable[[Any, Begin], Any], Begin]] = [
+    ways: list[tuple[type, str, Callable[..., Any], Begin]] = [
         (LVLM, "generate", _function, chat),
         (LVLM, "stream", _iterator, chat),
         (LVLM, "generate_batch", _function, chat_batch),
@@ -162,7 +162,7 @@ def _iterator(original: Callable[..., Any], begin: Begin) -> Callable[..., Any]:
     return wrapped
 
 
-def _generator(original: Callable[..., Any], begin: Begin) -> Callable[..., Any]:
+def _generator(original: Callable[..., Any], begin: Callable[..., ObservedCall]) -> Callable[..., Any]:
     """As `_iterator`, where nothing is done before the first step, and perhaps none is ever taken."""
 
     @functools.wraps(original)

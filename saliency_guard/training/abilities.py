@@ -270,7 +270,10 @@ def documents_read(lvlm: LVLM, world_pictures: Sequence[WorldPicture]) -> dict[s
 
 
 def nothing_seen(lvlm: LVLM, world_pictures: Sequence[WorldPicture], seed: int) -> dict[str, float]:
-    """Share of blank pictures that are recognised, by kind; ``scenes`` is the share of scenes that are described."""
+    """Share of blank pictures that are recognised, by kind; ``scenes`` is the share of scenes that are described.
+
+    Of a plain picture it may also be said that it is empty: scenes without objects look the same.
+    """
     cases = []
     for number in range(len(world_pictures)):
         kind = blanks.KINDS[number % len(blanks.KINDS)]
@@ -278,7 +281,8 @@ def nothing_seen(lvlm: LVLM, world_pictures: Sequence[WorldPicture], seed: int) 
         cases.append((kind, [user(picture(image), DESCRIBE)]))
     tally = Tally()
     for (kind, _), reply in zip(cases, answers(lvlm, [case[1] for case in cases], max_new_tokens=16), strict=True):
-        tally.add(kind, right=reply == CANNOT_SEE)
+        empty = kind == "plain" and language.EMPTY.startswith(reply) and bool(reply)
+        tally.add(kind, right=reply == CANNOT_SEE or empty)
     described = answers(
         lvlm, [[user(picture(world_picture.image), DESCRIBE)] for world_picture in world_pictures], max_new_tokens=16
     )

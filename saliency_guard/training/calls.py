@@ -13,7 +13,7 @@ from saliency_guard.scenes.scene import Scene
 from saliency_guard.scenes.vocabulary import CLASSES, plural, singular
 from saliency_guard.training import documents, single
 from saliency_guard.training.sheets import ASSISTANT, END, IMAGE, Branch, Sheet, sheet
-from saliency_guard.training.words import CITIES, NAMES, THINGS, coined, pick, preamble, sentence, value
+from saliency_guard.training.words import ATTRIBUTES, CITIES, NAMES, THINGS, coined, pick, preamble, sentence, value
 
 TOLD = (
     "You may call these tools:\n{tools}\nTo call one, write "
@@ -68,6 +68,7 @@ LOOKUPS = (
 )  # fmt: skip
 UNSEEN_LOOKUPS = ("wind speed", "air quality", "time zone", "postal code")
 """For evaluation alone."""
+NOUNS = ("level", "index", "type", "status", "range", "size", "rate", "colour", "age", "limit", "list", "plan")
 _CITY_KEYS = ("city", "location", "place", "town", "name", "query")
 _VERBS = ("get", "look_up", "find", "fetch", "check")
 _LETTERS = "abcnxyzkmpq"
@@ -75,7 +76,10 @@ _LETTERS = "abcnxyzkmpq"
 
 def lookup(rng: random.Random, noun: str | None = None) -> Use:
     """The weather in a city."""
-    noun = noun or (pick(rng, LOOKUPS) if rng.random() < 0.75 else coined(rng))
+    if noun is None:
+        # Mostly words that were never put together before: what is asked for has to be read, not known.
+        first = pick(rng, LOOKUPS) if rng.random() < 0.4 else pick(rng, (*THINGS, *ATTRIBUTES, coined(rng)))
+        noun = first if rng.random() < 0.6 else f"{first} {pick(rng, (*THINGS, *NOUNS, coined(rng)))}"
     city = pick(rng, CITIES) if rng.random() < 0.7 else coined(rng).capitalize()
     key = pick(rng, _CITY_KEYS)
     name = f"{pick(rng, _VERBS)}_{noun.replace(' ', '_')}"
@@ -229,7 +233,7 @@ def pointing(rng: random.Random) -> Use:
     return Use(Tool(tool, words, {key: "string"}), question, {key: name})
 
 
-MAKERS = (lookup, lookup, function, function, function, arithmetic, search, message, pointing)
+MAKERS = (lookup, lookup, lookup, function, function, function, arithmetic, search, message, pointing)
 
 
 def uses(rng: random.Random, count: int) -> list[Use]:

@@ -46,42 +46,41 @@ def _scene(shown: Shown) -> Scene:
 
 
 _REPEATING = "repeating"
-_EARLY = 1500
 _EARLY_SHARE = 0.22
 
 MIXTURE: tuple[Part, ...] = (
-    Part("one picture", 0.44, lambda shown, rng: single.one_picture(shown[0], rng), blank=0.06),
-    Part("follow-ups", 0.08, lambda shown, rng: single.follow_ups(_scene(shown), rng)),
-    Part("several pictures", 0.14, several.several, pictures=(2, 2, 2, 3, 3, 4), blank=0.04),
-    Part("forms", 0.06, lambda shown, rng: forms.picture_forms(_scene(shown), rng)),
+    Part("one picture", 0.35, lambda shown, rng: single.one_picture(shown[0], rng), blank=0.05),
+    Part("follow-ups", 0.06, lambda shown, rng: single.follow_ups(_scene(shown), rng)),
+    Part("several pictures", 0.24, several.several, pictures=(2, 2, 2, 3, 3, 4), blank=0.04),
+    Part("forms", 0.13, lambda shown, rng: forms.picture_forms(_scene(shown), rng)),
     Part("forms of documents", 0.02, lambda shown, rng: forms.document_forms(rng, len(shown)), pictures=(0, 1)),
     Part("tools", 0.07, lambda shown, rng: calls.choosing(_maybe(shown), rng), pictures=(0, 1)),
-    Part("retrieval", 0.045, lambda shown, rng: frames.retrieval(_maybe(shown), rng), pictures=(0, 1, 1)),
-    Part("documents", 0.045, lambda shown, rng: frames.plain_documents(_maybe(shown), rng), pictures=(0, 1, 1)),
+    Part("retrieval", 0.03, lambda shown, rng: frames.retrieval(_maybe(shown), rng), pictures=(0, 1, 1)),
+    Part("documents", 0.03, lambda shown, rng: frames.plain_documents(_maybe(shown), rng), pictures=(0, 1, 1)),
     Part("citations", 0.015, lambda _, rng: frames.citations(rng), pictures=(0,)),
-    Part("refining", 0.015, lambda shown, rng: frames.refining(_maybe(shown), rng), pictures=(0, 1)),
+    Part("refining", 0.01, lambda shown, rng: frames.refining(_maybe(shown), rng), pictures=(0, 1)),
     Part("summaries", 0.01, lambda shown, rng: frames.summarizing(_maybe(shown), rng), pictures=(0, 1)),
     Part("condensing", 0.01, lambda _, rng: agents.condensing(rng), pictures=(0,)),
-    Part("reacting", 0.015, lambda shown, rng: agents.reacting(_maybe(shown), rng), pictures=(0, 1)),
+    Part("reacting", 0.01, lambda shown, rng: agents.reacting(_maybe(shown), rng), pictures=(0, 1)),
     Part("long preambles", 0.005, lambda shown, rng: repeats.long_preamble(_scene(shown), rng)),
-    Part(_REPEATING, 0.03, lambda _, rng: repeats.repeating(rng), pictures=(0,)),
+    Part(_REPEATING, 0.01, lambda _, rng: repeats.repeating(rng), pictures=(0,)),
 )
 
 
-def shares(step: int) -> list[float]:
-    """How often each kind comes at a step of training.
+def shares(*, early: bool = False) -> list[float]:
+    """How often each kind comes.
 
-    First there is much to repeat: a model that cannot find again what stands in its prompt learns nothing from
-    documents, forms and tools.
+    Early, for a model that cannot yet find again what stands in its prompt, there is much to repeat: without that it
+    learns nothing from documents, forms and tools.
     """
-    if step >= _EARLY:
+    if not early:
         return [each.share for each in MIXTURE]
     usual = sum(each.share for each in MIXTURE if each.name != _REPEATING)
     rest = (1 - _EARLY_SHARE) / usual
     return [_EARLY_SHARE if each.name == _REPEATING else each.share * rest for each in MIXTURE]
 
 
-def part(rng: random.Random, step: int = _EARLY) -> tuple[Part, int]:
+def part(rng: random.Random, *, early: bool = False) -> tuple[Part, int]:
     """A kind of text, drawn by its share, and its number in ``MIXTURE``."""
-    number = rng.choices(range(len(MIXTURE)), shares(step))[0]
+    number = rng.choices(range(len(MIXTURE)), shares(early=early))[0]
     return MIXTURE[number], number

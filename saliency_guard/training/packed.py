@@ -29,8 +29,10 @@ def float32_attention(
 AttentionInterface.register(FLOAT32_ATTENTION, float32_attention)
 
 
-def states(model: LlamaModel, embeds: Tensor, mask: Tensor, position_ids: Tensor, wanted: Tensor) -> Tensor:
-    """Last hidden states ``[N, width]`` of the ``N`` wanted positions, in their order.
+def states(
+    model: LlamaModel, embeds: Tensor, mask: Tensor, position_ids: Tensor, wanted: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Last hidden states ``[N, width]`` of the ``N`` wanted positions; those of all, ``[B, T, width]``, half-way up.
 
     Args:
         model: the language model.
@@ -40,9 +42,11 @@ def states(model: LlamaModel, embeds: Tensor, mask: Tensor, position_ids: Tensor
         wanted: ``[B, T]`` bool.
     """
     cos, sin = model.rotary_emb(embeds, position_ids=position_ids)
-    hidden = embeds
-    for layer in model.layers[:-1]:
+    hidden = halfway = embeds
+    for number, layer in enumerate(model.layers[:-1], start=1):
         hidden = layer(hidden, attention_mask=mask, position_embeddings=(cos, sin), position_ids=position_ids)
+        if number == len(model.layers) // 2:
+            halfway = hidden
     last: Any = model.layers[-1]
     rows, columns = wanted.nonzero(as_tuple=True)
     slots = (wanted.cumsum(1) - 1)[rows, columns]
@@ -72,4 +76,4 @@ def states(model: LlamaModel, embeds: Tensor, mask: Tensor, position_ids: Tensor
     kept = at_places(hidden) + attention.o_proj(seen.transpose(1, 2).flatten(2))
     kept = kept + last.mlp(last.post_attention_layernorm(kept))
     normed: Tensor = model.norm(kept[rows, slots])
-    return normed
+    return normed, halfway

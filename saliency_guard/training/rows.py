@@ -152,11 +152,12 @@ class Pictures:
 class SheetBatches(Dataset[Looked]):
     """Batch number k, always the same for the same seed and pictures; there is no last one."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, folder: Path, *, seed: int = 0) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, folder: Path, *, seed: int = 0, early: int = 0) -> None:
         self._encoder = Encoder(tokenizer)
         self._pad = int(tokenizer.pad_token_id)
         self._pictures = Pictures(folder)
         self._seed = seed
+        self._early = early
         self._pool: tuple[int, list[list[_Row]]] | None = None
 
     @property
@@ -183,7 +184,7 @@ class SheetBatches(Dataset[Looked]):
         return self._pool[1]
 
     def _row(self, rng: random.Random, step: int) -> _Row:
-        kind, index = part(rng, step)
+        kind, index = part(rng, early=step < self._early)
         pictures = self._chosen(kind, rng)
         made = kind.make([self._pictures.scene(each) for each in pictures], rng)
         return self._encoder.row(made, pictures, index)

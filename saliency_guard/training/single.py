@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 
 from saliency_guard.scenes import language
 from saliency_guard.scenes.language import CANNOT_SEE, CANNOT_TELL, Exchange, listed
 from saliency_guard.scenes.scene import Scene
-from saliency_guard.scenes.statements import PLACES, things_at
+from saliency_guard.scenes.statements import PLACES, statement, things_at
 from saliency_guard.scenes.vocabulary import CLASSES, NEVER_DRAWN, counted, number, plural, singular, with_article
 from saliency_guard.training import documents, statements
 from saliency_guard.training.sheets import Branch, Sheet, asked, history, opening, sheet
 from saliency_guard.training.words import pick, preamble
 
 _CUT_SHORT = 0.7
+RELATION = re.compile(r"The (.+) is (to the left of|to the right of|above|below) the (.+)\.")
 _QUESTIONS = 3
 _PLACES = 2
 _OTHERS = 2
-_STATEMENTS = 3
+_STATEMENTS = 4
+_RELATIONS = 2
 
 PRESENCE = (
     "Do you see {a}?",
@@ -64,6 +67,12 @@ REGION = (
     "Which objects are {place}?",
     "Name the things {place}.",
 )
+SIDES = (
+    "Is the {a} to the left or to the right of the {b}?",
+    "On which side of the {b} is the {a}?",
+    "Where is the {a}, seen from the {b}?",
+)
+LEVELS = ("Is the {a} above or below the {b}?", "Is the {a} higher or lower than the {b}?")
 UNSEEN = {
     "presence": ("Could there be {a} in the image?", "Are any {many} visible in the photo?"),
     "number": ("Tell me how many {many} the image shows.", "What number of {many} do you see?"),
@@ -143,6 +152,16 @@ def _total(scene: Scene, rng: random.Random) -> Exchange:
     return Exchange(pick(rng, question), total(scene))
 
 
+def relation(scene: Scene, rng: random.Random) -> Exchange | None:
+    """Where a thing is, seen from another; None in scenes without two things that are alone of their class."""
+    made = statement(scene, rng, "relation", truth=True)
+    if made is None:
+        return None
+    first, relation_, second = RELATION.fullmatch(made.text).groups()  # type: ignore[union-attr]
+    forms = LEVELS if relation_ in {"above", "below"} else SIDES
+    return Exchange(pick(rng, forms).format(a=first, b=second), made.text)
+
+
 def _unknown(_: Scene, rng: random.Random) -> Exchange:
     if rng.random() < 0.5:
         return Exchange(pick(rng, language.OFF_TOPIC), CANNOT_TELL)
@@ -195,6 +214,8 @@ def about(scene: Scene, rng: random.Random) -> list[Branch]:
     made += [language.how_many(scene, name) for name in shown[:1]]
     made += [_in_other_words(scene, rng) for _ in range(_OTHERS)]
     branches = [_branch(each, rng) for each in made]
+    relations = [relation(scene, rng) for _ in range(_RELATIONS)]
+    branches += [asked(made_.question, made_.answer) for made_ in relations if made_ is not None]
     branches += [each for _ in range(_STATEMENTS) if (each := statements.branch(scene, rng)) is not None]
     return branches
 

@@ -35,6 +35,8 @@ UNSEEN_ASKED = (
 
 TERSE = (" Answer yes or no.", " Answer with yes or no only.", " Yes or no?", " Say yes or no.")
 _SHORT = 0.6
+_LEARNT: tuple[Kind, ...] = (*KINDS, "number", "place", "relation", "relation")
+"""Kinds as often as they are hard: which of two things is further left takes three looks."""
 
 
 def put(made: Statement, form: str) -> str:
@@ -42,7 +44,7 @@ def put(made: Statement, form: str) -> str:
     return form.format(text=made.text, lowered=lowered(made.text).rstrip("."), question=made.question)
 
 
-def make(scene: Scene, rng: random.Random, *, kinds: tuple[Kind, ...] = KINDS) -> Statement | None:
+def make(scene: Scene, rng: random.Random, *, kinds: tuple[Kind, ...] = _LEARNT) -> Statement | None:
     """A statement of any of the kinds, true or false alike often; None where the scene allows none."""
     truth = rng.random() < 0.5
     for _ in range(6):

@@ -27,12 +27,15 @@ from torch.utils.data import DataLoader
 from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
 from saliency_guard.embedded import EMBEDDED_PATH
+from saliency_guard.embedded.architecture import IMAGE_TOKENS, WIDTH
 from saliency_guard.training.growth import corpus, grown, grown_embeddings
 from saliency_guard.training.mixture import MIXTURE
 from saliency_guard.training.packed import FLOAT32_ATTENTION, states
 from saliency_guard.training.rows import Looked, SheetBatches, order
 from saliency_guard.training.train import Trainee, save
 
+MOST_PICTURES = 4
+"""In a prompt of the training texts."""
 _CORPUS = 1500
 _LOGGED = 20
 
@@ -47,7 +50,9 @@ class Tuning:
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     patch_weight: float = 0.1
+    number_weight: float = 0.3
     mean: float = 0.997
+    early: int = 0
 
     def learning_rate_at(self, step: int) -> float:
         """Warm-up, level, then a straight line to zero over the last ``decay`` steps."""
@@ -55,24 +60,46 @@ class Tuning:
 
 
 class Follower(Trainee):
-    """The model, whose tower is not run: pictures come as what it said of them."""
+    """The model, whose tower is not run: pictures come as what it said of them.
 
-    def losses(self, batch: Looked, patch_weight: float) -> tuple[Tensor, Tensor, Tensor]:
+    Half-way up, a picture's tokens are to know which of the prompt's pictures they belong to: without this the model
+    tells of all pictures when it is asked for one.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        super().__init__(tokenizer)
+        self.number = nn.Linear(WIDTH, MOST_PICTURES)
+
+    def number_loss(self, hidden: Tensor, image_positions: Tensor) -> Tensor:
+        """Cross-entropy of the number of each picture token's picture, in rows of several pictures.
+
+        Args:
+            hidden: ``[B, T, width]``.
+            image_positions: ``[B, T]`` bool.
+        """
+        numbers = (image_positions.cumsum(1) - 1) // IMAGE_TOKENS
+        several = image_positions & (image_positions.sum(1, keepdim=True) > IMAGE_TOKENS)
+        if not several.any():
+            return hidden.new_zeros(())
+        return functional.cross_entropy(self.number(hidden[several]).float(), numbers[several])
+
+    def losses(self, batch: Looked, patch_weight: float, number_weight: float) -> tuple[Tensor, Tensor, Tensor]:
         """The loss; and each answer token's own, with the number of its row."""
         inner = self.model.model
         embeds = self.model.get_input_embeddings()(batch.input_ids)
         patch = embeds.new_zeros(())
+        image_positions = batch.input_ids == self.model.config.image_token_id
         if len(batch.pixels):
             features = inner.multi_modal_projector(batch.pixels)
             patch, _ = self.patch_loss(features, batch.patches)
-            image_positions = (batch.input_ids == self.model.config.image_token_id)[..., None]
-            embeds = embeds.masked_scatter(image_positions, features.to(embeds.dtype))
+            embeds = embeds.masked_scatter(image_positions[..., None], features.to(embeds.dtype))
         answers = batch.labels[:, 1:] != -100
         wanted = functional.pad(answers, (0, 1))
-        hidden = states(inner.language_model, embeds, batch.mask(embeds.dtype), batch.position_ids, wanted)
+        hidden, halfway = states(inner.language_model, embeds, batch.mask(embeds.dtype), batch.position_ids, wanted)
         logits = self.model.lm_head(hidden).float()
         each = functional.cross_entropy(logits, batch.labels[:, 1:][answers], reduction="none")
-        return each.mean() * batch.share + patch_weight * patch, each.detach(), answers.nonzero()[:, 0]
+        beside = patch_weight * patch + number_weight * self.number_loss(halfway, image_positions)
+        return each.mean() * batch.share + beside, each.detach(), answers.nonzero()[:, 0]
 
 
 def begin(ancestor: Path, tokenizer_folder: Path) -> tuple[Follower, PreTrainedTokenizerFast]:
@@ -137,7 +164,7 @@ def tune(
         follower.load_state_dict(state["trained"], strict=False)
         optimizer.load_state_dict(state["optimizer"])
         mean, step = state["mean"], state["step"]
-    batches = SheetBatches(tokenizer, pictures, seed=tuning.seed)
+    batches = SheetBatches(tokenizer, pictures, seed=tuning.seed, early=tuning.early)
     print(json.dumps({"tuning": asdict(tuning), "from_step": step, "pictures": batches.available}), flush=True)
     saved = logged = time.monotonic()
     sums: dict[int, list[float]] = defaultdict(lambda: [0.0, 0.0])
@@ -153,7 +180,7 @@ def tune(
         for group in optimizer.param_groups:
             group["lr"] = tuning.learning_rate_at(step)
         with torch.autocast(device, dtype=torch.bfloat16, enabled=half_precision):
-            loss, each, rows = follower.losses(batch, tuning.patch_weight)
+            loss, each, rows = follower.losses(batch, tuning.patch_weight, tuning.number_weight)
         loss.backward()
         nn.utils.clip_grad_norm_(trained.values(), 1.0)
         optimizer.step()
@@ -205,6 +232,12 @@ def main() -> None:
     parser.add_argument(
         "--decay", type=int, default=defaults.decay, help="last steps, over which the rate falls to zero"
     )
+    parser.add_argument(
+        "--early",
+        type=int,
+        default=defaults.early,
+        help="first steps, with much to repeat: 1500 for a model that never learnt to",
+    )
     parser.add_argument("--learning-rate", type=float, default=defaults.learning_rate)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--workers", type=int, default=1, help="processes that make batches")
@@ -217,7 +250,11 @@ def main() -> None:
         print(export(arguments.out, arguments.init))
         return
     tuning = Tuning(
-        seed=arguments.seed, steps=arguments.steps, decay=arguments.decay, learning_rate=arguments.learning_rate
+        seed=arguments.seed,
+        steps=arguments.steps,
+        decay=arguments.decay,
+        early=arguments.early,
+        learning_rate=arguments.learning_rate,
     )
     tune(
         tuning,

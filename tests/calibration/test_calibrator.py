@@ -16,7 +16,6 @@ import synthetic
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from saliency_guard import (
     CalibrationMismatchError,
@@ -30,7 +29,6 @@ from saliency_guard import (
 from saliency_guard.calibration.calibrator import CALIBRATOR_FILE
 from saliency_guard.calibration.features import FEATURE_SETS, SUMMARIES
 from saliency_guard.calibration.records import encoded
-from saliency_guard.calibration.reliability import reliability
 from saliency_guard.embedded import EMBEDDED_PATH
 
 
@@ -164,18 +162,6 @@ def test_pictures_unlike_those_of_the_records_get_no_number() -> None:
     unknown = fitted.judge_record(synthetic.records(1).records[0])
     assert unknown.answer is None
     assert "not known" in unknown.reason
-
-
-@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=2, max_size=60))
-def test_reliability_agrees_with_scikit_learn(pairs: list[tuple[float, bool]]) -> None:
-    probability = np.array([one for one, _ in pairs])
-    truth = np.array([one for _, one in pairs])
-    found = reliability(probability, truth)
-    assert found.brier == pytest.approx(brier_score_loss(truth, probability))
-    assert sum(one.count for one in found.bins) == len(pairs)
-    assert 0 <= found.ece <= 1
-    has_both = truth.any() and not truth.all()
-    assert found.auroc == (pytest.approx(roc_auc_score(truth, probability)) if has_both else None)
 
 
 @pytest.mark.parametrize(

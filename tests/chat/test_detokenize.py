@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import tiny_processors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saliency_guard import LVLM, InputError
-from saliency_guard.chat.detokenize import Detokenizer, aligned_offsets, encode, pieces
+from saliency_guard.chat.detokenize import Detokenizer, aligned_offsets, encode, encode_answer, pieces
 
 
 @settings(max_examples=150, deadline=None)
@@ -88,3 +90,41 @@ def test_offsets_of_a_tokenizer_that_gives_none() -> None:
     spaced = tokenizer("a  b", add_special_tokens=False)["input_ids"]
     assert aligned_offsets(tokenizer, spaced, "a b") == [(0, 1), (0, 0), (0, 0), (2, 3)]
     assert aligned_offsets(tokenizer, ids, "a c\n") is None
+
+
+def test_ids_of_an_answer_stay_as_they_are(lvlm: LVLM) -> None:
+    tokenizer, controls, eos = lvlm.tokenizer, lvlm.reader.controls, lvlm.end_tokens
+    merged = tokenizer("a cat", add_special_tokens=False)["input_ids"]
+    split = [token_id for sign in "a cat" for token_id in tokenizer(sign, add_special_tokens=False)["input_ids"]]
+    assert split != merged
+    encoded = encode_answer(tokenizer, [*split, *eos], controls, eos)
+    assert encoded.ids == split
+    assert "".join(encoded.pieces) == tokenizer.decode(split)
+    assert encode_answer(tokenizer, "a cat", controls, eos) == encode(tokenizer, "a cat", controls)
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        ([], "no tokens"),
+        (" ", "empty"),
+        ([5, -1], "token 1"),
+        ([5, 10**9], "whole numbers from 0 to"),
+        ([5, True], "token 1"),
+        ([5.0], "token 0"),
+        (["a"], "token 0"),
+        (b"ab", "list of token ids"),
+        (7, "list of token ids"),
+    ],
+)
+def test_what_is_no_answer_is_refused(lvlm: LVLM, answer: Any, problem: str) -> None:
+    with pytest.raises(InputError, match=problem):
+        encode_answer(lvlm.tokenizer, answer, lvlm.reader.controls, lvlm.end_tokens)
+
+
+def test_control_tokens_among_the_ids_are_refused(lvlm: LVLM) -> None:
+    tokenizer, controls = lvlm.tokenizer, lvlm.reader.controls
+    picture = tokenizer.convert_tokens_to_ids("<image>")
+    for token_id in (picture, min(lvlm.end_tokens)):
+        with pytest.raises(InputError, match="control token"):
+            encode_answer(tokenizer, [token_id, 5], controls, lvlm.end_tokens)

@@ -196,5 +196,6 @@ def test_pictures_that_are_seen_across_have_their_shares_through_messages() -> N
             assert share == pytest.approx(float(direct.shares[source][position]), rel=1e-4, abs=1e-7)
         assert token.shares["image_0"] > 0
         assert token.shares["image_1"] > 0
-    with pytest.raises(UnsupportedModelError, match="scored, not traced"):
-        lvlm.score(messages, "look 3", signals=("svar",))
+    looked = lvlm.score(messages, "look 3", signals=("svar", "logit_lens", "contrast"))
+    assert all(token.signals["svar"] > 0 for token in looked.tokens)
+    assert all(token.signals.keys() == {"svar", "contrast"} for token in looked.tokens)  # No position shows a picture.

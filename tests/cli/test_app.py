@@ -10,7 +10,7 @@ from command_line import run
 
 import saliency_guard
 
-HELP = ["", "ask", "score", "info", "records", "calibrate", "check", "eval", "eval pope", "eval chair"]
+HELP = ["", "ask", "score", "info", "records", "calibrate", "check", "serve", "eval", "eval pope", "eval chair"]
 HELP += ["bench", "bench detection", "bench mitigation", "bench calibration", "bench speed"]
 
 

@@ -1,4 +1,4 @@
-"""``records``, ``calibrate`` and ``check`` from the command line."""
+"""``calibrate`` and ``check`` from the command line."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from saliency_guard import LVLM, Calibrator, GuardPolicy, Records
-from saliency_guard.chat.messages import chat
 from saliency_guard.cli.app import app
+from saliency_guard.scenes.scene import render, sample_scene
+from saliency_guard.scenes.vocabulary import with_article
 
 
 def run(*arguments: str) -> Result:
@@ -25,68 +26,6 @@ def image(tmp_path_factory: pytest.TempPathFactory, picture: Image.Image) -> Pat
     path = tmp_path_factory.mktemp("pictures") / "scene.png"
     picture.save(path)
     return path
-
-
-def test_records_of_scenes(tmp_path: Path) -> None:
-    out = tmp_path / "records.jsonl"
-    done = run("records", "--scenes", "2", "--split", "development", "--draws", "2", "--out", str(out))
-    assert done.exit_code == 0, done.output
-    found = Records.load(out)
-    assert len(found) == 16
-    assert {record.draw for record in found} == {0, 1}
-    assert len({(record.picture, record.question) for record in found}) == 8
-    yes_no = [record for record in found if record.question.startswith("Is")]
-    assert len(yes_no) == 8
-    assert all(record.claims for record in yes_no)
-
-
-def test_records_of_ones_own_labelled_answers(tmp_path: Path, image: Path, lvlm: LVLM) -> None:
-    rows = [
-        {"image": image.name, "question": "What is there?", "answer": "A red cat.", "grounded": False,
-         "mentions": [{"text": "cat", "grounded": False}]},
-        {"image": str(image), "question": "What is there?", "answer": "A picture.", "grounded": True},
-    ]  # fmt: skip
-    listed = image.parent / "labelled.jsonl"
-    listed.write_text("\n".join(map(json.dumps, rows)))
-    done = run("records", "--labelled", str(listed), "--out", str(tmp_path / "out.jsonl"))
-    assert done.exit_code == 0, done.output
-    first, second = Records.load(tmp_path / "out.jsonl").records
-    assert first.answer.text == "A red cat."
-    (claim,) = first.claims
-    assert first.answer.tokens[claim.tokens[0]].text.strip().startswith("c")
-    assert (claim.grounded, first.grounded, second.grounded) == (False, False, True)
-    assert second.claims == ()
-    scored = lvlm.score(chat(image, "What is there?"), "A red cat.")
-    assert lvlm.calibrator.judge_record(first).answer == pytest.approx(scored.grounding, abs=0.02)
-
-
-def test_records_of_pope_files(tmp_path: Path, image: Path) -> None:
-    questions = tmp_path / "pope.jsonl"
-    row = {"question_id": 1, "image": image.name, "text": "Is there a cat in the image?", "label": "yes"}
-    questions.write_text(json.dumps(row))
-    done = run("records", "--pope", str(questions), "--images", str(image.parent), "--out", str(tmp_path / "out.jsonl"))
-    assert done.exit_code == 0, done.output
-    (found,) = Records.load(tmp_path / "out.jsonl").records
-    assert found.claims[0].kind == "yes_no"
-    assert found.claims[0].tokens == (0,)
-    assert found.claims[0].grounded is not None
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ([], "give exactly one source of records"),
-        (["--scenes", "2", "--pope", "x"], "give exactly one source of records"),
-        (["--pope", "x"], "need --images"),
-        (["--scenes", "2", "--split", "moon"], "no split"),
-        (["--labelled", "missing.jsonl"], "cannot read"),
-    ],
-)
-def test_what_cannot_be_done_is_said_before_the_work(tmp_path: Path, options: list[str], message: str) -> None:
-    done = run("records", "--out", str(tmp_path / "out.jsonl"), *options)
-    assert done.exit_code == 2
-    assert message in done.output
-    assert not (tmp_path / "out.jsonl").exists()
 
 
 def test_a_calibration_from_records(tmp_path: Path) -> None:
@@ -125,8 +64,11 @@ def test_no_guarantee_writes_nothing_and_has_its_own_exit_code(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "give either a file of records or --scenes"),
-        (["none.jsonl", "--scenes", "8"], "give either a file of records or --scenes"),
+        ([], "give either a file of records, --scenes"),
+        (["none.jsonl", "--scenes", "8"], "give either a file of records, --scenes"),
+        (["--scenes", "8", "--pope", "none.jsonl"], "give either a file of records, --scenes"),
+        (["--pope", "none.jsonl"], "need --images"),
+        (["--pope", "none.jsonl", "--images", "."], "cannot read"),
         (["none.jsonl"], "cannot read records"),
     ],
 )
@@ -134,6 +76,52 @@ def test_calibrating_on_nothing(tmp_path: Path, options: list[str], message: str
     done = run("calibrate", "--out", str(tmp_path / "guard.json"), *options)
     assert done.exit_code == 2
     assert message in " ".join(done.output.split())
+
+
+def test_photographs_are_calibrated_on_in_one_command_that_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    questions = photographs(tmp_path / "pictures", 12)
+    (tmp_path / "pope.jsonl").write_text("\n".join(map(json.dumps, questions)))
+    out = tmp_path / "calibration.json"
+    given = ["--pope", str(tmp_path / "pope.jsonl"), "--images", str(tmp_path / "pictures"), "--features", "verified"]
+    command = ["calibrate", *given, "--out", str(out), "--json"]
+    done = run(*command)
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.stdout)["report"]
+    assert 0 <= report["answers"]["ece"] <= 1
+    assert report["answers"]["auroc"] is not None
+    fitted = Calibrator.load(out)
+    assert fitted.fitted_on.source == "24 of pope.jsonl"
+    assert (fitted.fitted_on.pictures, fitted.fitted_on.answers) == (12, 24)
+    assert LVLM.load(calibrator=out).calibrator == fitted
+    # Stopped after some answers; those are not asked for again.
+    kept = tmp_path / "calibration-records.jsonl"
+    lines = kept.read_text().splitlines(keepends=True)
+    changed = lines[1].replace('"grounded":true', '"grounded":false').replace('"grounded":null', '"grounded":false')
+    assert changed != lines[1]
+    kept.with_name(f"{kept.name}.part").write_text("".join([lines[0], changed, *lines[2:20]]))
+    kept.unlink()
+    assert run(*command).exit_code == 0
+    assert kept.read_text().splitlines(keepends=True) == [lines[0], changed, *lines[2:]]
+    # Finished, it is gone on with, and what is not asked for is left out.
+    fewer = run(*command, "--limit", "22")
+    assert fewer.exit_code == 0, fewer.output
+    assert Calibrator.load(out).fitted_on.answers == 22
+    assert len(Records.load(kept)) == 24
+
+
+def photographs(folder: Path, count: int) -> list[dict[str, str]]:
+    """Pictures, and POPE's questions about them: one whose truth is as it says, and one of half whose truth is not."""
+    folder.mkdir()
+    rows: list[dict[str, str]] = []
+    for number in range(count):
+        scene = sample_scene(9000 + number)
+        render(scene, 224).image.save(folder / f"{number}.png")
+        shown = min(scene.counts)
+        absent = next(name for name in ("elephant", "guitar", "cat", "dog") if name not in scene.counts)
+        for name, truth in ((shown, "yes"), (absent, "no" if number % 4 == 0 else "yes")):
+            text = f"Is there {with_article(name)} in the image?"
+            rows.append({"question_id": str(len(rows)), "image": f"{number}.png", "text": text, "label": truth})
+    return rows
 
 
 def test_an_answer_is_accepted_or_refused_by_exit_code(tmp_path: Path, image: Path, lvlm: LVLM) -> None:

@@ -133,6 +133,17 @@ def test_greedy_sgrs_is_algorithm_1(case: tiny.Case, config: SGRSConfig) -> None
     assert any(t.rejected for t in tokens), "the test must meet rejections"
 
 
+@pytest.mark.parametrize("sgrs", [None, SGRSConfig(alpha=0.9, draft_length=4)])
+def test_an_answer_follows_a_prompt_that_ends_with_the_token_that_ends_answers(
+    llava: tiny.Case, sgrs: SGRSConfig | None
+) -> None:
+    ending = frozenset({int(llava.inputs["input_ids"][0, -1])})
+    tokens = decode(llava, sgrs=sgrs, saliency=SaliencyConfig(), eos=ending)
+    stepwise = decode(llava, sgrs=sgrs, saliency=SaliencyConfig(), eos=ending, draft_length=1)
+    assert summary(tokens) == summary(stepwise)
+    assert len(tokens) > 1
+
+
 @pytest.mark.parametrize("seed", [None, 0, 1])
 def test_draft_length_changes_nothing(case: tiny.Case, seed: int | None) -> None:
     exact = tiny.to(case, torch.float64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from saliency_guard.claims.extract import EnglishClaims
@@ -45,14 +46,22 @@ def test_several_scenes_are_asked_about_by_their_numbers() -> None:
         assert None not in truths
 
 
-def test_pope_knows_the_truth_of_yes_and_no(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("answer", "truths"),
+    [
+        ("Yes", [True]),
+        ("No", [False]),
+        ("Yes, there is a cat in the image.", [True, True]),
+        ("Yes, there are several cats in the image.", [True, True]),
+        ("No, there is no cat.", [False, False]),
+        ("There is a cat.", [True]),
+        ("Yes, there is a cat beside a dog.", [True, True, None]),
+    ],
+)
+def test_pope_checks_answers_in_sentences(tmp_path: Path, answer: str, truths: list[bool | None]) -> None:
     (asked,) = pope_questions([PopeQuestion("1", image(tmp_path), "Is there a cat in the image?", truth=True)])
-
-    def truth(answer: str) -> list[bool | None]:
-        return [asked.check(claim) for claim in EnglishClaims()(answer, asked.question)]
-
-    assert truth("Yes, there is a cat.") == [True, None]
-    assert truth("No.") == [False]
+    claims = [claim for claim in EnglishClaims()(answer, asked.question) if claim.kind != "place"]
+    assert [asked.check(claim) for claim in claims] == truths
 
 
 def test_coco_knows_what_is_annotated_and_nothing_else(tmp_path: Path) -> None:

@@ -17,7 +17,6 @@ from PIL import Image
 
 from saliency_guard import (
     LVLM,
-    ConfigError,
     InputError,
     LocoREConfig,
     NonFiniteError,
@@ -30,7 +29,6 @@ from saliency_guard import (
 )
 from saliency_guard.chat.messages import chat
 from saliency_guard.decoding.decoder import Decoder
-from saliency_guard.models.layers import resolve_layers
 from saliency_guard.models.session import Session
 
 
@@ -224,27 +222,6 @@ def test_a_prompt_that_ends_with_an_image_is_refused(llava: tiny.Case) -> None:
         score_answer(llava.model, inputs, tiny.ANSWER)
 
 
-@pytest.mark.parametrize(
-    ("choice", "depth", "expected"),
-    [
-        ((0.5, 1.0), 32, list(range(16, 32))),
-        ((0.5, 1.0), 5, [2, 3, 4]),
-        ((0.0, 1.0), 4, [0, 1, 2, 3]),
-        ((0.1, 0.3), 30, [3, 4, 5, 6, 7, 8]),
-        ([6, 7, 8], 32, [6, 7, 8]),
-        ([-1, 0], 4, [0, 3]),
-        (None, 3, [0, 1, 2]),
-    ],
-)
-def test_layers_are_resolved(choice: Any, depth: int, expected: list[int]) -> None:
-    assert list(resolve_layers(choice, depth)) == expected
-
-
-def test_layers_beyond_the_depth_are_refused() -> None:
-    with pytest.raises(ConfigError, match="0 to 3"):
-        resolve_layers([4], 4)
-
-
 @pytest.fixture
 def frequent_switches() -> Iterator[None]:
     """Threads take turns a thousand times as often, so that what can go wrong between them does."""
@@ -280,21 +257,6 @@ def test_threads_that_score_and_write_with_one_lvlm_get_what_one_alone_gets(lvlm
 
     in_threads(partial(score, 0), partial(score, 1), write)
     assert [shared.score(messages, text) for text in texts] == list(alone.values())  # Nothing wrong is kept.
-
-
-@pytest.mark.usefixtures("frequent_switches")
-def test_the_compile_stance_is_put_back_when_threads_overlap() -> None:
-    cases = [tiny.build("llava-gqa"), tiny.build("llava-gqa")]
-    for case in cases:
-        case.model.get_decoder().compile(backend="eager", dynamic=True)
-    before = torch._dynamo.eval_frame._stance
-
-    def score(case: tiny.Case) -> None:
-        for _ in range(4):
-            score_answer(case.model, case.inputs, tiny.ANSWER)
-
-    in_threads(*(partial(score, case) for case in cases), partial(score, cases[0]))
-    assert torch._dynamo.eval_frame._stance == before
 
 
 def test_another_threads_own_pass_is_neither_kept_nor_cut_short(llava: tiny.Case) -> None:

@@ -7,11 +7,10 @@ import pytest
 import tiny
 import torch
 
-from saliency_guard import LocoREConfig, SaliencyConfig, SGRSConfig, UnsupportedModelError, score_answer
+from saliency_guard import LocoREConfig, SaliencyConfig, SGRSConfig, score_answer
 from saliency_guard.decoding.decoder import Decoder
 from saliency_guard.models.layers import target_layers
 from saliency_guard.models.session import Session
-from saliency_guard.signals.trace import trace_answer
 
 
 @pytest.fixture(params=list(tiny.RECURRENT))
@@ -70,9 +69,13 @@ def test_a_range_of_layers_means_those_that_attend(recurrent: tiny.Case) -> None
     assert target_layers(recurrent.model, None) == ATTENTION
 
 
-def test_its_answers_are_not_traced(recurrent: tiny.Case) -> None:
-    with pytest.raises(UnsupportedModelError, match="scored, not traced"):
-        trace_answer(recurrent.model, recurrent.inputs, tiny.ANSWER)
+def test_it_begins_anew_after_its_prompt(recurrent: tiny.Case) -> None:
+    session = Session(recurrent.model, recurrent.inputs)
+    first = session.run([session.last_prompt_token]).logits
+    session.run([5])
+    session.crop(session.prompt_length - 1)
+    assert session.tokens == []
+    assert torch.equal(session.run([session.last_prompt_token]).logits, first)
 
 
 def test_a_fork_is_its_own(recurrent: tiny.Case) -> None:

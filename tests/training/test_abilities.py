@@ -8,7 +8,6 @@ from saliency_guard import LVLM
 from saliency_guard.evaluation.world import pictures
 from saliency_guard.scenes.scene import Scene, SceneObject, sample_scene
 from saliency_guard.training import abilities
-from saliency_guard.training.prompts import answers, assistant, picture, system, user
 
 
 def thing(name: str, x: float, y: float) -> SceneObject:
@@ -45,21 +44,6 @@ def test_unseen_forms_are_filled_for_their_scene() -> None:
     lists = [field.value for filled in filled_forms for field in filled if field.schema["type"] == "array"]
     assert lists
     assert all(set(names) == set(scene.counts) for names in lists)
-
-
-def test_many_conversations_are_answered_as_each_alone(lvlm: LVLM) -> None:
-    one, two = [each.image for each in pictures("development", 2)]
-    asked = [
-        [user(picture(one), "Is there a dog in the image?")],
-        [user(picture(two), "How many cats are there in the image?")],
-        [user(picture(one), "What do you see?"), assistant("A dog."), user(picture(two), "Where is the dog?")],
-        [system("Be brief."), user(picture(two), "Where is the dog?")],
-    ]
-    together = answers(lvlm, asked, max_new_tokens=12)
-    alone = [
-        lvlm.generate(messages, max_new_tokens=12, saliency=None, sgrs=None, locore=None).text for messages in asked
-    ]
-    assert together == alone
 
 
 @pytest.mark.parametrize(

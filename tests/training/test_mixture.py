@@ -41,15 +41,15 @@ def test_shares_add_up_and_are_drawn() -> None:
     drawn = [part(rng)[1] for _ in range(4000)]
     for number, each in enumerate(MIXTURE):
         assert drawn.count(number) / 4000 == pytest.approx(each.share, abs=0.02)
-    # At most half of the texts are of kinds that the model before did not know at all.
-    assert MIXTURE[0].share + MIXTURE[1].share >= 0.5
+    # Questions about one picture stay the most frequent kind: what the model sees is not to be lost.
+    assert MIXTURE[0].share == max(each.share for each in MIXTURE)
 
 
 def test_first_there_is_much_to_repeat() -> None:
     names = [each.name for each in MIXTURE]
-    for step in (0, 5000):
-        assert sum(shares(step)) == pytest.approx(1.0)
-    early, late = shares(0), shares(5000)
+    early, late = shares(early=True), shares()
+    assert sum(early) == pytest.approx(1.0)
+    assert sum(late) == pytest.approx(1.0)
     assert early[names.index("repeating")] > 0.2 > late[names.index("repeating")]
     assert early[0] / early[2] == pytest.approx(late[0] / late[2])
 
@@ -96,3 +96,22 @@ def test_the_prompts_of_the_frameworks_are_for_evaluation() -> None:
         sentences = [line for line in template.split("\n") if len(line) > 30 and "{" not in line and "---" not in line]
         assert sentences
         assert not any(sentence in text for sentence in sentences)
+
+
+def test_where_a_thing_is_seen_from_another_is_asked_and_told_truly() -> None:
+    rng = random.Random(1)
+    seen = set()
+    for seed in range(60):
+        scene = sample_scene(seed)
+        made = single.relation(scene, rng)
+        if made is None:
+            continue
+        first, relation, second = single.RELATION.fullmatch(made.answer).groups()  # type: ignore[union-attr]
+        places = {single.singular(thing.name): (thing.x, thing.y) for thing in scene.objects}
+        axis = 0 if relation.startswith("to the") else 1
+        before = places[first][axis] < places[second][axis]
+        assert before == (relation in {"to the left of", "above"})
+        assert first in made.question
+        assert second in made.question
+        seen.add(relation)
+    assert seen == {"to the left of", "to the right of", "above", "below"}

@@ -18,12 +18,16 @@ def test_what_is_wanted_is_what_the_whole_model_says_of_it() -> None:
     wanted[1] = False
     wanted[1, 4] = True
     leaf = embeds.clone().requires_grad_()
-    found = states(model, leaf, mask, positions, wanted)
+    read, halfway = states(model, leaf, mask, positions, wanted)
     other = embeds.clone().requires_grad_()
-    whole = model(inputs_embeds=other, attention_mask=mask, position_ids=positions, use_cache=False)[0][wanted]
-    torch.testing.assert_close(found, whole, atol=1e-5, rtol=1e-4)
-    weights = torch.randn_like(found)
+    everything = model(
+        inputs_embeds=other, attention_mask=mask, position_ids=positions, use_cache=False, output_hidden_states=True
+    )
+    whole = everything[0][wanted]
+    torch.testing.assert_close(halfway, everything.hidden_states[2], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(read, whole, atol=1e-5, rtol=1e-4)
+    weights = torch.randn_like(read)
     gradients = [
-        torch.autograd.grad((made * weights).sum(), start)[0] for made, start in ((found, leaf), (whole, other))
+        torch.autograd.grad((made * weights).sum(), start)[0] for made, start in ((read, leaf), (whole, other))
     ]
     torch.testing.assert_close(*gradients, atol=1e-5, rtol=1e-3)

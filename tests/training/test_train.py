@@ -10,7 +10,6 @@ import torch
 from saliency_guard import LVLM
 from saliency_guard.embedded.architecture import build_model
 from saliency_guard.scenes.scene import render, sample_scene
-from saliency_guard.training.data import TRAINING_SEEDS, SceneBatches
 from saliency_guard.training.tokenizer import train_tokenizer
 from saliency_guard.training.train import Recipe, inherit, save, train
 
@@ -46,17 +45,6 @@ def test_a_run_takes_over_what_fits_of_an_earlier_model(tmp_path: Path) -> None:
     torch.testing.assert_close(after.state_dict()[name], before.state_dict()[name].float(), atol=1e-3, rtol=1e-2)
     with pytest.raises(ValueError, match="another vocabulary"):
         inherit(after, {"a": 0}, tmp_path)
-
-
-def test_what_is_asked_about_a_scene_does_not_depend_on_how_it_was_drawn() -> None:
-    """The choices of training have random numbers of their own, not those that drew the scene."""
-    tokenizer = train_tokenizer(200)
-    batches = SceneBatches(tokenizer, 60, 0, 4, 0)
-    scenes = [sample_scene(TRAINING_SEEDS + number) for number in range(240)]
-    counts = torch.tensor([float(len(scene.objects)) for scene in scenes])
-    lengths = torch.cat([(batches[number].segments == 1).sum(1) for number in range(4)]).float()
-    # The length of the first exchange tells its kind.
-    assert abs(float(torch.corrcoef(torch.stack([counts, lengths]))[0, 1])) < 0.2
 
 
 def _stop_after(recipe: Recipe, folder: Path, *, steps: int) -> None:

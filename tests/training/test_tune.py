@@ -40,7 +40,7 @@ def pictures(ancestor: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few rows and few new tokens: what is tested is the run, not what it learns."""
-    monkeypatch.setattr("saliency_guard.training.rows._ROWS_A_BATCH", 2)
+    monkeypatch.setattr("saliency_guard.training.rows._ROWS_A_BATCH", 4)
     monkeypatch.setattr(tune_module, "_CORPUS", 30)
     monkeypatch.setattr(tune_module, "grown", lambda old, texts: grown(old, texts, 820))
 

@@ -1,0 +1,48 @@
+"""What a decoder's layers hand on to each other, where a model cannot be asked for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from saliency_guard.models.compile_stance import uncompiled
+
+_BROKEN_BY_A_REQUEST = frozenset({"phi4_multimodal"})
+"""Model types whose tower loses its own states once transformers is asked for hidden states."""
+
+
+def is_asked(model: PreTrainedModel) -> bool:
+    """Whether ``output_hidden_states=True`` gives a model's states, and harms nothing."""
+    return model.config.model_type not in _BROKEN_BY_A_REQUEST
+
+
+@contextmanager
+def listening(model: PreTrainedModel, states: list[Tensor]) -> Iterator[None]:
+    """Collect what transformers calls hidden states: what enters each layer, and what the final norm makes of it all.
+
+    Args:
+        model: with its decoder's layers and final norm in the usual places.
+        states: filled with ``[B, n, D]`` for the embeddings and after every layer.
+    """
+    decoder: Any = model.get_decoder()
+    hooks = [layer.register_forward_pre_hook(partial(_entered, states), with_kwargs=True) for layer in decoder.layers]
+    hooks.append(decoder.norm.register_forward_hook(partial(_left, states)))
+    try:
+        with uncompiled(model):  # A compiled model would not notice the hooks.
+            yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _entered(states: list[Tensor], _: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+    states.append((arguments[0] if arguments else named["hidden_states"]).detach())
+
+
+def _left(states: list[Tensor], _: nn.Module, __: tuple[Any, ...], output: Tensor) -> None:
+    states.append(output.detach())

@@ -1,0 +1,55 @@
+"""Chats that a gateway's guardrail showed before their answers came: the answers are judged by them."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from typing import Any
+
+_MOST = 256
+_MOST_BYTES = 256_000_000
+_LONGEST = 600.0
+
+CoreMessages = list[dict[str, Any]]
+
+
+class RecentChats:
+    """The newest chats by their call's id, for ten minutes at most, and as many as fit into 256 MB."""
+
+    def __init__(self) -> None:
+        self._chats: OrderedDict[str, tuple[float, int, CoreMessages]] = OrderedDict()
+        self._size = 0
+
+    def remember(self, call_id: str, messages: CoreMessages) -> None:
+        """Keep a chat.
+
+        Args:
+            call_id: of the call that answers it.
+            messages: in the core's form, pictures as bytes.
+        """
+        self.forget(call_id)
+        size = sum(_size(part) for message in messages for part in message["content"])
+        self._chats[call_id] = (time.monotonic(), size, messages)
+        self._size += size
+        while self._chats and (len(self._chats) > _MOST or self._size > _MOST_BYTES or self._is_old()):
+            self.forget(next(iter(self._chats)))
+
+    def recall(self, call_id: str | None) -> CoreMessages | None:
+        """The chat of a call; None where it is not known, or not any more."""
+        while self._chats and self._is_old():
+            self.forget(next(iter(self._chats)))
+        known = self._chats.get(call_id) if call_id is not None else None
+        return known[2] if known is not None else None
+
+    def forget(self, call_id: str) -> None:
+        """Drop a chat."""
+        known = self._chats.pop(call_id, None)
+        self._size -= known[1] if known is not None else 0
+
+    def _is_old(self) -> bool:
+        return time.monotonic() - next(iter(self._chats.values()))[0] > _LONGEST
+
+
+def _size(part: dict[str, Any]) -> int:
+    """What a part of a message takes."""
+    return len(part["image"]) if part["type"] == "image" else len(str(part["text"]))

@@ -1,0 +1,88 @@
+"""``records`` from the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from PIL import Image
+from typer.testing import CliRunner
+
+from saliency_guard import LVLM, Records
+from saliency_guard.chat.messages import chat
+from saliency_guard.cli.app import app
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments), catch_exceptions=False, env={"COLUMNS": "120"})
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory, picture: Image.Image) -> Path:
+    path = tmp_path_factory.mktemp("pictures") / "scene.png"
+    picture.save(path)
+    return path
+
+
+def test_records_of_scenes(tmp_path: Path) -> None:
+    out = tmp_path / "records.jsonl"
+    done = run("records", "--scenes", "2", "--split", "development", "--draws", "2", "--out", str(out))
+    assert done.exit_code == 0, done.output
+    found = Records.load(out)
+    assert len(found) == 16
+    assert {record.draw for record in found} == {0, 1}
+    assert len({(record.picture, record.question) for record in found}) == 8
+    yes_no = [record for record in found if record.question.startswith("Is")]
+    assert len(yes_no) == 8
+    assert all(record.claims for record in yes_no)
+
+
+def test_records_of_ones_own_labelled_answers(tmp_path: Path, image: Path, lvlm: LVLM) -> None:
+    rows = [
+        {"image": image.name, "question": "What is there?", "answer": "A red cat.", "grounded": False,
+         "mentions": [{"text": "cat", "grounded": False}]},
+        {"image": str(image), "question": "What is there?", "answer": "A picture.", "grounded": True},
+    ]  # fmt: skip
+    listed = image.parent / "labelled.jsonl"
+    listed.write_text("\n".join(map(json.dumps, rows)))
+    done = run("records", "--labelled", str(listed), "--out", str(tmp_path / "out.jsonl"))
+    assert done.exit_code == 0, done.output
+    first, second = Records.load(tmp_path / "out.jsonl").records
+    assert first.answer.text == "A red cat."
+    (claim,) = first.claims
+    assert first.answer.tokens[claim.tokens[0]].text.strip().startswith("c")
+    assert (claim.grounded, first.grounded, second.grounded) == (False, False, True)
+    assert second.claims == ()
+    scored = lvlm.score(chat(image, "What is there?"), "A red cat.")
+    assert lvlm.calibrator.judge_record(first).answer == pytest.approx(scored.grounding, abs=0.02)
+
+
+def test_records_of_pope_files(tmp_path: Path, image: Path) -> None:
+    questions = tmp_path / "pope.jsonl"
+    row = {"question_id": 1, "image": image.name, "text": "Is there a cat in the image?", "label": "yes"}
+    questions.write_text(json.dumps(row))
+    done = run("records", "--pope", str(questions), "--images", str(image.parent), "--out", str(tmp_path / "out.jsonl"))
+    assert done.exit_code == 0, done.output
+    (found,) = Records.load(tmp_path / "out.jsonl").records
+    assert found.claims[0].kind == "yes_no"
+    assert found.claims[0].tokens == (0,)
+    assert found.claims[0].grounded is not None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "give exactly one source of records"),
+        (["--scenes", "2", "--pope", "x"], "give exactly one source of records"),
+        (["--pope", "x"], "need --images"),
+        (["--scenes", "2", "--split", "moon"], "no split"),
+        (["--labelled", "missing.jsonl"], "cannot read"),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_the_work(tmp_path: Path, options: list[str], message: str) -> None:
+    done = run("records", "--out", str(tmp_path / "out.jsonl"), *options)
+    assert done.exit_code == 2
+    assert message in done.output
+    assert not (tmp_path / "out.jsonl").exists()

@@ -1,0 +1,81 @@
+"""Answers taken apart, verified and judged: by the calibrator's means, or by those that are asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from saliency_guard import LVLM, VerifyConfig
+from saliency_guard.answer import Claim, TokenGrounding
+from saliency_guard.chat.messages import chat
+from saliency_guard.claim_judge import ClaimJudge, JudgedAnswer, holds
+from saliency_guard.claims.extract import EnglishClaims
+from saliency_guard.models.session import Session
+from saliency_guard.scenes.claims import world_claims
+from saliency_guard.verifier import Verified, Verifier
+
+TEXT = "There is a dog and no cat. The dog is on the left."
+
+
+def claim(grounding: float | None) -> Claim:
+    return Claim(text="dog", kind="object", span=(0, 3), statement="There is a dog.", grounding=grounding)
+
+
+def test_a_token_has_the_least_grounding_of_the_claims_that_it_decides() -> None:
+    tokens = [TokenGrounding(text="x", token_id=1, position=at, logprob=-1.0, saliency=None) for at in range(4)]
+    judged = JudgedAnswer((claim(0.9), claim(0.4), claim(None)), ((0, 1), (1,), (2,)))
+    assert [token.grounding for token in judged.with_groundings(tokens)] == [0.9, 0.4, None, None]
+
+
+def test_a_negated_claim_holds_where_its_statement_does_not() -> None:
+    no_cat = next(each for each in EnglishClaims()(TEXT) if each.noun == "cat")
+    assert no_cat.negated
+    assert holds(no_cat, Verified(0.8)) == pytest.approx(0.2)
+    assert holds(no_cat, Verified(None)) is None
+
+
+@pytest.fixture(scope="module")
+def prompt(lvlm: LVLM, picture: Image.Image) -> tuple[Any, Session]:
+    prepared = lvlm.prepare(chat(picture, "Describe the image."))
+    return prepared.conversation, Session(lvlm.model, prepared.inputs, layout=prepared.layout)
+
+
+def test_without_a_calibrator_claims_are_named_and_nothing_is_said_of_them(lvlm: LVLM, prompt: Any) -> None:
+    conversation, session = prompt
+    judged = ClaimJudge(lvlm.reader, None).judge([TEXT], session, conversation, None, reason="why")
+    assert [(each.kind, each.negated) for each in judged.claims] == [
+        ("object", False),
+        ("object", True),
+        ("place", False),
+    ]
+    assert {each.source for each in judged.claims} == {"image_0"}  # The only picture.
+    assert {each.verified for each in judged.claims} == {each.grounding for each in judged.claims} == {None}
+    assert (judged.grounding, judged.reason) == (None, "why")
+
+
+def test_claims_are_verified_where_that_is_asked_for(lvlm: LVLM, prompt: Any) -> None:
+    conversation, session = prompt
+    config = VerifyConfig(min_mass=0.0)
+    judge = ClaimJudge(lvlm.reader, None, verify=config)
+    judged = judge.judge([TEXT], session, conversation, None)
+    extracted = judge.extract(TEXT, conversation)
+    expected = Verifier(lvlm.reader, config).verify(
+        conversation, session, [(each.statement, None) for each in extracted]
+    )
+    for ours, each, verified in zip(judged.claims, extracted, expected, strict=True):
+        assert ours.verified == pytest.approx(holds(each, verified), abs=1e-5)
+    assert judge.verified(extracted, session, conversation) == pytest.approx([each.verified for each in judged.claims])
+    assert judge.verified(extracted, session, None) == [None] * len(extracted)  # Its messages are not known.
+
+
+def test_the_extractor_is_the_one_that_is_asked_for_else_the_calibrators(lvlm: LVLM) -> None:
+    text = "There are two pairs of skis."
+    assert lvlm.calibrator is not None
+    assert lvlm.calibrator.extractor == "picture_world"
+    calibrated = ClaimJudge(lvlm.reader, lvlm.calibrator).extract(text, None)
+    english = ClaimJudge(lvlm.reader, lvlm.calibrator, extractor="english").extract(text, None)
+    assert calibrated == list(world_claims(text))
+    assert english == ClaimJudge(lvlm.reader, None).extract(text, None) == list(EnglishClaims()(text))
+    assert calibrated != english
