@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export HF_HUB_OFFLINE := 1
 
-.PHONY: demo test lint bench families fuzz validity lowest clean
+.PHONY: demo test lint bench evidence families fuzz validity lowest clean
 demo: $(INSTALLED)
 	@$(BIN)/python examples/demo.py
 
@@ -22,9 +22,19 @@ lint: $(INSTALLED)
 bench: $(INSTALLED)
 	@$(BIN)/saliency-guard bench speed
 
+# docs/evidence.md anew (about half an hour of one core). Stopped, it goes on where it was.
+evidence: $(INSTALLED)
+	@$(BIN)/saliency-guard bench calibration --page docs/evidence.md
+	@$(BIN)/saliency-guard bench mitigation --page docs/evidence.md
+	@$(BIN)/saliency-guard bench detection --page docs/evidence.md
+
 # Random and damaged input (a few minutes): an answer or an error of ours, never a raw one, and never a hang.
 fuzz: $(INSTALLED)
 	@$(BIN)/python -m pytest tests/fuzz
+
+# Concurrent calls of all kinds, thousands of requests, memory (several minutes); small versions are part of `make test`.
+soak: $(INSTALLED)
+	@$(BIN)/python -m pytest tests/soak
 
 validity: $(INSTALLED)
 	@$(BIN)/python -m pytest tests/validity

@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # The same names for type checkers and editors; a test compar
         TokenGrounding,
         Usage,
     )
+    from saliency_guard.batching.scheduler import BatchingStatistics
     from saliency_guard.calibration.calibrator import Calibrator
     from saliency_guard.calibration.guarantee import NoGuarantee, RiskGuarantee
     from saliency_guard.calibration.monitor import RiskMonitor
@@ -42,6 +43,7 @@ if TYPE_CHECKING:  # The same names for type checkers and editors; a test compar
         MissingExtraError,
         ModelError,
         NonFiniteError,
+        QueueFullError,
         SaliencyGuardError,
         UnjudgedError,
         UnsupportedModelError,
@@ -62,6 +64,7 @@ __version__ = "0.2.0"
 __all__ = [
     "LVLM",
     "Attempt",
+    "BatchingStatistics",
     "CalibrationMismatchError",
     "CalibrationReport",
     "Calibrator",
@@ -85,6 +88,7 @@ __all__ = [
     "ModelError",
     "NoGuarantee",
     "NonFiniteError",
+    "QueueFullError",
     "Records",
     "RejectedCandidate",
     "RepairGuarantee",
@@ -118,6 +122,7 @@ __all__ = [
 _MODULES: dict[str, tuple[str, ...]] = {
     "adapters.shared_models": ("clear_model_cache", "shared_lvlm"),
     "answer": ("Claim", "GroundedAnswer", "RejectedCandidate", "RepairedAnswer", "Step", "TokenGrounding", "Usage"),
+    "batching.scheduler": ("BatchingStatistics",),
     "calibration.calibrator": ("Calibrator",),
     "calibration.guarantee": ("NoGuarantee", "RiskGuarantee"),
     "calibration.monitor": ("RiskMonitor",),
@@ -140,6 +145,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "MissingExtraError",
         "ModelError",
         "NonFiniteError",
+        "QueueFullError",
         "SaliencyGuardError",
         "UnjudgedError",
         "UnsupportedModelError",

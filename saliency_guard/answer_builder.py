@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from torch import Tensor
 
-from saliency_guard.answer import GroundedAnswer, Step, TokenGrounding, Usage
+from saliency_guard.answer import GroundedAnswer, TokenGrounding, Usage
 from saliency_guard.calibration.calibrator import Calibrator
 from saliency_guard.chat.detokenize import EncodedText
 from saliency_guard.chat.messages import Conversation
 from saliency_guard.chat.template import PromptReader
 from saliency_guard.claim_judge import EMPTY, NO_CALIBRATION, NO_PICTURE, OTHER_SALIENCY, ClaimJudge, JudgedAnswer
-from saliency_guard.decoding.batch_decoder import Row, decode_together
 from saliency_guard.decoding.decoder import Decoder
-from saliency_guard.decoding.options import Deadline, GenerationPlan, ScoringPlan
+from saliency_guard.decoding.options import GenerationPlan
+from saliency_guard.decoding.sampling import LogitsProcessor
 from saliency_guard.decoding.writer import Writer
 from saliency_guard.models.fork_safety import uninterrupted
 from saliency_guard.models.prompt_cache import PromptCache
@@ -31,23 +31,56 @@ from saliency_guard.signals.verification import VerifyConfig
 
 
 @dataclass(frozen=True, slots=True)
-class Prompt:
-    """A prompt that was read and is to be continued.
+class WantedScores:
+    """What is to be known of answers.
 
     Attributes:
-        session: nobody else's.
-        room: the most tokens of its answer.
-        conversation: its messages; None where they are not known.
+        saliency: what to score; None scores nothing.
+        signals: names of the signals that every token is to have.
+        verify: how claims are verified; None leaves that to the calibrator.
+        scored: whether the tokens have their scores already.
+        guarded: whether SGRS looked at these scores: then they stay as it saw them.
+    """
+
+    saliency: SaliencyConfig | None
+    signals: tuple[str, ...]
+    verify: VerifyConfig | None
+    scored: bool = False
+    guarded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedAnswer:
+    """An answer whose tokens are known.
+
+    Attributes:
+        session: its prompt; nobody else's.
+        tokens: its tokens.
+        reason: why there are no more.
+        conversation: the messages of its prompt; None where they are not known.
     """
 
     session: Session
-    room: int
+    tokens: Sequence[TokenGrounding]
+    reason: Literal["stop", "length"]
     conversation: Conversation | None = None
+
+    @property
+    def ids(self) -> list[int]:
+        """Of its tokens."""
+        return [token.token_id for token in self.tokens]
+
+    def without_locore(self) -> FinishedAnswer:
+        """The same, as the plain model reads it."""
+        if self.session.locore is None:
+            return self
+        session = self.session.fork(locore=None, layout=self.session.layout)
+        return replace(self, session=session)
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerBuilder:
-    """Writes and scores answers of one model.
+    """Begins and ends answers of one model.
 
     Attributes:
         model_id: what they are said to be by.
@@ -77,96 +110,41 @@ class AnswerBuilder:
     def _judges(self, saliency: SaliencyConfig | None) -> bool:
         return self.calibrator is not None and saliency == self.calibrator.fingerprint.saliency
 
-    def write(self, plan: GenerationPlan, prompt: Prompt, deadline: Deadline, *, live: bool) -> Iterator[Step]:
-        """One answer, token by token, and the whole of it at last.
+    def decoder(
+        self, plan: GenerationPlan, session: Session, processor: LogitsProcessor | None, *, live: bool
+    ) -> Decoder:
+        """What writes one answer.
 
         Args:
             plan: how it is to be written.
-            prompt: what it answers.
-            deadline: of the call.
+            session: the prompt, read.
+            processor: of the plan.
             live: whether tokens are given out with their scores as they are written; otherwise the finished answer is
                 scored at once, which costs less.
         """
-        decoder, writer = self._decoder(plan, prompt.session, live=live), self._writer(plan)
-        for token in decoder.tokens(prompt.room):
-            deadline.check()
-            for ready in writer.push(token):
-                yield Step(token=ready)
-            if writer.complete:
-                break
-        for ready in writer.finish():
-            yield Step(token=ready)
-        yield Step(answer=self._written([plan], [prompt], [writer], scored=decoder.saliency is not None)[0])
-
-    def write_together(
-        self, plans: Sequence[GenerationPlan], prompts: Sequence[Prompt], deadline: Deadline
-    ) -> list[GroundedAnswer]:
-        """Several answers side by side, each as `write` writes it; arguments as there."""
-        rows = [
-            Row(self._decoder(plan, prompt.session, live=False), prompt.room)
-            for plan, prompt in zip(plans, prompts, strict=True)
-        ]
-        writers = [self._writer(plan) for plan in plans]
-        for index, tokens in decode_together(rows):
-            deadline.check()
-            for token in tokens:
-                if not writers[index].complete:
-                    writers[index].push(token)
-            rows[index].done = writers[index].complete
-        for writer in writers:
-            writer.finish()
-        return self._written(plans, prompts, writers, scored=rows[0].decoder.saliency is not None)
-
-    def _decoder(self, plan: GenerationPlan, session: Session, *, live: bool) -> Decoder:
         sgrs = plan.options["sgrs"]
         return Decoder(
             session=session,
             sgrs=sgrs,
             saliency=plan.options["saliency"] if live or sgrs is not None else None,
-            processor=plan.processor(plan.schema_mask(self.tokenizer, self.eos, session.prompt_length)),
+            processor=processor,
             seed=plan.seed,
             eos=self.eos,
             draft_length=None if plan.drafts_ahead else 1,
             keeps_states=sgrs is not None or not self.traces(plan.options["saliency"], plan.signals),
         )
 
-    def _writer(self, plan: GenerationPlan) -> Writer:
+    def writer(self, plan: GenerationPlan) -> Writer:
+        """What makes text of an answer's tokens."""
         return Writer(self.tokenizer, self.eos, plan.stop)
 
-    def _written(
-        self, plans: Sequence[GenerationPlan], prompts: Sequence[Prompt], writers: Sequence[Writer], *, scored: bool
-    ) -> list[GroundedAnswer]:
-        """Answers that were just written, with the same options; their sessions are kept."""
-        options = plans[0].options
-        finished = [
-            _Finished(prompt.session, writer.done, writer.reason, prompt.conversation)
-            for prompt, writer in zip(prompts, writers, strict=True)
-        ]
-        guarded = options["sgrs"] is not None
-        wanted = _Wanted(options["saliency"], plans[0].signals, options["verify"])
-        return self._ended(finished, wanted, scored=scored, guarded=guarded)
-
-    def score(
-        self, prompts: Sequence[Prompt], answers: Sequence[EncodedText], plan: ScoringPlan
-    ) -> list[GroundedAnswer]:
-        """Answers that were there already, each after its own prompt; the sessions are kept."""
-        finished = [
-            _Finished(prompt.session, unscored_tokens(answer), "stop", prompt.conversation)
-            for prompt, answer in zip(prompts, answers, strict=True)
-        ]
-        return self._ended(finished, _Wanted(plan.saliency, plan.signals, plan.verify), scored=False)
-
     @uninterrupted()
-    def _ended(
-        self, finished: Sequence[_Finished], wanted: _Wanted, *, scored: bool, guarded: bool = False
-    ) -> list[GroundedAnswer]:
+    def ended(self, finished: Sequence[FinishedAnswer], wanted: WantedScores) -> list[GroundedAnswer]:
         """Answers, scored, judged and put together; one trace serves scores, signals and calibrator.
 
         Args:
-            finished: what was written, or is to be scored.
+            finished: what was written, or is to be scored; their sessions are kept.
             wanted: what is to be known of every token.
-            scored: whether the tokens have their scores.
-            guarded: whether SGRS looked at these scores: then they stay as it saw them.
         """
         saliency, signals = wanted.saliency, wanted.signals
         config = saliency or SaliencyConfig()
@@ -176,9 +154,9 @@ class AnswerBuilder:
         plain = [index for index in judged if finished[index].session.locore is None]
         traces = self._traced(finished, written if signals else plain, config)
         tokens = [list(answer.tokens) for answer in finished]
-        if saliency is not None and not guarded:
+        if saliency is not None and not wanted.guarded:
             scores = {index: trace.scores for index, trace in traces.items()}
-            if not scored:
+            if not wanted.scored:
                 scores |= _scored(finished, [index for index in written if index not in traces], saliency)
             for index, values in scores.items():
                 tokens[index] = with_scores(tokens[index], values)
@@ -196,7 +174,7 @@ class AnswerBuilder:
             self.prompts.keep(answer.session)  # From here on it is not this answer's alone.
         return answers
 
-    def _open_reason(self, answer: _Finished, saliency: SaliencyConfig | None) -> str | None:
+    def _open_reason(self, answer: FinishedAnswer, saliency: SaliencyConfig | None) -> str | None:
         """Why an answer is not to be judged; None where it is."""
         if not answer.tokens:
             return EMPTY
@@ -207,7 +185,7 @@ class AnswerBuilder:
         return None if answer.session.layout.visual_sources else NO_PICTURE
 
     def _traced(
-        self, finished: Sequence[_Finished], chosen: Sequence[int], saliency: SaliencyConfig
+        self, finished: Sequence[FinishedAnswer], chosen: Sequence[int], saliency: SaliencyConfig
     ) -> dict[int, AnswerTrace]:
         if not chosen:
             return {}
@@ -219,14 +197,16 @@ class AnswerBuilder:
         return dict(zip(chosen, traces, strict=True))
 
     def _judged(
-        self, judge: ClaimJudge, answer: _Finished, trace: AnswerTrace | None, saliency: SaliencyConfig | None
+        self, judge: ClaimJudge, answer: FinishedAnswer, trace: AnswerTrace | None, saliency: SaliencyConfig | None
     ) -> JudgedAnswer:
         reason = self._open_reason(answer, saliency)
         pieces = [token.text for token in answer.tokens]
         trace = trace if reason is None else None
         return judge.judge(pieces, answer.session, answer.conversation, trace, reason=reason)
 
-    def _answer(self, finished: _Finished, tokens: Sequence[TokenGrounding], judged: JudgedAnswer) -> GroundedAnswer:
+    def _answer(
+        self, finished: FinishedAnswer, tokens: Sequence[TokenGrounding], judged: JudgedAnswer
+    ) -> GroundedAnswer:
         prompt, unlocated = finished.session.prompt_length, finished.session.layout.unlocated
         answer = unjudged_answer(
             judged.with_groundings(tokens), finished.reason, prompt, self.model_id, unlocated, reason=judged.reason
@@ -243,50 +223,8 @@ class AnswerBuilder:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """What is to be known of answers.
-
-    Attributes:
-        saliency: what to score; None scores nothing.
-        signals: names of the signals that every token is to have.
-        verify: how claims are verified; None leaves that to the calibrator.
-    """
-
-    saliency: SaliencyConfig | None
-    signals: tuple[str, ...]
-    verify: VerifyConfig | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Finished:
-    """An answer whose tokens are known.
-
-    Attributes:
-        session: its prompt.
-        tokens: its tokens.
-        reason: why there are no more.
-        conversation: the messages of its prompt; None where they are not known.
-    """
-
-    session: Session
-    tokens: Sequence[TokenGrounding]
-    reason: Literal["stop", "length"]
-    conversation: Conversation | None = None
-
-    @property
-    def ids(self) -> list[int]:
-        return [token.token_id for token in self.tokens]
-
-    def without_locore(self) -> _Finished:
-        if self.session.locore is None:
-            return self
-        session = self.session.fork(locore=None, layout=self.session.layout)
-        return replace(self, session=session)
-
-
 def _scored(
-    finished: Sequence[_Finished], chosen: Sequence[int], saliency: SaliencyConfig
+    finished: Sequence[FinishedAnswer], chosen: Sequence[int], saliency: SaliencyConfig
 ) -> dict[int, SaliencyScores]:
     if not chosen:
         return {}

@@ -3,43 +3,27 @@
 from __future__ import annotations
 
 import threading
-from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Generator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
 from contextlib import aclosing
 from typing import Unpack, cast
 
 from saliency_guard.answer import GroundedAnswer, Step
+from saliency_guard.batching.answers import BatchedAnswers
 from saliency_guard.chat.detokenize import AnswerText
 from saliency_guard.chat.template import Messages, PreparedPrompt
-from saliency_guard.decoding.options import GenerationOptions, ScoringOptions, ScoringPlan, scoring_plan
+from saliency_guard.decoding.options import GenerationOptions, ScoringOptions, scoring_plan
 from saliency_guard.worker import in_thread
 
 
-class AsyncAnswers(ABC):
+class AsyncAnswers(BatchedAnswers):
     """The coroutines of `LVLM`."""
-
-    @abstractmethod
-    def _steps(self, messages: Messages | PreparedPrompt, options: GenerationOptions, *, live: bool) -> Iterator[Step]:
-        """The steps of one answer; the prompt is read before this returns."""
-
-    @abstractmethod
-    def _score_steps(
-        self, batch: Sequence[tuple[Messages | PreparedPrompt, AnswerText]], plan: ScoringPlan, *, batch_size: int
-    ) -> Generator[list[GroundedAnswer], None, None]:
-        """Scored answers, some at a time."""
-
-    def _started(
-        self, messages: Messages | PreparedPrompt, options: GenerationOptions, *, live: bool
-    ) -> Generator[Step, None, None]:
-        """`_steps`, the prompt being read with the first one."""
-        yield from self._steps(messages, options, live=live)
 
     async def agenerate(
         self, messages: Messages | PreparedPrompt, **options: Unpack[GenerationOptions]
     ) -> GroundedAnswer:
-        """`generate` in a worker thread; cancelling the task stops it between two tokens."""
+        """`generate`, side by side with other calls; cancelling the task stops it between two rounds of tokens."""
         answer: GroundedAnswer | None = None
-        async with aclosing(in_thread(self._started(messages, options, live=False), threading.Event())) as steps:
+        async with aclosing(self._in_thread(messages, options, live=False)) as steps:
             async for step in steps:
                 answer = step.answer
         return cast("GroundedAnswer", answer)
@@ -47,16 +31,37 @@ class AsyncAnswers(ABC):
     async def astream(
         self, messages: Messages | PreparedPrompt, **options: Unpack[GenerationOptions]
     ) -> AsyncIterator[Step]:
-        """`stream` in a worker thread; leaving the stream, or cancelling the task, stops it between two tokens."""
-        async with aclosing(in_thread(self._started(messages, options, live=True), threading.Event())) as steps:
+        """`stream`, side by side with other calls.
+
+        Leaving the stream, or cancelling the task, stops it between two rounds of tokens.
+        """
+        async with aclosing(self._in_thread(messages, options, live=True)) as steps:
             async for step in steps:
                 yield step
+
+    def _in_thread(
+        self, messages: Messages | PreparedPrompt, options: GenerationOptions, *, live: bool
+    ) -> AsyncGenerator[Step, None]:
+        """`_steps` for a coroutine; the prompt is prepared and read with the first one."""
+        cancel = threading.Event()
+
+        def steps() -> Generator[Step, None, None]:
+            yield from self._steps(messages, options, live=live, cancel=cancel)
+
+        return in_thread(steps(), cancel)
 
     async def ascore(
         self, messages: Messages | PreparedPrompt, text: AnswerText, **options: Unpack[ScoringOptions]
     ) -> GroundedAnswer:
-        """`score` in a worker thread, for the norm of the row; cancelling the task stops it between two passes."""
-        return (await self.ascore_batch([(messages, text)], **options))[0]
+        """`score` for the norm of the row, side by side with other calls; cancelling the task stops it."""
+        plan, cancel = scoring_plan(options), threading.Event()
+        plan.saliency.require_rows()
+
+        def steps() -> Generator[GroundedAnswer, None, None]:
+            yield self._scored(messages, text, plan, cancel)
+
+        async with aclosing(in_thread(steps(), cancel)) as answers:
+            return await anext(answers)
 
     async def ascore_batch(
         self,
@@ -66,7 +71,7 @@ class AsyncAnswers(ABC):
         **options: Unpack[ScoringOptions],
     ) -> list[GroundedAnswer]:
         """`score_batch` in a worker thread; cancelling the task stops it between two passes."""
-        work = self._score_steps(batch, scoring_plan(options), batch_size=batch_size)
+        work = self._score_parts(batch, scoring_plan(options), batch_size=batch_size)
         answers: list[GroundedAnswer] = []
         async with aclosing(in_thread(work, threading.Event())) as parts:
             async for part in parts:

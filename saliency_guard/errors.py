@@ -15,9 +15,10 @@
     ├── MissingExtraError (ImportError)  an optional dependency is not installed
     ├── UnjudgedError                    an answer has no grounding, and what is asked of it needs one
     ├── LowGroundingError                no answer was grounded well enough (in `outcome`)
-    ├── DeadlineError (TimeoutError)     a policy's deadline passed before there was any answer
+    ├── QueueFullError (RuntimeError)    too many calls wait for the model already
+    ├── DeadlineError (TimeoutError)     the time of a call, or a policy's, passed before there was any answer
     ├── RequestError                     a server does not answer a request (in `server.errors`)
-    └── CancelledError                   a run under a policy was cancelled
+    └── CancelledError                   a call was cancelled
 """
 
 from __future__ import annotations
@@ -106,12 +107,16 @@ class NonFiniteError(ModelError):
     """The model's logits are NaN or infinite, so nothing that follows would mean anything."""
 
 
+class QueueFullError(SaliencyGuardError, RuntimeError):
+    """Too many calls are being answered or wait for the model already: try again later."""
+
+
 class DeadlineError(SaliencyGuardError, TimeoutError):
-    """A policy's deadline passed before there was any answer."""
+    """The time of a call, or a policy's, passed before there was any answer."""
 
 
 class CancelledError(SaliencyGuardError):
-    """A run under a policy was cancelled."""
+    """A call was cancelled."""
 
 
 class UnjudgedError(SaliencyGuardError):

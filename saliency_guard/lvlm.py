@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import os
+import threading
 import warnings
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Unpack, cast
 
 import torch
@@ -13,11 +14,14 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from saliency_guard.answer import GroundedAnswer, Step
-from saliency_guard.answer_builder import AnswerBuilder, Prompt, unjudged_answer, unscored_tokens, with_scores
+from saliency_guard.answer_builder import AnswerBuilder, unjudged_answer, unscored_tokens, with_scores
 from saliency_guard.async_answers import AsyncAnswers
+from saliency_guard.batching.calls import WritingCall
+from saliency_guard.batching.rounds import advance, answer_together
+from saliency_guard.batching.scheduler import DEFAULT_BATCH_SIZE, DEFAULT_QUEUE_SIZE, Scheduler
 from saliency_guard.calibration.calibrator import Calibrator
 from saliency_guard.calibration.sharing import CalibratorIn, calibrator_beside, fits, read_calibrator
-from saliency_guard.chat.detokenize import AnswerText, EncodedText, encode_answer
+from saliency_guard.chat.detokenize import AnswerText
 from saliency_guard.chat.images import MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS
 from saliency_guard.chat.role_markers import RoleMarkersIn
 from saliency_guard.chat.template import Messages, PreparedPrompt, PromptReader
@@ -27,17 +31,14 @@ from saliency_guard.decoding.decoder import eos_ids
 from saliency_guard.decoding.options import (
     Deadline,
     GenerationOptions,
-    GenerationPlan,
     ScoringOptions,
-    ScoringPlan,
     at_least_one,
-    generation_plan,
     generation_plans,
     scoring_plan,
 )
 from saliency_guard.embedded import EMBEDDED, EMBEDDED_PATH
 from saliency_guard.errors import CalibrationMismatchError
-from saliency_guard.models.fork_safety import require_device, uninterrupted
+from saliency_guard.models.fork_safety import ForkSafeLock, require_device, uninterrupted
 from saliency_guard.models.load import load_pretrained
 from saliency_guard.models.prompt_cache import PromptCache
 from saliency_guard.models.supported import require_readable
@@ -58,6 +59,8 @@ class LVLM(AsyncAnswers, CopiedWithModel):
         role_markers: what to do with headers of the chat template in messages that are plain text, as ``USER:``:
             ``"keep"`` them, ``"escape"`` them by a zero-width space, or ``"refuse"`` the messages.
         calibrator: what judges the answers: a `Calibrator`, its file, or a hub id; see `with_calibrator`.
+        batch_size: how many concurrent calls are answered side by side; memory for keys and values grows with it.
+        queue_size: how many calls may be answered or wait at one time; one more is a `QueueFullError`.
 
     Raises:
         UnsupportedModelError: if it is no causal decoder that looks at the picture along its own sequence.
@@ -75,6 +78,8 @@ class LVLM(AsyncAnswers, CopiedWithModel):
         prompt_cache: int = 1,
         role_markers: RoleMarkersIn = "keep",
         calibrator: CalibratorIn | None = None,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        queue_size: int = DEFAULT_QUEUE_SIZE,
     ) -> None:
         require_readable(model)
         self.model = model
@@ -90,6 +95,10 @@ class LVLM(AsyncAnswers, CopiedWithModel):
             role_markers=role_markers,
         )
         self._prompts = PromptCache(prompt_cache)
+        self._preparing = ForkSafeLock("preparing a prompt")
+        self._scheduler = Scheduler(
+            advance, at_least_one("batch_size", batch_size), at_least_one("queue_size", queue_size)
+        )
         self._calibrator = read_calibrator(calibrator)
         self._fits = fits(self._calibrator, model, processor, self.model_id)
 
@@ -144,6 +153,8 @@ class LVLM(AsyncAnswers, CopiedWithModel):
         prompt_cache: int = 1,
         role_markers: RoleMarkersIn = "keep",
         calibrator: CalibratorIn | None = None,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        queue_size: int = DEFAULT_QUEUE_SIZE,
         **from_pretrained: Any,
     ) -> LVLM:
         """Load a model and its processor.
@@ -162,6 +173,8 @@ class LVLM(AsyncAnswers, CopiedWithModel):
             prompt_cache: as for `LVLM`.
             role_markers: as for `LVLM`.
             calibrator: as for `LVLM`; None takes the one in the model's folder, if it fits.
+            batch_size: as for `LVLM`.
+            queue_size: as for `LVLM`.
             **from_pretrained: for transformers' ``from_pretrained``: ``quantization_config``,
                 ``device_map`` (then ``device`` must be None), ``token``, ...
 
@@ -174,16 +187,17 @@ class LVLM(AsyncAnswers, CopiedWithModel):
         source = EMBEDDED_PATH if model == EMBEDDED else model
         chosen = read_calibrator(calibrator, from_pretrained) or calibrator_beside(source)
         loaded, processor = load_pretrained(source, device, dtype, {"revision": revision}, from_pretrained)
-        lvlm = cls(
-            loaded,
-            processor,
-            model_id=f"saliency-guard/{EMBEDDED}" if model == EMBEDDED else str(model),
-            require_image=require_image,
-            max_image_pixels=max_image_pixels,
-            max_image_bytes=max_image_bytes,
-            prompt_cache=prompt_cache,
-            role_markers=role_markers,
-        )
+        name = f"saliency-guard/{EMBEDDED}" if model == EMBEDDED else str(model)
+        limits: dict[str, Any] = {
+            "require_image": require_image,
+            "max_image_pixels": max_image_pixels,
+            "max_image_bytes": max_image_bytes,
+            "prompt_cache": prompt_cache,
+            "role_markers": role_markers,
+            "batch_size": batch_size,
+            "queue_size": queue_size,
+        }
+        lvlm = cls(loaded, processor, model_id=name, **limits)
         try:
             return lvlm.with_calibrator(chosen)
         except CalibrationMismatchError as error:  # Another precision, weights trained on: grounding stays open.
@@ -234,15 +248,23 @@ class LVLM(AsyncAnswers, CopiedWithModel):
         require_device(self.model.device)
         if isinstance(messages, PreparedPrompt):
             return messages
-        with uninterrupted():
+        # One after the other: threads that all hold the interpreter in turns would keep an event loop waiting.
+        with self._preparing, uninterrupted():
             return self._reader.prepare(messages)
 
-    def generate(self, messages: Messages | PreparedPrompt, **options: Unpack[GenerationOptions]) -> GroundedAnswer:
-        """Answer messages.
+    def generate(
+        self,
+        messages: Messages | PreparedPrompt,
+        *,
+        cancel: threading.Event | None = None,
+        **options: Unpack[GenerationOptions],
+    ) -> GroundedAnswer:
+        """Answer messages; calls from several threads are answered side by side, each as it would be alone.
 
         Args:
             messages: chat messages with at least one image (see `saliency_guard.chat.messages`), or what `prepare`
                 made of them.
+            cancel: stops the work once it is set.
             **options: see `GenerationOptions`; all may be left out.
 
         Raises:
@@ -251,40 +273,25 @@ class LVLM(AsyncAnswers, CopiedWithModel):
             MissingExtraError: if ``json_schema`` needs the extra ``structured``.
             NonFiniteError: if the model returns NaN.
             DeadlineError: if ``timeout`` passes.
+            CancelledError: if ``cancel`` is set.
+            QueueFullError: if too many calls wait already.
         """
-        *_, last = self._steps(messages, options, live=False)
+        *_, last = self._steps(messages, options, live=False, cancel=cancel)
         return cast("GroundedAnswer", last.answer)  # A stream that ends without error ends with it.
 
-    def stream(self, messages: Messages | PreparedPrompt, **options: Unpack[GenerationOptions]) -> Iterator[Step]:
+    def stream(
+        self,
+        messages: Messages | PreparedPrompt,
+        *,
+        cancel: threading.Event | None = None,
+        **options: Unpack[GenerationOptions],
+    ) -> Iterator[Step]:
         """As `generate`, token by token: every step has a ``token``, the last one the ``answer`` instead.
 
         Groundings and signals come with the answer. Options are checked and the prompt is read before this returns;
-        the model is untouched between steps, so the stream may be abandoned.
+        the model is untouched between steps (unless other calls use it), so the stream may be abandoned.
         """
-        return self._steps(messages, options, live=True)
-
-    def _steps(self, messages: Messages | PreparedPrompt, options: GenerationOptions, *, live: bool) -> Iterator[Step]:
-        plan = generation_plan(options)
-        deadline = Deadline(plan.options["timeout"])
-        prompt = self._read([self.prepare(messages)], [plan])[0]
-        return self._builder.write(plan, prompt, deadline, live=live)
-
-    def _read(self, prepared: Sequence[PreparedPrompt], plans: Sequence[GenerationPlan]) -> list[Prompt]:
-        """Prompts, read by the model, each with the room there is for its answer."""
-        options = plans[0].options
-        rooms = [self._reader.room(prompt.length, options["max_new_tokens"]) for prompt in prepared]
-        if options["json_schema"] is not None:  # A schema that cannot be used is said before anything is read.
-            plans[0].schema_mask(self.tokenizer, self.end_tokens, prepared[0].length)
-        sessions = self._prompts.sessions(
-            self.model,
-            prepared,
-            locore=options["locore"],
-            with_image_states=self._builder.traces(options["saliency"], plans[0].signals),
-        )
-        return [
-            Prompt(session, room, prompt.conversation)
-            for session, room, prompt in zip(sessions, rooms, prepared, strict=True)
-        ]
+        return self._steps(messages, options, live=True, cancel=cancel)
 
     def generate_batch(
         self,
@@ -305,30 +312,34 @@ class LVLM(AsyncAnswers, CopiedWithModel):
         """
         size = at_least_one("batch_size", batch_size)
         plans = generation_plans(options, len(batch))
-        prepared = [self.prepare(messages) for messages in batch]
-        for prompt, plan in zip(prepared, plans, strict=True):
-            self._reader.room(prompt.length, plan.options["max_new_tokens"])
         deadline = Deadline(plans[0].options["timeout"] if plans else None)
-        answers: list[GroundedAnswer] = []
-        for start in range(0, len(prepared), size):
-            part = slice(start, start + size)
-            prompts = self._read(prepared[part], plans[part])
-            answers += self._builder.write_together(plans[part], prompts, deadline)
-        return answers
+        calls = [WritingCall(self._builder, plan, deadline, live=False) for plan in plans]
+        for call, messages in zip(calls, batch, strict=True):
+            call.take(self.prepare(messages))
+        parts = [calls[start : start + size] for start in range(0, len(calls), size)]
+        return [answer for part in parts for answer in answer_together(part)]
 
     def score(
-        self, messages: Messages | PreparedPrompt, text: AnswerText, **options: Unpack[ScoringOptions]
+        self,
+        messages: Messages | PreparedPrompt,
+        text: AnswerText,
+        *,
+        cancel: threading.Event | None = None,
+        **options: Unpack[ScoringOptions],
     ) -> GroundedAnswer:
         """Say of any text what each of its tokens would rest on, were it this model's answer.
 
         Args:
             messages: what the text answers, or what `prepare` made of it.
             text: the answer, from anywhere; or its token ids, from an engine with the same tokenizer.
+            cancel: stops the work once it is set, for the norm of the row.
             **options: see `ScoringOptions`; all may be left out.
 
         Raises:
             InputError: if the text is empty or holds a control token that cannot be text, or as for `generate`.
             ConfigError: if an option is unknown or of the wrong kind.
+            CancelledError: if ``cancel`` is set.
+            QueueFullError: if too many calls wait already.
         """
         plan = scoring_plan(options)
         if plan.saliency.normalization == "matrix" and not plan.signals:
@@ -341,7 +352,7 @@ class LVLM(AsyncAnswers, CopiedWithModel):
             return unjudged_answer(
                 tokens, "stop", layout.length, self.model_id, layout.unlocated, reason=OTHER_SALIENCY
             )
-        return self.score_batch([(messages, text)], **options)[0]
+        return self._scored(messages, text, plan, cancel)
 
     def score_batch(
         self,
@@ -362,33 +373,5 @@ class LVLM(AsyncAnswers, CopiedWithModel):
         Raises:
             ConfigError: also for ``normalization="matrix"``.
         """
-        parts = self._score_steps(batch, scoring_plan(options), batch_size=batch_size)
+        parts = self._score_parts(batch, scoring_plan(options), batch_size=batch_size)
         return [answer for answers in parts for answer in answers]
-
-    def _score_steps(
-        self, batch: Sequence[tuple[Messages | PreparedPrompt, AnswerText]], plan: ScoringPlan, *, batch_size: int
-    ) -> Generator[list[GroundedAnswer], None, None]:
-        """`score_batch`, a part at a time; an empty part between reading prompts and scoring answers."""
-        size = at_least_one("batch_size", batch_size)
-        plan.saliency.require_rows()
-        pairs = [self._to_score(messages, text) for messages, text in batch]
-        for start in range(0, len(pairs), size):
-            part = pairs[start : start + size]
-            sessions = self._prompts.sessions(
-                self.model,
-                [prepared for prepared, _ in part],
-                locore=plan.locore,
-                with_image_states=self._builder.traces(plan.saliency, plan.signals),
-            )
-            yield []
-            prompts = [
-                Prompt(session, len(answer.ids), prepared.conversation)
-                for session, (prepared, answer) in zip(sessions, part, strict=True)
-            ]
-            yield self._builder.score(prompts, [answer for _, answer in part], plan)
-
-    def _to_score(self, messages: Messages | PreparedPrompt, text: AnswerText) -> tuple[PreparedPrompt, EncodedText]:
-        answer = encode_answer(self.tokenizer, text, self._reader.controls, self.end_tokens)
-        prepared = self.prepare(messages)
-        self._reader.require_room(prepared.length, len(answer.ids))
-        return prepared, answer

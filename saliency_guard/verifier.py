@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from saliency_guard.chat.messages import Conversation
+from saliency_guard.chat.pictures import PictureMemo
 from saliency_guard.chat.template import PreparedPrompt, PromptReader
 from saliency_guard.errors import ContextLengthError
 from saliency_guard.models.prompt_batch import next_logits
@@ -81,8 +82,9 @@ class Verifier:
         if not texts:
             return []
         prompts: list[PreparedPrompt | None] = []
+        memo = PictureMemo()
         for text in texts:
-            prompt = self.reader.prepare(verification_messages(conversation, self.config.put(text), picture))
+            prompt = self.reader.prepare(verification_messages(conversation, self.config.put(text), picture), memo=memo)
             prompts.append(prompt if self._fits(prompt) else None)
         asked = [prompt for prompt in prompts if prompt is not None]
         if not asked:

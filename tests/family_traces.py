@@ -12,6 +12,9 @@ from torch.nn import functional
 
 from saliency_guard import SaliencyConfig, score_answer
 from saliency_guard.calibration.features import GROUPS, features
+from saliency_guard.chat.layout import prompt_layout
+from saliency_guard.models.inputs import unpadded
+from saliency_guard.models.prompt_batch import next_logits
 from saliency_guard.models.session import Session
 from saliency_guard.models.vision_features import RECOGNITION, picture_features
 from saliency_guard.signals.trace import AnswerTrace, trace_answer, trace_answers
@@ -39,6 +42,7 @@ def traced(name: str) -> None:
     assert bool(trace.blank_logprobs.isfinite().all())
     as_scored(case, trace)
     traced_together(name)
+    asked_about(name)
 
 
 def traced_across(name: str) -> None:
@@ -66,6 +70,23 @@ def traced_across(name: str) -> None:
     assert bool(trace.blank_logprobs.isfinite().all())
     as_scored(case, trace)
     traced_together(name)
+    asked_about(name)
+
+
+def asked_about(name: str) -> None:
+    """Questions that follow a prompt's pictures, asked side by side or in turns: logits of plain passes, as
+    verification reads them."""
+    case = families.build(name)
+    prompts = [oracle.extended(case.model, case.inputs, tail) for tail in ([12, 33], [7], [51, 64, 9])]
+    for inputs in prompts:
+        if case.model.config.model_type == "paligemma":  # All of a prompt is prefix.
+            inputs["token_type_ids"] = torch.zeros_like(inputs["input_ids"])
+    base = Session(case.model, case.inputs)
+    laid_out = [(unpadded(inputs), prompt_layout(case.model.config, inputs)) for inputs in prompts]
+    for inputs, logits in zip(prompts, next_logits(base, laid_out, batch_size=2), strict=True):
+        with torch.no_grad():
+            plain = case.model(**inputs).logits[0, -1]
+        torch.testing.assert_close(logits, plain.to(logits), rtol=1e-3, atol=1e-4)
 
 
 def as_scored(case: tiny.Case, trace: AnswerTrace) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from saliency_guard.evaluation.detection import SCALARS, MentionTable
+from saliency_guard.evaluation.detection import JUDGED, SCALARS, MentionTable
 
 
 def synthetic(pictures_: int, seed: int) -> MentionTable:
@@ -24,6 +24,7 @@ def synthetic(pictures_: int, seed: int) -> MentionTable:
         sampled=np.tile([False, True], n // 2),
         hallucinated=wrong,
         priors=np.stack([np.tile(np.arange(8), pictures_), rng.integers(0, 2, n), rng.integers(0, 5, n)], 1) * 1.0,
+        judged=np.where(rng.random((n, len(JUDGED))) < 0.1, np.nan, rng.random((n, len(JUDGED))) - wrong[:, None]),
         signals=signals,
         saliency=heads,
         signed=rng.normal(size=(n, 12)),

@@ -45,7 +45,11 @@ class Served:
         self._process = subprocess.Popen(command, stderr=subprocess.PIPE, env=environment, text=True)  # noqa: S603
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        self.wait_for(lambda: self.event("ready") is not None and self.port > 0)
+        try:
+            self.wait_for(lambda: self.event("ready") is not None and self.port > 0)
+        except BaseException:
+            self.stop()
+            raise
 
     def _read(self) -> None:
         assert self._process.stderr is not None
@@ -65,6 +69,11 @@ class Served:
             assert self._process.poll() is None, f"the server has ended: {self.other_lines[-20:]} {self.logs[-5:]}"
             assert time.monotonic() < end, "what was waited for does not come"
             time.sleep(0.02)
+
+    @property
+    def process_id(self) -> int:
+        """Of its process."""
+        return self._process.pid
 
     def event(self, name: str) -> dict[str, Any] | None:
         """The last log line of a kind; None where there is none."""
@@ -150,14 +159,14 @@ def error_of(reply: httpx.Response) -> Mapping[str, Any]:
     return error
 
 
-ENDLESS: dict[str, Any] = {
-    "response_format": {
-        "type": "json_schema",
-        "json_schema": {
-            "name": "numbers",
-            "schema": {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 9}, "minItems": 900},
-        },
-    },
-    "max_tokens": 1900,
-}
-"""Options of an answer that takes long: it has to be a list of 900 numbers."""
+def numbers(count: int) -> dict[str, Any]:
+    """Options of an answer that takes long: it has to be a list of so many numbers."""
+    digits = {"type": "integer", "minimum": 0, "maximum": 9}
+    schema = {"type": "array", "items": digits, "minItems": count, "maxItems": count}
+    return {
+        "response_format": {"type": "json_schema", "json_schema": {"name": "numbers", "schema": schema}},
+        "max_tokens": 1900,
+    }
+
+
+ENDLESS = numbers(900)

@@ -31,6 +31,7 @@ ORDER = (
     ("worker", "copies", "verifier"),
     ("claim_judge",),
     ("answer_builder",),
+    ("batching",),
     ("async_answers",),
     ("lvlm",),
     ("guard",),

@@ -73,3 +73,22 @@ def test_a_statement_that_does_not_fit_the_context_is_not_verified(lvlm: LVLM, p
     first, second = verify(lvlm, prepared, [(long, None), (STATEMENTS[0], None)])
     assert first.probability is None
     assert second.probability is not None
+
+
+def test_the_picture_is_prepared_once_for_all_statements(
+    lvlm: LVLM, picture: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    process = lvlm.processor._process_images
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        calls.append(1)
+        return process(*arguments, **named)
+
+    prepared = lvlm.prepare(chat(picture, "What is it?"))
+    monkeypatch.setattr(lvlm.processor, "_process_images", counted)
+    found = verify(lvlm, prepared, [(each, None) for each in STATEMENTS])
+    assert len(calls) == 1
+    assert [each.probability for each in found] == [
+        pytest.approx(probability(lvlm, picture, each), abs=1e-4) for each in STATEMENTS
+    ]

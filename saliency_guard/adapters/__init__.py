@@ -4,7 +4,15 @@ from saliency_guard.adapters.citations import Documents, rests_on
 from saliency_guard.adapters.fields import fields_text
 from saliency_guard.adapters.prompt_memo import PromptMemo, remember_prompts
 from saliency_guard.adapters.report import ReportDetail, answer_report, attempt_report, raised_report, token_report
-from saliency_guard.adapters.run import Finished, RunEvent, finished, run_events, run_request
+from saliency_guard.adapters.run import (
+    Finished,
+    RunEvent,
+    answered,
+    as_streamed,
+    finished,
+    run_events,
+    run_request,
+)
 from saliency_guard.adapters.scorer import LocalScorer, ScorerModel, fitted_saliency
 from saliency_guard.adapters.settings import Request, ServedLVLM
 from saliency_guard.adapters.shared_models import clear_model_cache, shared_lvlm
@@ -66,6 +74,8 @@ __all__ = [
     "ToolCall",
     "Turn",
     "answer_report",
+    "answered",
+    "as_streamed",
     "attempt_report",
     "call_schema",
     "clear_model_cache",

@@ -32,9 +32,14 @@ class _Prompt:
 
 
 class PromptMemo:
-    """Remembers the chats and prompts of one guarded call."""
+    """Remembers the chats and prompts of one guarded call.
 
-    def __init__(self) -> None:
+    Args:
+        is_shared: whether more than one call may ask for a prompt.
+    """
+
+    def __init__(self, *, is_shared: bool = True) -> None:
+        self.is_shared = is_shared
         self._chats: list[tuple[Sequence[Any], CoreMessages]] = []
         self._prompts: list[_Prompt] = []
 
@@ -84,7 +89,7 @@ def remember_prompts() -> Iterator[PromptMemo]:
 
 def current_prompts() -> PromptMemo:
     """The memo of the guarded call that is running; a new one outside."""
-    return _MEMO.get() or PromptMemo()
+    return _MEMO.get() or PromptMemo(is_shared=False)
 
 
 def _are_equal(known: Sequence[Any], chat: Sequence[Any]) -> bool:

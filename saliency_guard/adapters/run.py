@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,6 @@ from saliency_guard.adapters.report import ReportDetail, answer_report
 from saliency_guard.adapters.settings import Request
 from saliency_guard.answer import GroundedAnswer, TokenGrounding, Usage
 from saliency_guard.chat.template import Messages, PreparedPrompt
-from saliency_guard.errors import CancelledError
 from saliency_guard.guard.outcome import Attempt, GuardOutcome
 from saliency_guard.guard.policy import GuardPolicy
 from saliency_guard.lvlm import LVLM
@@ -56,8 +55,11 @@ def run_events(
     *,
     cancel: threading.Event,
     policy: GuardPolicy | None = None,
+    live: bool = True,
 ) -> Generator[RunEvent, None, None]:
     """Tokens as they are written, or under a policy attempts as they are made; the end last.
+
+    Concurrent calls are answered side by side.
 
     Args:
         lvlm: the model that answers.
@@ -65,21 +67,22 @@ def run_events(
         generation: see `GenerationOptions`; ``timeout`` is for all attempts together.
         cancel: stops the work between two tokens once it is set.
         policy: decides on the answer; None gives out every token as it is written.
+        live: whether tokens are wanted before the end; without, they all come at the end, which costs less.
 
     Raises:
         DeadlineError: if the timeout passes.
         CancelledError: if ``cancel`` is set.
         LowGroundingError: by the policy.
     """
-    if policy is None:
-        for step in lvlm.stream(messages, **generation):
-            if cancel.is_set():
-                msg = "the call was cancelled"
-                raise CancelledError(msg)
+    if policy is None and live:
+        for step in lvlm.stream(messages, cancel=cancel, **generation):
             if step.answer is not None:
                 yield finished(step.answer)
             elif step.token is not None:
                 yield step.token
+        return
+    if policy is None:
+        yield from answered(lvlm.generate(messages, cancel=cancel, **generation))
         return
     if isinstance(messages, PreparedPrompt):
         msg = "a policy needs the messages themselves, not a prepared prompt"
@@ -99,6 +102,7 @@ def run_request(
     *,
     cancel: threading.Event,
     addition: str = "",
+    live: bool = True,
 ) -> Generator[RunEvent, None, None]:
     """`run_events` for one call of a framework's model; inside of a guarded call its prompt is prepared once.
 
@@ -109,14 +113,28 @@ def run_request(
         convert: makes the core's messages of them.
         cancel: as for `run_events`.
         addition: a sentence that a retry adds as a message of the user; empty where there is none.
+        live: as for `run_events`.
     """
     memo = current_prompts()
     messages = memo.messages(chat, convert)
     if addition:
         messages = [*messages, {"role": "user", "content": [{"type": "text", "text": addition}]}]
     prompted = lvlm.with_tools(request.tools) if request.tools else lvlm
-    prompt = messages if request.policy is not None else memo.prompt(lvlm, messages, request.tools)
-    yield from run_events(prompted, prompt, request.generation, cancel=cancel, policy=request.policy)
+    # A prompt that nobody asks for again is prepared when it is its turn.
+    is_shared = memo.is_shared and request.policy is None
+    prompt = memo.prompt(lvlm, messages, request.tools) if is_shared else messages
+    yield from run_events(prompted, prompt, request.generation, cancel=cancel, policy=request.policy, live=live)
+
+
+def answered(answer: GroundedAnswer) -> Iterator[RunEvent]:
+    """The events of an answer that was not streamed."""
+    yield from map(as_streamed, answer.tokens)
+    yield finished(answer)
+
+
+def as_streamed(token: TokenGrounding) -> TokenGrounding:
+    """A token as a stream gives it out: groundings and signals come with the finished answer."""
+    return token.model_copy(update={"grounding": None, "signals": {}})
 
 
 def finished(answer: GroundedAnswer) -> Finished:

@@ -267,7 +267,7 @@ class Calibrator(Frozen):
             if domain is None or len(domain) != pictures:
                 reason = "it is not known whether the pictures are like those the calibration was fitted on"
                 return Judgement(claims=nothing, answer=None, reason=reason)
-            values = tuple(self.domain.p_values(domain))
+            values = tuple(self.domain.p_values(domain, self._verified_odds(features)))
             if min(values) < self.level:
                 which = f"picture {values.index(min(values)) + 1}" if pictures > 1 else "the picture"
                 reason = f"{which} is unlike those the calibration was fitted on (p={min(values):.3f})"
@@ -296,6 +296,13 @@ class Calibrator(Frozen):
         summary = answer_summary(np.array(odds), kinds)[None]
         answer = float(self.answer_map.probability(self.answer_model.log_odds(summary))[0])
         return Judgement(claims=claims, answer=answer, domain=values)
+
+    def _verified_odds(self, features: Floats) -> Floats | None:
+        """``[claims]`` the verified log-odds among the features; None where there are none."""
+        if VERIFICATION not in self.groups or not len(features):
+            return None
+        odds: Floats = features[:, len(SUMMARIES)]  # Every set with it has the summary signals before it.
+        return odds
 
     def judge_record(self, record: GroundingRecord) -> Judgement:
         """What the calibration says of a labelled answer, labels unseen."""

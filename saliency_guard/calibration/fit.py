@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from saliency_guard.calibration.claim_features import answer_summary
 from saliency_guard.calibration.domain import FEWEST_PICTURES, Domain
-from saliency_guard.calibration.features import FEATURE_SETS, Floats
+from saliency_guard.calibration.features import FEATURE_SETS, VERIFICATION, Floats
 from saliency_guard.calibration.linear import FARTHEST, LinearModel, ProbabilityMap
 from saliency_guard.calibration.records import Records
 from saliency_guard.calibration.reliability import Bools
@@ -305,4 +305,11 @@ def fit_domain(records: Records, *, required: bool | None) -> Domain | None:
     if required is False or (required is None and len(rows) < FEWEST_PICTURES):
         return None
     features = np.array(list(rows.values())) if rows else np.empty((0, 1 + RECOGNITION))
-    return Domain.fit(features, recognition=RECOGNITION if features.shape[1] > RECOGNITION else 0)
+    numbers = {key: index for index, key in enumerate(rows)}
+    answers = [
+        ([numbers[record.picture, number] for number in range(record.pictures)], record.features((VERIFICATION,))[:, 0])
+        for record in records
+        if record.claims and len(record.domain) == record.pictures
+    ]
+    recognition = RECOGNITION if features.shape[1] > RECOGNITION else 0
+    return Domain.fit(features, recognition=recognition, answers=answers)

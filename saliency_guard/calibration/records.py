@@ -91,7 +91,7 @@ class GroundingRecord(Frozen):
     @property
     def groups(self) -> frozenset[str]:
         """The feature groups it has; an answer without claims has all of them, without rows."""
-        return frozenset({"signals", VERIFICATION, *self.vectors} if self.claims else GROUPS)
+        return frozenset({"signals", VERIFICATION, *(self.vectors if self.claims else GROUPS)})
 
     def features(self, groups: Sequence[str]) -> Floats:
         """``[claims, k]`` of several groups, one after the other.

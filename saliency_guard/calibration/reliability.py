@@ -45,6 +45,15 @@ class Reliability(Frozen):
     brier: Probability
     bins: tuple[Bin, ...]
 
+    @property
+    def skill(self) -> float | None:
+        """The Brier skill: 1 for perfect, 0 for no better than saying how many are grounded every time.
+
+        That share is the one of these very items, which favours the constant. None with one kind alone.
+        """
+        constant = self.grounded * (1.0 - self.grounded)
+        return 1.0 - self.brier / constant if constant else None
+
 
 def reliability(probability: Floats, grounded: Bools) -> Reliability:
     """Measure probabilities ``[n]`` against labels ``[n]``; n must not be 0."""
@@ -59,7 +68,7 @@ def reliability(probability: Floats, grounded: Bools) -> Reliability:
         count=len(probability),
         grounded=float(grounded.mean()),
         auroc=area if np.isfinite(area) else None,
-        ece=sum(abs(one.predicted - one.observed) * one.count for one in bins) / len(probability),
+        ece=sum(abs(each.predicted - each.observed) * each.count for each in bins) / len(probability),
         brier=float(np.square(probability - grounded).mean()),
         bins=bins,
     )

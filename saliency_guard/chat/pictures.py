@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 from transformers import PretrainedConfig
 
@@ -48,17 +49,44 @@ def picture_token(config: Any, kind: str = "image") -> int | None:
     return None
 
 
+class PictureMemo:
+    """What a processor made of pictures, for other prompts that show the same ones."""
+
+    def __init__(self) -> None:
+        self._images: tuple[Image.Image, ...] = ()
+        self._made: tuple[Any, ...] | None = None
+
+    def show(self, images: Sequence[Image.Image]) -> None:
+        """Say what the next prompt shows; what was made of other pictures is forgotten."""
+        same = len(images) == len(self._images) and all(map(_same_picture, images, self._images))
+        if not same:
+            self._images, self._made = tuple(images), None
+
+    def made(self, make: Callable[[], Any]) -> Any:
+        """What the processor makes of the pictures shown, made once."""
+        if self._made is None:
+            self._made = tuple(make())
+        return tuple(copy.copy(each) for each in self._made)  # The processor takes entries out.
+
+
+def _same_picture(image: Image.Image, other: Image.Image) -> bool:
+    return image is other or (
+        (image.size, image.mode) == (other.size, other.mode) and image.tobytes() == other.tobytes()
+    )
+
+
 class PictureCounter:
     """Notes how many positions the processor gives each picture.
 
     Args:
         processor: left as it is.
+        memo: keeps what it makes of the pictures; None makes them anew.
 
     Attributes:
         processor: to be used in its place.
     """
 
-    def __init__(self, processor: Any) -> None:
+    def __init__(self, processor: Any, memo: PictureMemo | None = None) -> None:
         self.processor = processor
         self._replacements: list[str] = []
         process = getattr(processor, "_process_images", None)
@@ -66,7 +94,7 @@ class PictureCounter:
             return
 
         def noted(*arguments: Any, **named: Any) -> Any:
-            made = process(*arguments, **named)
+            made = process(*arguments, **named) if memo is None else memo.made(lambda: process(*arguments, **named))
             self._replacements = [text for text in made[1] if isinstance(text, str)]
             return made
 

@@ -19,7 +19,7 @@ from saliency_guard.chat.images import MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS
 from saliency_guard.chat.layout import PromptLayout, prompt_layout
 from saliency_guard.chat.locate import with_texts
 from saliency_guard.chat.messages import Conversation, parse_messages
-from saliency_guard.chat.pictures import PictureCounter, holds_pixels, picture_token
+from saliency_guard.chat.pictures import PictureCounter, PictureMemo, holds_pixels, picture_token
 from saliency_guard.chat.role_markers import RoleMarkers, RoleMarkersIn, find_role_markers, role_markers_in
 from saliency_guard.chat.tools import checked_tools
 from saliency_guard.errors import ConfigError, ContextLengthError, InputError, ModelError
@@ -175,15 +175,21 @@ class PromptReader:
             self._known[name] = (version, value)
         return cast("_Found", value)
 
-    def prepare(self, messages: Messages) -> PreparedPrompt:
+    def prepare(self, messages: Messages, *, memo: PictureMemo | None = None) -> PreparedPrompt:
         """Inputs and layout of messages.
+
+        Args:
+            messages: what to read.
+            memo: keeps what the processor makes of the pictures, for other messages that show the same ones.
 
         Raises:
             InputError: of the kinds that `LVLM.inputs` names.
             ModelError: if the processor is not one for pictures.
         """
         conversation = self._parse(messages)
-        counter = PictureCounter(self._processor)
+        if memo is not None:
+            memo.show(conversation.images)
+        counter = PictureCounter(self._processor, memo)
         encoded = self._encoded(conversation, locate=True, processor=counter.processor)
         inputs = self._tensors(encoded)
         sizes = self._sizes(counter, inputs["input_ids"])

@@ -18,8 +18,6 @@ from saliency_guard.embedded import EMBEDDED
 from saliency_guard.errors import ConfigError
 
 if TYPE_CHECKING:
-    from saliency_guard.evaluation.detection import MentionTable
-    from saliency_guard.evaluation.mitigation import Guard
     from saliency_guard.evaluation.ranking import SplitResult
 
 app = typer.Typer(help="Measure on the picture world, which has known ground truth.", no_args_is_help=True)
@@ -36,7 +34,7 @@ def detection(
     model: Model = EMBEDDED,
     out: Annotated[Path, typer.Option(help="Folder for mentions, results and plots.")] = Path("runs/detection"),
     count: Annotated[
-        int | None, typer.Option("--pictures", min=1, help="Pictures per split.", show_default="1500")
+        int | None, typer.Option("--pictures", min=1, help="Pictures per split.", show_default="300")
     ] = None,
     max_new_tokens: _MaxNewTokens = MAX_NEW_TOKENS,
     split: Annotated[
@@ -48,9 +46,12 @@ def detection(
     page: Page = None,
     quick: Quick = False,
 ) -> None:
-    """Measure how well each signal separates hallucinated object mentions from true ones."""
+    """Measure how well each signal separates hallucinated object mentions from true ones.
+
+    Stopped, the same command goes on with the split that it was at.
+    """
     from saliency_guard.engines.weights import weights_of
-    from saliency_guard.evaluation.detection import MODES, collect
+    from saliency_guard.evaluation.detection import MODES, MentionTable, collect
     from saliency_guard.evaluation.evidence import detection_section, replace_section
     from saliency_guard.evaluation.files import output_folder
     from saliency_guard.evaluation.probe import require_scikit_learn
@@ -60,7 +61,7 @@ def detection(
     from saliency_guard.scenes import tuxpaint
 
     options = {"model": model, "split": split, "pictures": count, "max-new-tokens": max_new_tokens, "page": page}
-    count = count or (100 if quick else 1500)
+    count = count or (100 if quick else 300)
     samples = 200 if quick else 1000
     with reported():
         names = split or [_TRAINING, "openmoji", *(["tuxpaint"] if tuxpaint.installed() and not quick else [])]
@@ -73,9 +74,10 @@ def detection(
         check_page(page, "detection", quick=quick)
         output_folder(out)
         lvlm = load(model)
+        weights = weights_of(model, lvlm)
         settings = {
             "model": lvlm.model_id,
-            "weights": weights_of(model, lvlm),
+            "weights": weights,
             "pictures": count,
             "max_new_tokens": max_new_tokens,
             "samples": samples,
@@ -83,9 +85,13 @@ def detection(
         results: list[SplitResult] = []
         source: MentionTable | None = None
         for name in names:
-            with progress(name, 2 * count) as done:
-                mentions = collect(lvlm, pictures(name, count), max_new_tokens=max_new_tokens, on_caption=done)
-            mentions.save(out / f"{name.replace(' ', '-')}.npz")
+            kept = out / f"{name.replace(' ', '-')}-{count}-{max_new_tokens}-{weights[:8]}.npz"
+            if kept.is_file():
+                mentions = MentionTable.load(kept)
+            else:
+                with progress(name, 2 * count) as done:
+                    mentions = collect(lvlm, pictures(name, count), max_new_tokens=max_new_tokens, on_caption=done)
+                mentions.save(kept)
             with Console(stderr=True).status(f"Fitting and testing on {name} ..."):
                 results.append(rank(name, count, mentions, source=source, samples=samples))
             if name == _TRAINING:
@@ -114,7 +120,7 @@ def detection(
 
 
 def _bars(result: SplitResult) -> Sequence[tuple[str, float, float, float]]:
-    ranks = [rank for rank in result.modes["greedy"].ranks if rank.kind in {"signal", "combination"}]
+    ranks = [rank for rank in result.modes["greedy"].ranks if rank.kind in {"user", "signal", "combination"}]
     return [(rank.name, rank.auroc.value, rank.auroc.low, rank.auroc.high) for rank in ranks]
 
 
@@ -122,79 +128,97 @@ def _bars(result: SplitResult) -> Sequence[tuple[str, float, float, float]]:
 def mitigation(
     *,
     model: Model = EMBEDDED,
-    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("runs/mitigation"),
+    out: Annotated[Path, typer.Option(help="Folder for captions and results.")] = Path("runs/mitigation"),
     count: Annotated[
-        int | None, typer.Option("--pictures", min=1, help="Pictures of the comparison.", show_default="300")
+        int | None, typer.Option("--pictures", min=1, help="Pictures of the comparison.", show_default="100")
     ] = None,
     max_new_tokens: _MaxNewTokens = MAX_NEW_TOKENS,
-    split: Annotated[str, typer.Option(help="The split to use.")] = _TRAINING,
+    split: Annotated[
+        list[str] | None,
+        typer.Option(help="The splits; settings and questions are about the first.", show_default="both"),
+    ] = None,
     page: Page = None,
     quick: Quick = False,
 ) -> None:
-    """Measure how LocoRE and SGRS change captions and yes/no answers."""
-    from saliency_guard.decoding.sgrs import SGRSConfig
+    """Measure how LocoRE, SGRS and repair change captions, and LocoRE and SGRS yes/no answers.
+
+    Stopped, the same command goes on where it was.
+    """
     from saliency_guard.engines.weights import weights_of
     from saliency_guard.evaluation.evidence import mitigation_section, replace_section
     from saliency_guard.evaluation.files import output_folder
-    from saliency_guard.evaluation.mitigation import ALPHAS, BETAS, FLOORS, GUARDS, compare, compare_answers
-    from saliency_guard.evaluation.world import pictures
-    from saliency_guard.models.locore import LocoREConfig
+    from saliency_guard.evaluation.journal import Journal
+    from saliency_guard.evaluation.mitigation import GUARDS, GuardResult, compare, repair_guards, sweep_guards
+    from saliency_guard.evaluation.world import pictures, title
+    from saliency_guard.evaluation.world_pope import compare_answers
 
     options = {"model": model, "split": split, "pictures": count, "max-new-tokens": max_new_tokens, "page": page}
-    count = count or (8 if quick else 300)
+    count = count or (8 if quick else 100)
     sweep_count, question_count = -(-count // 3), -(-count // 2)
+    first, *others = split or (_TRAINING, "openmoji")
     with reported():
         check_page(page, "mitigation", quick=quick)
         output_folder(out)
-        world = list(pictures(split, count))
+        worlds = {name: list(pictures(name, count)) for name in (first, *others)}
         lvlm = load(model)
-        sweep: dict[str, Guard] = {f"SGRS, alpha {alpha}": (SGRSConfig(alpha=alpha), None) for alpha in ALPHAS}
-        sweep |= {f"SGRS, min_p {floor}": (SGRSConfig(min_p=floor), None) for floor in FLOORS}
-        sweep |= {f"LocoRE, beta {beta}": (None, LocoREConfig(beta=beta)) for beta in BETAS}
-        with progress("captions", len(GUARDS) * 2 * count + len(sweep) * sweep_count) as done:
-            greedy, baseline = compare(
-                lvlm, world, GUARDS, sampled=False, max_new_tokens=max_new_tokens, on_caption=done
-            )
-            sampled, _ = compare(lvlm, world, GUARDS, sampled=True, max_new_tokens=max_new_tokens, on_caption=done)
+        weights = weights_of(model, lvlm)
+        settings = {"model": lvlm.model_id, "weights": weights, "max_new_tokens": max_new_tokens}
+        journal = Journal(out / f"answers-{weights[:8]}.jsonl", settings)
+        repaired = {**GUARDS, **repair_guards(lvlm.calibrator)}
+        captions: dict[str, list[GuardResult]] = {}
+        for name, world in worlds.items():
+            # In the other splits greedy captions, and each guard by itself.
+            guards = repaired if name == first else {key: repaired[key] for key in repaired if "+" not in key}
+            modes = (False, True) if name == first else (False,)
+            with progress(f"captions, {title(name)}", len(guards) * len(modes) * count) as done:
+                for mode in modes:
+                    results, counts = compare(
+                        lvlm,
+                        world,
+                        guards,
+                        sampled=mode,
+                        max_new_tokens=max_new_tokens,
+                        journal=journal,
+                        on_caption=done,
+                    )
+                    captions.setdefault(name, []).extend(results)
+                    if name == first and not mode:
+                        baseline = counts
+        sweep = sweep_guards()
+        with progress("settings", len(sweep) * sweep_count) as done:
             sweeps, _ = compare(
                 lvlm,
-                world[:sweep_count],
+                worlds[first][:sweep_count],
                 sweep,
                 sampled=False,
                 max_new_tokens=max_new_tokens,
                 baseline=baseline[:sweep_count],
+                journal=journal,
                 on_caption=done,
             )
         with progress("questions", len(GUARDS) * 2 * 3 * 2 * question_count) as done:
             answers = [
                 result
                 for mode in (False, True)
-                for result in compare_answers(lvlm, world[:question_count], GUARDS, sampled=mode, on_answer=done)
+                for result in compare_answers(
+                    lvlm, worlds[first][:question_count], GUARDS, sampled=mode, journal=journal, on_answer=done
+                )
             ]
-        results = [*greedy, *sampled]
-        settings = {
-            "model": lvlm.model_id,
-            "weights": weights_of(model, lvlm),
-            "split": split,
-            "pictures": count,
-            "max_new_tokens": max_new_tokens,
-        }
         write_result(
             out / "result.json",
             {
-                "settings": settings,
-                "guards": [asdict(result) for result in results],
+                "settings": {**settings, "pictures": count},
+                "captions": {name: [asdict(result) for result in results] for name, results in captions.items()},
                 "sweeps": [asdict(result) for result in sweeps],
                 "answers": [asdict(result) for result in answers],
             },
         )
         section = mitigation_section(
-            results,
+            captions,
             sweeps,
             answers,
             command_line("mitigation", options, quick=quick),
             model=lvlm.model_id,
-            split=split,
             pictures=(count, sweep_count, question_count),
         )
         if page is not None:

@@ -9,12 +9,13 @@ from typing import Any
 
 import torch
 from PIL import Image
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
 
 from saliency_guard.chat.pictures import picture_token
 from saliency_guard.embedded import EMBEDDED, EMBEDDED_PATH
 from saliency_guard.models.layers import target_layers
 from saliency_guard.models.load import opened, require_pictures
+from saliency_guard.models.memory import memory_of
 from saliency_guard.models.source import Source
 from saliency_guard.models.supported import refusal
 from saliency_guard.saliency.config import SaliencyConfig
@@ -47,6 +48,7 @@ def describe_model(model: str) -> dict[str, Any]:
     return {
         "architecture": type(empty).__name__,
         "parameters": sum(parameter.numel() for parameter in empty.parameters()),
+        "memory_gib": _memory(empty),
         "dtype": str(config.dtype).removeprefix("torch."),
         "layers": depth,
         "target_layers": list(target_layers(empty, SaliencyConfig().layers)),
@@ -61,6 +63,19 @@ def describe_model(model: str) -> dict[str, Any]:
         "drafting": readable and softmax,
         **({} if reason is None else {"not supported": reason}),
     }
+
+
+def _memory(empty: PreTrainedModel) -> dict[str, float]:
+    """GiB of weights in three kinds, and of what 1,000 positions take."""
+    memory = memory_of(empty, SaliencyConfig().layers)
+    values = {
+        "bfloat16": memory.bfloat16,
+        "int8": memory.int8,
+        "nf4": memory.nf4,
+        "cache_of_1000_positions": memory.cache,
+        "scoring_of_1000_positions": memory.attention,
+    }
+    return {name: round(value, 3) for name, value in values.items()}
 
 
 def _image_tokens(place: Source, hub: Mapping[str, Any], config: Any) -> int | None:

@@ -144,7 +144,9 @@ def _files(truth: Path, images: Path) -> dict[str, str]:
 
 
 def _guard(*, sgrs: bool, alpha: float | None, min_p: float | None, locore: bool, beta: float | None) -> Guard:
-    return sgrs_settings(on=sgrs, alpha=alpha, min_p=min_p), locore_settings(on=locore, beta=beta)
+    from saliency_guard.evaluation.mitigation import Guard
+
+    return Guard(sgrs=sgrs_settings(on=sgrs, alpha=alpha, min_p=min_p), locore=locore_settings(on=locore, beta=beta))
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +176,7 @@ class _Runner:
         from saliency_guard.evaluation.journal import Journal
 
         output_folder(out)
-        sgrs, locore = self.guard
+        sgrs, locore = self.guard.sgrs, self.guard.locore
         with self.engine as engine, progress(self.label, len(questions)) as done:
             settings = {
                 **files,

@@ -189,7 +189,7 @@ def _show_calibration(fitted: Calibrator, out: Path, *, as_json: bool) -> None:
     table = Table(
         title=f"{out}: fitted on {fitted.fitted_on.source}, measured on held-out pictures", title_justify="left"
     )
-    for column in ("", "items", "grounded", "AUROC", "ECE", "Brier"):
+    for column in ("", "items", "grounded", "AUROC", "ECE", "Brier", "Brier skill"):
         table.add_column(column, justify="right" if column else "left")
     measured: dict[str, Reliability | None] = {}
     if report is not None:
@@ -197,10 +197,8 @@ def _show_calibration(fitted: Calibrator, out: Path, *, as_json: bool) -> None:
         measured["answers"] = report.answers
     for name, values in measured.items():
         if values is not None:
-            auroc = "" if values.auroc is None else f"{values.auroc:.3f}"
-            table.add_row(
-                name, str(values.count), f"{values.grounded:.3f}", auroc, f"{values.ece:.3f}", f"{values.brier:.3f}"
-            )
+            numbers = (values.grounded, values.auroc, values.ece, values.brier, values.skill)
+            table.add_row(name, str(values.count), *("" if number is None else f"{number:.3f}" for number in numbers))
     Console().print(table)
 
 

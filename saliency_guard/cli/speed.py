@@ -22,11 +22,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from saliency_guard.evaluation import machine
+    from saliency_guard.evaluation.concurrency import Concurrency
     from saliency_guard.evaluation.speed import Timing
     from saliency_guard.lvlm import LVLM
 
 _FEW = ("scored while generating", "SGRS and LocoRE, 2% rejected", "SGRS and LocoRE, 10% rejected")
-_PROMPT, _TOKENS = 640, 64
+_PROMPT, _TOKENS, _STREAMED = 640, 64, 128
 _PROMPTS, _LENGTHS = (1024, 2048, 4096), (32, 128, 256)
 _SLOW_PROMPTS = (640, 1024)
 _EMBEDDED_PROMPTS, _EMBEDDED_LENGTHS = (256, 512, 896), (32, 128, 256)
@@ -41,6 +42,8 @@ class _Results:
     floor: machine.Floor
     timings: list[Timing] = field(default_factory=list)
     embedded: list[Timing] = field(default_factory=list)
+    calls: list[Concurrency] = field(default_factory=list)
+    streams: list[Concurrency] = field(default_factory=list)
     candidates: dict[str, dict[int, list[float]]] = field(default_factory=dict)
 
     def save(self) -> None:
@@ -51,6 +54,7 @@ class _Results:
                 "floor": asdict(self.floor),
                 "timings": [{**asdict(timing), "median": timing.median} for timing in self.timings],
                 "embedded": [{**asdict(timing), "median": timing.median} for timing in self.embedded],
+                "concurrent calls": [asdict(way) for way in (*self.calls, *self.streams)],
                 "seconds for one candidate": self.candidates,
             },
         )
@@ -96,7 +100,7 @@ def speed_command(
 
 def _measured(results: _Results, model: PreTrainedModel, rounds: int, *, quick: bool) -> Iterator[None]:
     """Measure part by part, the most important first."""
-    from saliency_guard.evaluation import machine, speed
+    from saliency_guard.evaluation import concurrency, machine, speed
     from saliency_guard.evaluation.speed import PLAIN, PUBLISHED, WAYS
 
     tokens = 16 if quick else _TOKENS
@@ -114,6 +118,12 @@ def _measured(results: _Results, model: PreTrainedModel, rounds: int, *, quick: 
     names = tuple(name for name in WAYS if not name.startswith("vl-saliency"))
     scene = _scene_prompt(lvlm)
     results.embedded += speed.compare(lvlm.model, scene, tokens, names, rounds=rounds)
+    yield
+    few = {"calls": 4} if quick else {}
+    results.calls += concurrency.concurrent_calls(lvlm, tokens, rounds=rounds, **few)
+    yield
+    streamed = tokens if quick else _STREAMED
+    results.streams += concurrency.concurrent_streams(model, streamed, rounds=min(rounds, 3), **few)
     yield
     if quick:
         return
@@ -226,7 +236,40 @@ def _section(results: _Results, command: str) -> str:
     ]
     if elsewhere:
         parts += ["And at other lengths:", _timings_table(elsewhere)]
+    parts += _concurrency_parts(results)
     return "\n\n".join(parts)
+
+
+def _concurrency_parts(results: _Results) -> list[str]:
+    """Concurrent calls of the embedded model, and concurrent streams of the random one."""
+    from saliency_guard.evaluation.evidence import table
+
+    head = ["", "calls", "tokens a second", "ratio to one after the other", "answers a round", "event loop held up"]
+    streams = (
+        "Concurrent streams of the random LLaVA, each about a picture of its own; in brackets the ratio without "
+        f"reading the prompts, which takes all the cores however it is done ({results.streams[0].tokens} tokens):"
+    )
+    parts: list[str] = []
+    for title, ways in (
+        (
+            "Concurrent calls of the embedded model, each a caption of a picture of its own, with grounding:",
+            results.calls,
+        ),
+        (streams, results.streams),
+    ):
+        rows = [
+            [
+                way.name,
+                str(way.calls),
+                f"{way.rate:.1f}",
+                f"{way.ratio:.2f}" + ("" if way.writing is None else f" ({way.writing:.2f})"),
+                "" if way.rows is None else f"{way.rows:.1f}",
+                "" if way.gap is None else f"{1000 * way.gap:.0f} ms",
+            ]
+            for way in ways
+        ]
+        parts += [title, table(head, rows)]
+    return parts
 
 
 def _batch_sentence(timings: Sequence[Timing]) -> str:

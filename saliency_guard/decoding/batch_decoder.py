@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -29,6 +30,10 @@ class Row:
         return 0 if self.done or self.decoder.ended else self.room - self.decoder.written
 
 
+Outcome = list[DecodedToken] | Exception
+"""What a round comes to for one row: its newest tokens, or the error that it ends with."""
+
+
 def decode_together(rows: Sequence[Row]) -> Iterator[tuple[int, list[DecodedToken]]]:
     """Accepted tokens of several answers, each as it would be written alone.
 
@@ -38,30 +43,61 @@ def decode_together(rows: Sequence[Row]) -> Iterator[tuple[int, list[DecodedToke
     for row in rows:
         row.decoder.begin()
     while running := [index for index, row in enumerate(rows) if row.left > 0]:
-        yield from _round(rows, running)
+        for index, outcome in zip(running, decode_round([rows[index] for index in running]), strict=True):
+            if isinstance(outcome, Exception):
+                raise outcome
+            yield index, outcome
 
 
-def _round(rows: Sequence[Row], running: list[int]) -> list[tuple[int, list[DecodedToken]]]:
-    decoders = [rows[index].decoder for index in running]
+def fits_with(decoder: Decoder) -> tuple[object, ...]:
+    """Equal for decoders whose rows one round can hold."""
+    session, locore = decoder.session, decoder.session.locore
+    gains = None if locore is None else (locore.layers, locore.renormalize)
+    return session.joins, session.entry, decoder.layers, gains
+
+
+def decode_round(rows: Sequence[Row]) -> list[Outcome]:
+    """The newest tokens of rows that fit together; a row that fails fails alone.
+
+    Args:
+        rows: with room left, whose decoders have begun.
+    """
     with uninterrupted(), without_gradients():
-        if len(running) == 1 or not all(decoder.session.joins for decoder in decoders):
-            return [(index, rows[index].decoder.round(rows[index].left)) for index in running]
-        rooms = [rows[index].left for index in running]
-        layers = decoders[0].layers
-        batch = Batch([decoder.session for decoder in decoders])
-        drafts = _draft(batch, decoders, rooms)
-        used = [_used(row, decoder, room) for row, decoder, room in zip(drafts, decoders, rooms, strict=True)]
-        token_rows_used: list[Tensor | None] = [None] * len(running)
-        if layers is not None:
-            drawn = torch.tensor([[draft.token for draft in row] for row in drafts])
-            together = token_rows(batch.rescore(layers=layers), drawn)
-            kept = zip(together, used, batch.padding, strict=True)
-            token_rows_used = [row[: len(own), before:] for row, own, before in kept]
-        batch.hand_back()
+        if len(rows) == 1 or not all(row.decoder.session.joins for row in rows):
+            return [_attempted(partial(row.decoder.round, row.left)) for row in rows]
+        try:
+            drafted = _drafted(rows)
+        except Exception:  # noqa: BLE001 - whose error it is shows when each goes on alone: nobody has moved yet
+            return [_attempted(partial(row.decoder.round, row.left)) for row in rows]
         return [
-            (index, decoder.accept(row, seen))
-            for index, decoder, row, seen in zip(running, decoders, used, token_rows_used, strict=True)
+            _attempted(partial(row.decoder.accept, drafts, seen))
+            for row, (drafts, seen) in zip(rows, drafted, strict=True)
         ]
+
+
+def _attempted(work: Callable[[], list[DecodedToken]]) -> Outcome:
+    try:
+        return work()
+    except Exception as error:  # noqa: BLE001 - raised by who asked for this row
+        return error
+
+
+def _drafted(rows: Sequence[Row]) -> list[tuple[list[Draft], Tensor | None]]:
+    """What each row draws next, and its predictor rows where they are scored; only the sessions have moved after it."""
+    decoders = [row.decoder for row in rows]
+    rooms = [row.left for row in rows]
+    layers = decoders[0].layers
+    batch = Batch([decoder.session for decoder in decoders])
+    drafts = _draft(batch, decoders, rooms)
+    used = [_used(row, decoder, room) for row, decoder, room in zip(drafts, decoders, rooms, strict=True)]
+    token_rows_used: list[Tensor | None] = [None] * len(rows)
+    if layers is not None:
+        drawn = torch.tensor([[draft.token for draft in row] for row in drafts])
+        together = token_rows(batch.rescore(layers=layers), drawn)
+        kept = zip(together, used, batch.padding, strict=True)
+        token_rows_used = [row[: len(own), before:] for row, own, before in kept]
+    batch.hand_back()
+    return list(zip(used, token_rows_used, strict=True))
 
 
 def _draft(batch: Batch, decoders: Sequence[Decoder], rooms: Sequence[int]) -> list[list[Draft]]:

@@ -16,6 +16,7 @@ from transformers import (
     PreTrainedModel,
     StoppingCriteriaList,
 )
+from transformers.cache_utils import QuantizedCache
 from transformers.generation.utils import GenerateDecoderOnlyOutput, GenerationMixin
 
 from saliency_guard.answer import TokenGrounding
@@ -83,7 +84,7 @@ def sgrs_generate(
         ``[1, P + N]`` ids, or `SGRSOutput` with ``return_dict_in_generate``.
 
     Raises:
-        ConfigError: for beams or several return sequences.
+        ConfigError: for beams or several return sequences, and for a quantised cache.
         InputError: for more than one prompt, and for embeddings in place of token ids.
     """
     if generation_config.num_beams != 1 or generation_config.num_return_sequences != 1:
@@ -94,6 +95,14 @@ def sgrs_generate(
         raise ConfigError(msg)
     if any(model_kwargs.get(name) is not None and model_kwargs[name].get_seq_length() > 0 for name in _CACHES):
         msg = "sgrs_generate starts from the whole prompt: do not pass a cache (past_key_values) that is already filled"
+        raise ConfigError(msg)
+    if generation_config.cache_implementation == "quantized" or any(
+        isinstance(model_kwargs.get(name), QuantizedCache) for name in _CACHES
+    ):
+        msg = (
+            "sgrs_generate reads keys and values as the model makes them, and gradients go through them: leave the "
+            'quantised cache (cache_implementation="quantized") out'
+        )
         raise ConfigError(msg)
     if model_kwargs.get("inputs_embeds") is not None:
         msg = "sgrs_generate reads token ids: this generate was given, or has made of its own, embeddings instead"

@@ -150,6 +150,11 @@ class Deadline:
         self._seconds = seconds
         self._until = math.inf if seconds is None else time.monotonic() + seconds
 
+    @property
+    def left(self) -> float:
+        """Seconds until then; infinite where that is never."""
+        return max(self._until - time.monotonic(), 0.0)
+
     def check(self) -> None:
         """Raise `DeadlineError` if the time is over."""
         if time.monotonic() > self._until:

@@ -14,8 +14,11 @@ from saliency_guard.calibration.features import Floats, lens_evidence
 from saliency_guard.chat import detokenize as text_module
 from saliency_guard.chat.messages import chat
 from saliency_guard.evaluation.mentions import ObjectVocabulary, first_token
+from saliency_guard.evaluation.mitigation import RELEASED_LAYERS
 from saliency_guard.evaluation.world import WorldPicture, batches, write_answers
 from saliency_guard.lvlm import LVLM
+from saliency_guard.saliency.config import SaliencyConfig
+from saliency_guard.saliency.scoring import score_answer
 from saliency_guard.scenes.language import DESCRIBE
 from saliency_guard.scenes.vocabulary import CLASSES, NEVER_DRAWN
 from saliency_guard.signals import SIGNALS, compute
@@ -25,7 +28,11 @@ from saliency_guard.storage import open_file
 MODES = ("greedy", "sampled")
 BATCH = 48
 WORDS = (*CLASSES, *NEVER_DRAWN)
-SCALARS = tuple(SIGNALS)
+RELEASED = "saliency, layers of the released code"
+SCALARS = (*SIGNALS, RELEASED)
+"""Single numbers: every signal, and Eq. 6 under the target layers of the paper's released code."""
+JUDGED = ("calibrated grounding", "verification")
+"""What a user gets for an object that is claimed."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,6 +44,7 @@ class MentionTable:
         sampled: ``[n]`` whether the caption was sampled (else greedy).
         hallucinated: ``[n]`` whether the scene has no such object.
         priors: ``[n, 3]`` token position, earlier mentions of the class, earlier mentions: "position only".
+        judged: ``[n, len(JUDGED)]`` of the claim; NaN where a user gets no number.
         signals: ``[n, len(SCALARS)]`` NaN where a signal is undefined.
         saliency: ``[n, L * H * 3]`` attention x gradient per layer, head and source.
         signed: ``[n, L * H * 3]`` the same with its sign: positive where attention there supports the token.
@@ -50,6 +58,7 @@ class MentionTable:
     sampled: npt.NDArray[np.bool_]
     hallucinated: npt.NDArray[np.bool_]
     priors: Floats
+    judged: Floats
     signals: Floats
     saliency: Floats
     signed: Floats
@@ -105,9 +114,9 @@ def collect(
     for caption in _captions(lvlm, pictures, max_new_tokens, temperature):
         rows += _mentions(lvlm, caption, vocabulary)
         on_caption()
-    dtypes: Sequence[Any] = (np.int64, np.bool_, np.bool_, *[np.float64] * 7, np.int64)
+    dtypes: Sequence[Any] = (np.int64, np.bool_, np.bool_, *[np.float64] * 8, np.int64)
     if not rows:  # A model may mention no known object.
-        shapes = [(0,)] * 3 + [(0, 3), (0, len(SCALARS))] + [(0, 0)] * 5 + [(0,)]
+        shapes = [(0,)] * 3 + [(0, 3), (0, len(JUDGED)), (0, len(SCALARS))] + [(0, 0)] * 5 + [(0,)]
         return MentionTable(*(np.empty(shape, dtype=dtype) for shape, dtype in zip(shapes, dtypes, strict=True)))
     columns = zip(*rows, strict=True)
     return MentionTable(*(np.array(column, dtype=dtype) for column, dtype in zip(columns, dtypes, strict=True)))
@@ -136,8 +145,14 @@ def _mentions(lvlm: LVLM, caption: _Caption, vocabulary: ObjectVocabulary) -> It
     if not mentions:
         return
     scene = caption.picture.scene
-    trace = trace_answer(lvlm.model, lvlm.inputs(chat(caption.picture.image, DESCRIBE)), caption.ids)
-    values = {name: column.cpu().numpy() for name, column in compute(trace, SCALARS).items()}
+    inputs = lvlm.inputs(chat(caption.picture.image, DESCRIBE))
+    trace = trace_answer(lvlm.model, inputs, caption.ids)
+    values = {name: column.cpu().numpy() for name, column in compute(trace, SIGNALS).items()}
+    released = score_answer(
+        lvlm.model, inputs, caption.ids, saliency=SaliencyConfig(layers=RELEASED_LAYERS), layout=trace.layout
+    )
+    values[RELEASED] = released.saliency.cpu().numpy()
+    judged = _judged(lvlm, caption, pieces)
     saliency, signed, attention = (
         part.flatten(1).cpu().numpy() for part in (trace.saliency, trace.signed, trace.attention)
     )
@@ -151,6 +166,7 @@ def _mentions(lvlm: LVLM, caption: _Caption, vocabulary: ObjectVocabulary) -> It
             caption.sampled,
             mention.name not in scene.counts,
             (token, earlier_names.count(mention.name), ordinal),
+            judged.get(mention.start, judged.get(mention.stop, _NOT_JUDGED)),
             [values[name][token] for name in SCALARS],
             saliency[token],
             signed[token],
@@ -160,3 +176,20 @@ def _mentions(lvlm: LVLM, caption: _Caption, vocabulary: ObjectVocabulary) -> It
             WORDS.index(mention.name),
         )
         earlier_names.append(mention.name)
+
+
+_NOT_JUDGED = (float("nan"),) * len(JUDGED)
+
+
+def _judged(lvlm: LVLM, caption: _Caption, pieces: Sequence[str]) -> dict[int, tuple[float, float]]:
+    """What a user gets of each object that is claimed, by the claim's first character and the one after its last."""
+    if lvlm.calibrator is None:
+        return {}
+    answer = lvlm.score(chat(caption.picture.image, DESCRIBE), "".join(pieces))
+    known: dict[int, tuple[float, float]] = {}
+    for claim in answer.claims:
+        if claim.kind == "object":
+            numbers = (claim.grounding, claim.verified)
+            grounding, verified = (float("nan") if number is None else number for number in numbers)
+            known |= dict.fromkeys(claim.span, (grounding, verified))
+    return known

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from saliency_guard.errors import InputError
-from saliency_guard.evaluation.mitigation import AnswersResult, GuardResult
+from saliency_guard.evaluation.mitigation import GuardResult
 from saliency_guard.evaluation.ranking import ModeResult, SplitResult
 from saliency_guard.evaluation.statistics import Interval
 from saliency_guard.evaluation.world import title
+from saliency_guard.evaluation.world_pope import AnswersResult
 from saliency_guard.storage import read_text, replace_file
 
-_KINDS = {"signal": "", "combination": "together: ", "transferred": "fitted on the training styles: "}
+_KINDS = {
+    "user": "**what a user gets**: ",
+    "signal": "",
+    "combination": "together: ",
+    "transferred": "fitted on the training styles: ",
+}
 
 
 def replace_section(page: Path, name: str, text: str) -> None:
@@ -83,11 +90,12 @@ def _mode_parts(result: SplitResult, mode: ModeResult) -> Iterator[str]:
         return
     detectors = [rank for rank in mode.ranks if rank.kind != "without"]
     yield table(
-        ["", "high means", "AUROC", "AUPR", "in position bins", "within words"],
+        ["", "high means", "of mentions", "AUROC", "AUPR", "in position bins", "within words"],
         [
             [
                 f"{_KINDS[rank.kind]}{rank.name}",
                 rank.high_means,
+                f"{rank.known:.0%}",
                 str(rank.auroc),
                 str(rank.aupr),
                 str(rank.within_bins),
@@ -104,48 +112,67 @@ def _mode_parts(result: SplitResult, mode: ModeResult) -> Iterator[str]:
 
 
 def mitigation_section(
-    results: Sequence[GuardResult],
+    captions: Mapping[str, Sequence[GuardResult]],
     sweeps: Sequence[GuardResult],
     answers: Sequence[AnswersResult],
     command: str,
     *,
     model: str,
-    split: str,
     pictures: tuple[int, int, int],
 ) -> str:
     """The comparison of the guards, the sweeps, and POPE with each guard.
 
     Args:
-        results: results of the main comparison.
-        sweeps: results of the sweeps over alpha, min_p and beta.
+        captions: results of the main comparison, by split; sweeps and questions are about the first one.
+        sweeps: results of the sweeps over the guards' settings.
         answers: results of the yes/no questions.
         command: the command that was run.
         model: name of the model.
-        split: name of the split.
         pictures: number of pictures for the comparison, for each sweep, and for POPE.
     """
-    header = ["", "CHAIR_S", "CHAIR_I", "recall", "words", "rejections per 100 tokens"]
     kinds = list(answers[0].values) if answers else []
-    return "\n\n".join(
-        [
-            f"```\n{command}\n```",
+    parts = [f"```\n{command}\n```", f"Model {model}."]
+    for split, results in captions.items():
+        parts += [
+            f"### Captions of {pictures[0]} pictures, {title(split)}",
             (
-                f"Model {model}, {split}, {pictures[0]} pictures; below each value its difference from nothing on the "
-                "same pictures."
+                "Below each value its difference from nothing on the same pictures. *Wrong claims*: of all that is "
+                "claimed (objects, numbers, places). *True claims kept*: as a part of those without a guard. "
+                "*Unjudged*: the calibration gave no number, and the repair left the caption as it was."
             ),
-            table(header, [row for result in results for row in _guard_rows(result)]),
-            f"Sweeps, greedy, {pictures[1]} pictures:",
-            table(header, [row for result in sweeps for row in _guard_rows(result)]),
-            f"Yes/no questions (POPE), {2 * pictures[2]} of each kind, accuracy (F1 of yes):",
-            table(["", *kinds], [row for result in answers for row in _answer_rows(result)]),
+            table(_GUARD_HEADER, [row for result in results for row in _guard_rows(result)]),
         ]
-    )
+    parts += [
+        f"### Settings, greedy, {pictures[1]} pictures, {title(next(iter(captions)))}",
+        table(_GUARD_HEADER, [row for result in sweeps for row in _guard_rows(result)]),
+        f"### Yes/no questions (POPE), {2 * pictures[2]} of each kind, accuracy (F1 of yes)",
+        table(["", *kinds], [row for result in answers for row in _answer_rows(result)]),
+    ]
+    return "\n\n".join(parts)
+
+
+_SHOWN = MappingProxyType(
+    {
+        "chair_s": "CHAIR_S",
+        "chair_i": "CHAIR_I",
+        "recall": "recall",
+        "wrong_claims": "wrong claims",
+        "true_claims": "true claims kept",
+        "empty": "empty",
+        "unjudged": "unjudged",
+        "words": "words",
+        "rejections_per_100_tokens": "rejections per 100 tokens",
+    }
+)
+_GUARD_HEADER = ("", *_SHOWN.values())
 
 
 def _guard_rows(result: GuardResult) -> list[list[str]]:
-    rows = [[_name(result), *(f"{value:.3f}" for value in result.values.values())]]
+    values = result.values | {"true_claims": result.true_claims_kept}
+    rows = [[_name(result), *(f"{values[key]:.3f}" for key in _SHOWN)]]
     if result.differences:
-        rows.append(["", *(_signed(result.differences[key]) for key in result.values)])
+        # Kept true claims are a part of those without a guard already.
+        rows.append(["", *("" if key == "true_claims" else _signed(result.differences[key]) for key in _SHOWN)])
     return rows
 
 

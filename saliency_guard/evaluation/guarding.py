@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from saliency_guard.calibration.calibrator import Calibrator
 from saliency_guard.calibration.features import SUMMARIES, Floats
 from saliency_guard.calibration.guarantee import (
     Keep,
@@ -17,13 +16,14 @@ from saliency_guard.calibration.guarantee import (
     observed_risk,
     policy_outcomes,
 )
-from saliency_guard.calibration.records import Records
-from saliency_guard.calibration.reliability import Bools, Reliability, auroc
+from saliency_guard.calibration.reliability import Bools, auroc
+from saliency_guard.evaluation.reliabilities import JudgedRecord
 from saliency_guard.evaluation.statistics import Interval, interval
 
 POSITION = "position only"
 CALIBRATED = "calibrated grounding"
 VERIFIED = "verification"
+_CHANCE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +32,8 @@ class Comparison:
 
     Attributes:
         name: of the score.
-        claims: AUROC over labelled claims, in the better of the two directions.
-        answers: AUROC over answers, of the mean over their claims, in the better direction.
+        claims: AUROC over labelled claims.
+        answers: AUROC over answers, of the mean over their claims.
     """
 
     name: str
@@ -41,23 +41,25 @@ class Comparison:
     answers: Interval
 
 
-def compare_scores(records: Records, calibrator: Calibrator, *, samples: int) -> list[Comparison]:
+def compare_scores(judged: Sequence[JudgedRecord], *, samples: int) -> list[Comparison]:
     """The calibrated grounding beside verification, every summary signal and position; best of answers first.
 
-    Single signals get the better direction in hindsight, which favours them.
+    The direction of each score on one half of the pictures is the better one of the other half.
     """
     names = [CALIBRATED, VERIFIED, POSITION, *SUMMARIES]
     claims, answers = _Rows(), _Rows()
-    for record in records:
-        judged = calibrator.judge_record(record)
+    for each in judged:
+        record, judgement = each.record, each.judgement
+        if judgement.answer is None and not any(value is not None for value in judgement.claims):
+            continue
         signals = record.features(("signals",))
         verified = [np.nan if claim.verified is None else claim.verified for claim in record.claims]
-        if judged.answer is not None and record.grounded is not None:
+        if judgement.answer is not None and record.grounded is not None:
             means = [_mean(column[np.isfinite(column)].tolist()) for column in signals.T]
             count = float(len(record.answer.tokens))
-            answers.add([judged.answer, _mean(verified), count, *means], record.grounded, record.picture)
+            answers.add([judgement.answer, _mean(verified), count, *means], record.grounded, record.picture)
         for index, claim in enumerate(record.claims):
-            probability = judged.claims[index]
+            probability = judgement.claims[index]
             if probability is not None and claim.grounded is not None:
                 row = [probability, verified[index], float(claim.tokens[0]), *signals[index]]
                 claims.add(row, claim.grounded, record.picture)
@@ -82,7 +84,9 @@ class _Rows:
     def areas(self, samples: int, count: int) -> list[Interval]:
         """The AUROC of each column."""
         table = np.array(self._rows).reshape(-1, count)
-        return [_area(column, np.array(self._truths), np.array(self._pictures), samples) for column in table.T]
+        return [
+            _area(column, np.array(self._truths, dtype=bool), np.array(self._pictures), samples) for column in table.T
+        ]
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -93,34 +97,53 @@ def _area(scores: Floats, truth: Bools, pictures: np.ndarray, samples: int) -> I
     known = np.isfinite(scores)
     if not known.any():
         return Interval(np.nan, np.nan, np.nan)
-    scores, truth = scores[known], truth[known]
-    turned = scores if float(auroc(scores, truth)[0]) >= 0.5 else -scores
-    return interval(lambda weights: auroc(turned, truth, weights), pictures[known], count=samples)
+    scores, truth, pictures = scores[known], truth[known], pictures[known]
+    first = in_first_half(pictures)
+    signs = np.where(first, _direction(scores[~first], truth[~first]), _direction(scores[first], truth[first]))
+    turned = scores * signs
+    return interval(lambda weights: auroc(turned, truth, weights), pictures, count=samples)
 
 
-def reliabilities(records: Records, calibrator: Calibrator) -> dict[str, Reliability]:
-    """Of all labelled claims and of each kind of them, of all answers and of those to each kind of question."""
-    report = calibrator.evaluate(records)
-    measured: dict[str, Reliability | None] = {"claims": report.claims}
-    measured |= {f"claims: {kind}": values for kind, values in report.kinds.items()}
-    measured["answers"] = report.answers
-    for kind in dict.fromkeys(_kind(record.question) for record in records):
-        asked = records.where(_kind(record.question) == kind for record in records)
-        measured[f"answers: {kind}"] = calibrator.evaluate(asked).answers
-    return {name: values for name, values in measured.items() if values is not None}
+def _direction(scores: Floats, truth: Bools) -> float:
+    area = float(auroc(scores, truth)[0]) if len(scores) else np.nan
+    return -1.0 if area < _CHANCE else 1.0
 
 
-def _kind(question: str) -> str:
-    return {"Is": "yes or no", "How": "how many"}.get(question.split(" ", 1)[0], "descriptions")
+def in_first_half(pictures: np.ndarray) -> Bools:
+    """``[n]`` whether each picture is in the first of two halves; a picture is in one of them."""
+    names = np.unique(pictures)
+    order = np.random.default_rng(0).permutation(len(names))
+    return np.isin(pictures, names[order[: len(names) // 2]])
 
 
 def risk_coverage(scores: Floats, grounded: Bools, keep: Keep) -> list[tuple[float, float, float]]:
     """(threshold, part of the questions that are answered, part of those that is ungrounded), all thresholds."""
-    found: list[tuple[float, float, float]] = []
+    curve: list[tuple[float, float, float]] = []
     for threshold in np.unique(scores[np.isfinite(scores)]):
-        risk, taken = observed_risk(policy_outcomes(scores, grounded, keep, threshold), "accepted")
-        found.append((float(threshold), taken, risk))
-    return found
+        risk, accepted = observed_risk(policy_outcomes(scores, grounded, keep, threshold), "accepted")
+        curve.append((float(threshold), accepted, risk))
+    return curve
+
+
+def coverage_at(scores: Floats, grounded: Bools, keep: Keep, risk: float) -> tuple[float, float]:
+    """The part of the questions that is answered with a threshold for a risk, and the part of those that is wrong.
+
+    The threshold for one half of the questions is the most lenient one that keeps the risk on the other half.
+
+    Args:
+        scores: ``[units, draws]``.
+        grounded: ``[units, draws]``.
+        keep: as for `policy_outcomes`.
+        risk: the largest share of wrong answers among the accepted ones.
+    """
+    first = in_first_half(np.arange(len(scores)))
+    outcomes = np.full(len(scores), np.nan)
+    for half in (first, ~first):
+        curve = risk_coverage(scores[~half], grounded[~half], keep)
+        lenient = min((threshold for threshold, _, seen in curve if seen <= risk), default=np.inf)
+        outcomes[half] = policy_outcomes(scores[half], grounded[half], keep, lenient)
+    wrong, accepted = observed_risk(outcomes, "accepted")
+    return accepted, wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +213,7 @@ def validity(
         if not isinstance(guarantee, NoGuarantee):
             outcome = policy_outcomes(scores[test], grounded[test], keep, guarantee.threshold)
             outcomes.append(observed_risk(outcome, metric))
-    risks = np.array([one for one, _ in outcomes])
+    risks = np.array([observed for observed, _ in outcomes])
     return Validity(
         name=name,
         risk=risk,
@@ -198,6 +221,6 @@ def validity(
         splits=splits,
         guaranteed=len(outcomes) / splits,
         broken=float((risks > risk).sum()) / splits,
-        accepted=float(np.mean([one for _, one in outcomes])) if outcomes else 0.0,
+        accepted=float(np.mean([taken for _, taken in outcomes])) if outcomes else 0.0,
         observed=float(risks.mean()) if outcomes else 0.0,
     )

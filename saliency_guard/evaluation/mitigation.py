@@ -1,46 +1,95 @@
-"""Effect of SGRS and LocoRE: captions and yes/no answers about the same pictures with and without them."""
+"""Effect of SGRS, LocoRE and repair: captions of the same pictures with and without them."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import get_args
 
 import numpy as np
 
+from saliency_guard.answer import GroundedAnswer
+from saliency_guard.calibration.calibrator import Calibrator
 from saliency_guard.calibration.features import Floats
 from saliency_guard.chat.messages import chat
 from saliency_guard.decoding.sgrs import SGRSConfig
+from saliency_guard.errors import UnjudgedError
 from saliency_guard.evaluation import chair
+from saliency_guard.evaluation.journal import Journal
 from saliency_guard.evaluation.mentions import ObjectVocabulary
-from saliency_guard.evaluation.pope import pope, says_yes
 from saliency_guard.evaluation.statistics import Interval, paired_difference
-from saliency_guard.evaluation.world import WorldPicture, batches, write_answers
+from saliency_guard.evaluation.world import WorldPicture
 from saliency_guard.lvlm import LVLM
 from saliency_guard.models.locore import LocoREConfig
+from saliency_guard.saliency.config import SaliencyConfig
 from saliency_guard.scenes import language
+from saliency_guard.scenes.claims import is_true, world_claims
+from saliency_guard.scenes.scene import Scene
 
-Guard = tuple[SGRSConfig | None, LocoREConfig | None]
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """What is done about hallucination.
+
+    Attributes:
+        sgrs: saliency-guided rejection.
+        locore: attention to recent output strengthened.
+        saliency: what SGRS looks at; None is the default.
+        repair: claims whose grounding is below this are left out of the finished caption.
+    """
+
+    sgrs: SGRSConfig | None = None
+    locore: LocoREConfig | None = None
+    saliency: SaliencyConfig | None = None
+    repair: float | None = None
+
+
+RELEASED_LAYERS = (6 / 32, 9 / 32)
+"""The target layers of the paper's released code: 6 to 8 of 32."""
 
 GUARDS: MappingProxyType[str, Guard] = MappingProxyType(
     {
-        "nothing": (None, None),
-        "LocoRE": (None, LocoREConfig()),
-        "SGRS": (SGRSConfig(), None),
-        "SGRS + LocoRE": (SGRSConfig(), LocoREConfig()),
+        "nothing": Guard(),
+        "LocoRE": Guard(locore=LocoREConfig()),
+        "SGRS": Guard(sgrs=SGRSConfig()),
+        "SGRS + LocoRE": Guard(sgrs=SGRSConfig(), locore=LocoREConfig()),
     }
 )
-ALPHAS = (0.1, 0.3, 0.6, 0.9)
-BETAS = (0.05, 0.15, 0.5, 1.0)
-FLOORS = (0.1, 0.5)
+_REPAIRS = (0.5, 0.9)
 
-_BATCH = 64
-_ANSWER_LENGTH = 4  # Enough to decide between yes and no, also for "There is no dog".
 
-_REJECTIONS, _TOKENS = "rejections", "tokens"
-_COLUMNS = (*dict.fromkeys(count for counts in chair.RATIOS.values() for count in counts), _REJECTIONS, _TOKENS)
+def repair_guards(calibrator: Calibrator | None) -> dict[str, Guard]:
+    """Repairs at fixed thresholds, and at those that the calibration guarantees the least risk of each kind for."""
+    if calibrator is None:
+        return {}
+    guards = {f"repair below {threshold}": Guard(repair=threshold) for threshold in _REPAIRS}
+    for kind, words in (("any", "P(any wrong claim)"), ("fraction", "E[wrong fraction]")):
+        fitting = [each for each in calibrator.repairs if each.kind == kind]
+        if fitting:
+            least = min(fitting, key=lambda guarantee: guarantee.risk)
+            guards[f"repair, {words} at most {least.risk:g}"] = Guard(repair=least.threshold)
+    return guards
+
+
+def sweep_guards() -> dict[str, Guard]:
+    """SGRS by threshold, floor, layers and fallback, and LocoRE by strength."""
+    released = SaliencyConfig(layers=RELEASED_LAYERS)
+    probable = SGRSConfig(fallback="most_probable")
+    guards = {f"SGRS, alpha {alpha}": Guard(sgrs=SGRSConfig(alpha=alpha)) for alpha in (0.1, 0.3, 0.6, 0.9)}
+    guards |= {f"SGRS, min_p {floor}": Guard(sgrs=SGRSConfig(min_p=floor)) for floor in (0.1, 0.5)}
+    guards |= {
+        "SGRS, most probable fallback": Guard(sgrs=probable),
+        "SGRS, first half of the layers": Guard(sgrs=SGRSConfig(), saliency=SaliencyConfig(layers=(0.0, 0.5))),
+        "SGRS, all layers": Guard(sgrs=SGRSConfig(), saliency=SaliencyConfig(layers=(0.0, 1.0))),
+        "SGRS, layers of the released code": Guard(sgrs=SGRSConfig(), saliency=released),
+        "SGRS, released layers, most probable fallback": Guard(sgrs=probable, saliency=released),
+    }
+    return guards | {f"LocoRE, beta {beta}": Guard(locore=LocoREConfig(beta=beta)) for beta in (0.05, 0.5, 1.0)}
+
+
+_EXTRA = ("true_claims", "wrong_claims", "labelled_claims", "empty", "unjudged", "rejections", "tokens")
+_COLUMNS = (*dict.fromkeys(count for counts in chair.RATIOS.values() for count in counts), *_EXTRA)
 
 
 def _metric(part: str, whole: str, scale: float = 1.0) -> Callable[[Floats], Floats]:
@@ -52,7 +101,11 @@ def _metric(part: str, whole: str, scale: float = 1.0) -> Callable[[Floats], Flo
 _METRICS: MappingProxyType[str, Callable[[Floats], Floats]] = MappingProxyType(
     {
         **{name: _metric(*counts) for name, counts in chair.RATIOS.items()},
-        "rejections_per_100_tokens": _metric(_REJECTIONS, _TOKENS, 100.0),
+        "wrong_claims": _metric("wrong_claims", "labelled_claims"),
+        "true_claims": _metric("true_claims", "captions"),
+        "empty": _metric("empty", "captions"),
+        "unjudged": _metric("unjudged", "captions"),
+        "rejections_per_100_tokens": _metric("rejections", "tokens", 100.0),
     }
 )
 
@@ -64,7 +117,9 @@ class GuardResult:
     Attributes:
         guard: name of the guard.
         sampled: whether tokens were sampled (temperature 1) or greedy.
-        values: CHAIR_S, CHAIR_I, recall, words, rejections per 100 tokens.
+        values: CHAIR_S, CHAIR_I, recall, words; of all claims the part that is wrong, and how many are true per
+            caption; the part of the captions that is empty, and the part that a repair could not judge and left as it
+            was; rejections per 100 tokens.
         differences: each value minus the value without guard on the same pictures; empty for ``"nothing"``.
     """
 
@@ -73,38 +128,97 @@ class GuardResult:
     values: dict[str, float]
     differences: dict[str, Interval]
 
+    @property
+    def true_claims_kept(self) -> float:
+        """True claims as a part of those without guard."""
+        difference = self.differences.get("true_claims")
+        true = self.values["true_claims"]
+        return 1.0 if difference is None else true / (true - difference.value)
 
-def caption_counts(
+
+@dataclass(frozen=True, slots=True)
+class _Caption:
+    """A caption, and how it came about."""
+
+    text: str
+    rejections: int
+    tokens: int
+    unjudged: bool = False
+
+    def counts(self, scene: Scene, vocabulary: ObjectVocabulary) -> list[float]:
+        """The counts of `_COLUMNS`."""
+        score = chair.score_caption(self.text, scene.counts, vocabulary)
+        truths = [is_true(claim, scene) for claim in world_claims(self.text, language.DESCRIBE)]
+        counts: dict[str, float] = {
+            "true_claims": truths.count(True),
+            "wrong_claims": truths.count(False),
+            "labelled_claims": len(truths) - truths.count(None),
+            "empty": float(not self.text.strip()),
+            "unjudged": float(self.unjudged),
+            "rejections": self.rejections,
+            "tokens": self.tokens,
+        }
+        return [counts[name] if name in counts else float(getattr(score, name)) for name in _COLUMNS]
+
+
+def _written(lvlm: LVLM, picture: WorldPicture, guard: Guard, *, sampled: bool, max_new_tokens: int) -> GroundedAnswer:
+    """A caption; judged where it is to be repaired."""
+    saliency = guard.saliency
+    if guard.repair is not None and lvlm.calibrator is not None:
+        saliency = lvlm.calibrator.fingerprint.saliency
+    return lvlm.generate(
+        chat(picture.image, language.DESCRIBE),
+        max_new_tokens=max_new_tokens,
+        temperature=1.0 if sampled else 0.0,
+        seed=picture.scene.seed,
+        sgrs=guard.sgrs,
+        locore=guard.locore,
+        saliency=saliency,
+    )
+
+
+def _caption(answer: GroundedAnswer, guard: Guard) -> _Caption:
+    text, unjudged = answer.text, False
+    if guard.repair is not None:
+        try:
+            text = answer.repaired(threshold=guard.repair).text
+        except UnjudgedError:  # What a user gets of it, marked as unjudged.
+            unjudged = True
+    rejections = sum(len(token.rejected) for token in answer.tokens)
+    return _Caption(text, rejections, len(answer.tokens), unjudged)
+
+
+def _captions(
     lvlm: LVLM,
     pictures: Sequence[WorldPicture],
-    guard: Guard,
+    guards: Mapping[str, Guard],
     *,
     sampled: bool,
     max_new_tokens: int,
+    journal: Journal | None,
     on_caption: Callable[[], None],
-) -> Floats:
-    """``[pictures, columns]``: the counts `_COLUMNS` of each caption; see `compare`."""
-    vocabulary = ObjectVocabulary.world()
-    sgrs, locore = guard
-    rows: list[list[float]] = []
+) -> dict[str, list[_Caption]]:
+    """A caption of each picture with each guard; those of the journal are not written again."""
+    captions: dict[str, list[_Caption]] = {name: [] for name in guards}
+    mode = "sampled" if sampled else "greedy"
     for picture in pictures:
-        answer = lvlm.generate(
-            chat(picture.image, language.DESCRIBE),
-            max_new_tokens=max_new_tokens,
-            temperature=1.0 if sampled else 0.0,
-            seed=picture.scene.seed,
-            sgrs=sgrs,
-            locore=locore,
-            saliency=None,
-        )
-        score = chair.score_caption(answer.text, picture.scene.counts, vocabulary)
-        counts = {
-            _REJECTIONS: sum(len(token.rejected) for token in answer.tokens),
-            _TOKENS: len(answer.tokens),
-        }
-        rows.append([counts[name] if name in counts else getattr(score, name) for name in _COLUMNS])
-        on_caption()
-    return np.array(rows, dtype=np.float64)
+        judged: GroundedAnswer | None = None  # One answer serves all repairs.
+        for name, guard in guards.items():
+            key = f"caption {picture.scene.seed} {mode} {guard}"
+            known = journal.results.get(key) if journal is not None else None
+            if known is not None:
+                caption = _Caption(**json.loads(known))
+            else:
+                again = judged if guard.repair is not None else None
+                answer = again or _written(lvlm, picture, guard, sampled=sampled, max_new_tokens=max_new_tokens)
+                judged = answer if guard.repair is not None else judged
+                caption = _caption(answer, guard)
+                if journal is not None:
+                    parts = (caption.text, caption.rejections, caption.tokens, caption.unjudged)
+                    journal.add(key, json.dumps(dict(zip(_Caption.__slots__, parts, strict=True))))
+            captions[name].append(caption)
+            on_caption()
+    return captions
 
 
 def compare(
@@ -115,6 +229,7 @@ def compare(
     sampled: bool,
     max_new_tokens: int = 96,
     baseline: Floats | None = None,
+    journal: Journal | None = None,
     on_caption: Callable[[], None] = lambda: None,
 ) -> tuple[list[GuardResult], Floats]:
     """Caption the same pictures with several guards.
@@ -126,16 +241,26 @@ def compare(
         sampled: sample at temperature 1 (seeded by picture) instead of greedy decoding.
         max_new_tokens: the same for all captions, because CHAIR depends on length.
         baseline: counts of the first guard of an earlier call, of the same pictures.
+        journal: keeps captions, so that a run that was stopped goes on.
         on_caption: called after each caption.
 
     Returns:
         The results, and the counts to pass to a later call as ``baseline``.
     """
+    vocabulary = ObjectVocabulary.world()
     results: list[GuardResult] = []
-    for name, guard in guards.items():
-        counts = caption_counts(
-            lvlm, pictures, guard, sampled=sampled, max_new_tokens=max_new_tokens, on_caption=on_caption
-        )
+    captions = _captions(
+        lvlm,
+        pictures,
+        guards,
+        sampled=sampled,
+        max_new_tokens=max_new_tokens,
+        journal=journal,
+        on_caption=on_caption,
+    )
+    for name, written in captions.items():
+        pairs = zip(written, pictures, strict=True)
+        counts = np.array([caption.counts(picture.scene, vocabulary) for caption, picture in pairs], dtype=np.float64)
         differences: dict[str, Interval] = {}
         if baseline is None:
             baseline = counts
@@ -147,105 +272,3 @@ def compare(
         results.append(GuardResult(name, sampled, values, differences))
     assert baseline is not None  # noqa: S101 - set by the first guard
     return results, baseline
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Question:
-    picture: WorldPicture
-    text: str
-    truth: bool
-
-
-def world_questions(pictures: Iterable[WorldPicture], kind: language.Negatives) -> list[_Question]:
-    """Two questions per picture: about an object that it shows, and about one that it does not show."""
-    questions: list[_Question] = []
-    for picture in pictures:
-        rng = random.Random(f"{picture.scene.seed} {kind}")  # independent of the scene's random numbers
-        present = rng.choice(sorted(picture.scene.counts))
-        absent = language.negatives(picture.scene, kind, rng, 1)[0]
-        for name, truth in ((present, True), (absent, False)):
-            questions.append(_Question(picture, language.presence(picture.scene, name).question, truth))
-    return questions
-
-
-@dataclass(frozen=True, slots=True)
-class AnswersResult:
-    """Results for yes/no answers with a guard.
-
-    Attributes:
-        guard: name of the guard.
-        sampled: whether the answers were sampled (temperature 1) or greedy.
-        values: POPE's metrics by kind of negatives.
-        differences: accuracy minus accuracy without guard, by kind; empty for the first guard.
-    """
-
-    guard: str
-    sampled: bool
-    values: dict[str, dict[str, float]]
-    differences: dict[str, Interval]
-
-
-def compare_answers(
-    lvlm: LVLM,
-    pictures: Sequence[WorldPicture],
-    guards: Mapping[str, Guard],
-    *,
-    sampled: bool,
-    on_answer: Callable[[], None] = lambda: None,
-) -> list[AnswersResult]:
-    """Answer the same POPE questions with several guards; the others are compared with the first one.
-
-    Args:
-        lvlm: the model.
-        pictures: the pictures; two questions per picture and kind of negatives.
-        guards: guards by name.
-        sampled: sample at temperature 1 instead of greedy decoding.
-        on_answer: called after each answer.
-    """
-    results: list[AnswersResult] = []
-    baseline: dict[str, Floats] = {}
-    for name, (sgrs, locore) in guards.items():
-        values: dict[str, dict[str, float]] = {}
-        differences: dict[str, Interval] = {}
-        for kind in get_args(language.Negatives):
-            pairs: list[tuple[bool, bool]] = []
-            for question in world_questions(pictures, kind):
-                answer = lvlm.generate(
-                    chat(question.picture.image, question.text),
-                    max_new_tokens=_ANSWER_LENGTH,
-                    temperature=1.0 if sampled else 0.0,
-                    seed=question.picture.scene.seed,
-                    sgrs=sgrs,
-                    locore=locore,
-                    saliency=None,
-                )
-                pairs.append((question.truth, says_yes(answer.text)))
-                on_answer()
-            values[kind] = pope(pairs)
-            correct = np.array([truth == is_yes for truth, is_yes in pairs], dtype=np.float64).reshape(-1, 2)
-            counts = np.stack([correct.sum(axis=1), np.full(len(correct), 2.0)], axis=1)
-            if kind in baseline:
-                differences[kind] = paired_difference(lambda sums: sums[:, 0] / sums[:, 1], baseline[kind], counts)
-            else:
-                baseline[kind] = counts
-        results.append(AnswersResult(name, sampled, values, differences))
-    return results
-
-
-def world_pope(lvlm: LVLM, pictures: Sequence[WorldPicture]) -> dict[str, dict[str, float]]:
-    """POPE on the picture world without guard, in batches, by kind of negatives."""
-    results: dict[str, dict[str, float]] = {}
-    for kind in get_args(language.Negatives):
-        questions = world_questions(pictures, kind)
-        answers: list[str] = []
-        for batch in batches(questions, _BATCH):
-            token_ids = write_answers(
-                lvlm,
-                [question.picture.image for question in batch],
-                [question.text for question in batch],
-                max_new_tokens=_ANSWER_LENGTH,
-            )
-            answers += [lvlm.tokenizer.decode(ids) for ids in token_ids]
-        pairs = zip(questions, answers, strict=True)
-        results[kind] = pope((question.truth, says_yes(answer)) for question, answer in pairs)
-    return results

@@ -14,7 +14,7 @@ import numpy as np
 from saliency_guard.calibration.features import Floats
 from saliency_guard.calibration.reliability import auroc
 from saliency_guard.evaluation import probe
-from saliency_guard.evaluation.detection import MODES, SCALARS, MentionTable
+from saliency_guard.evaluation.detection import JUDGED, MODES, SCALARS, MentionTable
 from saliency_guard.evaluation.statistics import Interval, aupr, binned_auroc, interval
 
 _BINS = 5
@@ -29,12 +29,14 @@ class Rank:
 
     Attributes:
         name: name of the signal or combination.
-        kind: ``"signal"``, ``"combination"``, ``"transferred"`` or ``"without"`` (an ablation of ``all``).
+        kind: ``"user"`` (what a user gets), ``"signal"``, ``"combination"``, ``"transferred"`` or ``"without"`` (an
+            ablation of ``all``).
         high_means: ``"hallucinated"`` or ``"true"``: the direction on the fitting half.
         auroc: AUROC of detecting hallucinated mentions in the testing half.
         aupr: AUPR of the same.
         within_bins: AUROC among mentions at similar positions only.
         within_words: AUROC among mentions of the same class only.
+        known: the part of the mentions that it says something about.
         lost: for an ablation, the AUROC that ``all`` loses without it (paired over pictures); else None.
     """
 
@@ -45,6 +47,7 @@ class Rank:
     aupr: Interval
     within_bins: Interval
     within_words: Interval
+    known: float
     lost: Interval | None = None
 
 
@@ -128,7 +131,8 @@ def _ranks(fitting: MentionTable, testing: MentionTable, source: MentionTable | 
     ranker = _Ranker(fitting, testing, samples)
     all_groups = probe.COMBINATIONS[ALL]
     scores = {name: ranker.scores(groups) for name, groups in probe.COMBINATIONS.items()}
-    ranks = [ranker.single(name) for name in SCALARS]
+    ranks = [ranker.user(name) for name in JUDGED]
+    ranks += [ranker.single(name) for name in SCALARS]
     ranks += [ranker.rank(name, "combination", log_odds) for name, log_odds in scores.items()]
     for group in all_groups:
         ablated = ranker.scores(tuple(other for other in all_groups if other != group))
@@ -195,6 +199,10 @@ class _Ranker:
         scores = self.testing.signals[:, column]
         return self.rank(name, "signal", scores if rises else -scores, high_means="hallucinated" if rises else "true")
 
+    def user(self, name: str) -> Rank:
+        """What a user gets: high means true, and nothing is fitted here."""
+        return self.rank(name, "user", -self.testing.judged[:, JUDGED.index(name)], high_means="true")
+
     def scores(self, groups: tuple[str, ...]) -> Floats:
         """The log-odds of a logistic model on groups of features, on the testing half."""
         return probe.predict(probe.fit(self.fitting, groups), self.testing, groups)
@@ -228,6 +236,7 @@ class _Ranker:
             with_interval(lambda weights: aupr(scores, wrong, weights)),
             with_interval(lambda weights: binned_auroc(scores, wrong, bins, weights)),
             with_interval(lambda weights: binned_auroc(scores, wrong, testing.word, weights)),
+            float(known.mean()) if len(known) else 0.0,
             None
             if whole is None
             else with_interval(lambda weights: auroc(whole[known], wrong, weights) - auroc(scores, wrong, weights)),

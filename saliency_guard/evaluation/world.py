@@ -47,7 +47,13 @@ SPLITS: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
 cut-outs (Tux Paint), and two splits for development and for fitting calibrations."""
 
 _TITLES: MappingProxyType[str, str] = MappingProxyType(
-    {"training styles": "Training styles", "openmoji": "OpenMoji", "tuxpaint": "Tux Paint"}
+    {
+        "training styles": "Training styles",
+        "openmoji": "OpenMoji",
+        "tuxpaint": "Tux Paint",
+        "photographs": "Photographs",
+        "synthetic pictures": "Synthetic pictures",
+    }
 )
 
 

@@ -301,14 +301,16 @@ class AttemptWriter:
         if planned.wait:
             self.cancel.wait(planned.wait if self.timeout is None else min(planned.wait, self.timeout - self._elapsed))
         self._require_going_on()
-        options = {**self.generation, **planned.settings, "signals": self.signals}
-        for step in self.lvlm.stream(self._prompt(planned.request), **cast("Any", options)):
+        ends = [end for end in (self.deadline, self.timeout) if end is not None]
+        left = min(ends) - self._elapsed if ends else None
+        if left is not None and left <= 0:
+            return None
+        options = {**self.generation, **planned.settings, "signals": self.signals, "timeout": left}
+        try:
+            return self.lvlm.generate(self._prompt(planned.request), cancel=self.cancel, **cast("Any", options))
+        except DeadlineError:
             self._require_going_on()
-            if step.answer is not None:
-                return step.answer
-            if self.deadline is not None and self._elapsed > self.deadline:
-                return None
-        raise AssertionError  # A stream ends with its answer.
+            return None
 
     def _prompt(self, request: str) -> PreparedPrompt:
         if request:

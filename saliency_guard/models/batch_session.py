@@ -10,12 +10,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional
-from transformers.cache_utils import Cache
 
 from saliency_guard.models.attention import Tape
 from saliency_guard.models.forward import undisturbed
-from saliency_guard.models.kv_cache import cached_layers, cached_pass, copied, set_back
+from saliency_guard.models.kv_cache import cached_pass, hand_back, set_back, side_by_side
 from saliency_guard.models.locore import Gains, row_gains
 from saliency_guard.models.session import Chunk, Session
 from saliency_guard.models.skip_layers import recording, resuming
@@ -35,21 +33,9 @@ class Batch:
         self._width = max(self._starts)
         self.padding = tuple(self._width - start for start in self._starts)
         """What stands before each session's first position."""
-        self._cache = self._merged()
+        self._cache = side_by_side([session.cache for session in sessions], self.padding)
         self._tokens: list[Tensor] = []
         self._states: list[Tensor] = []
-
-    def _merged(self) -> Cache:
-        merged = copied(self.sessions[0].cache)
-        own = [cached_layers(session.cache) for session in self.sessions]
-        for layer, parts in zip(cached_layers(merged), zip(*own, strict=True), strict=True):
-            for name in ("keys", "values"):
-                padded = [
-                    functional.pad(getattr(part, name), (0, 0, before, 0))
-                    for part, before in zip(parts, self.padding, strict=True)
-                ]
-                setattr(layer, name, torch.cat(padded))
-        return merged
 
     def run(
         self,
@@ -92,21 +78,28 @@ class Batch:
         done = int(self._cache.get_seq_length()) - self._width
         count = ids.shape[1]
         whole = self._width + done + count
-        mask = torch.ones(len(ids), whole, dtype=torch.long, device=ids.device)
-        for row, before in enumerate(self.padding):
-            mask[row, :before] = 0
         positions = [
             session.positions(start + done, count) for session, start in zip(self.sessions, self._starts, strict=True)
         ]
         # A prompt without a picture may count in one row where others count in several.
         rows = max(positions, key=lambda ids: ids.ndim).shape[:-2]
         positions = [ids.expand(*rows, *ids.shape[-2:]) for ids in positions]
-        inputs = {"input_ids": ids, "position_ids": torch.cat(positions, dim=-2), "attention_mask": mask}
+        inputs = {"input_ids": ids, "position_ids": torch.cat(positions, dim=-2)}
+        if any(self.padding):
+            inputs["attention_mask"] = self._mask(whole)
         tape = Tape(layers) if layers is not None else None
         states: list[Tensor] | None = [] if with_states else None
         gains = self._gains(done, count, whole)
         logits = cached_pass(self._model, self._cache, inputs, tape=tape, gains=gains, entry=entry, states=states)
         return Chunk(logits, self._width + done, tape, tuple(states or ()))
+
+    def _mask(self, length: int) -> Tensor:
+        mask = torch.ones(
+            len(self.sessions), length, dtype=torch.long, device=self.sessions[0].inputs["input_ids"].device
+        )
+        for row, before in enumerate(self.padding):
+            mask[row, :before] = 0
+        return mask
 
     def _gains(self, done: int, count: int, whole: int) -> Gains | None:
         found = [
@@ -126,11 +119,8 @@ class Batch:
         """Give every session what it was fed, as if it had run alone."""
         fed = torch.cat(self._tokens, dim=1).tolist()
         kept = _positions(self._states) == len(fed[0])
-        for row, (session, before) in enumerate(zip(self.sessions, self.padding, strict=True)):
-            for own, layer in zip(cached_layers(session.cache), cached_layers(self._cache), strict=True):
-                assert layer.keys is not None and layer.values is not None  # noqa: S101, PT018 - for the type checker
-                own.keys = layer.keys[row : row + 1, :, before:]
-                own.values = layer.values[row : row + 1, :, before:]
+        hand_back(self._cache, [session.cache for session in self.sessions], self.padding)
+        for row, session in enumerate(self.sessions):
             if kept and len(session.states) == len(session.tokens):
                 session.states += [one for states in self._states for one in states[row : row + 1].split(1, dim=1)]
             session.tokens += fed[row]

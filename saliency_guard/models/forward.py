@@ -49,6 +49,14 @@ def without_gradients() -> Iterator[None]:
         yield
 
 
+def has_own_modes() -> bool:
+    """Whether torch works otherwise in this thread: under autocast, under a mode, on a CUDA stream of its own."""
+    modes = torch._C._len_torch_function_stack() or torch._C._len_torch_dispatch_stack()
+    if modes or any(torch.is_autocast_enabled(kind) for kind in ("cpu", "cuda")):
+        return True
+    return torch.cuda.is_initialized() and torch.cuda.current_stream() != torch.cuda.default_stream()
+
+
 def lock_of(model: PreTrainedModel) -> ForkSafeLock:
     """What a thread holds while it runs a model, or reads what a run would change."""
     with _LOCKS_GUARD:

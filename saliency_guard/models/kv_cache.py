@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -44,6 +45,7 @@ class _Roomy(DynamicLayer):
 
     _ROOM = 128
     _rooms: tuple[Tensor, Tensor] | None = None
+    _row: _RowOf | None = None
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         if self.keys is None or self.values is None or torch.is_grad_enabled():  # A graph may not be written into.
@@ -52,6 +54,7 @@ class _Roomy(DynamicLayer):
         stop = length + key_states.shape[-2]
         if self._rooms is None or self._rooms[0].data_ptr() != self.keys.data_ptr() or self._rooms[0].shape[-2] < stop:
             self._rooms = (_with_room(self.keys, stop + self._ROOM), _with_room(self.values, stop + self._ROOM))
+            self._row = None
         keys, values = self._rooms
         keys[:, :, length:stop] = key_states
         values[:, :, length:stop] = value_states
@@ -60,7 +63,66 @@ class _Roomy(DynamicLayer):
 
     def leave(self) -> None:
         """Write nowhere that another layer may read."""
-        self._rooms = None
+        self._rooms = self._row = None
+
+    def gather(self, rows: Sequence[_Roomy], padding: Sequence[int]) -> None:
+        """Hold several layers side by side, lined up at their ends; where they stand like that already, uncopied."""
+        width = padding[0] + _length(rows[0])
+        self._row = None
+        self._rooms = _common_rooms(rows, padding) or (
+            _lined_up([row.keys for row in rows], padding, width + self._ROOM),
+            _lined_up([row.values for row in rows], padding, width + self._ROOM),
+        )
+        self.keys, self.values = (room[:, :, :width] for room in self._rooms)
+
+    def scatter(self, rows: Sequence[_Roomy], padding: Sequence[int]) -> None:
+        """Give every layer its row; they can be gathered again without a copy."""
+        assert self.keys is not None and self.values is not None  # noqa: S101, PT018 - for the type checker
+        fits = self._rooms is not None and self._rooms[0].data_ptr() == self.keys.data_ptr()
+        for number, (row, before) in enumerate(zip(rows, padding, strict=True)):
+            row.leave()
+            row.keys = self.keys[number : number + 1, :, before:]
+            row.values = self.values[number : number + 1, :, before:]
+            if fits and self._rooms is not None:
+                row._row = _RowOf(self._rooms, number, before)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _RowOf:
+    """Where the keys and values of a layer stand: in a row of rooms that hold those of several."""
+
+    rooms: tuple[Tensor, Tensor]
+    number: int
+    before: int
+
+
+def _length(layer: DynamicLayer) -> int:
+    assert layer.keys is not None  # noqa: S101 - for the type checker
+    return int(layer.keys.shape[-2])
+
+
+def _common_rooms(rows: Sequence[_Roomy], padding: Sequence[int]) -> tuple[Tensor, Tensor] | None:
+    """The rooms that layers stand in, all rows of them, in order and as they are to be padded; None elsewhere."""
+    first = rows[0]._row
+    if first is None or first.rooms[0].shape[0] != len(rows):
+        return None
+    for number, (row, before) in enumerate(zip(rows, padding, strict=True)):
+        place = row._row
+        if place is None or place.rooms is not first.rooms or (place.number, place.before) != (number, before):
+            return None
+        if row.keys is None or row.keys.data_ptr() != place.rooms[0][number, :, before:].data_ptr():
+            return None
+    return first.rooms
+
+
+def _lined_up(states: Sequence[Tensor | None], padding: Sequence[int], capacity: int) -> Tensor:
+    """``[B, heads, capacity, D]`` with the states of each row behind its padding, and room behind them."""
+    rows = [row for row in states if row is not None]
+    room = rows[0].new_empty(len(rows), rows[0].shape[1], capacity, rows[0].shape[-1])
+    for number, (row, before) in enumerate(zip(rows, padding, strict=True)):
+        room[number, :, :before] = 0.0  # What is masked must still be a number.
+        room[number, :, before : before + row.shape[-2]] = row[0]
+    return room
 
 
 class _OfPictures(DynamicLayer):
@@ -149,6 +211,30 @@ def truncate(cache: Cache, length: int) -> None:
             continue
         layer.keys = layer.keys[:, :, :length].detach()
         layer.values = layer.values[:, :, :length].detach()
+
+
+def side_by_side(caches: Sequence[Cache], padding: Sequence[int]) -> Cache:
+    """One cache of several, lined up at their ends.
+
+    Args:
+        caches: of one model, that can be cropped; none may be used before `hand_back`.
+        padding: what stands before each.
+    """
+    merged = copy.copy(caches[0])
+    merged.layers = [copy.copy(layer) for layer in caches[0].layers]
+    for number, layer in enumerate(merged.layers):
+        rows: list[Any] = [cache.layers[number] for cache in caches]
+        if isinstance(layer, _Roomy) and layer.keys is not None:
+            layer.gather(rows, padding)
+    return merged
+
+
+def hand_back(merged: Cache, caches: Sequence[Cache], padding: Sequence[int]) -> None:
+    """Give each of the caches of `side_by_side` its row."""
+    for number, layer in enumerate(merged.layers):
+        rows: list[Any] = [cache.layers[number] for cache in caches]
+        if isinstance(layer, _Roomy) and layer.keys is not None:
+            layer.scatter(rows, padding)
 
 
 @contextmanager

@@ -25,7 +25,8 @@ def refusal(model: PreTrainedModel) -> str | None:
     """Why a model cannot be read; None where nothing speaks against it."""
     if model.config.is_encoder_decoder:
         return "it has an encoder and a decoder: only causal decoders are supported"
-    if any(parameter.is_inference() for parameter in model.parameters()):
+    # Weights that are brought in for each pass leave a place holder behind, which may have been made in any mode.
+    if any(parameter.is_inference() and parameter.device.type != "meta" for parameter in model.parameters()):
         return "its weights were made under torch.inference_mode(), and no gradient goes through such: load it outside"
     decoder = model.get_decoder()
     quantized = next((name for name, module in decoder.named_modules() if _is_quantized(module)), None)

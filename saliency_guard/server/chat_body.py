@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -26,6 +27,10 @@ from saliency_guard.settings import Seconds, Settings
 _MOST_TOP_LOGPROBS = 20
 _GENERATION = ("temperature", "top_p", "top_k", "repetition_penalty", "seed", "signals")
 _OF_THE_PLAIN_MODEL = "top_logprobs are of the model's own distribution: leave out {}, or top_logprobs"
+
+_MOST_STOPS = 16
+_MOST_SCHEMA = 100_000
+_Stop = Annotated[str, Field(max_length=1000)]
 
 Switch = bool | dict[str, Any]
 """True is the paper's settings, an object other ones."""
@@ -57,7 +62,7 @@ class ChatBody(StrictBody):
     temperature: float | None = None
     top_p: float | None = None
     seed: int | None = None
-    stop: str | list[str] | None = None
+    stop: _Stop | Annotated[list[_Stop], Field(max_length=_MOST_STOPS)] | None = None
     tools: list[dict[str, Any]] | None = None
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool = True
@@ -206,6 +211,9 @@ def _schema(body: ChatBody) -> Mapping[str, Any] | None:
     if kind == "json_object":
         return {"type": "object"}
     if kind == "json_schema":
+        if len(json.dumps(wanted)) > _MOST_SCHEMA:
+            msg = f"the JSON schema has more than {_MOST_SCHEMA} characters"
+            raise invalid(msg, "response_format")
         return openai_schema(wanted)
     msg = f"response_format has the type {shown(kind)}: there are text, json_object and json_schema"
     raise invalid(msg, "response_format")

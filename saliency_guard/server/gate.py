@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from saliency_guard.server.errors import RequestError, error_reply
 from saliency_guard.server.logs import LOGGER
 from saliency_guard.server.record import CLIENT_LEFT, RequestRecord, record_of
+from saliency_guard.server.reply import reported
 from saliency_guard.server.settings import is_loopback
 from saliency_guard.server.state import ServerState, unavailable
 
@@ -75,6 +76,11 @@ class Gate:
         except asyncio.CancelledError:
             record.status = record.status or CLIENT_LEFT
             raise
+        except Exception as error:
+            reported(error, record)
+            if record.status:  # A part of the reply is sent already: what follows is for the server around this.
+                raise
+            await refuse(error, scope, receive, send_known)
         finally:
             self._state.in_flight -= not is_probe
             self._state.metrics.request(record)

@@ -63,7 +63,7 @@ class ServerSettings(ServedLVLM):
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
-    api_key: SecretStr | None = Field(default_factory=_key_of_environment, exclude=True)
+    api_key: SecretStr | None = Field(default_factory=_key_of_environment, exclude=True, validate_default=True)
     served_model_name: str | None = Field(default=None, min_length=1)
     calibrator: Calibrator | None = Field(default=None, exclude=True)
     request_policies: bool = False

@@ -8,7 +8,7 @@ the word: P(True) (arXiv 2207.05221).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,12 +22,25 @@ from saliency_guard.settings import Probability, Settings
 _WORD_MARKS = " \u2581\u0120\n\t"
 
 
+_LANGUAGES: Mapping[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
+    "de": ("Stimmt das: {statement} Antworte mit ja oder nein.", ("ja",), ("nein",)),
+    "es": ("¿Es verdad? {statement} Responde sí o no.", ("sí", "si"), ("no",)),
+    "fr": ("Est-ce vrai : {statement} Réponds par oui ou non.", ("oui",), ("non",)),
+    "it": ("È vero? {statement} Rispondi sì o no.", ("sì", "si"), ("no",)),
+    "ja": ("これは正しいですか。{statement} はいかいいえで答えてください。", ("はい",), ("いいえ",)),
+    "pt": ("Isto é verdade? {statement} Responda sim ou não.", ("sim",), ("não", "nao")),
+    "zh": ("这句话对吗?{statement} 请回答是或否。", ("是", "对"), ("否", "不", "错")),
+}
+"""Questions, and words that say yes and no."""
+
+
 class VerifyConfig(Settings):
     """How claims are verified.
 
     Attributes:
         question: what is asked; ``{statement}`` stands for the claim as a sentence.
-        yes: words that say that a statement is true; tokens that spell one, in any case, count.
+        yes: words that say that a statement is true, of any language; tokens that spell one, in any case, with or
+            without a space before it, count. Of a word that no token spells, the first piece of it.
         no: words that say that it is false.
         min_mass: the least probability that yes and no must have together: below it the model did not answer, and the
             claim is not verified.
@@ -39,6 +52,24 @@ class VerifyConfig(Settings):
     no: tuple[str, ...] = ("no",)
     min_mass: Probability = 0.02
     batch_size: int = 8
+
+    @classmethod
+    def in_language(cls, code: str) -> VerifyConfig:
+        """The question and its answers in another language; statements are put as they are.
+
+        Args:
+            code: one of ``"de"``, ``"es"``, ``"fr"``, ``"it"``, ``"ja"``, ``"pt"``, ``"zh"``, or ``"en"``, the default.
+
+        Raises:
+            ConfigError: for any other.
+        """
+        if code == "en":
+            return cls()
+        if code not in _LANGUAGES:
+            msg = f"there is no question in the language {code!r}: write your own, or en, {', '.join(_LANGUAGES)}"
+            raise ConfigError(msg)
+        question, yes, no = _LANGUAGES[code]
+        return cls(question=question, yes=yes, no=no)
 
     def put(self, statement: str) -> str:
         """The question about a statement.
@@ -68,22 +99,26 @@ class Verbalizer:
 
     @classmethod
     def of(cls, tokenizer: Any, config: VerifyConfig) -> Verbalizer:
-        """Every token of a vocabulary that spells one of the words, with or without a space before it.
+        """The tokens of a vocabulary that spell one of the words; of a word that none spells, its first piece.
+
+        A token that begins both a yes and a no says nothing.
 
         Raises:
             ConfigError: if no token says yes, or none says no.
         """
-        vocabulary: Mapping[str, int] = tokenizer.get_vocab()
-        ids: dict[str, tuple[int, ...]] = {}
-        for name, words in (("yes", config.yes), ("no", config.no)):
-            spelled = {word.casefold() for word in words}
-            ids[name] = tuple(
-                sorted(index for token, index in vocabulary.items() if token.strip(_WORD_MARKS).casefold() in spelled)
-            )
-            if not ids[name]:
-                msg = f"{name}={list(words)}: no token of the vocabulary spells one of these words"
+        words = {"yes": _folded(config.yes), "no": _folded(config.no)}
+        spelled = _spelled(tokenizer, frozenset().union(*words.values()))
+        ids: dict[str, set[int]] = {}
+        for name, other in (("yes", "no"), ("no", "yes")):
+            ids[name] = set().union(*(spelled.get(word, set()) for word in words[name]))
+            for word in words[name] - spelled.keys():
+                ids[name] |= _beginnings(tokenizer, word, words[other])
+        both = ids["yes"] & ids["no"]
+        for name, given in (("yes", config.yes), ("no", config.no)):
+            if not ids[name] - both:
+                msg = f"{name}={list(given)}: no token of the vocabulary spells one of these words"
                 raise ConfigError(msg)
-        return cls(ids["yes"], ids["no"], config.min_mass)
+        return cls(tuple(sorted(ids["yes"] - both)), tuple(sorted(ids["no"] - both)), config.min_mass)
 
     def probability(self, logits: Tensor) -> float | None:
         """P(yes) of what follows a question, of yes and no alone; None where the model says neither.
@@ -97,6 +132,47 @@ class Verbalizer:
         if not math.exp(yes) + math.exp(no) >= self.min_mass:
             return None
         return 1.0 / (1.0 + math.exp(min(no - yes, 700.0)))
+
+
+def _folded(words: Iterable[str]) -> frozenset[str]:
+    return frozenset(word.strip().casefold() for word in words if word.strip())
+
+
+def _spelled(tokenizer: Any, words: Collection[str]) -> dict[str, set[int]]:
+    """The tokens that spell each word; words that none spells are missing."""
+    vocabulary: Mapping[str, int] = tokenizer.get_vocab()
+    spelled: dict[str, set[int]] = {}
+    for token, index in vocabulary.items():
+        word = token.strip(_WORD_MARKS).casefold()
+        if word in words:
+            spelled.setdefault(word, set()).add(index)
+    # Vocabularies of bytes write letters beyond ASCII in a way of their own.
+    for word in words:
+        single = {ids[0] for ids in _encoded(tokenizer, word) if len(ids) == 1 and ids[0] != tokenizer.unk_token_id}
+        if single:
+            spelled.setdefault(word, set()).update(single)
+    return spelled
+
+
+def _beginnings(tokenizer: Any, word: str, others: Collection[str]) -> set[int]:
+    """The first piece of a word's spellings, where it begins none of the other words, and few else.
+
+    A single letter of an alphabet begins too many words.
+    """
+    pieces: set[int] = set()
+    for ids in _encoded(tokenizer, word):
+        piece = tokenizer.decode(ids[:1]).strip().casefold()
+        telling = len(piece) > 1 or (len(piece) == 1 and not piece.isascii())
+        if telling and word.startswith(piece) and not any(other.startswith(piece) for other in others):
+            pieces.add(ids[0])
+    return pieces
+
+
+def _encoded(tokenizer: Any, word: str) -> list[list[int]]:
+    """The ids of a word in small letters, with a capital and in capitals, alone and after a space."""
+    texts = {f"{before}{form}" for form in (word, word.capitalize(), word.upper()) for before in ("", " ")}
+    encoded = (tokenizer.encode(text, add_special_tokens=False) for text in sorted(texts))
+    return [ids for ids in encoded if ids]
 
 
 def verification_messages(

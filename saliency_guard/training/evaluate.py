@@ -15,8 +15,8 @@ from saliency_guard.chat.messages import chat
 from saliency_guard.embedded import EMBEDDED
 from saliency_guard.evaluation.chair import chair, score_caption
 from saliency_guard.evaluation.mentions import ObjectVocabulary
-from saliency_guard.evaluation.mitigation import world_pope
 from saliency_guard.evaluation.world import FIRST_SEEDS, SPLITS, WorldPicture, batches, pictures, write_answers
+from saliency_guard.evaluation.world_pope import world_pope
 from saliency_guard.lvlm import LVLM
 from saliency_guard.scenes.language import DESCRIBE, Exchange, how_many, where
 from saliency_guard.training import abilities

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from saliency_guard import CalibrationMismatchError, InputError
-from saliency_guard.calibration.domain import Cloud, Domain
+from saliency_guard.calibration.domain import Cloud, Domain, Surety
 
 
 def cloud(count: int, width: int, *, seed: int = 0, shift: float = 0.0) -> np.ndarray:
@@ -78,3 +78,65 @@ def test_what_a_model_does_not_show_is_left_out() -> None:
     domain = Domain.fit(features, recognition=3)
     assert domain.recognition is None
     assert len(domain.p_values(features)) == 100
+
+
+def answers(count: int, *, seed: int, sure: float = 4.0) -> list[np.ndarray]:
+    """Verified log-odds of the claims of answers, of either sign."""
+    rng = np.random.default_rng(seed)
+    return [
+        rng.normal(sure, 1.0, size=size) * rng.choice([-1.0, 1.0], size=size) for size in rng.integers(1, 6, size=count)
+    ]
+
+
+@pytest.fixture(scope="module")
+def judged() -> Domain:
+    features = np.concatenate([cloud(800, 20), cloud(800, 4, seed=5)], axis=1)
+    return Domain.fit(features, recognition=4, answers=[([row], odds) for row, odds in enumerate(answers(800, seed=1))])
+
+
+def refused(domain: Domain, *, sure: float = 4.0, recognised: float = 0.0) -> float:
+    features = np.concatenate([cloud(600, 20, seed=2), cloud(600, 4, seed=6) + recognised], axis=1)
+    return float(
+        np.mean(
+            [
+                domain.p_values(features[row : row + 1], odds)[0] < 0.05
+                for row, odds in enumerate(answers(600, seed=3, sure=sure))
+            ]
+        )
+    )
+
+
+def test_who_is_unsure_of_its_claims_is_refused_and_others_as_rarely_as_the_level_says(judged: Domain) -> None:
+    assert refused(judged) < 0.08
+    assert refused(judged, sure=1.0) > 0.7
+
+
+def test_weak_signs_add_up(judged: Domain) -> None:
+    alone = max(refused(judged, sure=2.8), refused(judged, recognised=0.8))
+    assert refused(judged, sure=2.8, recognised=0.8) > alone + 0.05
+
+
+def test_a_false_claim_that_is_surely_false_is_no_strange_picture(judged: Domain) -> None:
+    features = np.concatenate([cloud(1, 20, seed=2), cloud(4000, 4, seed=5).mean(0, keepdims=True)], axis=1)
+    for sign in (1.0, -1.0):
+        assert judged.p_values(features, np.array([sign * 6.0]))[0] > 0.2
+    assert judged.p_values(features, np.array([0.1]))[0] < 0.1
+    # What was not verified says nothing.
+    assert judged.p_values(features, np.array([np.nan])) == judged.p_values(features)
+
+
+def test_surety_survives_its_file_and_damage_is_refused(judged: Domain) -> None:
+    assert Domain.model_validate_json(judged.model_dump_json()) == judged
+    assert judged.surety is not None
+    assert len(judged.surety.joined) <= 1000
+    plain = json.loads(judged.surety.model_dump_json())
+    for change in ({"joined": []}, {"joined": [2.0, 1.0]}, {"sure": plain["sure"][:2]}, {"sure": [[], [1.0], [1.0]]}):
+        with pytest.raises(ValidationError):
+            Surety.model_validate_json(json.dumps({**plain, **change}))
+
+
+def test_without_answers_enough_surety_is_left_out() -> None:
+    features = np.concatenate([cloud(100, 6), cloud(100, 3, seed=5)], axis=1)
+    few = Domain.fit(features, recognition=3, answers=[([row], np.array([3.0])) for row in range(20)])
+    assert few.surety is None
+    assert few.p_values(features[:1], np.array([0.0])) == few.p_values(features[:1])

@@ -13,6 +13,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from saliency_guard import LVLM, SGRSConfig, UnsupportedModelError, score_answer
 from saliency_guard.chat.layout import prompt_layout
+from saliency_guard.chat.messages import chat
+from saliency_guard.chat.pictures import PictureMemo
 from saliency_guard.chat.template import PromptReader
 
 PICTURE = 90
@@ -199,3 +201,26 @@ def test_pictures_that_are_seen_across_have_their_shares_through_messages() -> N
     looked = lvlm.score(messages, "look 3", signals=("svar", "logit_lens", "contrast"))
     assert all(token.signals["svar"] > 0 for token in looked.tokens)
     assert all(token.signals.keys() == {"svar", "contrast"} for token in looked.tokens)  # No position shows a picture.
+
+
+def test_what_was_made_of_a_picture_serves_others_that_look_the_same(lvlm: LVLM) -> None:
+    blue, same, red = (
+        Image.new("RGB", (40, 30), "blue"),
+        Image.new("RGB", (40, 30), "blue"),
+        Image.new("RGB", (40, 30), "red"),
+    )
+    memo = PictureMemo()
+    first = lvlm.reader.prepare(chat(blue, "What?"), memo=memo)
+    again = lvlm.reader.prepare(chat(same, "And what else is there?"), memo=memo)
+    other = lvlm.reader.prepare(chat(red, "What?"), memo=memo)
+    assert torch.equal(first.inputs["pixel_values"], again.inputs["pixel_values"])
+    for prepared, image, question in ((again, blue, "And what else is there?"), (other, red, "What?")):
+        plain = lvlm.reader.prepare(chat(image, question))
+        assert prepared.inputs.keys() == plain.inputs.keys()
+        assert all(torch.equal(value, plain.inputs[name]) for name, value in prepared.inputs.items())
+        assert prepared.layout == plain.layout
+    calls: list[int] = []
+    for shown in ([blue], [same], [red], [red, red], [red, red]):
+        memo.show(shown)
+        memo.made(lambda: (calls.append(1), []))
+    assert len(calls) == 3  # The memo held red.

@@ -32,6 +32,8 @@ def test_bench_detection_writes_its_page(tmp_path: Path, monkeypatch: pytest.Mon
     for part in (
         "### OpenMoji",
         "| nll |",
+        "**what a user gets**: calibrated grounding",
+        "layers of the released code",
         "together: saliency probe",
         "| all, without |",
         "lowest quarter",
@@ -40,7 +42,7 @@ def test_bench_detection_writes_its_page(tmp_path: Path, monkeypatch: pytest.Mon
         assert part in text
     result = json.loads((tmp_path / "runs" / "result.json").read_text())
     assert result["settings"]["pictures"] == 24
-    assert (tmp_path / "runs" / "openmoji.npz").exists()
+    assert len(list((tmp_path / "runs").glob("openmoji-24-96-*.npz"))) == 1
     for plot in ("auroc.png", "quartiles.png"):
         assert (tmp_path / "evidence" / plot).stat().st_size > 5000
 
@@ -50,9 +52,36 @@ def test_bench_mitigation_writes_its_page(tmp_path: Path) -> None:
     page.write_text("<!-- begin mitigation -->\n<!-- end mitigation -->\n")
     run("bench", "mitigation", "--pictures", "2", "--max-new-tokens", "12", "--out", str(tmp_path), "--page", str(page))
     text = page.read_text()
-    for part in ("nothing, greedy", "SGRS + LocoRE, sampled", "SGRS, alpha 0.9", "LocoRE, beta 1.0", "adversarial"):
+    for part in (
+        "nothing, greedy",
+        "SGRS + LocoRE, sampled",
+        "repair below 0.5, greedy",
+        "SGRS, alpha 0.9",
+        "layers of the released code",
+        "LocoRE, beta 1.0",
+        "adversarial",
+        "true claims kept",
+        "2 pictures, OpenMoji",
+    ):
         assert part in text
-    assert len(json.loads((tmp_path / "result.json").read_text())["guards"]) == 8
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert {each["guard"] for each in result["captions"]["openmoji"]} >= {"nothing", "SGRS", "repair below 0.9"}
+
+
+def test_bench_calibration_writes_its_page_and_goes_on(tmp_path: Path) -> None:
+    page = tmp_path / "evidence.md"
+    page.write_text("<!-- begin calibration -->\n<!-- end calibration -->\n")
+    options = ["--pictures", "8", "--several", "0", "--source", "synthetic pictures", "--out", str(tmp_path)]
+    run("bench", "calibration", *options, "--page", str(page))
+    text = page.read_text()
+    for part in ("### What a user gets", "| Synthetic pictures |", "Brier skill", "refused of the wrong"):
+        assert part in text
+    (records,) = tmp_path.glob("synthetic-pictures-8-*.jsonl")
+    before = records.stat().st_mtime_ns
+    run("bench", "calibration", *options)
+    assert records.stat().st_mtime_ns == before
+    assert json.loads((tmp_path / "result.json").read_text())["sources"][0]["source"] == "synthetic pictures"
+    assert "there are: training styles" in run("bench", "calibration", "--source", "x", code=2)
 
 
 def test_a_look_does_not_overwrite_the_page(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ import torch
 from saliency_guard import LVLM
 from saliency_guard.chat.messages import chat
 from saliency_guard.embedded import EMBEDDED_PATH
-from saliency_guard.evaluation.mitigation import world_pope
 from saliency_guard.evaluation.world import pictures
+from saliency_guard.evaluation.world_pope import world_pope
 from saliency_guard.scenes import language
 from saliency_guard.scenes.scene import render, sample_scene
 from saliency_guard.scenes.vocabulary import CLASSES, counted

@@ -6,8 +6,9 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,8 +18,6 @@ from saliency_guard.engines.engine import LocalEngine, Lost
 from saliency_guard.engines.ray_engine import RayEngine
 from saliency_guard.scenes.scene import render, sample_scene
 
-ray = pytest.importorskip("ray", reason="the extra ray is not installed")
-
 # Ray's processes talk to each other on this machine's own address.
 pytestmark = [pytest.mark.allow_hosts(["127.0.0.1", "::1"]), pytest.mark.xdist_group("ray")]
 
@@ -27,22 +26,9 @@ Item = tuple[str, Path]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def cluster() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patched.setenv("RAY_AUTH_MODE", "disabled")
-        patched.setenv("RAY_worker_niceness", "0")  # By default workers get what nobody else wants of a busy machine.
-        ray.init(
-            num_cpus=WORKERS,
-            include_dashboard=False,
-            log_to_driver=False,
-            object_store_memory=200_000_000,
-            _node_ip_address="127.0.0.1",
-            _system_config={"prestart_worker_first_driver": False, "enable_worker_prestart": False},
-        )
-        ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # Workers cannot import a module of tests.
-        yield
-        ray.shutdown()
+def by_value(ray_cluster: Any) -> None:
+    """Workers cannot import a module of tests."""
+    ray_cluster.cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
 def unloaded() -> LVLM | None:

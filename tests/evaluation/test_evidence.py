@@ -10,10 +10,11 @@ import pytest
 
 from saliency_guard import LVLM, InputError, LocoREConfig, SGRSConfig
 from saliency_guard.evaluation.evidence import mitigation_section, replace_section, table
-from saliency_guard.evaluation.mitigation import AnswersResult, compare
+from saliency_guard.evaluation.mitigation import Guard, compare
 from saliency_guard.evaluation.world import pictures
+from saliency_guard.evaluation.world_pope import AnswersResult
 
-GUARDS = {"nothing": (None, None), "both": (SGRSConfig(alpha=0.9), LocoREConfig(beta=0.5))}
+GUARDS = {"nothing": Guard(), "both": Guard(sgrs=SGRSConfig(alpha=0.9), locore=LocoREConfig(beta=0.5))}
 
 
 def test_a_section_is_replaced_and_nothing_else(tmp_path: Path) -> None:
@@ -39,7 +40,7 @@ def test_tables_are_markdown(lvlm: LVLM) -> None:
         )
     ]
     text = mitigation_section(
-        results, results[:1], answers, "the command", model="m", split="development", pictures=(2, 2, 1)
+        {"development": results}, results[:1], answers, "the command", model="m", pictures=(2, 2, 1)
     )
     assert "| nothing, sampled |" in text
     assert "the command" in text

@@ -17,6 +17,7 @@ import torch
 from model_folders import Trap, change
 
 from saliency_guard import LVLM, ModelError
+from saliency_guard.models import source
 
 PICKLED = ["pytorch_model.bin", "adapter_model.bin", "training_args.bin", "optimizer.pt", "rng_state.pth"]
 
@@ -86,8 +87,9 @@ def test_weights_are_never_unpickled(folder: Path, mark: Path, spoil: Callable[[
     assert not mark.exists()
 
 
-def test_an_adapter_is_not_left_out_in_silence(folder: Path) -> None:
+def test_an_adapter_is_not_left_out_in_silence(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """transformers loads the model without it where peft is missing."""
+    monkeypatch.setattr(source, "is_peft_available", lambda: False)
     shutil.copy(folder / "model.safetensors", folder / "adapter_model.safetensors")
     change(folder, "adapter_config.json", peft_type="LORA", base_model_name_or_path=str(folder))
     with pytest.raises(ModelError, match="peft"):
@@ -226,6 +228,7 @@ else:
     threading.Thread(target=server.serve_forever, daemon=True).start()
 os.environ.update(HF_ENDPOINT=f"http://127.0.0.1:{port}", HF_HUB_OFFLINE="0", HF_HOME=sys.argv[2])
 from saliency_guard import LVLM, ModelError
+from saliency_guard.models import source
 begun = time.monotonic()
 try:
     LVLM.load("somebody/some-model")

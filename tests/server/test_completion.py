@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from served import ENDLESS, Served, chat_about
 
-from saliency_guard import LVLM
+from saliency_guard import LVLM, GroundedAnswer
 from saliency_guard.chat.messages import chat
 from saliency_guard.server.completion import merged
 
@@ -22,10 +22,12 @@ NEVER = {"min_grounding": 1.0, "on_low": "raise"}
 DESCRIBE = "Describe the image in detail."
 
 
-def test_an_answer_is_the_model_s_own_with_its_grounding(server: Served, lvlm: LVLM, picture: Image.Image) -> None:
+def test_an_answer_is_the_model_s_own_with_its_grounding(
+    server: Served, picture: Image.Image, described: GroundedAnswer
+) -> None:
     with server.openai() as client:
         reply = client.chat.completions.create(model="embedded", messages=chat_about(picture), logprobs=True)
-    expected = lvlm.generate(chat(picture, DESCRIBE))
+    expected = described
     (choice,) = reply.choices
     assert choice.message.content == expected.text
     assert choice.message.role == "assistant"
@@ -60,8 +62,10 @@ def test_alternatives_of_every_token(server: Served, picture: Image.Image) -> No
         assert len(values) == 3
 
 
-def test_a_stream_is_the_answer_token_by_token(server: Served, lvlm: LVLM, picture: Image.Image) -> None:
-    expected = lvlm.generate(chat(picture, DESCRIBE))
+def test_a_stream_is_the_answer_token_by_token(
+    server: Served, lvlm: LVLM, picture: Image.Image, described: GroundedAnswer
+) -> None:
+    expected = described
     with server.openai() as client:
         stream = client.chat.completions.create(
             model="embedded",
@@ -108,10 +112,9 @@ def test_several_choices_differ_and_their_seeds_repeat(server: Served, picture: 
     assert [choice.index for choice in first.choices] == [0, 1, 2]
 
 
-def test_what_a_policy_refuses_is_in_no_stream(server: Served, picture: Image.Image) -> None:
+def test_what_a_policy_refuses_is_in_no_stream(server: Served, picture: Image.Image, described: GroundedAnswer) -> None:
     with server.openai() as client:
-        said = client.chat.completions.create(model="embedded", messages=chat_about(picture)).choices[0].message.content
-        assert said
+        said = described.text
 
         def chunks(**policy: Any) -> list[dict[str, Any]]:
             stream = client.chat.completions.create(

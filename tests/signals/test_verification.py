@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 
 import pytest
+import tiny_processors
 import torch
 from PIL import Image
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
 
 from saliency_guard import LVLM, ConfigError, VerifyConfig
 from saliency_guard.chat.messages import parse_messages
@@ -70,10 +73,69 @@ def test_every_spelling_of_the_words_is_found(lvlm: LVLM) -> None:
     assert words == {"yes"}
     assert {lvlm.tokenizer.decode([token]).strip().lower() for token in verbalizer.no} == {"no"}
     with pytest.raises(ConfigError, match="no token of the vocabulary"):
-        Verbalizer.of(lvlm.tokenizer, VerifyConfig(yes=("aye aye",)))
+        Verbalizer.of(lvlm.tokenizer, VerifyConfig(yes=("да",)))
 
 
 def test_a_question_needs_a_place_for_the_claim() -> None:
     assert VerifyConfig(question="Right? {statement}").put("A {cat}.") == "Right? A {cat}."
     with pytest.raises(ConfigError, match="no place for the claim"):
         VerifyConfig(question="Right?").put("A cat.")
+
+
+def byte_tokenizer(*lines: str) -> PreTrainedTokenizerFast:
+    """Pieces of bytes, learnt from a few lines: letters beyond ASCII are written in a way of its own."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    tokenizer.train_from_iterator(lines * 5, trainers.BpeTrainer(vocab_size=500, initial_alphabet=alphabet))
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+
+
+@pytest.mark.parametrize("kind", list(tiny_processors.TOKENIZERS))
+def test_every_kind_of_vocabulary_has_a_yes_and_a_no(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["Yes yes No no", "yes", "no", "Yes, it is. No, it is not."] * 20
+    monkeypatch.setattr(tiny_processors, "CORPUS", [*tiny_processors.CORPUS, *words])
+    tokenizer = tiny_processors.TOKENIZERS[kind]()
+    if kind == "characters":
+        with pytest.raises(ConfigError, match="no token of the vocabulary spells"):
+            Verbalizer.of(tokenizer, VerifyConfig())
+        return
+    verbalizer = Verbalizer.of(tokenizer, VerifyConfig())
+    for ids, word in ((verbalizer.yes, "yes"), (verbalizer.no, "no")):
+        assert {tokenizer.decode([token]).strip().casefold() for token in ids} == {word}
+
+
+def test_capitals_and_spaces_all_count() -> None:
+    tokenizer = byte_tokenizer("Yes yes YES No no NO", "yes. no", " Yes no YES")
+    verbalizer = Verbalizer.of(tokenizer, VerifyConfig())
+    assert {tokenizer.decode([token]) for token in verbalizer.yes} >= {"Yes", " yes", " YES"}
+    assert {tokenizer.decode([token]) for token in verbalizer.no} >= {" No", " no", " NO"}
+
+
+@pytest.mark.parametrize("code", ["de", "es", "fr", "it", "ja", "pt", "zh"])
+def test_words_of_other_languages_are_found_in_pieces_of_bytes(code: str) -> None:
+    config = VerifyConfig.in_language(code)
+    assert "A dog." in config.put("A dog.")
+    words = [*config.yes, *config.no]
+    tokenizer = byte_tokenizer(*words, *(f"x {word}" for word in words), *map(str.capitalize, words))
+    verbalizer = Verbalizer.of(tokenizer, config)
+    assert {tokenizer.decode([token]).strip().casefold() for token in verbalizer.yes} == set(config.yes)
+    assert {tokenizer.decode([token]).strip().casefold() for token in verbalizer.no} == set(config.no)
+
+
+def test_of_a_word_in_pieces_the_first_speaks_for_it_unless_it_begins_both() -> None:
+    tokenizer = byte_tokenizer("af fi rm at iv e", "ne ga ti ve")
+    verbalizer = Verbalizer.of(tokenizer, VerifyConfig(yes=("affirmative",), no=("negative",)))
+    assert {tokenizer.decode([token]) for token in verbalizer.yes} == {"af"}
+    assert {tokenizer.decode([token]) for token in verbalizer.no} == {"ne"}
+    with pytest.raises(ConfigError, match="no token of the vocabulary spells"):
+        Verbalizer.of(tokenizer, VerifyConfig(yes=("nearly",), no=("negative",)))
+    with pytest.raises(ConfigError, match="no token of the vocabulary spells"):
+        Verbalizer.of(byte_tokenizer("yes no"), VerifyConfig(yes=("да",), no=("нет",)))
+
+
+def test_there_is_no_question_in_every_language() -> None:
+    assert VerifyConfig.in_language("en") == VerifyConfig()
+    with pytest.raises(ConfigError, match="no question in the language 'xx'"):
+        VerifyConfig.in_language("xx")

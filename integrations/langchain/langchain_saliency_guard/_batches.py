@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from saliency_guard import LVLM, GroundedAnswer, SaliencyGuardError
-from saliency_guard.adapters import PreparedPrompt, Request, RunEvent, finished, run_events
+from saliency_guard.adapters import PreparedPrompt, Request, RunEvent, answered, run_events
 
 Item = TypeVar("Item")
 _Result = GroundedAnswer | PreparedPrompt | Exception
@@ -81,11 +81,9 @@ class Place:
         """As `saliency_guard.adapters.run_events`, from the batch's answer if there is one."""
         result = self.batch.result(self.index, lvlm, request)
         if isinstance(result, PreparedPrompt):
-            yield from run_events(lvlm, result, request.generation, cancel=cancel)
+            yield from run_events(lvlm, result, request.generation, cancel=cancel, live=False)
             return
-        for token in result.tokens:  # As in a stream: grounding and signals only come with the finished answer.
-            yield token.model_copy(update={"grounding": None, "signals": {}})
-        yield finished(result)
+        yield from answered(result)
 
 
 _PLACE: ContextVar[Place | None] = ContextVar("saliency_guard_place", default=None)

@@ -11,7 +11,7 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from langchain_saliency_guard._report import GROUNDING, GROUNDING_TOKENS, usage_metadata
 from langchain_saliency_guard._tools import as_chunks, read_calls
 from saliency_guard import LVLM, TokenGrounding
-from saliency_guard.adapters import Finished, ReportDetail, Request, token_report
+from saliency_guard.adapters import Finished, ReportDetail, Request, as_streamed, token_report
 
 PROVIDER = "saliency-guard"
 
@@ -26,8 +26,18 @@ def _tokens(tokens: Sequence[TokenGrounding], detail: ReportDetail) -> dict[str,
     return {} if detail == "summary" else {GROUNDING_TOKENS: [token_report(token) for token in tokens]}
 
 
-def last_chunks(lvlm: LVLM, end: Finished, request: Request, detail: ReportDetail) -> Iterator[ChatGenerationChunk]:
-    """The chunks that end an answer: tokens that were held back, tool calls, the report."""
+def last_chunks(
+    lvlm: LVLM, end: Finished, request: Request, detail: ReportDetail, *, streams: bool
+) -> Iterator[ChatGenerationChunk]:
+    """The chunks that end an answer: tokens that were held back, tool calls, the report.
+
+    Args:
+        lvlm: the model that answered.
+        end: the end of its answer.
+        request: what was asked for.
+        detail: how much reports hold.
+        streams: whether there is a chunk for every token; otherwise all of them are one chunk.
+    """
     info: dict[str, Any] = {
         "finish_reason": end.answer.finish_reason if end.answer is not None else "stop",
         "model_name": lvlm.model_id,
@@ -45,10 +55,13 @@ def last_chunks(lvlm: LVLM, end: Finished, request: Request, detail: ReportDetai
         )
         info["finish_reason"] = "tool_calls" if calls else info["finish_reason"]
         yield ChatGenerationChunk(message=chunk)
-    elif request.policy is not None and tokens:
+    elif not streams and request.live:
+        streamed = [as_streamed(token) for token in tokens]
+        yield ChatGenerationChunk(message=AIMessageChunk(content=end.text, additional_kwargs=_tokens(streamed, detail)))
+    elif request.policy is not None and tokens and streams:
         yield from (token_chunk(token, detail) for token in tokens)
     elif request.policy is not None:
-        yield ChatGenerationChunk(message=AIMessageChunk(content=end.text, additional_kwargs=_tokens([], detail)))
+        yield ChatGenerationChunk(message=AIMessageChunk(content=end.text, additional_kwargs=_tokens(tokens, detail)))
     last = AIMessageChunk(content="", usage_metadata=usage_metadata(end.usage), chunk_position="last")
     yield ChatGenerationChunk(message=last, generation_info=info)
 

@@ -7,7 +7,6 @@ import threading
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from functools import partial
 from typing import Any, Literal
-from uuid import UUID
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput, ModelProfile
@@ -132,39 +131,43 @@ class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
         return prompt_length(self.engine(), self._core_messages(messages), as_functions(tools or ()))
 
     def _run(
-        self, messages: list[BaseMessage], request: Request, run_id: UUID | None, cancel: threading.Event
+        self, messages: list[BaseMessage], request: Request, emit: Emitter, cancel: threading.Event, *, streams: bool
     ) -> Generator[tuple[list[Event], ChatGenerationChunk | None], None, None]:
         """Custom events and chunks of an answer; every way of calling the model goes through here."""
         lvlm = self.engine(request.model)
-        place = place_of(run_id)
+        place = place_of(emit.run_id)
         if place is not None:
             run_events = place.run_events(lvlm, request, cancel)
         else:
-            run_events = run_request(lvlm, request, messages, self._core_messages, cancel=cancel)
+            run_events = run_request(lvlm, request, messages, self._core_messages, cancel=cancel, live=streams)
         grounding_events = GroundingEvents(self.report)
         try:
             for event in run_events:
-                is_live = isinstance(event, TokenGrounding) and request.live
+                is_live = streams and request.live and isinstance(event, TokenGrounding)
                 chunk = token_chunk(event, self.report) if isinstance(event, TokenGrounding) and is_live else None
-                yield grounding_events.of(event), chunk
+                if chunk is not None or emit.handlers:
+                    yield grounding_events.of(event), chunk
                 if isinstance(event, Finished):
                     record(event.outcome)
-                    yield from (([], last) for last in last_chunks(lvlm, event, request, self.report))
+                    chunks = last_chunks(lvlm, event, request, self.report, streams=streams)
+                    yield from (([], last) for last in chunks)
         except LowGroundingError as error:
             yield [(REPORT, raised_report(error, detail=self.report))], None
             raise
         finally:
             run_events.close()
 
-    def _stream(
+    def _chunks(
         self,
         messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        stop: list[str] | None,
+        emit: Emitter,
+        kwargs: dict[str, Any],
+        *,
+        streams: bool,
     ) -> Iterator[ChatGenerationChunk]:
-        emit = current(run_manager)
-        steps = self._run(messages, self._request(stop, kwargs), emit.run_id, threading.Event())
+        """The chunks of an answer, those of a stream as they come; without, tokens are scored when all are there."""
+        steps = self._run(messages, self._request(stop, kwargs), emit, threading.Event(), streams=streams)
         try:
             for events, chunk in steps:
                 for event in events:
@@ -174,16 +177,18 @@ class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
         finally:
             steps.close()
 
-    async def _astream(
+    async def _achunks(
         self,
         messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        stop: list[str] | None,
+        emit: Emitter,
+        kwargs: dict[str, Any],
+        *,
+        streams: bool,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        emit = current(run_manager)
+        """As `_chunks`."""
         cancel = threading.Event()
-        steps = in_thread(self._run(messages, self._request(stop, kwargs), emit.run_id, cancel), cancel)
+        steps = in_thread(self._run(messages, self._request(stop, kwargs), emit, cancel, streams=streams), cancel)
         try:
             async for events, chunk in steps:
                 for event in events:
@@ -193,6 +198,24 @@ class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
         finally:
             await steps.aclose()
 
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        return self._chunks(messages, stop, current(run_manager), kwargs, streams=True)
+
+    def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        return self._achunks(messages, stop, current(run_manager), kwargs, streams=True)
+
     def _generate(
         self,
         messages: list[BaseMessage],
@@ -200,7 +223,7 @@ class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return result_of(list(self._stream(messages, stop, run_manager, **kwargs)))
+        return result_of(list(self._chunks(messages, stop, current(run_manager), kwargs, streams=False)))
 
     async def _agenerate(
         self,
@@ -209,7 +232,8 @@ class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return result_of([chunk async for chunk in self._astream(messages, stop, run_manager, **kwargs)])
+        chunks = self._achunks(messages, stop, current(run_manager), kwargs, streams=False)
+        return result_of([chunk async for chunk in chunks])
 
     # LangChain does not always pass a run manager to `_stream`: a context variable gives the events their run.
 

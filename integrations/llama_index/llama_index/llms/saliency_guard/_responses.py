@@ -72,7 +72,9 @@ class _Streamed:
         )
 
 
-def responses(lvlm: LVLM, run_events: Iterable[RunEvent], request: Request, detail: ReportDetail) -> Iterator[RunStep]:
+def responses(
+    lvlm: LVLM, run_events: Iterable[RunEvent], request: Request, detail: ReportDetail, *, streams: bool
+) -> Iterator[RunStep]:
     """The responses of a stream, the last one complete, each with the events to send before it.
 
     Args:
@@ -80,37 +82,41 @@ def responses(lvlm: LVLM, run_events: Iterable[RunEvent], request: Request, deta
         run_events: from `saliency_guard.adapters.run_request`.
         request: the options of the call.
         detail: how much reports hold.
+        streams: whether there is a response for every token; otherwise the complete one is the only one.
     """
     try:
-        yield from _responses(lvlm, run_events, request, detail)
+        for events, response in _responses(lvlm, run_events, request, detail, streams=streams):
+            if events or response is not None:
+                yield events, response
     except LowGroundingError as error:
         yield [GroundingScoreEvent(report=raised_report(error, detail=detail))], None
         raise
 
 
-def _responses(lvlm: LVLM, run_events: Iterable[RunEvent], request: Request, detail: ReportDetail) -> Iterator[RunStep]:
+def _responses(
+    lvlm: LVLM, run_events: Iterable[RunEvent], request: Request, detail: ReportDetail, *, streams: bool
+) -> Iterator[RunStep]:
     streamed = _Streamed(detail)
     pending_retry: list[BaseEvent] = []
     attempt_count = 0
     for event in run_events:
         if isinstance(event, TokenGrounding):
-            yield list(_rejections(event)), streamed.token(event) if request.live else None
+            yield list(_rejections(event)), streamed.token(event) if streams and request.live else None
         elif isinstance(event, Attempt):
             # A refused attempt is only known to be retried when the next attempt arrives.
             yield pending_retry, None
             pending_retry = [retry_event(attempt_count, event, detail)] if not event.accepted else []
             attempt_count += 1
         else:
-            yield from _held_back(event, request, streamed)
+            yield from _held_back(event, streamed, streams=streams and not (request.tools or request.forced))
             yield [GroundingScoreEvent(report=event.report(detail))], _complete(lvlm, event, request, streamed)
 
 
-def _held_back(end: Finished, request: Request, streamed: _Streamed) -> Iterator[RunStep]:
+def _held_back(end: Finished, streamed: _Streamed, *, streams: bool) -> Iterator[RunStep]:
     """The tokens of the answer that a policy chose, which were held back until its decision."""
     chosen = end.answer is not None and end.outcome is not None and end.answer.text == end.text
-    has_tools = request.tools or request.forced
     for token in end.answer.tokens if chosen and end.answer is not None else ():
-        yield list(_rejections(token)), None if has_tools else streamed.token(token)
+        yield list(_rejections(token)), streamed.token(token) if streams else None
 
 
 def _complete(lvlm: LVLM, end: Finished, request: Request, streamed: _Streamed) -> ChatResponse:

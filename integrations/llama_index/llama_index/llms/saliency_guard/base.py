@@ -128,7 +128,7 @@ class SaliencyGuardedLVLM(ServedLVLM, StructuredAnswers, FunctionCallingLLM, Cus
             ConfigError: for an unknown option.
             LowGroundingError: from a policy with ``on_low="raise"``.
         """
-        return _last(list(self._streamed(messages, kwargs)))
+        return _last(list(self._streamed(messages, kwargs, streams=False)))
 
     @llm_chat_callback()
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
@@ -138,7 +138,7 @@ class SaliencyGuardedLVLM(ServedLVLM, StructuredAnswers, FunctionCallingLLM, Cus
     @llm_chat_callback()
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """As `chat`, without blocking the event loop; cancelling the task stops generation."""
-        return _last([response async for response in self._astreamed(messages, kwargs)])
+        return _last([response async for response in self._astreamed(messages, kwargs, streams=False)])
 
     @llm_chat_callback()
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
@@ -157,7 +157,8 @@ class SaliencyGuardedLVLM(ServedLVLM, StructuredAnswers, FunctionCallingLLM, Cus
         Raises:
             SaliencyGuardError: as `chat`.
         """
-        return completion(_last(list(self._streamed(*self._chat_of(prompt, kwargs, formatted=formatted)))))
+        chat = self._chat_of(prompt, kwargs, formatted=formatted)
+        return completion(_last(list(self._streamed(*chat, streams=False))))
 
     @llm_completion_callback()
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
@@ -175,7 +176,7 @@ class SaliencyGuardedLVLM(ServedLVLM, StructuredAnswers, FunctionCallingLLM, Cus
     @llm_completion_callback()
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """As `complete`, without blocking the event loop."""
-        streamed = self._astreamed(*self._chat_of(prompt, kwargs, formatted=formatted))
+        streamed = self._astreamed(*self._chat_of(prompt, kwargs, formatted=formatted), streams=False)
         return completion(_last([response async for response in streamed]))
 
     @llm_completion_callback()
@@ -274,7 +275,7 @@ class SaliencyGuardedLVLM(ServedLVLM, StructuredAnswers, FunctionCallingLLM, Cus
         return self.request(options, tools=tools, forced=forced, json_schema=schema)
 
     def _run(
-        self, messages: Sequence[ChatMessage], request: Request, cancel: threading.Event
+        self, messages: Sequence[ChatMessage], request: Request, cancel: threading.Event, *, streams: bool
     ) -> Generator[RunStep, None, None]:
         """Events and responses of an answer; every way of calling the model goes through here."""
         active = collectors()
@@ -283,15 +284,18 @@ class SaliencyGuardedLVLM(ServedLVLM, StructuredAnswers, FunctionCallingLLM, Cus
         try:
             lvlm = self.engine(request.model)
             addition = planned.request if planned is not None else ""
-            run_events = run_request(lvlm, request, messages, convert, cancel=cancel, addition=addition)
-            yield from responses(lvlm, _collected(run_events, lvlm, active, self.report), request, self.report)
+            run_events = run_request(lvlm, request, messages, convert, cancel=cancel, addition=addition, live=streams)
+            collected = _collected(run_events, lvlm, active, self.report)
+            yield from responses(lvlm, collected, request, self.report, streams=streams)
         except Exception as error:
             for collector in active:
                 collector.errors.append(error)
             raise
 
-    def _streamed(self, messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> Generator[ChatResponse, None, None]:
-        steps = self._run(messages, self._request(kwargs), threading.Event())
+    def _streamed(
+        self, messages: Sequence[ChatMessage], kwargs: dict[str, Any], *, streams: bool = True
+    ) -> Generator[ChatResponse, None, None]:
+        steps = self._run(messages, self._request(kwargs), threading.Event(), streams=streams)
 
         def streamed() -> Generator[ChatResponse, None, None]:
             try:
@@ -305,9 +309,11 @@ class SaliencyGuardedLVLM(ServedLVLM, StructuredAnswers, FunctionCallingLLM, Cus
 
         return streamed()
 
-    def _astreamed(self, messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> AsyncGenerator[ChatResponse, None]:
+    def _astreamed(
+        self, messages: Sequence[ChatMessage], kwargs: dict[str, Any], *, streams: bool = True
+    ) -> AsyncGenerator[ChatResponse, None]:
         cancel = threading.Event()
-        steps = in_thread(self._run(messages, self._request(kwargs), cancel), cancel)
+        steps = in_thread(self._run(messages, self._request(kwargs), cancel, streams=streams), cancel)
 
         async def streamed() -> AsyncGenerator[ChatResponse, None]:
             try:

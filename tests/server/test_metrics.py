@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from saliency_guard import GroundedAnswer, GuardPolicy, Usage
+from saliency_guard.adapters import finished, not_applicable
+from saliency_guard.adapters.run import Finished
+from saliency_guard.server.metrics import Metrics
+from saliency_guard.server.queue import RequestQueue
+from saliency_guard.server.record import RequestRecord
+
+USAGE = Usage(prompt_tokens=3, completion_tokens=2, total_tokens=5)
+
+
+def answer(grounding: float | None) -> GroundedAnswer:
+    return GroundedAnswer(
+        text="A cat.", tokens=(), finish_reason="stop", usage=USAGE, model_id="none", grounding=grounding
+    )
+
+
+async def test_what_is_counted() -> None:
+    queue = RequestQueue(2, 2)
+    metrics = Metrics(queue)
+    metrics.answer(finished(answer(0.95)))
+    metrics.answer(finished(answer(None)))
+    outcome = not_applicable("Hello.", "there is no picture in the chat", GuardPolicy(min_grounding=0.5))
+    metrics.answer(Finished("Hello.", None, outcome, ()))
+    metrics.judged(0.1, "raised", 3)
+    record = RequestRecord("/v1/score", "POST", status=200)
+    record.used(USAGE)
+    record.token()
+    metrics.request(record)
+    async with queue.slot():
+        text = metrics.text().decode()
+    lines = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    expected = {
+        "saliency_guard_requests_running": 1,
+        "saliency_guard_requests_waiting": 0,
+        'saliency_guard_requests_total{route="/v1/score",status="200"}': 1,
+        "saliency_guard_time_to_first_token_seconds_count": 1,
+        "saliency_guard_prompt_tokens_total": 3,
+        "saliency_guard_completion_tokens_total": 2,
+        'saliency_guard_grounding_bucket{le="0.9"}': 1,
+        'saliency_guard_grounding_bucket{le="1.0"}': 2,
+        'saliency_guard_answers_total{decision="none"}': 2,
+        'saliency_guard_answers_total{decision="not_applicable"}': 1,
+        'saliency_guard_answers_total{decision="raised"}': 1,
+        "saliency_guard_refused_total": 3,
+        "saliency_guard_unscored_total": 2,
+    }
+    assert {name: float(lines[name]) for name in expected} == expected
+
+
+async def test_two_servers_in_one_process_count_apart() -> None:
+    first, second = Metrics(RequestQueue(1, 1)), Metrics(RequestQueue(1, 1))
+    first.judged(None, "none", 0)
+    assert b"saliency_guard_unscored_total 1.0" in first.text()
+    assert b"saliency_guard_unscored_total 0.0" in second.text()
