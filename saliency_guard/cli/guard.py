@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from saliency_guard.cli.options import Coco, Images, Json, Limit, Model, Out, Pope, Synonyms
+from saliency_guard.cli.options import Coco, Images, Json, Limit, Model, Out, Pope, Quantize, Synonyms
 from saliency_guard.cli.records import SCENES, ask_all, photo_questions
 from saliency_guard.cli.shared import load, progress, reported
 from saliency_guard.embedded import EMBEDDED
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from saliency_guard.calibration.guarantee import NoGuarantee, RiskGuarantee
     from saliency_guard.calibration.records import Records
     from saliency_guard.calibration.reliability import Reliability
+    from saliency_guard.lvlm import LVLM
     from saliency_guard.scenes.claims import Extractor
 
 REFUSED = 3
@@ -37,6 +39,7 @@ def calibrate(
     out: Out,
     own: Annotated[Path | None, typer.Option("--records", help="The same as RECORDS.")] = None,
     model: Model = EMBEDDED,
+    quantize: Quantize = None,
     scenes: Annotated[
         int | None, typer.Option(min=8, help="Without records: number of picture-world scenes to run the model on.")
     ] = None,
@@ -93,22 +96,24 @@ def calibrate(
         output_folder(out.parent)
         how = _one_of(method, "logistic", "platt", "isotonic")
         photos = (pope, coco, images, synonyms, limit)
-        found, source = _source(records_file or own, model, scenes, photos, out, draws=max_retries + 1)
+        records, source = _source(
+            records_file or own, partial(load, model, quantize=quantize), scenes, photos, out, draws=max_retries + 1
+        )
         extractor: Extractor = "picture_world" if scenes is not None else _one_of(extract, "english", "picture_world")
         fit = partial(Calibrator.fit, method=how, features=features, extractor=extractor, source=source)
         if risk is None:
-            fitted = fit(found)
+            fitted = fit(records)
             fitted.save(out)
             if fitted.report is not None:
                 plot_reliability(fitted.report, out.with_suffix(".png"))
             _show_calibration(fitted, out, as_json=as_json)
             return
         if calibrator is not None:
-            judge, rest = read_calibrator(calibrator), found
+            judge, rest = read_calibrator(calibrator), records
         else:
-            half = set(sorted({record.picture for record in found})[::2])
-            judge = fit(found.where(record.picture in half for record in found))
-            rest = found.where(record.picture not in half for record in found)
+            half = set(sorted({record.picture for record in records})[::2])
+            judge = fit(records.where(record.picture in half for record in records))
+            rest = records.where(record.picture not in half for record in records)
         made = GuardPolicy.calibrated(
             rest,
             risk=risk,
@@ -138,7 +143,7 @@ _Photos = tuple[Path | None, Path | None, Path | None, Path | None, int | None]
 
 
 def _source(
-    path: Path | None, model: str, scenes: int | None, photos: _Photos, out: Path, *, draws: int
+    path: Path | None, loaded: Callable[[], LVLM], scenes: int | None, photos: _Photos, out: Path, *, draws: int
 ) -> tuple[Records, str]:
     """Labelled answers and what they are about, in words: those that are there, or those that a model gives now."""
     from saliency_guard.calibration.records import Records
@@ -154,7 +159,7 @@ def _source(
         return Records.load(path), path.name
     kept = out.with_name(f"{out.stem}-records.jsonl")
     if scenes is not None:
-        lvlm = load(model)
+        lvlm = loaded()
         # Greedy answers of a good model are too rarely wrong to learn from; a guarantee needs a policy's own draws.
         run = WorldRun(split=SCENES, scenes=scenes, several=scenes // 12, told=True, draws=max(2, draws))
         if draws == 1:
@@ -165,7 +170,7 @@ def _source(
         return made, f"{scenes} scenes of the picture world"
     questions = photo_questions(*photos)
     run = WorldRun(split=SCENES, scenes=0, draws=draws)
-    lvlm = load(model)
+    lvlm = loaded()
     file = RecordFile(kept, empty_records(lvlm, Looking(), generation(run)), extends=True)
     ask_all(lvlm, questions, run, file, looking=Looking())
     wanted = {(question.picture, question.question) for question in questions}

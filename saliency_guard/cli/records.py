@@ -18,6 +18,7 @@ from saliency_guard.cli.options import (
     Model,
     Out,
     Pope,
+    Quantize,
     Synonyms,
 )
 from saliency_guard.cli.shared import load, progress, reported
@@ -45,6 +46,7 @@ def records(
     *,
     out: Out,
     model: Model = EMBEDDED,
+    quantize: Quantize = None,
     scenes: Annotated[int | None, typer.Option(min=1, help="Number of picture-world scenes to ask about.")] = None,
     several: Annotated[
         int, typer.Option(min=0, help="With --scenes: prompts with two, three and four pictures, so many of each.")
@@ -91,7 +93,7 @@ def records(
         )
         looking = Looking(vectors=vectors)
         source = _records_source(run, pope, coco, labelled, images, synonyms, limit)
-        lvlm = load(model)
+        lvlm = load(model, quantize=quantize)
         file = RecordFile(out, empty_records(lvlm, looking, None if labelled is not None else generation(run)))
         if isinstance(source, WorldRun):
             with progress("answers", source.answers) as done:

@@ -99,11 +99,11 @@ def truths(claims: Sequence[ExtractedClaim], answer: LabelledAnswer) -> tuple[bo
     Of several mentions in a claim, a wrong one makes it wrong.
     """
     marked = _marked(answer)
-    found: list[bool | None] = []
+    labels: list[bool | None] = []
     for claim in claims:
         inside = [grounded for start, stop, grounded in marked if start < claim.stop and claim.start < stop]
-        found.append(all(inside) if inside else True if answer.grounded and answer.mentions else None)
-    return tuple(found)
+        labels.append(all(inside) if inside else True if answer.grounded and answer.mentions else None)
+    return tuple(labels)
 
 
 def labelled_records(
@@ -118,16 +118,16 @@ def labelled_records(
     """Look at answers that are there; arguments as for `write_records`, ``folder`` is what their images are in."""
     seen: Counter[tuple[str, str]] = Counter()
     for answer in answers:
-        asked = (picture_name(folder / answer.image), answer.question)
-        seen[asked] += 1
+        key = (picture_name(folder / answer.image), answer.question)
+        seen[key] += 1
         # Another answer to the same question is no retry of the first.
-        question = answer.question if seen[asked] == 1 else f"{answer.question} ({seen[asked]})"
-        if (asked[0], question, 0) in done:
+        question = answer.question if seen[key] == 1 else f"{answer.question} ({seen[key]})"
+        if (key[0], question, 0) in done:
             on_answer()
             continue
         encoded = detokenize.encode(lvlm.tokenizer, answer.answer)
         prepared = lvlm.prepare(chat_about([folder / answer.image], answer.question))
         claims = claims_of(lvlm, encoded, prepared, "english")
-        labels = Labels(asked[0], question, 0, truths(claims, answer), answer.grounded)
+        labels = Labels(key[0], question, 0, truths(claims, answer), answer.grounded)
         yield look(lvlm, prepared, encoded, claims, labels, looking=looking)
         on_answer()
