@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from saliency_guard.answer import GroundedAnswer
+from saliency_guard.chat.detokenize import AnswerText
 
 _NO_CLAIM = "a field or an argument makes no claim that could be judged"
 _PHRASE = 3
@@ -21,11 +22,11 @@ class JudgedText:
     """What of an answer is judged.
 
     Attributes:
-        text: all of it: what is said, and then a sentence for every field.
+        text: all of it: what is said, and then a sentence for every field; or the token ids of an answer.
         fields: these sentences; each has to make a claim that can be judged.
     """
 
-    text: str
+    text: AnswerText
     fields: tuple[str, ...] = ()
 
     @classmethod
@@ -47,7 +48,7 @@ class JudgedText:
         Args:
             answer: `text`, scored.
         """
-        start = len(self.text) - len(" ".join(self.fields))
+        start = len(answer.text) - len(" ".join(self.fields))
         for field in self.fields:
             stop = start + len(field)
             if not any(claim.span[0] < stop and start < claim.span[1] for claim in answer.claims):

@@ -49,6 +49,34 @@ def picture_token(config: Any, kind: str = "image") -> int | None:
     return None
 
 
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom of a part of a picture, from 0 to 1."""
+WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
+
+_OTHER_GRID = ("do_pad", "do_image_splitting", "image_grid_pinpoints", "crop_to_patches", "merge_size", "patch_size")
+"""Settings of image processors that pad or tile a picture, or keep its shape: its patches are no square of it all."""
+
+
+def seen_part(settings: Any, image: Image.Image) -> Box | None:
+    """The part of a picture that a model sees as one square grid of patches; None where that is not known.
+
+    Args:
+        settings: the image processor; None where there is none.
+        image: the picture.
+    """
+    if settings is None or any(getattr(settings, name, None) for name in _OTHER_GRID):
+        return None
+    if not getattr(settings, "do_center_crop", False):
+        return WHOLE
+    size, crop = (dict(getattr(settings, name, None) or {}) for name in ("size", "crop_size"))
+    edges = {size.get("shortest_edge"), crop.get("height"), crop.get("width")}
+    if len(edges) != 1 or None in edges:
+        return None
+    side = min(image.size)
+    across, down = ((1.0 - side / length) / 2.0 for length in image.size)
+    return across, down, 1.0 - across, 1.0 - down
+
+
 class PictureMemo:
     """What a processor made of pictures, for other prompts that show the same ones."""
 
@@ -200,8 +228,8 @@ def _sizes(
     if isinstance(pooled, (list, tuple)):
         sizes = [len(features) for features in pooled]
         # Fewer features than runs: the rows of a picture, or the frames of a video, are runs of their own.
-        told = len(sizes) >= len(spans) or kind == "video" or _takes_all_sizes(config)
-        return sizes if sum(sizes) == total and told else None
+        has_all_sizes = len(sizes) >= len(spans) or kind == "video" or _takes_all_sizes(config)
+        return sizes if sum(sizes) == total and has_all_sizes else None
     pixels = inputs.get("pixel_values", pooled)
     if kind == "image" and pixels is not None and pixels.ndim in {3, 4} and total % pixels.shape[0] == 0:
         each = total // pixels.shape[0]

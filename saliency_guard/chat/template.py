@@ -1,4 +1,4 @@
-"""Messages to what the model takes: the processor's inputs, and which position of them belongs to which source."""
+"""From messages to model inputs: what the processor returns, and the source of each position."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, TypeVar, cast
 
 from jinja2 import TemplateError
+from PIL import Image
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -19,7 +20,7 @@ from saliency_guard.chat.images import MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS
 from saliency_guard.chat.layout import PromptLayout, prompt_layout
 from saliency_guard.chat.locate import with_texts
 from saliency_guard.chat.messages import Conversation, parse_messages
-from saliency_guard.chat.pictures import PictureCounter, PictureMemo, holds_pixels, picture_token
+from saliency_guard.chat.pictures import Box, PictureCounter, PictureMemo, holds_pixels, picture_token, seen_part
 from saliency_guard.chat.role_markers import RoleMarkers, RoleMarkersIn, find_role_markers, role_markers_in
 from saliency_guard.chat.tools import checked_tools
 from saliency_guard.errors import ConfigError, ContextLengthError, InputError, ModelError
@@ -30,12 +31,12 @@ _Found = TypeVar("_Found")
 
 
 _WRONG = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-"""What a processor raises for messages that it does not take, and one whose files are damaged for any."""
+"""Exceptions of a processor for messages that it does not support, or of one whose files are damaged."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PreparedPrompt:
-    """Messages for one model, ready to be read.
+    """A prepared prompt for one model.
 
     Attributes:
         inputs: what the processor returned.
@@ -85,12 +86,22 @@ class PromptReader:
         self._max_bytes = max_image_bytes
         self._tools: tuple[Mapping[str, Any], ...] = ()
         self._role_markers = role_markers_in(role_markers)
-        self._known: dict[str, tuple[object, Any]] = {}  # Of all readers that `with_tools` makes of this one.
+        self._known: dict[str, tuple[object, Any]] = {}  # Shared with all readers that `with_tools` makes.
 
     def with_tools(self, tools: Sequence[Mapping[str, Any]]) -> PromptReader:
-        """The same, whose prompts tell of tools; errors as for `checked_tools`."""
+        """A copy whose prompts describe tools; errors as for `checked_tools`."""
         other = copy.copy(self)
         other._tools = checked_tools(tools)
+        return other
+
+    def seen_part(self, image: Image.Image) -> Box | None:
+        """The part of a picture that the model sees as one square grid of patches; None where that is not known."""
+        return seen_part(getattr(self._processor, "image_processor", None), image)
+
+    def without_pictures(self) -> PromptReader:
+        """The same, which reads messages without a picture, too."""
+        other = copy.copy(self)
+        other._require_image = False
         return other
 
     @property
@@ -167,7 +178,7 @@ class PromptReader:
         return RoleMarkers(find_role_markers(render, self.controls), self._role_markers)
 
     def remembered(self, name: str, find: Callable[[], _Found]) -> _Found:
-        """What was found out about tokenizer and template; found again where they were changed since."""
+        """Facts about tokenizer and template; determined again when these have changed."""
         version = (len(self.tokenizer), tuple(self.tokenizer.all_special_tokens), template_text(self._processor))
         known, value = self._known.get(name, (None, None))
         if known != version:
@@ -203,7 +214,7 @@ class PromptReader:
         return PreparedPrompt(inputs, layout, conversation)
 
     def room(self, prompt: int, wanted: int) -> int:
-        """How many tokens may follow a prompt of so many positions.
+        """The number of tokens that may follow a prompt of a given length.
 
         Raises:
             ContextLengthError: if none may.

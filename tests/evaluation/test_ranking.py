@@ -10,7 +10,7 @@ from saliency_guard import LVLM
 from saliency_guard.evaluation import probe
 from saliency_guard.evaluation.detection import SCALARS, collect
 from saliency_guard.evaluation.evidence import detection_section
-from saliency_guard.evaluation.ranking import quartile_rates, rank
+from saliency_guard.evaluation.ranking import box_hits, quartile_rates, rank
 from saliency_guard.evaluation.world import pictures
 
 
@@ -24,8 +24,8 @@ def one_strength(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_ranking_finds_what_is_there() -> None:
     result = rank("made up", 240, synthetic(240, 0), source=synthetic(120, 1), samples=60)
     for mode in ("greedy", "sampled"):
-        found = result.modes[mode]
-        by_name = {(one.kind, one.name): one for one in found.ranks}
+        mode_result = result.modes[mode]
+        by_name = {(rank_.kind, rank_.name): rank_ for rank_ in mode_result.ranks}
         assert by_name["signal", "nll"].high_means == "hallucinated"
         assert by_name["signal", "saliency"].high_means == "true"
         for name in ("nll", "saliency"):
@@ -48,9 +48,9 @@ def test_the_ranking_finds_what_is_there() -> None:
         )
         assert by_name["without", "evidence by layer"].lost.low < 0.01
         assert by_name["transferred", "all"].auroc.value > 0.85
-        assert (found.mentions, found.tested) == (960, 480)
-        assert found.quartiles[0].value > found.quartiles[3].value
-        assert found.saliency_means[0].low > found.saliency_means[1].high
+        assert (mode_result.mentions, mode_result.tested) == (960, 480)
+        assert mode_result.quartiles[0].value > mode_result.quartiles[3].value
+        assert mode_result.saliency_means[0].low > mode_result.saliency_means[1].high
     assert result.pictures == 240
 
 
@@ -63,7 +63,7 @@ def test_greedy_and_sampled_captions_are_never_told_apart() -> None:
     result = rank("made up", 200, table, samples=60)
     assert set(result.modes) == {"greedy", "sampled"}
     for mode in result.modes.values():
-        margin = next(one for one in mode.ranks if one.name == "margin")
+        margin = next(rank_ for rank_ in mode.ranks if rank_.name == "margin")
         assert margin.auroc.low < 0.55
 
 
@@ -89,3 +89,12 @@ def test_captions_that_name_nothing_are_an_empty_table(lvlm: LVLM) -> None:
     result = rank("made up", 2, table, samples=20)
     assert all(mode.ranks == () and mode.quartiles == () for mode in result.modes.values())
     assert "0 mentions" in detection_section([result], "the command", model="m", samples=20)
+
+
+def test_boxes_are_counted_where_there_are_some() -> None:
+    table = synthetic(60, 0)
+    table.located[::4] = np.nan
+    known = table.located[np.isfinite(table.located).all(axis=1)]
+    assert box_hits(table) == (len(known), pytest.approx(known[:, 0].mean()), pytest.approx(0.1))
+    table.located[:] = np.nan
+    assert box_hits(table)[0] == 0
