@@ -213,12 +213,12 @@ def json_value(value: Any) -> Any:
 
 
 def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    members = dict(pairs)
+    if len(members) != len(pairs):
         names = [name for name, _ in pairs]
         msg = f"{next(name for name in names if names.count(name) > 1)!r} is named twice"
         raise ValueError(msg)
-    return found
+    return members
 
 
 def _finite(text: str) -> float:

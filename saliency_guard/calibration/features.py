@@ -24,8 +24,8 @@ Floats = npt.NDArray[np.float64]
 FEATURES_VERSION = 2
 """Of everything a feature is computed from; a calibration of another version is refused."""
 
-DEAR = ("contrast", "logit_lens", "focused_lens", "glsim")
-"""Signals that read the prompt a second time, or take a product with the whole vocabulary per position and layer; what
+DEAR = ("contrast", "logit_lens", "focused_lens", "glsim", "llcc", "ads", "cgc", "vauq")
+"""Signals that read the prompt or the answer a second time, or look at every position of a picture layer by layer; what
 they say, verification says better."""
 SUMMARIES = tuple(name for name in SIGNALS if name not in {*PRIORS, *DEAR})
 """The signals that a calibration is fitted on: where in the answer a token stands is no ground for it."""

@@ -83,8 +83,8 @@ class EnglishClaims:
             claims += self._of_sentence(sentence, asked_about, named)
         return sorted(claims, key=lambda claim: (claim.start, claim.stop))
 
-    def _of_sentence(self, sentence: Sentence, asked: _Question, named: set[str]) -> list[ExtractedClaim]:
-        picture = sentence.picture if sentence.picture is not None else asked.picture
+    def _of_sentence(self, sentence: Sentence, question: _Question, named: set[str]) -> list[ExtractedClaim]:
+        picture = sentence.picture if sentence.picture is not None else question.picture
         claims: list[ExtractedClaim] = []
         covered: list[tuple[int, int]] = []
         said = sentence.yes_or_no
@@ -93,19 +93,19 @@ class EnglishClaims:
             covered.append((start, stop))
             claims.append(
                 ExtractedClaim(
-                    "yes_no", start, stop, asked.statement, negated=word == "no", noun=asked.noun, picture=picture
+                    "yes_no", start, stop, question.statement, negated=word == "no", noun=question.noun, picture=picture
                 )
             )
         for phrase in sentence.noun_phrases:
             covered.append((phrase.start, phrase.stop))
             claims += self._of_phrase(phrase, named, picture)
-        if sentence.bare_number is not None and asked.noun:
+        if sentence.bare_number is not None and question.noun:
             count, start, stop = sentence.bare_number
             covered.append((start, stop))
-            claims.append(self._number(count, start, stop, asked.noun, picture))
+            claims.append(self._number(count, start, stop, question.noun, picture))
         for place in sentence.places:
             covered.append((place.start, place.stop))
-            claims += self._of_place(place, asked, picture)
+            claims += self._of_place(place, question, picture)
         if sentence.says_more_than(covered):
             start, stop = sentence.start, sentence.start + len(sentence.text.rstrip())
             claims.append(ExtractedClaim("statement", start, stop, sentence.text.strip(), picture=picture))
@@ -125,8 +125,8 @@ class EnglishClaims:
             return [claim]
         return [self._number(phrase.number, *phrase.determiner, noun, picture), claim]
 
-    def _of_place(self, place: Place, asked: _Question, picture: int | None) -> list[ExtractedClaim]:
-        subject = place.subject or asked.noun
+    def _of_place(self, place: Place, question: _Question, picture: int | None) -> list[ExtractedClaim]:
+        subject = place.subject or question.noun
         if not subject:
             return []
         verb = "are" if place.plural else "is"

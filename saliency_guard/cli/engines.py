@@ -23,7 +23,13 @@ Address = Annotated[
 
 
 def engine_named(
-    name: str, model: str, *, workers: int | None = None, num_gpus: float = 0.0, address: str | None = None
+    name: str,
+    model: str,
+    *,
+    workers: int | None = None,
+    num_gpus: float = 0.0,
+    address: str | None = None,
+    quantize: str | None = None,
 ) -> Engine:
     """The engine that a command's options name.
 
@@ -34,8 +40,10 @@ def engine_named(
     if name == "ray":
         from saliency_guard.engines.ray_engine import RayEngine
         from saliency_guard.lvlm import LVLM
+        from saliency_guard.models.quantized import quantized
 
-        return RayEngine(partial(LVLM.load, model), workers=workers, num_gpus=num_gpus, address=address)
+        weights = quantized(quantize)
+        return RayEngine(partial(LVLM.load, model, **weights), workers=workers, num_gpus=num_gpus, address=address)
     if name != "local":
         msg = f"there is no engine {name!r}: local or ray"
         raise ConfigError(msg)
@@ -47,4 +55,4 @@ def engine_named(
     from saliency_guard.cli.shared import load
     from saliency_guard.engines.engine import LocalEngine
 
-    return LocalEngine(partial(load, model))
+    return LocalEngine(partial(load, model, quantize=quantize))

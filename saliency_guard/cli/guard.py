@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from saliency_guard.cli.engines import Address, EngineName, GPUs, Workers, engine_named
-from saliency_guard.cli.options import Coco, Images, Json, Limit, Model, Out, Pope, Synonyms
+from saliency_guard.cli.options import Coco, Images, Json, Limit, Model, Out, Pope, Quantize, Synonyms
 from saliency_guard.cli.records import SCENES, ask_all, photo_questions
 from saliency_guard.cli.shared import load, progress, reported
 from saliency_guard.embedded import EMBEDDED
@@ -39,6 +39,7 @@ def calibrate(
     out: Out,
     own: Annotated[Path | None, typer.Option("--records", help="The same as RECORDS.")] = None,
     model: Model = EMBEDDED,
+    quantize: Quantize = None,
     scenes: Annotated[
         int | None, typer.Option(min=8, help="Without records: number of picture-world scenes to run the model on.")
     ] = None,
@@ -99,23 +100,23 @@ def calibrate(
         output_folder(out.parent)
         how = _one_of(method, "logistic", "platt", "isotonic")
         photos = (pope, coco, images, synonyms, limit)
-        chosen = engine_named(engine, model, workers=workers, num_gpus=num_gpus, address=ray_address)
-        found, source = _source(records_file or own, chosen, scenes, photos, out, draws=max_retries + 1)
+        chosen = engine_named(engine, model, workers=workers, num_gpus=num_gpus, address=ray_address, quantize=quantize)
+        records, source = _source(records_file or own, chosen, scenes, photos, out, draws=max_retries + 1)
         extractor: Extractor = "picture_world" if scenes is not None else _one_of(extract, "english", "picture_world")
         fit = partial(Calibrator.fit, method=how, features=features, extractor=extractor, source=source)
         if risk is None:
-            fitted = fit(found)
+            fitted = fit(records)
             fitted.save(out)
             if fitted.report is not None:
                 plot_reliability(fitted.report, out.with_suffix(".png"))
             _show_calibration(fitted, out, as_json=as_json)
             return
         if calibrator is not None:
-            judge, rest = read_calibrator(calibrator), found
+            judge, rest = read_calibrator(calibrator), records
         else:
-            half = set(sorted({record.picture for record in found})[::2])
-            judge = fit(found.where(record.picture in half for record in found))
-            rest = found.where(record.picture not in half for record in found)
+            half = set(sorted({record.picture for record in records})[::2])
+            judge = fit(records.where(record.picture in half for record in records))
+            rest = records.where(record.picture not in half for record in records)
         made = GuardPolicy.calibrated(
             rest,
             risk=risk,

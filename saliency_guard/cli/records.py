@@ -19,6 +19,7 @@ from saliency_guard.cli.options import (
     Model,
     Out,
     Pope,
+    Quantize,
     Synonyms,
 )
 from saliency_guard.cli.shared import progress, reported
@@ -46,6 +47,7 @@ def records(
     *,
     out: Out,
     model: Model = EMBEDDED,
+    quantize: Quantize = None,
     scenes: Annotated[int | None, typer.Option(min=1, help="Number of picture-world scenes to ask about.")] = None,
     several: Annotated[
         int, typer.Option(min=0, help="With --scenes: prompts with two, three and four pictures, so many of each.")
@@ -96,7 +98,9 @@ def records(
         )
         looking = Looking(vectors=vectors)
         source = _records_source(run, pope, coco, labelled, images, synonyms, limit)
-        with engine_named(engine, model, workers=workers, num_gpus=num_gpus, address=ray_address) as chosen:
+        with engine_named(
+            engine, model, workers=workers, num_gpus=num_gpus, address=ray_address, quantize=quantize
+        ) as chosen:
             file = RecordFile(out, empty_records(chosen, looking, None if labelled is not None else generation(run)))
             if isinstance(source, WorldRun):
                 with progress("answers", source.answers) as done:

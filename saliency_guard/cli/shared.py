@@ -21,22 +21,25 @@ if TYPE_CHECKING:
 FAILED = 2
 
 
-def load(model: str, calibrator: str | None = None) -> LVLM:
+def load(model: str, calibrator: str | None = None, quantize: str | None = None) -> LVLM:
     """Load a model, with a message on standard error meanwhile.
 
     Args:
         model: its name.
         calibrator: a calibration's file, or a hub id; None takes the model's own.
+        quantize: ``"int8"`` or ``"nf4"``; None leaves the weights as they are.
     """
     from transformers.utils.logging import disable_progress_bar
 
     from saliency_guard.lvlm import LVLM
+    from saliency_guard.models.quantized import quantized
 
+    weights = quantized(quantize)
     console = Console(stderr=True)
     if model == EMBEDDED:
         disable_progress_bar()  # It loads quickly; a hub model keeps its download bar.
     with console.status(f"Loading {model} ..."):
-        return LVLM.load(model, calibrator=calibrator)
+        return LVLM.load(model, calibrator=calibrator, **weights)
 
 
 def as_json(result: Mapping[str, Any]) -> str:

@@ -100,11 +100,11 @@ def truths(claims: Sequence[ExtractedClaim], answer: LabelledAnswer) -> tuple[bo
     Of several mentions in a claim, a wrong one makes it wrong.
     """
     marked = _marked(answer)
-    found: list[bool | None] = []
+    labels: list[bool | None] = []
     for claim in claims:
         inside = [grounded for start, stop, grounded in marked if start < claim.stop and claim.start < stop]
-        found.append(all(inside) if inside else True if answer.grounded and answer.mentions else None)
-    return tuple(found)
+        labels.append(all(inside) if inside else True if answer.grounded and answer.mentions else None)
+    return tuple(labels)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import random
 import threading
 from collections.abc import Generator, Iterator
+from contextlib import aclosing
 from typing import Any, cast
 
 from tenacity import stop_after_attempt, stop_before_delay
@@ -34,6 +34,7 @@ from saliency_guard.lvlm import LVLM
 from saliency_guard.models.locore import LocoREConfig
 from saliency_guard.saliency.config import SaliencyConfig
 from saliency_guard.storage import load_model, save_model
+from saliency_guard.worker import in_thread
 
 PlannedAttempts = Generator[PlannedAttempt, GroundedAnswer | Attempt | None, GuardOutcome | None]
 """Yields planned attempts; is sent what became of each: a scored answer, or an attempt that is judged already, such as
@@ -283,16 +284,14 @@ class GuardPolicy(PolicySettings):
         return decision.decide(self, attempts, messages)
 
     async def arun(self, lvlm: LVLM, messages: Messages, **generation: Any) -> GuardOutcome:
-        """`run` in a thread; cancelling the task stops it between two tokens."""
+        """`run` in a thread of its own; cancelling the task stops it between two rounds of tokens."""
         cancel = threading.Event()
-        work = asyncio.ensure_future(asyncio.to_thread(self.run, lvlm, messages, cancel=cancel, **generation))
-        try:
-            return await asyncio.shield(work)
-        except asyncio.CancelledError:
-            cancel.set()
-            await asyncio.wait([work])
-            work.exception()  # The error raised here says that it was cancelled.
-            raise
+
+        def outcomes() -> Generator[GuardOutcome, None, None]:
+            yield self.run(lvlm, messages, cancel=cancel, **generation)
+
+        async with aclosing(in_thread(outcomes(), cancel)) as decided:
+            return await anext(decided)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write as JSON, whole or not at all; the fallback and tenacity's objects are code and are not written."""

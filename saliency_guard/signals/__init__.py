@@ -11,11 +11,14 @@ from types import MappingProxyType
 from torch import Tensor
 
 from saliency_guard.errors import ConfigError, shown
+from saliency_guard.signals.ads import ads
+from saliency_guard.signals.cgc import cgc
 from saliency_guard.signals.contrast import contrast
 from saliency_guard.signals.entropy import entropy
 from saliency_guard.signals.focused_lens import focused_lens
 from saliency_guard.signals.glsim import glsim
 from saliency_guard.signals.image_share import image_share
+from saliency_guard.signals.llcc import llcc
 from saliency_guard.signals.logit_lens import logit_lens
 from saliency_guard.signals.margin import margin
 from saliency_guard.signals.nll import nll
@@ -27,6 +30,7 @@ from saliency_guard.signals.saliency import saliency
 from saliency_guard.signals.saliency_ratio import saliency_ratio
 from saliency_guard.signals.svar import svar
 from saliency_guard.signals.trace import AnswerTrace
+from saliency_guard.signals.vauq import vauq
 
 Signal = Callable[[AnswerTrace], Tensor]
 
@@ -45,6 +49,10 @@ SIGNALS: MappingProxyType[str, Signal] = MappingProxyType(
         "focused_lens": focused_lens,
         "glsim": glsim,
         "contrast": contrast,
+        "llcc": llcc,
+        "ads": ads,
+        "cgc": cgc,
+        "vauq": vauq,
         "position": position,
         "repetition": repetition,
     }

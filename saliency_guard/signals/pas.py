@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from saliency_guard.signals.trace import SOURCES, AnswerTrace
+from saliency_guard.signals.answer_rows import SOURCES
+from saliency_guard.signals.trace import AnswerTrace
 
 
 def pas(trace: AnswerTrace) -> Tensor:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from saliency_guard.models.layers import resolve_layers
-from saliency_guard.signals.trace import SOURCES, AnswerTrace
+from saliency_guard.signals.answer_rows import SOURCES
+from saliency_guard.signals.trace import AnswerTrace
 
 LAYERS = (5 / 32, 19 / 32)
 

@@ -1,12 +1,12 @@
 """The one trace of an answer that all signals and the calibrator share: attention, its gradient, states, logits.
 
-One pass and one backward pass over each piece of an answer give everything but what the logit lens and the blank
-picture say, which is computed when it is first asked for. Several answers are traced side by side.
+One pass and one backward pass over each piece of an answer give everything except the values of the logit lens and
+the blank picture, which are computed when they are first needed. Several answers are traced as one batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -16,8 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from saliency_guard.chat.layout import OUTPUT, PromptLayout
-from saliency_guard.models.batch_session import Batch
+from saliency_guard.chat.layout import PromptLayout
 from saliency_guard.models.inputs import answer_tensor
 from saliency_guard.models.layers import attention_layers, target_layers
 from saliency_guard.models.lens import lens_logits
@@ -25,11 +24,10 @@ from saliency_guard.models.locore import LocoREConfig
 from saliency_guard.models.session import Chunk, Session, blank_inputs
 from saliency_guard.saliency.config import SaliencyConfig
 from saliency_guard.saliency.equations import cotangents, layer_gradients, row_unit, token_logprobs, weight_gradient
-from saliency_guard.saliency.scoring import SCORED_TOGETHER, SaliencyScores, scores_of_rows
+from saliency_guard.saliency.scoring import SaliencyScores, scores_of_rows
 from saliency_guard.settings import require
-
-SOURCES = ("image", "text", "output")
-"""The kinds of source along the last dimension of a trace's per-head numbers."""
+from saliency_guard.signals.answer_rows import batched, chunks, masks, next_entropies, padded, paddings
+from saliency_guard.signals.looks import attention_on_pictures
 
 MAX_LENS_POSITIONS = 64
 MAX_LENS_LAYERS = 8
@@ -39,7 +37,7 @@ positions that the answer looks at most are taken, of a deeper model evenly spac
 
 @dataclass(frozen=True, eq=False)
 class AnswerTrace:
-    """An answer of N tokens, seen from the predictor row of each, in L layers with attention of H heads.
+    """The trace of an answer of N tokens: the predictor row of each, in L layers with H attention heads.
 
     A picture that is seen across has no positions, and the logit lens finds nothing of it.
 
@@ -56,7 +54,7 @@ class AnswerTrace:
             token of the answer.
         image_states: ``[I, D]`` of the same at all image positions; as of `Session`.
         layout: sources of the prompt.
-        model: the model that was asked; left as it was.
+        model: the model of the trace; not changed.
         blank: the answer under uniform pictures.
         number: which answer of ``blank`` it is.
     """
@@ -82,7 +80,7 @@ class AnswerTrace:
 
     @cached_property
     def lens_columns(self) -> Tensor:
-        """Which of ``image_positions`` the lens looks at, in order; those with most of the answer's saliency."""
+        """Indices into ``image_positions`` that the lens uses, in order: those with most of the answer's saliency."""
         positions = self.image_positions
         if len(positions) <= MAX_LENS_POSITIONS:
             return torch.arange(len(positions))
@@ -91,12 +89,12 @@ class AnswerTrace:
 
     @property
     def lens_positions(self) -> Tensor:
-        """Positions of the prompt that the lens looks at."""
+        """Positions of the prompt that the lens uses."""
         return self.image_positions[self.lens_columns]
 
     @property
     def lens_layers(self) -> tuple[int, ...]:
-        """Which of the states the lens is applied to; 0 are the embeddings."""
+        """Indices of the states that the lens is applied to; 0 are the embeddings."""
         depth = len(self.image_states)
         if depth <= MAX_LENS_LAYERS:
             return tuple(range(depth))
@@ -112,7 +110,7 @@ class AnswerTrace:
 
     @property
     def lens_entropy(self) -> Tensor:
-        """``[lens layers, lens positions]`` entropy (nats) of the logit lens: how sure it is of anything."""
+        """``[lens layers, lens positions]`` entropy (nats) of the logit lens: how certain it is."""
         return self._through_lens[1]
 
     @cached_property
@@ -138,19 +136,34 @@ class AnswerTrace:
         """``[N]`` log-probability of each token with every picture uniform: zeros, after normalisation."""
         return self.blank.logprobs[self.number]
 
+    @property
+    def blank_entropy(self) -> Tensor:
+        """``[N]`` entropy (nats) of the distribution that each token was taken from, with every picture uniform."""
+        return self.blank.entropies[self.number]
+
+    @property
+    def picture_owners(self) -> list[str]:
+        """The picture of each of ``image_positions``."""
+        return [span.source for span in self.layout.spans if span.is_visual for _ in range(span.stop - span.start)]
+
+    @cached_property
+    def looks(self) -> Tensor:
+        """``[N, L, I]`` attention on each of ``image_positions``, mean over heads; the answer is run once more."""
+        return attention_on_pictures(self.blank.sessions[self.number], self.tokens)
+
 
 BlankPrompt = Callable[[Session], Session]
 """From a prompt to the same one with uniform pictures."""
 
 
 def read_blank(session: Session) -> Session:
-    """The session's prompt with uniform pictures, read anew."""
+    """The session's prompt with uniform pictures, read again."""
     return Session(session.model, blank_inputs(session.inputs), locore=session.locore, layout=session.layout)
 
 
 @dataclass(frozen=True, eq=False)
 class BlankScores:
-    """Several answers under uniform pictures, run side by side when one of them is first asked for.
+    """Several answers under uniform pictures, run as one batch when one of them is first needed.
 
     Attributes:
         sessions: the prompts.
@@ -162,17 +175,32 @@ class BlankScores:
     answers: tuple[Tensor, ...]
     read: BlankPrompt
 
-    @cached_property
+    @property
     def logprobs(self) -> list[Tensor]:
         """``[N]`` of each answer."""
-        padded = _padded(self.answers)
+        return self._read[0]
+
+    @property
+    def entropies(self) -> list[Tensor]:
+        """``[N]`` of each answer."""
+        return self._read[1]
+
+    @cached_property
+    def _read(self) -> tuple[list[Tensor], list[Tensor]]:
+        together = padded(self.answers)
         blanks = [self.read(session) for session in self.sessions]
-        parts = [
-            token_logprobs(logits.flatten(0, 1), padded[:, start : start + logits.shape[1]].flatten().to(logits.device))
-            for start, logits in ((start, _batched(chunk.logits)) for start, chunk in _chunks(blanks, padded[:, :-1]))
-        ]
-        rows = torch.cat([part.view(len(blanks), -1) for part in parts], dim=1)
-        return [row[: len(answer)] for row, answer in zip(rows, self.answers, strict=True)]
+        parts: list[tuple[Tensor, Tensor]] = []
+        for start, chunk in chunks(blanks, together[:, :-1]):
+            logits = batched(chunk.logits)
+            asked = together[:, start : start + logits.shape[1]].to(logits.device)
+            logprobs = token_logprobs(logits.flatten(0, 1), asked.flatten()).view(len(blanks), -1)
+            parts.append((logprobs, next_entropies(logits)))
+        logprob_rows, entropy_rows = (torch.cat(rows, dim=1) for rows in zip(*parts, strict=True))
+        lengths = [len(answer) for answer in self.answers]
+        return (
+            [row[:length] for row, length in zip(logprob_rows, lengths, strict=True)],
+            [row[:length] for row, length in zip(entropy_rows, lengths, strict=True)],
+        )
 
 
 def trace_answer(
@@ -201,7 +229,7 @@ def trace_answers(
     *,
     read: BlankPrompt = read_blank,
 ) -> list[AnswerTrace]:
-    """`trace_answer` for prompts that have been read, side by side.
+    """`trace_answer` for several prompts that have been read, as one batch.
 
     Args:
         sessions: one per answer, none of them shared, of one model, with the states at their pictures.
@@ -218,14 +246,14 @@ def trace_answers(
         pairs = zip(sessions, answers, strict=True)
         return [trace_answers([session], [answer], config, read=read)[0] for session, answer in pairs]
     checked = tuple(answer_tensor(answer, model) for answer in answers)
-    padded = _padded(checked)
+    together = padded(checked)
     layers = attention_layers(model)
     targets = frozenset(target_layers(model, config.layers))
-    before = _paddings(sessions)
+    before = paddings(sessions)
     # The last row predicts nothing of the answer; it is run for the last token's states.
     pieces = [
-        _traced(chunk, padded[:, start : start + chunk.rows], layers, targets, _masks(sessions, before, chunk))
-        for start, chunk in _chunks(sessions, padded, layers=layers, with_states=True)
+        _traced(chunk, together[:, start : start + chunk.rows], layers, targets, masks(sessions, before, chunk))
+        for start, chunk in chunks(sessions, together, layers=layers, with_states=True)
     ]
     widest = pieces[-1].rows.shape[-1]
     rows = torch.cat([functional.pad(piece.rows, (0, widest - piece.rows.shape[-1])) for piece in pieces], dim=1)
@@ -259,12 +287,11 @@ def trace_answers(
 
 
 _SUMMED = ("attention", "saliency", "signed")
-_ROWS = SCORED_TOGETHER + 1  # An answer of as many tokens as are scored together is one piece.
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Piece:
-    """What one pass over a piece of several answers leaves behind; attributes as of `AnswerTrace`, of a batch."""
+    """Results of one pass over a piece of several answers; attributes as of `AnswerTrace`, with a batch dimension."""
 
     logits: Tensor
     rows: Tensor
@@ -274,19 +301,19 @@ class _Piece:
     states: tuple[Tensor, ...]
 
 
-def _traced(chunk: Chunk, asked: Tensor, layers: tuple[int, ...], targets: frozenset[int], masks: Tensor) -> _Piece:
+def _traced(chunk: Chunk, written: Tensor, layers: tuple[int, ...], targets: frozenset[int], masks: Tensor) -> _Piece:
     """Sums of attention and of attention times gradient over each source, and Eq. 5.
 
     Args:
         chunk: with a tape.
-        asked: ``[B, n]`` the token each row is asked about.
+        written: ``[B, n]`` the token that each row predicts.
         layers: all layers on the tape.
         targets: those that Eq. 5 is averaged over.
         masks: ``[B, K, 3]`` which key is image, text or output: first those that are only seen across, then all
             positions.
     """
-    assert chunk.tape is not None  # noqa: S101 - layers were asked for
-    tokens = asked.to(chunk.logits.device)
+    assert chunk.tape is not None  # noqa: S101 - layers were given
+    tokens = written.to(chunk.logits.device)
     records = chunk.tape.in_order()
     wanted = cotangents(chunk.logits, tokens if chunk.logits.ndim > 2 else tokens[0])
     gradients, scale = layer_gradients(chunk.logits, records, wanted, retain_graph=False)
@@ -298,7 +325,7 @@ def _traced(chunk: Chunk, asked: Tensor, layers: tuple[int, ...], targets: froze
     rows_across: list[Tensor] = []
     sums: dict[str, list[Tensor]] = {name: [] for name in _SUMMED}
     for layer in layers:
-        if layer not in gradient_of:  # There is no picture that it could look at.
+        if layer not in gradient_of:  # The prompt has no picture for it.
             for parts in sums.values():
                 parts.append(torch.zeros_like(parts[0]))
             continue
@@ -317,63 +344,4 @@ def _traced(chunk: Chunk, asked: Tensor, layers: tuple[int, ...], targets: froze
     stacked = {
         name: torch.stack([part.to(device) for part in parts], dim=1).movedim(3, 1) for name, parts in sums.items()
     }
-    return _Piece(logits=_batched(chunk.logits.detach().float()), rows=rows, states=chunk.states, **stacked)
-
-
-def _chunks(
-    sessions: Sequence[Session],
-    padded: Tensor,
-    *,
-    layers: tuple[int, ...] | None = None,
-    with_states: bool = False,
-) -> Iterator[tuple[int, Chunk]]:
-    """The rows from the last prompt token on, in pieces of `_ROWS` at most; each with its first row's index.
-
-    Where rows of one pass would mix (recurrent layers), a piece is one row.
-
-    Args:
-        sessions: the prompts; what they were continued with is forgotten.
-        padded: ``[B, n]`` answers; row t of the pass is the query that predicts token t.
-        layers: as for `Session.run`.
-        with_states: as for `Session.run`.
-    """
-    for session in sessions:
-        session.crop(session.prompt_length - 1)
-    fed = [[session.last_prompt_token, *row[:-1]] for session, row in zip(sessions, padded.tolist(), strict=True)]
-    batch = Batch(sessions) if len(sessions) > 1 else None
-    size = _ROWS if sessions[0].croppable else 1
-    for start in range(0, padded.shape[1], size):
-        piece = [row[start : start + size] for row in fed]
-        if batch is None:
-            yield start, sessions[0].run(piece[0], layers=layers, with_states=with_states)
-        else:
-            yield start, batch.run(piece, layers=layers, with_states=with_states)
-
-
-def _padded(answers: Sequence[Tensor]) -> Tensor:
-    """``[B, longest + 1]``: what stands after the end of an answer is seen by nothing before it."""
-    longest = max(map(len, answers)) + 1
-    return torch.stack([functional.pad(answer, (0, longest - len(answer))) for answer in answers])
-
-
-def _paddings(sessions: Sequence[Session]) -> list[int]:
-    """What stands before each prompt's first position where they are lined up at their ends."""
-    longest = max(session.prompt_length for session in sessions)
-    return [longest - session.prompt_length for session in sessions]
-
-
-def _batched(logits: Tensor) -> Tensor:
-    return logits if logits.ndim > 2 else logits[None]
-
-
-def _masks(sessions: Sequence[Session], before: Sequence[int], chunk: Chunk) -> Tensor:
-    """``[B, K, 3]`` which key is image, text or output, for all keys of a chunk: first those only seen across."""
-    length = sessions[0].layout.beside + chunk.first_query + chunk.rows
-    masks = torch.zeros(len(sessions), length, len(SOURCES))
-    for number, (session, first) in enumerate(zip(sessions, before, strict=True)):
-        layout = session.layout
-        owner = layout.masks(length - first)
-        image = owner[[name in layout.visual_sources for name in layout.sources]].any(dim=0)
-        output = owner[layout.sources.index(OUTPUT)]
-        masks[number, first:] = torch.stack([image, ~image & ~output, output], dim=1).float()
-    return masks
+    return _Piece(logits=batched(chunk.logits.detach().float()), rows=rows, states=chunk.states, **stacked)

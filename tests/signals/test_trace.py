@@ -9,7 +9,8 @@ import torch
 from torch.nn import functional
 
 from saliency_guard import ConfigError, LocoREConfig, SaliencyConfig, score_answer
-from saliency_guard.signals.trace import SOURCES, trace_answer
+from saliency_guard.signals.answer_rows import SOURCES
+from saliency_guard.signals.trace import trace_answer
 
 
 def _sources(case: tiny.Case, length: int) -> torch.Tensor:

@@ -29,16 +29,19 @@ from langchain_saliency_guard._events import (
     current,
     during,
     iterate,
+    note_run,
+    watched,
     with_run_id,
 )
-from langchain_saliency_guard._grounding_events import GroundingEvents
+from langchain_saliency_guard._grounding_events import GroundingEvents, progress
 from langchain_saliency_guard._identity import digest, plain
 from langchain_saliency_guard._messages import by_content, to_core
+from langchain_saliency_guard._report import GROUNDING
 from langchain_saliency_guard._requests import request
 from langchain_saliency_guard._structured import structured
 from langchain_saliency_guard._token_counts import prompt_length, text_ids
 from langchain_saliency_guard._tools import as_functions
-from langchain_saliency_guard._verdicts import record
+from langchain_saliency_guard._verdicts import record, record_cached
 from saliency_guard import LowGroundingError, TokenGrounding
 from saliency_guard.adapters import Finished, Request, ServedLVLM, in_thread, raised_report, run_request
 
@@ -134,6 +137,9 @@ class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
         self, messages: list[BaseMessage], request: Request, emit: Emitter, cancel: threading.Event, *, streams: bool
     ) -> Generator[tuple[list[Event], ChatGenerationChunk | None], None, None]:
         """Custom events and chunks of an answer; every way of calling the model goes through here."""
+        note_run()
+        if request.policy is not None:
+            yield [progress(0, "writing")], None
         lvlm = self.engine(request.model)
         place = place_of(emit.run_id)
         if place is not None:
@@ -244,9 +250,13 @@ class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        model = self._cached(messages, kwargs)
+        model, emit = self._cached(messages, kwargs), current(run_manager)
         call = partial(BaseChatModel._generate_with_cache, model, messages, stop, run_manager, **kwargs)
-        return during(current(run_manager), call)
+        with watched() as runs:
+            result = during(emit, call)
+        for event in [] if runs else self._cached_events(result, kwargs):
+            emit(*event)
+        return result
 
     async def _agenerate_with_cache(
         self,
@@ -255,9 +265,24 @@ class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        model = self._cached(messages, kwargs)
+        model, emit = self._cached(messages, kwargs), current(run_manager)
         call = BaseChatModel._agenerate_with_cache(model, messages, stop, run_manager, **kwargs)
-        return await aduring(current(run_manager), call)
+        with watched() as runs:
+            result = await aduring(emit, call)
+        for event in [] if runs else self._cached_events(result, kwargs):
+            await emit.send(*event)
+        return result
+
+    def _cached_events(self, result: ChatResult, kwargs: dict[str, Any]) -> list[Event]:
+        """The events of an answer that came from the cache, which gives the verdict of its first time."""
+        policy = kwargs.get("policy", self.policy)
+        events: list[Event] = []
+        for generation in result.generations:
+            report = generation.message.response_metadata.get(GROUNDING)
+            if report is not None:
+                record_cached(generation.message.text, report, policy)
+                events.append((REPORT, report))
+        return events
 
     def _cached(self, messages: list[BaseMessage], kwargs: dict[str, Any]) -> BaseChatModel:
         """This model; without its cache if LangChain's cache key does not cover the pictures or a logits processor."""

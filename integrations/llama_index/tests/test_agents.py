@@ -186,3 +186,17 @@ def test_pictures_of_tools_count(caller: SaliencyGuardedLVLM) -> None:
     output, _, _ = run(agent, ChatMessage(blocks=[TextBlock(text=DESCRIBE)]))
     assert [one.tool_name for one in output.tool_calls] == ["photo"]
     assert "image_0" in output.raw["grounding"]["shares"]
+
+
+def test_a_repaired_answer_is_what_is_left_everywhere(says: Any, ask: Ask) -> None:
+    repairs = GuardPolicy(min_grounding=0.5, on_low="repair")
+    agent = GroundedReActAgent(llm=says(THOUGHT + "There is a zebra. There is a cup."), tools=[], policy=repairs)
+
+    async def ran() -> tuple[AgentOutput, list[Any]]:
+        handler = agent.run(user_msg=ask()[0])
+        events = [event async for event in handler.stream_events()]
+        return await handler, events
+
+    output, events = asyncio.run(ran())
+    assert (str(output), output.raw["grounding"]["decision"]) == ("There is a cup.", "repaired")
+    assert "zebra" not in repr(events) + repr(output.raw)
