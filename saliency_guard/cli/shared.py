@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from saliency_guard.embedded import EMBEDDED, EMBEDDED_PATH
+from saliency_guard.embedded import EMBEDDED
 from saliency_guard.errors import SaliencyGuardError
 from saliency_guard.storage import json_value
 
@@ -44,19 +42,6 @@ def load(model: str, calibrator: str | None = None, quantize: str | None = None)
         return LVLM.load(model, calibrator=calibrator, **weights)
 
 
-def weights_of(model: str, lvlm: LVLM) -> str:
-    """An identifier of the weights: a commit of the hub, or a hash of a folder's files."""
-    commit = getattr(lvlm.model.config, "_commit_hash", None)
-    folder = EMBEDDED_PATH if model == EMBEDDED else Path(model)
-    if commit or not folder.is_dir():
-        return str(commit)
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()[:16]
-
-
 def as_json(result: Mapping[str, Any]) -> str:
     """Strict JSON; see `json_value`."""
     return json.dumps(json_value(result), indent=2, allow_nan=False)
@@ -77,9 +62,9 @@ def reported() -> Iterator[None]:
 
 
 @contextmanager
-def progress(label: str, total: int) -> Iterator[Callable[[], None]]:
-    """A progress bar on standard error; call the yielded function once per item."""
+def progress(label: str, total: int) -> Iterator[Callable[..., None]]:
+    """A progress bar on standard error; call the yielded function once per item, or with how many there were."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(label, total=total)
-        yield lambda: bar.advance(task)
+        yield lambda count=1: bar.advance(task, count)
