@@ -14,7 +14,15 @@ from saliency_guard.calibration.calibrator import Calibrator
 from saliency_guard.chat.detokenize import EncodedText
 from saliency_guard.chat.messages import Conversation
 from saliency_guard.chat.template import PromptReader
-from saliency_guard.claim_judge import EMPTY, NO_CALIBRATION, NO_PICTURE, OTHER_SALIENCY, ClaimJudge, JudgedAnswer
+from saliency_guard.claim_judge import (
+    DOCUMENTS,
+    EMPTY,
+    NO_CALIBRATION,
+    NO_PICTURE,
+    OTHER_SALIENCY,
+    ClaimJudge,
+    JudgedAnswer,
+)
 from saliency_guard.decoding.decoder import Decoder
 from saliency_guard.decoding.options import GenerationPlan
 from saliency_guard.decoding.sampling import LogitsProcessor
@@ -182,7 +190,10 @@ class AnswerBuilder:
             return NO_CALIBRATION
         if not self._judges(saliency):
             return OTHER_SALIENCY
-        return None if answer.session.layout.visual_sources else NO_PICTURE
+        if answer.session.layout.visual_sources:
+            return None
+        conversation = answer.conversation
+        return DOCUMENTS if conversation is not None and conversation.documents else NO_PICTURE
 
     def _traced(
         self, finished: Sequence[FinishedAnswer], chosen: Sequence[int], saliency: SaliencyConfig

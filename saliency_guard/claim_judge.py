@@ -14,10 +14,13 @@ from saliency_guard.calibration.features import VERIFICATION, Floats, features, 
 from saliency_guard.calibration.records import claim_rows
 from saliency_guard.calibration.results import Judgement
 from saliency_guard.chat.messages import Conversation
+from saliency_guard.chat.pictures import Box
 from saliency_guard.chat.template import PromptReader
 from saliency_guard.claims.extract import ExtractedClaim
+from saliency_guard.claims.sentences import sentence_claims, sentence_of
 from saliency_guard.models.session import Session
 from saliency_guard.models.vision_features import picture_features
+from saliency_guard.saliency.boxes import box_of
 from saliency_guard.scenes.claims import Extractor, extractor_of
 from saliency_guard.signals.trace import AnswerTrace
 from saliency_guard.signals.verification import VerifyConfig
@@ -27,6 +30,8 @@ NO_CALIBRATION = "there is no calibration for this model: make one with `salienc
 OTHER_SALIENCY = "the answer was not scored with the saliency settings that the calibration was fitted with"
 TEXT_DOCUMENTS = "the prompt has text documents, and calibrations are fitted on prompts with pictures alone"
 NO_PICTURE = "the prompt shows no picture"
+DOCUMENTS = "the answer is about text documents, and the calibration was fitted on answers about pictures"
+DOCUMENT_CLAIM = "a claim rests on a text document, and the calibration was fitted on claims about pictures"
 EMPTY = "the answer is empty"
 
 
@@ -74,7 +79,9 @@ class ClaimJudge:
     extractor: Extractor | None = None
 
     def extract(self, text: str, conversation: Conversation | None) -> list[ExtractedClaim]:
-        """The claims of an answer."""
+        """The claims of an answer; whole sentences where it is about text documents alone."""
+        if conversation is not None and conversation.documents and not conversation.images:
+            return sentence_claims(text, conversation.question)
         name = self.extractor or (self.calibrator.extractor if self.calibrator is not None else None)
         extractor = extractor_of(name)
         question = conversation.question if conversation is not None else ""
@@ -101,7 +108,7 @@ class ClaimJudge:
         extracted = self.extract("".join(pieces), conversation)
         judging = self.calibrator if trace is not None else None
         config = self.verify or (judging.verify if judging is not None else None)
-        verified = self._verified(extracted, session, conversation, config)
+        verified = self._verified(extracted, session, conversation, config, text="".join(pieces))
         claims = [
             _claim("".join(pieces), claim, result, session.layout.visual_sources)
             for claim, result in zip(extracted, verified, strict=True)
@@ -112,10 +119,33 @@ class ClaimJudge:
         if conversation is not None and conversation.documents:
             return JudgedAnswer(tuple(claims), tokens, reason=TEXT_DOCUMENTS)
         judgement = _judgement(judging, claims, tokens, trace, session)
+        if conversation is not None and conversation.documents:
+            judgement = _without_documents(judgement, claims, asked=config is not None)
+        boxes = self._boxes(claims, tokens, trace, conversation)
         judged = [
-            claim.model_copy(update={"grounding": value}) for claim, value in zip(claims, judgement.claims, strict=True)
+            claim.model_copy(update={"grounding": value, "box": box})
+            for claim, value, box in zip(claims, judgement.claims, boxes, strict=True)
         ]
         return JudgedAnswer(tuple(judged), tokens, judgement.answer, judgement.reason, judgement.domain)
+
+    def _boxes(
+        self,
+        claims: Sequence[Claim],
+        tokens: Sequence[Sequence[int]],
+        trace: AnswerTrace,
+        conversation: Conversation | None,
+    ) -> list[Box | None]:
+        """Where in its picture the token looks that names an object; None for claims about no place in a picture."""
+        boxes: list[Box | None] = []
+        owners = trace.picture_owners
+        looks = trace.rows[:, trace.image_positions.to(trace.rows.device)].float().cpu()
+        for claim, indices in zip(claims, tokens, strict=True):
+            columns = [column for column, owner in enumerate(owners) if owner == claim.source]
+            seen = None
+            if claim.kind == "object" and not claim.negated and columns and conversation is not None:
+                seen = self.reader.seen_part(conversation.images[int(owners[columns[0]].removeprefix("image_"))])
+            boxes.append(box_of(looks[indices[-1], columns], seen) if seen is not None else None)
+        return boxes
 
     def verified(
         self, claims: Sequence[ExtractedClaim], session: Session, conversation: Conversation | None
@@ -136,12 +166,20 @@ class ClaimJudge:
         session: Session,
         conversation: Conversation | None,
         config: VerifyConfig | None,
+        *,
+        text: str = "",
     ) -> list[Verified]:
         if config is None or conversation is None or not claims:
             return [Verified(None)] * len(claims)
+        verifier = Verifier(self.reader, config)
+        if conversation.documents:
+            alone = not conversation.images
+            sentences = [claim.statement if alone else sentence_of(text, claim) for claim in claims]
+            pairs = [(claim.statement, claim.picture) for claim in claims]
+            return verifier.verify(conversation, session, pairs, sentences)
         # Claims that are put the same way are asked about once.
         statements = list(dict.fromkeys((claim.statement, claim.picture) for claim in claims))
-        results = Verifier(self.reader, config).verify(conversation, session, statements)
+        results = verifier.verify(conversation, session, statements)
         known = dict(zip(statements, results, strict=True))
         return [known[claim.statement, claim.picture] for claim in claims]
 
@@ -162,6 +200,22 @@ def _judgement(
     return calibrator.judge(kinds, rows, pictures=pictures, domain=domain)
 
 
+def _without_documents(judgement: Judgement, claims: Sequence[Claim], *, asked: bool) -> Judgement:
+    """No claim about a text document has a picture's number; neither has an answer that makes one.
+
+    Args:
+        judgement: as if all claims were about pictures.
+        claims: with their sources.
+        asked: whether claims were verified; else it is not known what they are about.
+    """
+    of_picture = [asked and (claim.source or "").startswith("image_") for claim in claims]
+    if all(of_picture):
+        return judgement
+    pairs = zip(judgement.claims, of_picture, strict=True)
+    values = tuple(value if is_of_picture else None for value, is_of_picture in pairs)
+    return judgement.model_copy(update={"claims": values, "answer": None, "reason": judgement.reason or DOCUMENT_CLAIM})
+
+
 def holds(claim: ExtractedClaim, verified: Verified) -> float | None:
     """The probability that a claim holds, from the one that its statement is true."""
     probability = verified.probability
@@ -171,13 +225,15 @@ def holds(claim: ExtractedClaim, verified: Verified) -> float | None:
 def _claim(text: str, claim: ExtractedClaim, verified: Verified, pictures: frozenset[str]) -> Claim:
     named = claim.picture if claim.picture is not None else verified.picture
     source = f"image_{named}" if named is not None else next(iter(pictures)) if len(pictures) == 1 else None
+    if verified.document is not None or source not in pictures:
+        source = verified.document
     return Claim(
         text=text[claim.start : claim.stop],
         kind=claim.kind,
         span=(claim.start, claim.stop),
         statement=claim.statement,
         verified=holds(claim, verified),
-        source=source if source in pictures else None,
+        source=source,
         negated=claim.negated,
         noun=claim.noun,
         other=claim.other,

@@ -11,7 +11,7 @@ from saliency_guard.chat.template import PreparedPrompt, PromptReader
 from saliency_guard.errors import ContextLengthError
 from saliency_guard.models.prompt_batch import next_logits
 from saliency_guard.models.session import Session
-from saliency_guard.signals.verification import Verbalizer, VerifyConfig, verification_messages
+from saliency_guard.signals.verification import Verbalizer, VerifyConfig, document_messages, verification_messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +20,13 @@ class Verified:
 
     Attributes:
         probability: P(yes), of yes and no alone; None where it says neither.
-        picture: index of the picture it was asked about; None where it was asked about all there is.
+        picture: index of the picture it was asked about; None where it was asked about all there is, or a document.
+        document: name of the text document it was asked about.
     """
 
     probability: float | None
     picture: int | None = None
+    document: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,27 +42,32 @@ class Verifier:
     config: VerifyConfig
 
     def verify(
-        self, conversation: Conversation, session: Session, statements: Sequence[tuple[str, int | None]]
+        self,
+        conversation: Conversation,
+        session: Session,
+        statements: Sequence[tuple[str, int | None]],
+        sentences: Sequence[str] = (),
     ) -> list[Verified]:
         """P(yes) of statements, each asked about on its own, without an answer before it.
 
         Of several pictures a statement is asked about with the one it names, or with each of them in turn: then the one
-        that speaks most for it counts.
+        that speaks most for it counts. Text documents are asked in the same way, each by itself, about the sentence
+        that a statement was taken from.
 
         Args:
             conversation: what the statements are about.
             session: its prompt, read by the model: its pictures are not read again.
             statements: sentences, each with the index of the picture it names, or None.
+            sentences: that documents are asked about, one for each of the statements; none are the statements.
         """
         pictures = len(conversation.images)
         if not statements or not (pictures or conversation.documents):
             return [Verified(None)] * len(statements)
         tokenizer, config = self.reader.tokenizer, self.config
         verbalizer = self.reader.remembered(f"verbalizer {config}", lambda: Verbalizer.of(tokenizer, config))
-        if pictures <= 1:
+        if pictures <= 1 and not conversation.documents:
             values = self._ask(conversation, session, [text for text, _ in statements], None, verbalizer)
-            source = 0 if pictures else None
-            return [Verified(value, source) for value in values]
+            return [Verified(value, 0) for value in values]
         best = [Verified(None)] * len(statements)
         for picture in range(pictures):
             chosen = [index for index, (_, named) in enumerate(statements) if named is None or named == picture]
@@ -69,6 +76,12 @@ class Verifier:
                 known = best[index].probability
                 if value is not None and (known is None or value > known):
                     best[index] = Verified(value, picture)
+        texts = list(sentences) or [text for text, _ in statements]
+        for document in conversation.documents:
+            for index, value in enumerate(self._ask(conversation, None, texts, None, verbalizer, document=document)):
+                known = best[index].probability
+                if value is not None and (known is None or value > known):
+                    best[index] = Verified(value, document=document)
         return best
 
     def _ask(
@@ -78,13 +91,21 @@ class Verifier:
         texts: Sequence[str],
         picture: int | None,
         verbalizer: Verbalizer,
+        *,
+        document: str | None = None,
     ) -> list[float | None]:
         if not texts:
             return []
         prompts: list[PreparedPrompt | None] = []
         memo = PictureMemo()
+        reader = self.reader if document is None else self.reader.without_pictures()
         for text in texts:
-            prompt = self.reader.prepare(verification_messages(conversation, self.config.put(text), picture), memo=memo)
+            question = self.config.put(text)
+            if document is None:
+                messages = verification_messages(conversation, question, picture)
+            else:
+                messages = document_messages(conversation, question, document)
+            prompt = reader.prepare(messages, memo=memo)
             prompts.append(prompt if self._fits(prompt) else None)
         asked = [prompt for prompt in prompts if prompt is not None]
         if not asked:

@@ -5,12 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 
 from saliency_guard import LVLM, VerifyConfig
 from saliency_guard.answer import Claim, TokenGrounding
+from saliency_guard.calibration.results import Judgement
 from saliency_guard.chat.messages import chat
-from saliency_guard.claim_judge import ClaimJudge, JudgedAnswer, holds
+from saliency_guard.claim_judge import (
+    DOCUMENT_CLAIM,
+    DOCUMENTS,
+    ClaimJudge,
+    JudgedAnswer,
+    _without_documents,
+    holds,
+)
 from saliency_guard.claims.extract import EnglishClaims
 from saliency_guard.models.session import Session
 from saliency_guard.scenes.claims import world_claims
@@ -79,3 +88,63 @@ def test_the_extractor_is_the_one_that_is_asked_for_else_the_calibrators(lvlm: L
     assert calibrated == list(world_claims(text))
     assert english == ClaimJudge(lvlm.reader, None).extract(text, None) == list(EnglishClaims()(text))
     assert calibrated != english
+
+
+def document(text: str, name: str = "document_1") -> dict[str, Any]:
+    return {"type": "text", "text": text, "source": name}
+
+
+def asked_about(*parts: dict[str, Any], question: str = "Where does Anna live?") -> list[dict[str, Any]]:
+    return [{"role": "user", "content": [*parts, {"type": "text", "text": question}]}]
+
+
+ROME = document("Anna lives in Rome. The lamp costs 30 euros.")
+TREE = document("Bob wrote a book. It has 12 pages.", "document_2")
+
+
+def test_claims_about_text_documents_are_verified_on_them_and_get_no_pictures_number(lvlm: LVLM) -> None:
+    reading = LVLM(lvlm.model, lvlm.processor, require_image=False).with_calibrator(lvlm.calibrator)
+    messages = asked_about(ROME, TREE)
+    answer = reading.score(messages, "Anna lives in Rome.", verify=VerifyConfig(min_mass=0.0))
+    (claim,) = answer.claims
+    assert (claim.kind, claim.statement, claim.grounding) == ("statement", "Anna lives in Rome.", None)
+    assert (answer.grounding, answer.grounding_reason) == (None, DOCUMENTS)
+    # Each document is asked by itself; the one that speaks most for it is its source.
+    alone = {}
+    for part in (ROME, TREE):
+        question = "Is this true: Anna lives in Rome. Answer yes or no."
+        inputs = reading.inputs(asked_about(part, question=question))
+        with torch.no_grad():
+            likely = lvlm.model(**inputs).logits[0, -1].double().softmax(-1)
+        of = {"yes": 0.0, "no": 0.0}
+        for token, value in enumerate(likely.tolist()):
+            word = lvlm.tokenizer.decode([token]).strip().lower()
+            if word in of:
+                of[word] += value
+        alone[part["source"]] = of["yes"] / (of["yes"] + of["no"])
+    assert claim.verified == pytest.approx(max(alone.values()), abs=1e-4)
+    assert claim.source == max(alone, key=lambda name: alone[name])
+
+
+def test_beside_a_picture_a_claim_has_a_number_only_if_it_is_about_the_picture(
+    lvlm: LVLM, picture: Image.Image
+) -> None:
+    image = {"type": "image", "image": picture}
+    plain = lvlm.generate(asked_about(image, question="Describe the image."), max_new_tokens=40)
+    text = f"{plain.text} Anna lives in Rome."
+    answer = lvlm.score(asked_about(image, ROME, question="Describe the image."), text)
+    assert {claim.source for claim in answer.claims} <= {"image_0", "document_1"}
+    for claim in answer.claims:
+        assert claim.grounding is None or claim.source == "image_0"
+    if any(claim.source == "document_1" for claim in answer.claims):
+        assert answer.grounding is None
+        assert answer.grounding_reason
+
+
+def test_what_rests_on_a_document_takes_the_number_from_the_whole_answer() -> None:
+    claims = [claim(None).model_copy(update={"source": name}) for name in ("image_0", "document_1")]
+    judgement = Judgement(claims=(0.9, 0.8), answer=0.7)
+    mixed = _without_documents(judgement, claims, asked=True)
+    assert (mixed.claims, mixed.answer, mixed.reason) == ((0.9, None), None, DOCUMENT_CLAIM)
+    assert _without_documents(judgement, [claims[0]] * 2, asked=True) == judgement
+    assert _without_documents(judgement, [claims[0]] * 2, asked=False).claims == (None, None)

@@ -52,7 +52,7 @@ def test_examples_run(
         assert executed >= 3
         assert "image_0" in out
     if document in INTEGRATIONS:
-        assert executed == 1
+        assert executed >= 1
         assert "accepted" in out
 
 

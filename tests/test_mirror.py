@@ -7,8 +7,15 @@ from pathlib import Path
 TESTS = Path(__file__).parent
 PACKAGE = TESTS.parent / "saliency_guard"
 # What concerns no single module: the project, ways to run a model, and the suites that `make test` leaves out.
-WHOLE_PROJECT = {"test_docs.py", "test_imports.py", "test_mirror.py", "test_packages.py", "models/test_setups.py"}
-LONG_SUITES = {"families_matrix", "fuzz", "validity"}
+WHOLE_PROJECT = {
+    "test_docs.py",
+    "test_imports.py",
+    "test_mirror.py",
+    "test_packages.py",
+    "models/test_setups.py",
+    "batching/test_load.py",
+}
+LONG_SUITES = {"families_matrix", "fuzz", "soak", "validity"}
 
 
 def places_of_tests() -> set[Path]:

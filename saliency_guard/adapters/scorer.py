@@ -72,26 +72,24 @@ class LocalScorer:
 
         Args:
             messages: what it answers, as for `LVLM.score`.
-            text: the answer, perhaps with fields; or its token ids.
+            text: the answer, or its token ids; or a text with fields.
             policy: its calibrator judges the answer, and its rules say which signals to compute; None is the model's
                 calibrator and no signals.
             verify: how claims are verified; None is as the calibrator has it.
         """
         lvlm = self.lvlm_for(policy)
-        judged = text if isinstance(text, JudgedText) else JudgedText(text)
-        return judged.checked(
-            lvlm.score(messages, judged.text, saliency=fitted_saliency(lvlm), signals=_signals(policy), verify=verify)
-        )
+        given = text.text if isinstance(text, JudgedText) else text
+        scored = lvlm.score(messages, given, saliency=fitted_saliency(lvlm), signals=_signals(policy), verify=verify)
+        return text.checked(scored) if isinstance(text, JudgedText) else scored
 
     async def ascore(
         self, messages: Messages | PreparedPrompt, text: AnswerText | JudgedText, policy: GuardPolicy | None = None
     ) -> GroundedAnswer:
         """`score` in a worker thread; cancelling the task stops it between two passes."""
         lvlm = await asyncio.to_thread(self.lvlm_for, policy)  # It may have to be loaded.
-        judged = text if isinstance(text, JudgedText) else JudgedText(text)
-        return judged.checked(
-            await lvlm.ascore(messages, judged.text, saliency=fitted_saliency(lvlm), signals=_signals(policy))
-        )
+        given = text.text if isinstance(text, JudgedText) else text
+        scored = await lvlm.ascore(messages, given, saliency=fitted_saliency(lvlm), signals=_signals(policy))
+        return text.checked(scored) if isinstance(text, JudgedText) else scored
 
     def write(
         self, messages: Messages | PreparedPrompt, policy: GuardPolicy | None = None, *, max_new_tokens: int

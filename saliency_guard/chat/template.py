@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, TypeVar, cast
 
 from jinja2 import TemplateError
+from PIL import Image
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -19,7 +20,7 @@ from saliency_guard.chat.images import MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS
 from saliency_guard.chat.layout import PromptLayout, prompt_layout
 from saliency_guard.chat.locate import with_texts
 from saliency_guard.chat.messages import Conversation, parse_messages
-from saliency_guard.chat.pictures import PictureCounter, PictureMemo, holds_pixels, picture_token
+from saliency_guard.chat.pictures import Box, PictureCounter, PictureMemo, holds_pixels, picture_token, seen_part
 from saliency_guard.chat.role_markers import RoleMarkers, RoleMarkersIn, find_role_markers, role_markers_in
 from saliency_guard.chat.tools import checked_tools
 from saliency_guard.errors import ConfigError, ContextLengthError, InputError, ModelError
@@ -91,6 +92,16 @@ class PromptReader:
         """A copy whose prompts describe tools; errors as for `checked_tools`."""
         other = copy.copy(self)
         other._tools = checked_tools(tools)
+        return other
+
+    def seen_part(self, image: Image.Image) -> Box | None:
+        """The part of a picture that the model sees as one square grid of patches; None where that is not known."""
+        return seen_part(getattr(self._processor, "image_processor", None), image)
+
+    def without_pictures(self) -> PromptReader:
+        """The same, which reads messages without a picture, too."""
+        other = copy.copy(self)
+        other._require_image = False
         return other
 
     @property

@@ -78,9 +78,11 @@ class EnglishClaims:
         named: set[str] = set()
         asked_about = _Question.of(question)
         for sentence in phrases.sentences(text):
-            if phrases.abstains(sentence.text):
-                continue
-            claims += self._of_sentence(sentence, asked_about, named)
+            if not phrases.abstains(sentence.text):
+                claims += self._of_sentence(sentence, asked_about, named)
+            elif any(phrase.noun.lower() not in question.lower() for phrase in sentence.noun_phrases):
+                # It names what nobody asked about ("I am not sure, but there is a dog"): who knows what it claims.
+                claims.append(_whole(sentence))
         return sorted(claims, key=lambda claim: (claim.start, claim.stop))
 
     def _of_sentence(self, sentence: Sentence, question: _Question, named: set[str]) -> list[ExtractedClaim]:
@@ -107,8 +109,7 @@ class EnglishClaims:
             covered.append((place.start, place.stop))
             claims += self._of_place(place, question, picture)
         if sentence.says_more_than(covered):
-            start, stop = sentence.start, sentence.start + len(sentence.text.rstrip())
-            claims.append(ExtractedClaim("statement", start, stop, sentence.text.strip(), picture=picture))
+            claims.append(_whole(sentence, picture))
         return claims
 
     def _of_phrase(self, phrase: NounPhrase, named: set[str], picture: int | None) -> list[ExtractedClaim]:
@@ -163,6 +164,12 @@ class EnglishClaims:
 
     def _singular(self, noun: str) -> str:
         return (self.nouns or {}).get(noun, phrases.singular(noun))
+
+
+def _whole(sentence: Sentence, picture: int | None = None) -> ExtractedClaim:
+    """A whole sentence as a claim."""
+    start, stop = sentence.start, sentence.start + len(sentence.text.rstrip())
+    return ExtractedClaim("statement", start, stop, sentence.text.strip(), picture=picture)
 
 
 @dataclass(frozen=True, slots=True)

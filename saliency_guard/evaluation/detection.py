@@ -10,16 +10,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from saliency_guard.answer import Claim
 from saliency_guard.calibration.features import Floats, lens_evidence
 from saliency_guard.chat import detokenize as text_module
 from saliency_guard.chat.messages import chat
 from saliency_guard.evaluation.mentions import ObjectVocabulary, first_token
 from saliency_guard.evaluation.mitigation import RELEASED_LAYERS
-from saliency_guard.evaluation.world import WorldPicture, batches, write_answers
+from saliency_guard.evaluation.world import PICTURE_SIZE, WorldPicture, batches, write_answers
 from saliency_guard.lvlm import LVLM
 from saliency_guard.saliency.config import SaliencyConfig
 from saliency_guard.saliency.scoring import score_answer
 from saliency_guard.scenes.language import DESCRIBE
+from saliency_guard.scenes.scene import render
 from saliency_guard.scenes.vocabulary import CLASSES, NEVER_DRAWN
 from saliency_guard.signals import SIGNALS, compute
 from saliency_guard.signals.trace import trace_answer
@@ -45,6 +47,8 @@ class MentionTable:
         hallucinated: ``[n]`` whether the scene has no such object.
         priors: ``[n, 3]`` token position, earlier mentions of the class, earlier mentions: "position only".
         judged: ``[n, len(JUDGED)]`` of the claim; NaN where a user gets no number.
+        located: ``[n, 2]`` whether the centre of the claim's box lies in an object of its class, and what part of the
+            picture these objects take; NaN without a box, or without such an object.
         signals: ``[n, len(SCALARS)]`` NaN where a signal is undefined.
         saliency: ``[n, L * H * 3]`` attention x gradient per layer, head and source.
         signed: ``[n, L * H * 3]`` the same with its sign: positive where attention there supports the token.
@@ -59,6 +63,7 @@ class MentionTable:
     hallucinated: npt.NDArray[np.bool_]
     priors: Floats
     judged: Floats
+    located: Floats
     signals: Floats
     saliency: Floats
     signed: Floats
@@ -114,9 +119,9 @@ def collect(
     for caption in _captions(lvlm, pictures, max_new_tokens, temperature):
         rows += _mentions(lvlm, caption, vocabulary)
         on_caption()
-    dtypes: Sequence[Any] = (np.int64, np.bool_, np.bool_, *[np.float64] * 8, np.int64)
+    dtypes: Sequence[Any] = (np.int64, np.bool_, np.bool_, *[np.float64] * 9, np.int64)
     if not rows:  # A model may mention no known object.
-        shapes = [(0,)] * 3 + [(0, 3), (0, len(JUDGED)), (0, len(SCALARS))] + [(0, 0)] * 5 + [(0,)]
+        shapes = [(0,)] * 3 + [(0, 3), (0, len(JUDGED)), (0, 2), (0, len(SCALARS))] + [(0, 0)] * 5 + [(0,)]
         return MentionTable(*(np.empty(shape, dtype=dtype) for shape, dtype in zip(shapes, dtypes, strict=True)))
     columns = zip(*rows, strict=True)
     return MentionTable(*(np.array(column, dtype=dtype) for column, dtype in zip(columns, dtypes, strict=True)))
@@ -152,7 +157,7 @@ def _mentions(lvlm: LVLM, caption: _Caption, vocabulary: ObjectVocabulary) -> It
         lvlm.model, inputs, caption.ids, saliency=SaliencyConfig(layers=RELEASED_LAYERS), layout=trace.layout
     )
     values[RELEASED] = released.saliency.cpu().numpy()
-    judged = _judged(lvlm, caption, pieces)
+    claims = _claims(lvlm, caption, pieces)
     saliency, signed, attention = (
         part.flatten(1).cpu().numpy() for part in (trace.saliency, trace.signed, trace.attention)
     )
@@ -161,12 +166,15 @@ def _mentions(lvlm: LVLM, caption: _Caption, vocabulary: ObjectVocabulary) -> It
     earlier_names: list[str] = []
     for ordinal, mention in enumerate(mentions):
         token = first_token(pieces, mention)
+        claim = claims.get(mention.start, claims.get(mention.stop))
+        number = _NOT_JUDGED if claim is None else _numbers(claim)
         yield (
             scene.seed,
             caption.sampled,
             mention.name not in scene.counts,
             (token, earlier_names.count(mention.name), ordinal),
-            judged.get(mention.start, judged.get(mention.stop, _NOT_JUDGED)),
+            number,
+            _located(claim, mention.name, caption.picture),
             [values[name][token] for name in SCALARS],
             saliency[token],
             signed[token],
@@ -181,15 +189,29 @@ def _mentions(lvlm: LVLM, caption: _Caption, vocabulary: ObjectVocabulary) -> It
 _NOT_JUDGED = (float("nan"),) * len(JUDGED)
 
 
-def _judged(lvlm: LVLM, caption: _Caption, pieces: Sequence[str]) -> dict[int, tuple[float, float]]:
+def _claims(lvlm: LVLM, caption: _Caption, pieces: Sequence[str]) -> dict[int, Claim]:
     """What a user gets of each object that is claimed, by the claim's first character and the one after its last."""
     if lvlm.calibrator is None:
         return {}
     answer = lvlm.score(chat(caption.picture.image, DESCRIBE), "".join(pieces))
-    known: dict[int, tuple[float, float]] = {}
-    for claim in answer.claims:
-        if claim.kind == "object":
-            numbers = (claim.grounding, claim.verified)
-            grounding, verified = (float("nan") if number is None else number for number in numbers)
-            known |= dict.fromkeys(claim.span, (grounding, verified))
-    return known
+    return {character: claim for claim in answer.claims if claim.kind == "object" for character in claim.span}
+
+
+def _numbers(claim: Claim) -> tuple[float, ...]:
+    return tuple(float("nan") if number is None else number for number in (claim.grounding, claim.verified))
+
+
+def _located(claim: Claim | None, name: str, picture: WorldPicture) -> tuple[float, float]:
+    """Whether a claim's box is about an object of the class, and what part of the picture these take."""
+    drawn = render(picture.scene, PICTURE_SIZE)
+    places = [
+        [edge / PICTURE_SIZE for edge in drawn.box(index)]
+        for index, thing in enumerate(picture.scene.objects)
+        if thing.name == name
+    ]
+    if claim is None or claim.box is None or not places:
+        return float("nan"), float("nan")
+    x, y = (claim.box[0] + claim.box[2]) / 2, (claim.box[1] + claim.box[3]) / 2
+    inside = any(left <= x <= right and top <= y <= bottom for left, top, right, bottom in places)
+    area = sum((right - left) * (bottom - top) for left, top, right, bottom in places)
+    return float(inside), min(1.0, area)

@@ -59,11 +59,12 @@ class Load:
         return float(np.percentile(self.latencies, percent))
 
 
-def random_lvlm(layers: int | None = None) -> LVLM:
+def random_lvlm(layers: int | None = None, *, batch_size: int = 8) -> LVLM:
     """A LLaVA of about 300 million parameters with random weights, and a processor for it; it never ends an answer.
 
     Args:
         layers: number of decoder layers, instead of 18.
+        batch_size: as for `LVLM`.
     """
     embedded = AutoProcessor.from_pretrained(EMBEDDED_PATH)
     tokenizer = embedded.tokenizer
@@ -82,14 +83,15 @@ def random_lvlm(layers: int | None = None) -> LVLM:
     with torch.no_grad():  # Tokens that are never the likeliest: the end, and those that the tokenizer has no text for.
         head = model.get_output_embeddings().weight
         head[[*tokenizer.all_special_ids, *range(len(tokenizer), len(head))]] = 0.0
-    return LVLM(model, processor, model_id="random")
+    return LVLM(model, processor, model_id="random", batch_size=batch_size)
 
 
 def serve_random(layers: int | None, clients: int) -> None:
     """Serve `random_lvlm`; `served` starts this as a process of its own."""
     from saliency_guard.server import ServerSettings, serve  # noqa: PLC0415 - an extra
 
-    serve(ServerSettings(lvlm=random_lvlm(layers), port=0, api_key=None, max_running=clients, timeout=_PATIENCE))
+    lvlm = random_lvlm(layers, batch_size=clients)
+    serve(ServerSettings(lvlm=lvlm, port=0, api_key=None, max_running=clients, timeout=_PATIENCE))
 
 
 @contextmanager
@@ -104,18 +106,18 @@ def served(layers: int | None = None, *, clients: int = 8) -> Iterator[str]:
         ModelError: if it does not come to serve.
     """
     code = f"from saliency_guard.evaluation import load; load.serve_random({layers}, {clients})"
-    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)  # noqa: S603 - our own code
-    try:
-        address = _address(process)
-        assert process.stderr is not None  # noqa: S101 - it is a pipe
-        logs = threading.Thread(
-            target=process.stderr.read, daemon=True
-        )  # Nobody reads them, and they must not pile up.
-        logs.start()
-        yield address
-    finally:
-        process.terminate()
-        process.wait()
+    with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own code
+        logs: threading.Thread | None = None
+        try:
+            address = _address(process)
+            assert process.stderr is not None  # noqa: S101 - it is a pipe
+            logs = threading.Thread(target=process.stderr.read)  # Nobody needs them, and they must not pile up.
+            logs.start()
+            yield address
+        finally:
+            process.terminate()
+            if logs is not None:
+                logs.join()
 
 
 def _address(process: subprocess.Popen[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -178,8 +179,20 @@ def pope_questions(questions: Iterable[PopeQuestion]) -> Iterator[Asked]:
 
 
 def _pope_truth(claim: ExtractedClaim, *, truth: bool, noun: str) -> bool | None:
-    asked_about = claim.kind == "object" and phrases.singular(claim.noun) == noun
+    if claim.kind == "statement":  # A bare plural is no noun phrase: "Yes, there are cats in the image."
+        restated = _RESTATED.fullmatch(claim.statement.strip())
+        about_it = restated is not None and phrases.singular(restated["noun"].lower()) == noun
+        return truth is (restated["no"] is None) if restated is not None and about_it else None
+    named = re.sub(r" (?:visible|present)$", "", claim.noun)
+    asked_about = claim.kind == "object" and phrases.singular(named) == noun
     return truth is not claim.negated if claim.kind == "yes_no" or asked_about else None
+
+
+_RESTATED = re.compile(
+    r"(?:(?:yes|no), )?there (?:is|are) (?P<no>no |not any )?(?:any |some )?(?P<noun>.+?)"
+    r"(?: (?:visible |present )?in (?:the|this) (?:image|picture|photo))?[.!]?",
+    re.IGNORECASE,
+)
 
 
 def caption_questions(pictures: Iterable[CocoImage], vocabulary: ObjectVocabulary, prompt: str) -> Iterator[Asked]:

@@ -223,6 +223,7 @@ class GuardPolicy(PolicySettings):
         locore: LocoREConfig | None = None,
         first: int = 0,
         has_fallback: bool = False,
+        asks_again: bool = False,
     ) -> PlannedAttempts:
         """The retry loop for agents and query engines, which ask their own model.
 
@@ -236,6 +237,7 @@ class GuardPolicy(PolicySettings):
             locore: LocoRE of the first attempt; None where it is off, or the model has none.
             first: number of the first attempt; above 0 it is a retry already.
             has_fallback: whether there is a fallback model, to be asked when every answer is refused.
+            asks_again: whether the model may take no settings at all: then every retry changes its prompt.
 
         Raises:
             ConfigError: if the retry plan changes SGRS or LocoRE and there is none, or changes nothing.
@@ -245,7 +247,7 @@ class GuardPolicy(PolicySettings):
         if has_fallback and policy.on_low == "fallback" and policy.fallback is None:
             policy = policy.model_copy(update={"on_low": "flag"})  # The model is the fallback.
         seed = random.randrange(2**31) if seed is None else seed  # noqa: S311 - no secret
-        planner = AttemptPlanner(self.retry, seed, temperature, sgrs, locore)
+        planner = AttemptPlanner(self.retry, seed, temperature, sgrs, locore, asks_again=asks_again)
         if self.max_retries:
             planner.require_changes()
         return policy._planned_attempts(policy._loop(planner, first), messages, has_fallback=has_fallback)

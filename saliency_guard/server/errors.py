@@ -95,6 +95,8 @@ def error_reply(error: BaseException) -> ErrorReply:
         return _reply(429, error, "rate_limit_error", "queue_full", headers={"Retry-After": "1"})
     if isinstance(error, DeadlineError):
         return _reply(504, error, "timeout_error", "deadline_exceeded", headers=_NOT_AGAIN)
+    if isinstance(error, QueueFullError):
+        return _reply(429, error, "rate_limit_error", "queue_full", headers={"retry-after": "1"})
     if isinstance(error, MissingExtraError):
         return _reply(501, error, "server_error", "missing_extra", headers=_NOT_AGAIN)
     if isinstance(error, SaliencyGuardError):

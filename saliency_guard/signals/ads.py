@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from saliency_guard.models.layers import resolve_layers
-from saliency_guard.signals.looks import blobs, picture_grids
+from saliency_guard.saliency.boxes import blobs
+from saliency_guard.signals.looks import picture_grids
 from saliency_guard.signals.trace import AnswerTrace
 
 LAYERS = (5 / 32, 19 / 32)

@@ -51,29 +51,3 @@ def picture_grids(sources: list[str]) -> list[tuple[int, int]] | None:
             grids.append((start, side))
             start = index
     return grids
-
-
-def blobs(marked: Tensor) -> list[list[int]]:
-    """The parts of a square of marked patches that touch along an edge.
-
-    Args:
-        marked: ``[side, side]`` bool.
-
-    Returns:
-        Flat indices of each part.
-    """
-    side = marked.shape[0]
-    left = set(marked.flatten().nonzero()[:, 0].tolist())
-    parts: list[list[int]] = []
-    while left:
-        todo, part = [left.pop()], []
-        while todo:
-            patch = todo.pop()
-            part.append(patch)
-            row, column = divmod(patch, side)
-            near = [(row - 1, column), (row + 1, column), (row, column - 1), (row, column + 1)]
-            beside = {a * side + b for a, b in near if 0 <= a < side and 0 <= b < side} & left
-            left -= beside
-            todo += sorted(beside)
-        parts.append(sorted(part))
-    return sorted(parts)

@@ -205,6 +205,19 @@ def verification_messages(
     ]
 
 
+def document_messages(conversation: Conversation, question: str, document: str) -> list[dict[str, Any]]:
+    """A text document of a conversation by itself, and a question about it.
+
+    Args:
+        conversation: what was answered.
+        question: what is asked instead.
+        document: name of its texts.
+    """
+    texts = [part for part in conversation.texts if part.source == document]
+    parts = [{"type": "text", "text": part.text, "source": document} for part in texts]
+    return [{"role": "user", "content": [*parts, {"type": "text", "text": question}]}]
+
+
 def _holds(parts: Iterable[tuple[Mapping[str, Any], str | None]]) -> bool:
     """Whether parts of a message are evidence: a picture or a document."""
     return any(part["type"] == "image" or (name or "system") != "system" for part, name in parts)

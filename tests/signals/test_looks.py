@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import oracle
-import pytest
 import tiny
 import torch
 
-from saliency_guard.signals.looks import blobs, picture_grids
+from saliency_guard.signals.looks import picture_grids
 from saliency_guard.signals.trace import AnswerTrace
 
 
@@ -27,16 +26,3 @@ def test_pictures_are_squares_of_patches_or_unknown() -> None:
     assert picture_grids(["image_0"] * 9 + ["image_1"] * 4) == [(0, 3), (9, 2)]
     assert picture_grids(["image_0"] * 6) is None
     assert picture_grids([]) == []
-
-
-@pytest.mark.parametrize(
-    ("rows", "parts"),
-    [
-        (["##.", "...", "..#"], [[0, 1], [8]]),
-        (["#..", ".#.", "..#"], [[0], [4], [8]]),  # Corners do not touch.
-        (["###", "#.#", "###"], [[0, 1, 2, 3, 5, 6, 7, 8]]),
-        (["...", "...", "..."], []),
-    ],
-)
-def test_parts_that_touch(rows: list[str], parts: list[list[int]]) -> None:
-    assert blobs(torch.tensor([[patch == "#" for patch in row] for row in rows])) == parts

@@ -93,6 +93,11 @@ class Emitter:
             return cls()
         return cls(list(manager.handlers), manager.parent_run_id, list(manager.tags), dict(manager.metadata))
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether anybody gets the events."""
+        return bool(self.handlers) or self.write is not None
+
     def __call__(self, name: str, data: dict[str, Any]) -> None:
         """Send an event."""
         self._write(name, data)

@@ -33,15 +33,14 @@ from langchain_saliency_guard._events import (
     watched,
     with_run_id,
 )
-from langchain_saliency_guard._grounding_events import GroundingEvents, progress
-from langchain_saliency_guard._identity import digest, plain
+from langchain_saliency_guard._grounding_events import GroundingEvents, cached_events, progress
+from langchain_saliency_guard._identity import digest, plain, profile
 from langchain_saliency_guard._messages import by_content, to_core
-from langchain_saliency_guard._report import GROUNDING
 from langchain_saliency_guard._requests import request
 from langchain_saliency_guard._structured import structured
 from langchain_saliency_guard._token_counts import prompt_length, text_ids
 from langchain_saliency_guard._tools import as_functions
-from langchain_saliency_guard._verdicts import record, record_cached
+from langchain_saliency_guard._verdicts import record
 from saliency_guard import LowGroundingError, TokenGrounding
 from saliency_guard.adapters import Finished, Request, ServedLVLM, in_thread, raised_report, run_request
 
@@ -103,21 +102,7 @@ class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
         return LangSmithParams(**params, ls_stop=stops) if stops else params
 
     def _resolve_model_profile(self) -> ModelProfile | None:
-        # Answered without loading the model. With `structured_output=False`, agents use a forced tool call instead.
-        return ModelProfile(
-            text_inputs=True,
-            image_inputs=True,
-            image_url_inputs=self.fetch_image is not None,
-            image_tool_message=True,
-            pdf_inputs=False,
-            audio_inputs=False,
-            video_inputs=False,
-            text_outputs=True,
-            image_outputs=False,
-            audio_outputs=False,
-            video_outputs=False,
-            structured_output=False,
-        )
+        return profile(fetches=self.fetch_image is not None)
 
     def _request(self, stop: list[str] | None, kwargs: dict[str, Any]) -> Request:
         return request(self, kwargs, stop)
@@ -151,7 +136,7 @@ class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
             for event in run_events:
                 is_live = streams and request.live and isinstance(event, TokenGrounding)
                 chunk = token_chunk(event, self.report) if isinstance(event, TokenGrounding) and is_live else None
-                if chunk is not None or emit.handlers:
+                if chunk is not None or emit.is_heard:
                     yield grounding_events.of(event), chunk
                 if isinstance(event, Finished):
                     record(event.outcome)
@@ -254,7 +239,7 @@ class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
         call = partial(BaseChatModel._generate_with_cache, model, messages, stop, run_manager, **kwargs)
         with watched() as runs:
             result = during(emit, call)
-        for event in [] if runs else self._cached_events(result, kwargs):
+        for event in [] if runs else cached_events(result, kwargs.get("policy", self.policy)):
             emit(*event)
         return result
 
@@ -269,20 +254,9 @@ class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
         call = BaseChatModel._agenerate_with_cache(model, messages, stop, run_manager, **kwargs)
         with watched() as runs:
             result = await aduring(emit, call)
-        for event in [] if runs else self._cached_events(result, kwargs):
+        for event in [] if runs else cached_events(result, kwargs.get("policy", self.policy)):
             await emit.send(*event)
         return result
-
-    def _cached_events(self, result: ChatResult, kwargs: dict[str, Any]) -> list[Event]:
-        """The events of an answer that came from the cache, which gives the verdict of its first time."""
-        policy = kwargs.get("policy", self.policy)
-        events: list[Event] = []
-        for generation in result.generations:
-            report = generation.message.response_metadata.get(GROUNDING)
-            if report is not None:
-                record_cached(generation.message.text, report, policy)
-                events.append((REPORT, report))
-        return events
 
     def _cached(self, messages: list[BaseMessage], kwargs: dict[str, Any]) -> BaseChatModel:
         """This model; without its cache if LangChain's cache key does not cover the pictures or a logits processor."""

@@ -76,6 +76,14 @@ def test_a_refused_answer_of_any_llm_is_drawn_anew(says: Any, engine: Engine, he
     assert retry.reason
 
 
+def test_another_llm_is_asked_otherwise_in_every_retry(says: Any, engine: Engine) -> None:
+    llm = says(*["There is a zebra."] * 3)
+    never = GuardPolicy(min_grounding=0.5, max_retries=2)
+    report = grounding(GroundedQueryEngine(engine(llm, "dog"), never).query(DESCRIBE))
+    assert len(set(llm.prompts)) == 3
+    assert [attempt["change"] for attempt in report["attempts"]] == ["", *["asked to look again"] * 2]
+
+
 def test_our_llm_draws_with_another_seed_through_predict(llm: SaliencyGuardedLVLM, engine: Engine) -> None:
     never = GuardPolicy(min_grounding=1.0, max_retries=3, retry=RetryPlan(temperature=1.5))
     report = grounding(GroundedQueryEngine(engine(llm, "dog"), never, seed=3, report="full").query(DESCRIBE))

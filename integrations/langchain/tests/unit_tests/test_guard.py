@@ -81,6 +81,19 @@ def test_chains_fall_back_and_retry(says: Says, ask: Any, true: str) -> None:
     assert GroundingGuard(told).around(says(FALSE)).invoke([ask()]).content == "Look again."
 
 
+def test_a_repaired_answer_is_what_is_left(says: Says, ask: Any) -> None:
+    guard = GroundingGuard(GuardPolicy(min_grounding=0.5, on_low="repair"))
+    left = guard.around(says("There is a zebra. There is a cup.")).invoke([ask()])
+    assert (left.text, decision(left)) == ("There is a cup.", "repaired")
+    assert [claim["text"] for claim in left.response_metadata["grounding"]["claims"]] == ["cup"]
+    nothing = guard.around(says(FALSE)).invoke([ask()])
+    assert (nothing.text, decision(nothing)) == ("", "repaired")
+    assert nothing.response_metadata["grounding"]["reason"]
+    pieces = list(guard.around(says("There is a zebra. There is a cup.")).stream([ask()]))
+    assert "".join(piece.text for piece in pieces) == "There is a cup."
+    assert "zebra" not in repr(left) + repr(nothing) + repr(pieces)
+
+
 async def test_cancelling_stops_the_work(ask: Any, picture: Image.Image) -> None:
     pictures = [Document("", metadata={"image": picture}) for _ in range(2)]
     calls = [

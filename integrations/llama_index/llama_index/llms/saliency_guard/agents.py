@@ -212,6 +212,7 @@ class GroundedAgentMixin(BaseWorkflowAgent):
             sgrs=getattr(self.llm, "sgrs", None),
             locore=getattr(self.llm, "locore", None),
             has_fallback=self.fallback_llm is not None,
+            asks_again="temperature" not in type(self.llm).model_fields,
         )
 
     async def _attempt(
@@ -226,6 +227,9 @@ class GroundedAgentMixin(BaseWorkflowAgent):
         agent: GroundedAgentMixin = self
         if planned.is_fallback:
             agent = self.model_copy(update={"llm": self.fallback_llm})
+        elif "temperature" in planned.settings and "temperature" in type(self.llm).model_fields:
+            llm = self.llm.model_copy(update={"temperature": planned.settings["temperature"]})
+            agent = self if isinstance(self.llm, SaliencyGuardedLVLM) else self.model_copy(update={"llm": llm})
         if planned.request and not isinstance(self.llm, SaliencyGuardedLVLM):  # SaliencyGuardedLVLM adds it itself.
             llm_input = [*llm_input, ChatMessage(planned.request, role=MessageRole.USER)]
         with drafting() as draft, collect_grounding(), attempting(planned):

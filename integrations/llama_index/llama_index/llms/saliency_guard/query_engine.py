@@ -219,6 +219,7 @@ class GroundedQueryEngine(BaseQueryEngine):
             evidence.documents.messages if evidence is not None else None,
             seed=self._seed,
             has_fallback=self._fallback is not None,
+            asks_again=not response.collector.calls,  # Another model's settings are out of reach.
         )
         next(plan)
         while True:

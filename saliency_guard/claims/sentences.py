@@ -1,0 +1,45 @@
+"""Claims of an answer about text documents: whole sentences, since a document may say anything of anything."""
+
+from __future__ import annotations
+
+from saliency_guard.claims import phrases
+from saliency_guard.claims.extract import ExtractedClaim
+
+
+def sentence_claims(text: str, question: str = "") -> list[ExtractedClaim]:
+    """Every sentence of an answer as a claim of its own; see `ClaimExtractor`.
+
+    A sentence that abstains claims nothing. A yes, a no or a few words ("In Rome.") claim nothing without the question:
+    the statement names it.
+    """
+    claims: list[ExtractedClaim] = []
+    asked = question.strip().splitlines()[-1].strip() if question.strip() else ""
+    for sentence in phrases.sentences(text):
+        if phrases.abstains(sentence.text) or not sentence.words:
+            continue
+        start, stop = sentence.start, sentence.start + len(sentence.text.rstrip())
+        said = sentence.yes_or_no
+        if said is not None and asked:
+            statement = phrases.question_as_statement(asked) or f"The answer to this question is yes: {asked}"
+            claims.append(ExtractedClaim("yes_no", said[1], said[2], statement, negated=said[0] == "no"))
+            start = said[2]
+            rest = text[start:stop].lstrip(" ,.;:")
+            start = stop - len(rest)
+            if not rest:
+                continue
+        words = text[start:stop].strip()
+        short = len(words.split()) <= _FEW and bool(asked)
+        statement = f'The answer to "{asked}" is: {words}' if short else words
+        claims.append(ExtractedClaim("statement", start, stop, statement))
+    return claims
+
+
+_FEW = 3
+
+
+def sentence_of(text: str, claim: ExtractedClaim) -> str:
+    """The sentence of an answer that a claim stands in."""
+    for sentence in phrases.sentences(text):
+        if sentence.start <= claim.start < sentence.start + len(sentence.text):
+            return sentence.text.strip()
+    return claim.statement
