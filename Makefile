@@ -11,7 +11,7 @@ demo: $(INSTALLED)
 	@$(BIN)/python examples/demo.py
 
 test: $(INSTALLED)
-	@$(BIN)/python -m pytest -n auto
+	@$(BIN)/python -m pytest -n auto --dist loadgroup
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .
@@ -31,6 +31,10 @@ evidence: $(INSTALLED)
 # Random and damaged input (a few minutes): an answer or an error of ours, never a raw one, and never a hang.
 fuzz: $(INSTALLED)
 	@$(BIN)/python -m pytest tests/fuzz
+
+# Concurrent calls of all kinds, thousands of requests, memory (several minutes); small versions are part of `make test`.
+soak: $(INSTALLED)
+	@$(BIN)/python -m pytest tests/soak
 
 validity: $(INSTALLED)
 	@$(BIN)/python -m pytest tests/validity

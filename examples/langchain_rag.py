@@ -1,4 +1,4 @@
-"""Multimodal RAG over a folder of pictures: retrieve, answer, and cite the picture that each word rests on.
+"""Multimodal RAG over a folder of pictures: retrieve, answer, and cite the picture that each claim rests on.
 
 The pictures are indexed by captions that the model writes. Run with ``python examples/langchain_rag.py``.
 """
@@ -54,7 +54,7 @@ def answer(store: InMemoryVectorStore, query: str, question: str) -> CitedAnswer
     captions = store.similarity_search(query, k=2)
     pictures = [Document("", id=caption.id, metadata={"image": caption.metadata["picture"]}) for caption in captions]
     best = RetrievalGuard(GuardPolicy(min_grounding=0.5)).invoke({"question": question, "documents": pictures[:1]})
-    # The other picture may show the same: find out which of the two each word rests on.
+    # The other picture may show the same: find out which of the two each claim rests on.
     return RetrievalGuard().invoke({"question": question, "documents": pictures, "answer": best.message})
 
 
@@ -63,7 +63,10 @@ def main() -> None:
     store = index(PICTURES, SaliencyGuardedLVLM())
     for thing in ("dog", "umbrella", "bird"):
         cited = answer(store, f"a picture of a {thing}", "Describe the image in detail.")
-        sources = "; ".join(f"{source.id} for {', '.join(source.words)}" for source in cited.citations) or "nothing"
+        claims: dict[str, list[str]] = {}
+        for citation in cited.citations:
+            claims.setdefault(citation.id, []).append(citation.text)
+        sources = "; ".join(f"{name} for {', '.join(texts)}" for name, texts in claims.items()) or "nothing"
         print(f"{thing}: {cited.message.text}\n  rests on {sources} ({'accepted' if cited.accepted else 'flagged'})")
 
 

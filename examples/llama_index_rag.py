@@ -69,7 +69,7 @@ def engine(pictures: VectorStoreIndex, llm: SaliencyGuardedLVLM) -> GroundedQuer
     policy = GuardPolicy(
         min_grounding=0.5, on_low="fallback", max_retries=2, fallback=lambda *_: "The pictures do not say."
     )
-    return GroundedQueryEngine(inner, policy, cite=True, seed=0)
+    return GroundedQueryEngine(inner, policy, seed=0)
 
 
 def main() -> None:
@@ -81,7 +81,7 @@ def main() -> None:
         query = QueryBundle(DESCRIBE, custom_embedding_strs=[f"a picture of a {thing}"])
         response = guarded.query(query)
         report = (response.metadata or {})["grounding"]
-        cited = ", ".join(sorted({node for node in report["rests_on"] if node})) or "nothing"
+        cited = ", ".join(sorted({citation["node"] for citation in report["citations"]})) or "nothing"
         print(f"{thing}: {response}\n  rests on {cited} ({report['decision']}, {report['score']:.2f})")
 
 

@@ -28,6 +28,7 @@ from saliency_guard.verifier import Verified, Verifier
 
 NO_CALIBRATION = "there is no calibration for this model: make one with `saliency-guard calibrate`"
 OTHER_SALIENCY = "the answer was not scored with the saliency settings that the calibration was fitted with"
+TEXT_DOCUMENTS = "the prompt has text documents, and calibrations are fitted on prompts with pictures alone"
 NO_PICTURE = "the prompt shows no picture"
 DOCUMENTS = "the answer is about text documents, and the calibration was fitted on answers about pictures"
 DOCUMENT_CLAIM = "a claim rests on a text document, and the calibration was fitted on claims about pictures"
@@ -115,6 +116,8 @@ class ClaimJudge:
         tokens = tuple(claim_tokens(pieces, claim) for claim in extracted)
         if judging is None or trace is None:
             return JudgedAnswer(tuple(claims), tokens, reason=reason)
+        if conversation is not None and conversation.documents:
+            return JudgedAnswer(tuple(claims), tokens, reason=TEXT_DOCUMENTS)
         judgement = _judgement(judging, claims, tokens, trace, session)
         if conversation is not None and conversation.documents:
             judgement = _without_documents(judgement, claims, asked=config is not None)
@@ -193,7 +196,8 @@ def _judgement(
     groups[VERIFICATION] = verification_rows([claim.verified for claim in claims], pictures)
     rows: Floats = np.concatenate([groups[name] for name in calibrator.groups], axis=1)
     domain = picture_features(session).double().numpy() if calibrator.domain is not None else None
-    return calibrator.judge([claim.kind for claim in claims], rows, pictures=pictures, domain=domain)
+    kinds = [claim.kind for claim in claims]
+    return calibrator.judge(kinds, rows, pictures=pictures, domain=domain)
 
 
 def _without_documents(judgement: Judgement, claims: Sequence[Claim], *, asked: bool) -> Judgement:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import math
@@ -82,6 +83,12 @@ def read_text(path: str | os.PathLike[str], *, max_bytes: int = MAX_DATA_BYTES, 
     except UnicodeDecodeError as error:
         msg = f"{_called(path, name)}: {error}"
         raise InputError(msg) from error
+
+
+def digest_of(path: str | os.PathLike[str], *, max_bytes: int = MAX_DATA_BYTES) -> str:
+    """A short hash of a file's content; errors as for `open_file`."""
+    with open_file(path, max_bytes=max_bytes) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def _called(path: str | os.PathLike[str], name: str) -> str:
@@ -206,12 +213,12 @@ def json_value(value: Any) -> Any:
 
 
 def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    members = dict(pairs)
+    if len(members) != len(pairs):
         names = [name for name, _ in pairs]
         msg = f"{next(name for name in names if names.count(name) > 1)!r} is named twice"
         raise ValueError(msg)
-    return found
+    return members
 
 
 def _finite(text: str) -> float:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from collections.abc import AsyncGenerator, Generator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, Callable, Generator
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
+
+from saliency_guard.models.fork_safety import in_child
 
 Item = TypeVar("Item")
 
@@ -23,11 +25,13 @@ async def in_thread(items: Generator[Item, None, Any], cancel: threading.Event) 
         cancel: set when the work is to stop; the work may look at it where a step is long.
     """
     end: Any = object()
-    loop = asyncio.get_running_loop()
     thread = ThreadPoolExecutor(1, thread_name_prefix="saliency-guard")
+    submit: Callable[[ThreadPoolExecutor, Callable[[], Any]], Future[Any]] = _submit_first
     try:
         while True:
-            step = loop.run_in_executor(thread, partial(contextvars.copy_context().run, partial(next, items, end)))
+            work = partial(contextvars.copy_context().run, partial(next, items, end))
+            step = asyncio.wrap_future(submit(thread, work))
+            submit = ThreadPoolExecutor.submit
             try:
                 item = await asyncio.shield(step)
             except asyncio.CancelledError:
@@ -41,6 +45,37 @@ async def in_thread(items: Generator[Item, None, Any], cancel: threading.Event) 
         cancel.set()
         thread.submit(items.close)  # Not before the step that is still running.
         thread.shutdown(wait=False)
+
+
+class _Starter:
+    """A thread that starts others: whoever starts one waits until it runs, and an event loop must not wait."""
+
+    def __init__(self) -> None:
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix="saliency-guard starter")
+
+    def forget(self) -> None:
+        """In a forked child the thread is gone."""
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix="saliency-guard starter")
+
+
+_STARTER = _Starter()
+in_child(_STARTER.forget)
+
+
+def _submit_first(thread: ThreadPoolExecutor, work: Callable[[], Item]) -> Future[Item]:
+    """Submit the first work of a thread, which is started for it, without waiting for that."""
+    result: Future[Item] = Future()
+    result.set_running_or_notify_cancel()
+
+    def hand_on(done: Future[Item]) -> None:
+        error = done.exception()
+        if error is not None:
+            result.set_exception(error)
+        else:
+            result.set_result(done.result())
+
+    _STARTER.thread.submit(lambda: thread.submit(work).add_done_callback(hand_on))
+    return result
 
 
 async def _finished(step: asyncio.Future[Any]) -> None:

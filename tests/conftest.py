@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -40,3 +42,23 @@ def lvlm() -> LVLM:
 @pytest.fixture(scope="session")
 def picture() -> Image.Image:
     return render(sample_scene(2523), 224).image
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[Any]:
+    """A real Ray cluster on this machine; tests with it are of one xdist group, so that there is only one."""
+    ray = pytest.importorskip("ray", reason="the extra ray is not installed")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patched.setenv("RAY_AUTH_MODE", "disabled")
+        patched.setenv("RAY_worker_niceness", "0")  # By default workers get what nobody else wants of a busy machine.
+        ray.init(
+            num_cpus=4,
+            include_dashboard=False,
+            log_to_driver=False,
+            object_store_memory=200_000_000,
+            _node_ip_address="127.0.0.1",
+            _system_config={"prestart_worker_first_driver": False, "enable_worker_prestart": False},
+        )
+        yield ray
+        ray.shutdown()

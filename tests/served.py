@@ -70,6 +70,11 @@ class Served:
             assert time.monotonic() < end, "what was waited for does not come"
             time.sleep(0.02)
 
+    @property
+    def process_id(self) -> int:
+        """Of its process."""
+        return self._process.pid
+
     def event(self, name: str) -> dict[str, Any] | None:
         """The last log line of a kind; None where there is none."""
         return next((line for line in reversed(self.logs) if line.get("event") == name), None)

@@ -42,8 +42,8 @@ def verify(lvlm: LVLM, prepared: PreparedPrompt, statements: list[tuple[str, int
 
 
 def test_one_picture(lvlm: LVLM, picture: Image.Image) -> None:
-    found = verify(lvlm, lvlm.prepare(chat(picture, "What is it?")), [(each, None) for each in STATEMENTS])
-    for statement, verified in zip(STATEMENTS, found, strict=True):
+    results = verify(lvlm, lvlm.prepare(chat(picture, "What is it?")), [(each, None) for each in STATEMENTS])
+    for statement, verified in zip(STATEMENTS, results, strict=True):
         assert verified.probability == pytest.approx(probability(lvlm, picture, statement), abs=1e-4)
         assert verified.picture == 0
 
@@ -63,8 +63,8 @@ def test_of_several_pictures_the_one_that_is_named_or_speaks_most_for_it(lvlm: L
 def test_without_evidence_nothing_is_verified(lvlm: LVLM) -> None:
     bare = LVLM(lvlm.model, lvlm.processor, require_image=False)
     prepared = bare.prepare([{"role": "user", "content": "Who are you?"}])
-    (found,) = verify(bare, prepared, [(STATEMENTS[0], None)])
-    assert found.probability is None
+    (result,) = verify(bare, prepared, [(STATEMENTS[0], None)])
+    assert result.probability is None
 
 
 def test_a_statement_that_does_not_fit_the_context_is_not_verified(lvlm: LVLM, picture: Image.Image) -> None:

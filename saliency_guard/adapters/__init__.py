@@ -1,7 +1,7 @@
 """What LangChain, LlamaIndex and the server share; integrations import from here and from `saliency_guard` only."""
 
-from saliency_guard.adapters.citations import Documents, rests_on
-from saliency_guard.adapters.fields import fields_text
+from saliency_guard.adapters.citations import Documents, JudgedAnswer
+from saliency_guard.adapters.fields import JudgedText
 from saliency_guard.adapters.prompt_memo import PromptMemo, remember_prompts
 from saliency_guard.adapters.report import ReportDetail, answer_report, attempt_report, raised_report, token_report
 from saliency_guard.adapters.run import (
@@ -58,6 +58,8 @@ __all__ = [
     "Documents",
     "Fetch",
     "Finished",
+    "JudgedAnswer",
+    "JudgedText",
     "LocalScorer",
     "Messages",
     "OnError",
@@ -84,7 +86,6 @@ __all__ = [
     "decoded_base64",
     "empty_attempt",
     "fetched",
-    "fields_text",
     "file_of_url",
     "finished",
     "fitted_saliency",
@@ -99,7 +100,6 @@ __all__ = [
     "remember_prompts",
     "require_extra",
     "required_tools",
-    "rests_on",
     "run_events",
     "run_request",
     "scheme_of",

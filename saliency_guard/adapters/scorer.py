@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from saliency_guard.adapters.fields import JudgedText
 from saliency_guard.adapters.settings import ServedLVLM
 from saliency_guard.answer import GroundedAnswer
 from saliency_guard.chat.detokenize import AnswerText
@@ -13,6 +14,7 @@ from saliency_guard.embedded import EMBEDDED
 from saliency_guard.guard.policy import GuardPolicy
 from saliency_guard.lvlm import LVLM
 from saliency_guard.saliency.config import SaliencyConfig
+from saliency_guard.signals.verification import VerifyConfig
 
 ScorerModel = ServedLVLM | LVLM | str
 """What a scorer may be made of: settings of a model, a loaded `LVLM`, or the name of a model."""
@@ -59,25 +61,35 @@ class LocalScorer:
         return self.lvlm.prepare(messages)
 
     def score(
-        self, messages: Messages | PreparedPrompt, text: AnswerText, policy: GuardPolicy | None = None
+        self,
+        messages: Messages | PreparedPrompt,
+        text: AnswerText | JudgedText,
+        policy: GuardPolicy | None = None,
+        *,
+        verify: VerifyConfig | None = None,
     ) -> GroundedAnswer:
         """What a text rests on, scored as the calibrator was fitted.
 
         Args:
             messages: what it answers, as for `LVLM.score`.
-            text: the answer, or its token ids.
+            text: the answer, or its token ids; or a text with fields.
             policy: its calibrator judges the answer, and its rules say which signals to compute; None is the model's
                 calibrator and no signals.
+            verify: how claims are verified; None is as the calibrator has it.
         """
         lvlm = self.lvlm_for(policy)
-        return lvlm.score(messages, text, saliency=fitted_saliency(lvlm), signals=_signals(policy))
+        given = text.text if isinstance(text, JudgedText) else text
+        scored = lvlm.score(messages, given, saliency=fitted_saliency(lvlm), signals=_signals(policy), verify=verify)
+        return text.checked(scored) if isinstance(text, JudgedText) else scored
 
     async def ascore(
-        self, messages: Messages | PreparedPrompt, text: AnswerText, policy: GuardPolicy | None = None
+        self, messages: Messages | PreparedPrompt, text: AnswerText | JudgedText, policy: GuardPolicy | None = None
     ) -> GroundedAnswer:
         """`score` in a worker thread; cancelling the task stops it between two passes."""
         lvlm = await asyncio.to_thread(self.lvlm_for, policy)  # It may have to be loaded.
-        return await lvlm.ascore(messages, text, saliency=fitted_saliency(lvlm), signals=_signals(policy))
+        given = text.text if isinstance(text, JudgedText) else text
+        scored = await lvlm.ascore(messages, given, saliency=fitted_saliency(lvlm), signals=_signals(policy))
+        return text.checked(scored) if isinstance(text, JudgedText) else scored
 
     def write(
         self, messages: Messages | PreparedPrompt, policy: GuardPolicy | None = None, *, max_new_tokens: int

@@ -25,5 +25,5 @@ def is_public(address: str) -> bool:
 
 def addresses_of(host: str) -> list[str]:
     """All IP addresses of a host."""
-    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    entries = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in entries))

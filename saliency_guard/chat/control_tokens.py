@@ -164,8 +164,8 @@ class ControlTokens:
     def _spells(self, ids: Sequence[int], text: str) -> bool:
         if self.ids.intersection(ids):
             return False
-        told: str = self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        return "".join(told.split()).casefold() == "".join(text.split()).casefold()
+        said: str = self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return "".join(said.split()).casefold() == "".join(text.split()).casefold()
 
 
 def any_of(strings: Iterable[str]) -> re.Pattern[str]:

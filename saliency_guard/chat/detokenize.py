@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise, zip_longest
-from typing import Any
+from typing import Any, cast
 
 from saliency_guard.chat.control_tokens import ControlTokens, control_tokens
 from saliency_guard.chat.marked_tokenizer import MarkedReader
@@ -152,7 +152,7 @@ def encode_answer(tokenizer: Any, answer: AnswerText, controls: ControlTokens, e
     if not isinstance(answer, Sequence) or isinstance(answer, (bytes, bytearray)):
         msg = f"an answer to score is a text or a list of token ids, not {shown(answer)}"
         raise InputError(msg)
-    ids = list(answer)
+    ids = cast("list[int]", list(answer))
     size = len(tokenizer)
     for index, token_id in enumerate(ids):
         if isinstance(token_id, bool) or not isinstance(token_id, int) or not 0 <= token_id < size:

@@ -259,14 +259,14 @@ def rendered(processor: Any, messages: list[dict[str, Any]], tools: list[dict[st
 def _templated(
     processor: Any, messages: list[dict[str, Any]], tools: list[dict[str, Any]], how: Mapping[str, Any]
 ) -> Any:
-    told = {"tools": tools} if tools else {}
+    with_tools = {"tools": tools} if tools else {}
     try:
-        return processor.apply_chat_template([messages], add_generation_prompt=True, **how, **told)
+        return processor.apply_chat_template([messages], add_generation_prompt=True, **how, **with_tools)
     except TemplateError:  # Many templates insist on roles that alternate.
         merged = merge_runs(messages)
         if len(merged) == len(messages):
             raise
-        return processor.apply_chat_template([merged], add_generation_prompt=True, **how, **told)
+        return processor.apply_chat_template([merged], add_generation_prompt=True, **how, **with_tools)
 
 
 def _is_answer(role: str, number: int | None) -> bool:

@@ -111,8 +111,8 @@ class MarkedReader:
             yield _Way(splitter, None)
 
     def _call(self, call: Callable[..., Any], texts: Sequence[str], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        told = {"return_offsets_mapping": True} if getattr(self.controls.tokenizer, "is_fast", False) else {}
-        return dict(call(list(texts), **{**kwargs, **told, "return_tensors": None}))
+        offsets = {"return_offsets_mapping": True} if getattr(self.controls.tokenizer, "is_fast", False) else {}
+        return dict(call(list(texts), **{**kwargs, **offsets, "return_tensors": None}))
 
     def _keep(self, read: Sequence[MarkedText], columns: Mapping[str, Any]) -> None:
         for index, text in enumerate(read):

@@ -228,8 +228,8 @@ def _sizes(
     if isinstance(pooled, (list, tuple)):
         sizes = [len(features) for features in pooled]
         # Fewer features than runs: the rows of a picture, or the frames of a video, are runs of their own.
-        told = len(sizes) >= len(spans) or kind == "video" or _takes_all_sizes(config)
-        return sizes if sum(sizes) == total and told else None
+        has_all_sizes = len(sizes) >= len(spans) or kind == "video" or _takes_all_sizes(config)
+        return sizes if sum(sizes) == total and has_all_sizes else None
     pixels = inputs.get("pixel_values", pooled)
     if kind == "image" and pixels is not None and pixels.ndim in {3, 4} and total % pixels.shape[0] == 0:
         each = total // pixels.shape[0]

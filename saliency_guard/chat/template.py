@@ -1,4 +1,4 @@
-"""Messages to what the model takes: the processor's inputs, and which position of them belongs to which source."""
+"""From messages to model inputs: what the processor returns, and the source of each position."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _Found = TypeVar("_Found")
 
 
 _WRONG = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-"""What a processor raises for messages that it does not take, and one whose files are damaged for any."""
+"""Exceptions of a processor for messages that it does not support, or of one whose files are damaged."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PreparedPrompt:
-    """Messages for one model, ready to be read.
+    """A prepared prompt for one model.
 
     Attributes:
         inputs: what the processor returned.
@@ -86,10 +86,10 @@ class PromptReader:
         self._max_bytes = max_image_bytes
         self._tools: tuple[Mapping[str, Any], ...] = ()
         self._role_markers = role_markers_in(role_markers)
-        self._known: dict[str, tuple[object, Any]] = {}  # Of all readers that `with_tools` makes of this one.
+        self._known: dict[str, tuple[object, Any]] = {}  # Shared with all readers that `with_tools` makes.
 
     def with_tools(self, tools: Sequence[Mapping[str, Any]]) -> PromptReader:
-        """The same, whose prompts tell of tools; errors as for `checked_tools`."""
+        """A copy whose prompts describe tools; errors as for `checked_tools`."""
         other = copy.copy(self)
         other._tools = checked_tools(tools)
         return other
@@ -178,7 +178,7 @@ class PromptReader:
         return RoleMarkers(find_role_markers(render, self.controls), self._role_markers)
 
     def remembered(self, name: str, find: Callable[[], _Found]) -> _Found:
-        """What was found out about tokenizer and template; found again where they were changed since."""
+        """Facts about tokenizer and template; determined again when these have changed."""
         version = (len(self.tokenizer), tuple(self.tokenizer.all_special_tokens), template_text(self._processor))
         known, value = self._known.get(name, (None, None))
         if known != version:
@@ -214,7 +214,7 @@ class PromptReader:
         return PreparedPrompt(inputs, layout, conversation)
 
     def room(self, prompt: int, wanted: int) -> int:
-        """How many tokens may follow a prompt of so many positions.
+        """The number of tokens that may follow a prompt of a given length.
 
         Raises:
             ContextLengthError: if none may.

@@ -134,7 +134,7 @@ def takes_tools(processor: Any) -> bool:
     """Whether a processor's chat template says anything of tools."""
     template = getattr(processor, "chat_template", None)
     templates = template.values() if isinstance(template, Mapping) else [template]
-    return any(isinstance(one, str) and _TOOLS_IN_TEMPLATE.search(one) for one in templates)
+    return any(isinstance(template, str) and _TOOLS_IN_TEMPLATE.search(template) for template in templates)
 
 
 def in_words(
@@ -164,11 +164,11 @@ def in_words(
         changed.append({"role": role, "content": parts})
     if tools:
         listed = (quote(json.dumps(dict(tool.get("function", tool)))) for tool in tools)
-        told = _text(_TOLD.format(tools="\n".join(listed)))
+        described = _text(_TOLD.format(tools="\n".join(listed)))
         if changed[0]["role"] == "system":
-            changed[0]["content"] += [_text("\n"), told]
+            changed[0]["content"] += [_text("\n"), described]
         else:
-            changed.insert(0, {"role": "system", "content": [told]})
+            changed.insert(0, {"role": "system", "content": [described]})
     return changed
 
 
@@ -197,8 +197,8 @@ def parse_tool_calls(text: str) -> ParsedAnswer:
         text: the answer with its special tokens.
     """
     if "<tool_call>" in text:
-        found = _TAGGED.findall(text)
-        return _parsed(_TAGGED.sub("", text).strip(), [(piece, list(_calls(piece))) for piece in found])
+        blocks = _TAGGED.findall(text)
+        return _parsed(_TAGGED.sub("", text).strip(), [(piece, list(_calls(piece))) for piece in blocks])
     mistral = _MISTRAL.search(text)
     if mistral is not None:
         return _parsed(text[: mistral.start()].strip(), [(mistral[1], list(_calls(mistral[1])))])
@@ -209,8 +209,8 @@ def parse_tool_calls(text: str) -> ParsedAnswer:
 
 
 def _parsed(text: str, pieces: Sequence[tuple[str, list[ToolCall]]]) -> ParsedAnswer:
-    calls = tuple(call for _, found in pieces for call in found)
-    return ParsedAnswer(text, calls, tuple(piece for piece, found in pieces if not found))
+    calls = tuple(call for _, calls_there in pieces for call in calls_there)
+    return ParsedAnswer(text, calls, tuple(piece for piece, calls_there in pieces if not calls_there))
 
 
 def _calls(piece: str) -> Iterator[ToolCall]:
@@ -219,11 +219,11 @@ def _calls(piece: str) -> Iterator[ToolCall]:
         value, _ = json.JSONDecoder().raw_decode(piece.strip())
     except (ValueError, RecursionError):  # No JSON, or nested or with numbers beyond what is read.
         return
-    for one in value if isinstance(value, list) else [value]:
-        if isinstance(one, dict) and isinstance(one.get("name"), str):
-            arguments = one.get("arguments", one.get("parameters", {}))
+    for call in value if isinstance(value, list) else [value]:
+        if isinstance(call, dict) and isinstance(call.get("name"), str):
+            arguments = call.get("arguments", call.get("parameters", {}))
             if isinstance(arguments, dict):
-                yield ToolCall(one["name"], arguments)
+                yield ToolCall(call["name"], arguments)
 
 
 def required_tools(tools: Sequence[Tool], tool_choice: Any) -> list[Tool]:

@@ -78,13 +78,15 @@ class EnglishClaims:
         named: set[str] = set()
         asked_about = _Question.of(question)
         for sentence in phrases.sentences(text):
-            if phrases.abstains(sentence.text):
-                continue
-            claims += self._of_sentence(sentence, asked_about, named)
+            if not phrases.abstains(sentence.text):
+                claims += self._of_sentence(sentence, asked_about, named)
+            elif any(phrase.noun.lower() not in question.lower() for phrase in sentence.noun_phrases):
+                # It names what nobody asked about ("I am not sure, but there is a dog"): who knows what it claims.
+                claims.append(_whole(sentence))
         return sorted(claims, key=lambda claim: (claim.start, claim.stop))
 
-    def _of_sentence(self, sentence: Sentence, asked: _Question, named: set[str]) -> list[ExtractedClaim]:
-        picture = sentence.picture if sentence.picture is not None else asked.picture
+    def _of_sentence(self, sentence: Sentence, question: _Question, named: set[str]) -> list[ExtractedClaim]:
+        picture = sentence.picture if sentence.picture is not None else question.picture
         claims: list[ExtractedClaim] = []
         covered: list[tuple[int, int]] = []
         said = sentence.yes_or_no
@@ -93,22 +95,21 @@ class EnglishClaims:
             covered.append((start, stop))
             claims.append(
                 ExtractedClaim(
-                    "yes_no", start, stop, asked.statement, negated=word == "no", noun=asked.noun, picture=picture
+                    "yes_no", start, stop, question.statement, negated=word == "no", noun=question.noun, picture=picture
                 )
             )
         for phrase in sentence.noun_phrases:
             covered.append((phrase.start, phrase.stop))
             claims += self._of_phrase(phrase, named, picture)
-        if sentence.bare_number is not None and asked.noun:
+        if sentence.bare_number is not None and question.noun:
             count, start, stop = sentence.bare_number
             covered.append((start, stop))
-            claims.append(self._number(count, start, stop, asked.noun, picture))
+            claims.append(self._number(count, start, stop, question.noun, picture))
         for place in sentence.places:
             covered.append((place.start, place.stop))
-            claims += self._of_place(place, asked, picture)
+            claims += self._of_place(place, question, picture)
         if sentence.says_more_than(covered):
-            start, stop = sentence.start, sentence.start + len(sentence.text.rstrip())
-            claims.append(ExtractedClaim("statement", start, stop, sentence.text.strip(), picture=picture))
+            claims.append(_whole(sentence, picture))
         return claims
 
     def _of_phrase(self, phrase: NounPhrase, named: set[str], picture: int | None) -> list[ExtractedClaim]:
@@ -125,8 +126,8 @@ class EnglishClaims:
             return [claim]
         return [self._number(phrase.number, *phrase.determiner, noun, picture), claim]
 
-    def _of_place(self, place: Place, asked: _Question, picture: int | None) -> list[ExtractedClaim]:
-        subject = place.subject or asked.noun
+    def _of_place(self, place: Place, question: _Question, picture: int | None) -> list[ExtractedClaim]:
+        subject = place.subject or question.noun
         if not subject:
             return []
         verb = "are" if place.plural else "is"
@@ -163,6 +164,12 @@ class EnglishClaims:
 
     def _singular(self, noun: str) -> str:
         return (self.nouns or {}).get(noun, phrases.singular(noun))
+
+
+def _whole(sentence: Sentence, picture: int | None = None) -> ExtractedClaim:
+    """A whole sentence as a claim."""
+    start, stop = sentence.start, sentence.start + len(sentence.text.rstrip())
+    return ExtractedClaim("statement", start, stop, sentence.text.strip(), picture=picture)
 
 
 @dataclass(frozen=True, slots=True)

@@ -212,17 +212,17 @@ class Sentence:
     @cached_property
     def places(self) -> list[Place]:
         """Where things are said to be, in order."""
-        found: list[Place] = []
+        places: list[Place] = []
         for match in _PLACE.finditer(self.text):
             words = re.sub(r" of the (?:image|picture|photo|scene|frame)$", "", match.group().lower())
-            found.append(self._place(match.start(), match.end(), words, None))
-        taken = [(place.start - self.start, place.stop - self.start) for place in found]
+            places.append(self._place(match.start(), match.end(), words, None))
+        taken = [(place.start - self.start, place.stop - self.start) for place in places]
         for match in _RELATION.finditer(self.text):
             after = next((each for each in self.noun_phrases if each.start == self.start + match.end()), None)
             inside = any(start <= match.start() < stop for start, stop in taken)
             if after is not None and not inside:
-                found.append(self._place(match.start(), after.stop - self.start, match.group().lower().strip(), after))
-        return sorted(found, key=lambda place: place.start)
+                places.append(self._place(match.start(), after.stop - self.start, match.group().lower().strip(), after))
+        return sorted(places, key=lambda place: place.start)
 
     def _place(self, start: int, stop: int, words: str, other: NounPhrase | None) -> Place:
         before = [each for each in self.noun_phrases if each.stop <= self.start + start]

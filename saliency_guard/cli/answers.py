@@ -19,6 +19,7 @@ from saliency_guard.cli.options import (
     Locore,
     MinP,
     Model,
+    Quantize,
     Sgrs,
     locore_settings,
     sgrs_settings,
@@ -49,6 +50,7 @@ def ask(
     *,
     model: Model = EMBEDDED,
     calibrator: Calibration = None,
+    quantize: Quantize = None,
     max_new_tokens: Annotated[int, typer.Option(help="Largest number of tokens in the answer.")] = 128,
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same answer.")] = None,
@@ -69,7 +71,7 @@ def ask(
         from saliency_guard.chat.messages import chat
 
         saliency = _saliency(layers)
-        answer = load(model, calibrator).generate(
+        answer = load(model, calibrator, quantize).generate(
             chat(image, question),
             max_new_tokens=max_new_tokens,
             temperature=temperature,
@@ -88,6 +90,7 @@ def score(
     *,
     model: Model = EMBEDDED,
     calibrator: Calibration = None,
+    quantize: Quantize = None,
     layers: _Layers = None,
     as_json: Json = False,
     tokens: _Tokens = False,
@@ -97,7 +100,7 @@ def score(
 
     with reported():
         saliency = _saliency(layers)
-        scored = load(model, calibrator).score(chat(image, question), answer, saliency=saliency)
+        scored = load(model, calibrator, quantize).score(chat(image, question), answer, saliency=saliency)
     _show(scored, question, as_json=as_json, tokens=tokens)
 
 

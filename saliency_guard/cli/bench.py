@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from saliency_guard.cli.options import MAX_NEW_TOKENS, Model
-from saliency_guard.cli.shared import as_json, load, progress, reported, weights_of
+from saliency_guard.cli.shared import as_json, load, progress, reported
 from saliency_guard.embedded import EMBEDDED
 from saliency_guard.errors import ConfigError
 
@@ -50,6 +50,7 @@ def detection(
 
     Stopped, the same command goes on with the split that it was at.
     """
+    from saliency_guard.engines.weights import weights_of
     from saliency_guard.evaluation.detection import MODES, MentionTable, collect
     from saliency_guard.evaluation.evidence import detection_section, replace_section
     from saliency_guard.evaluation.files import output_folder
@@ -143,6 +144,7 @@ def mitigation(
 
     Stopped, the same command goes on where it was.
     """
+    from saliency_guard.engines.weights import weights_of
     from saliency_guard.evaluation.evidence import mitigation_section, replace_section
     from saliency_guard.evaluation.files import output_folder
     from saliency_guard.evaluation.journal import Journal

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from saliency_guard.cli.engines import Address, EngineName, GPUs, Workers, engine_named
 from saliency_guard.cli.options import (
     DESCRIBE,
     Alpha,
@@ -24,11 +25,12 @@ from saliency_guard.cli.options import (
     locore_settings,
     sgrs_settings,
 )
-from saliency_guard.cli.shared import as_json, load, progress, reported, weights_of
+from saliency_guard.cli.shared import as_json, progress, reported
 from saliency_guard.embedded import EMBEDDED
-from saliency_guard.storage import open_file
+from saliency_guard.storage import digest_of
 
 if TYPE_CHECKING:
+    from saliency_guard.engines.engine import Engine
     from saliency_guard.evaluation.mitigation import Guard
 
 app = typer.Typer(help="POPE and CHAIR on the standard files.", no_args_is_help=True)
@@ -57,6 +59,10 @@ def eval_pope(
     max_new_tokens: _MaxNewTokens = 16,
     limit: _Limit = None,
     json_out: Json = False,
+    engine: EngineName = "local",
+    workers: Workers = None,
+    num_gpus: GPUs = 0.0,
+    ray_address: Address = None,
 ) -> None:
     """Yes/no questions: accuracy, precision, recall, F1 and the share of yes answers."""
     from saliency_guard.evaluation.files import read_pope
@@ -65,7 +71,11 @@ def eval_pope(
     with reported():
         pope_questions = read_pope(questions, images, limit)
         runner = _Runner(
-            "POPE", model, max_new_tokens, _guard(sgrs=sgrs, alpha=alpha, min_p=min_p, locore=locore, beta=beta)
+            "POPE",
+            model,
+            max_new_tokens,
+            _guard(sgrs=sgrs, alpha=alpha, min_p=min_p, locore=locore, beta=beta),
+            engine_named(engine, model, workers=workers, num_gpus=num_gpus, address=ray_address),
         )
         settings, texts = runner.answers(
             [(question.question_id, question.image, question.text) for question in pope_questions],
@@ -95,6 +105,10 @@ def eval_chair(
     max_new_tokens: _MaxNewTokens = 128,
     limit: _Limit = None,
     json_out: Json = False,
+    engine: EngineName = "local",
+    workers: Workers = None,
+    num_gpus: GPUs = 0.0,
+    ray_address: Address = None,
 ) -> None:
     """Captions: CHAIR_S, CHAIR_I, object recall and length (compare only at the same --max-new-tokens).
 
@@ -109,7 +123,11 @@ def eval_chair(
         vocabulary = ObjectVocabulary.coco(synonyms)
         vocabulary.require(frozenset().union(*(picture.shown for picture in pictures)))
         runner = _Runner(
-            "CHAIR", model, max_new_tokens, _guard(sgrs=sgrs, alpha=alpha, min_p=min_p, locore=locore, beta=beta)
+            "CHAIR",
+            model,
+            max_new_tokens,
+            _guard(sgrs=sgrs, alpha=alpha, min_p=min_p, locore=locore, beta=beta),
+            engine_named(engine, model, workers=workers, num_gpus=num_gpus, address=ray_address),
         )
         settings, texts = runner.answers(
             [(picture.image_id, picture.image, prompt) for picture in pictures],
@@ -125,12 +143,6 @@ def _files(truth: Path, images: Path) -> dict[str, str]:
     return {"file": truth.name, "file_sha256": digest_of(truth), "images": str(images.resolve())}
 
 
-def digest_of(path: Path) -> str:
-    """A hash of a file's content."""
-    with open_file(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-
-
 def _guard(*, sgrs: bool, alpha: float | None, min_p: float | None, locore: bool, beta: float | None) -> Guard:
     from saliency_guard.evaluation.mitigation import Guard
 
@@ -143,6 +155,7 @@ class _Runner:
     model: str
     max_new_tokens: int
     guard: Guard
+    engine: Engine
 
     def answers(
         self, questions: Sequence[tuple[str, Path, str]], files: Mapping[str, Any], out: Path
@@ -157,36 +170,29 @@ class _Runner:
         Returns:
             The run's settings, and all answers in order.
         """
-        from saliency_guard.chat.messages import chat
+        from saliency_guard.engines.weights import model_settings
+        from saliency_guard.evaluation.answering import AnswerQuestions, PictureQuestion, answer_questions
         from saliency_guard.evaluation.files import output_folder
         from saliency_guard.evaluation.journal import Journal
 
         output_folder(out)
-        lvlm = load(self.model)
         sgrs, locore = self.guard.sgrs, self.guard.locore
-        settings = {
-            **files,
-            "model": self.model,
-            "weights": weights_of(self.model, lvlm),
-            "dtype": str(lvlm.model.dtype),
-            "max_new_tokens": self.max_new_tokens,
-            "sgrs": sgrs.model_dump(mode="json") if sgrs is not None else None,
-            "locore": locore.model_dump(mode="json") if locore is not None else None,
-        }
-        journal = Journal(out / "answers.jsonl", settings)
-        with progress(self.label, len(questions)) as done:
-            for key, image, question in questions:
-                if key not in journal.results:
-                    answer = lvlm.generate(
-                        chat(image, question),
-                        max_new_tokens=self.max_new_tokens,
-                        sgrs=sgrs,
-                        locore=locore,
-                        saliency=None,
-                    )
-                    journal.add(key, answer.text)
-                done()
-        return settings, [journal.results[key] for key, _, _ in questions]
+        with self.engine as engine, progress(self.label, len(questions)) as done:
+            settings = {
+                **files,
+                **engine.ask_worker(partial(model_settings, model=self.model)),
+                "max_new_tokens": self.max_new_tokens,
+                "sgrs": sgrs.model_dump(mode="json") if sgrs is not None else None,
+                "locore": locore.model_dump(mode="json") if locore is not None else None,
+            }
+            texts = answer_questions(
+                engine,
+                AnswerQuestions(self.max_new_tokens, sgrs, locore),
+                [PictureQuestion(*question) for question in questions],
+                Journal(out / "answers.jsonl", settings),
+                on_answer=done,
+            )
+        return settings, texts
 
 
 def _finish(result: Mapping[str, float], settings: Mapping[str, Any], out: Path, *, json_out: bool) -> None:

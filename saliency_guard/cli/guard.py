@@ -12,7 +12,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from saliency_guard.cli.options import Coco, Images, Json, Limit, Model, Out, Pope, Synonyms
+from saliency_guard.cli.engines import Address, EngineName, GPUs, Workers, engine_named
+from saliency_guard.cli.options import Coco, Images, Json, Limit, Model, Out, Pope, Quantize, Synonyms
 from saliency_guard.cli.records import SCENES, ask_all, photo_questions
 from saliency_guard.cli.shared import load, progress, reported
 from saliency_guard.embedded import EMBEDDED
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from saliency_guard.calibration.guarantee import NoGuarantee, RiskGuarantee
     from saliency_guard.calibration.records import Records
     from saliency_guard.calibration.reliability import Reliability
+    from saliency_guard.engines.engine import Engine
     from saliency_guard.scenes.claims import Extractor
 
 REFUSED = 3
@@ -37,6 +39,7 @@ def calibrate(
     out: Out,
     own: Annotated[Path | None, typer.Option("--records", help="The same as RECORDS.")] = None,
     model: Model = EMBEDDED,
+    quantize: Quantize = None,
     scenes: Annotated[
         int | None, typer.Option(min=8, help="Without records: number of picture-world scenes to run the model on.")
     ] = None,
@@ -69,6 +72,10 @@ def calibrate(
         str, typer.Option(help="With --risk: keep the 'first' good answer, or the 'best' of all.")
     ] = "first",
     as_json: Json = False,
+    engine: EngineName = "local",
+    workers: Workers = None,
+    num_gpus: GPUs = 0.0,
+    ray_address: Address = None,
 ) -> None:
     """Fit a calibration for a model; with --risk, make a policy with a risk guarantee.
 
@@ -93,22 +100,23 @@ def calibrate(
         output_folder(out.parent)
         how = _one_of(method, "logistic", "platt", "isotonic")
         photos = (pope, coco, images, synonyms, limit)
-        found, source = _source(records_file or own, model, scenes, photos, out, draws=max_retries + 1)
+        chosen = engine_named(engine, model, workers=workers, num_gpus=num_gpus, address=ray_address, quantize=quantize)
+        records, source = _source(records_file or own, chosen, scenes, photos, out, draws=max_retries + 1)
         extractor: Extractor = "picture_world" if scenes is not None else _one_of(extract, "english", "picture_world")
         fit = partial(Calibrator.fit, method=how, features=features, extractor=extractor, source=source)
         if risk is None:
-            fitted = fit(found)
+            fitted = fit(records)
             fitted.save(out)
             if fitted.report is not None:
                 plot_reliability(fitted.report, out.with_suffix(".png"))
             _show_calibration(fitted, out, as_json=as_json)
             return
         if calibrator is not None:
-            judge, rest = read_calibrator(calibrator), found
+            judge, rest = read_calibrator(calibrator), records
         else:
-            half = set(sorted({record.picture for record in found})[::2])
-            judge = fit(found.where(record.picture in half for record in found))
-            rest = found.where(record.picture not in half for record in found)
+            half = set(sorted({record.picture for record in records})[::2])
+            judge = fit(records.where(record.picture in half for record in records))
+            rest = records.where(record.picture not in half for record in records)
         made = GuardPolicy.calibrated(
             rest,
             risk=risk,
@@ -138,13 +146,14 @@ _Photos = tuple[Path | None, Path | None, Path | None, Path | None, int | None]
 
 
 def _source(
-    path: Path | None, model: str, scenes: int | None, photos: _Photos, out: Path, *, draws: int
+    path: Path | None, engine: Engine, scenes: int | None, photos: _Photos, out: Path, *, draws: int
 ) -> tuple[Records, str]:
     """Labelled answers and what they are about, in words: those that are there, or those that a model gives now."""
     from saliency_guard.calibration.records import Records
+    from saliency_guard.evaluation.engine_records import empty_records
     from saliency_guard.evaluation.labelling import Looking
     from saliency_guard.evaluation.record_file import RecordFile
-    from saliency_guard.evaluation.world_records import WorldRun, empty_records, generation, world_records
+    from saliency_guard.evaluation.world_records import WorldRun, generation, world_records
 
     pope, coco, *_ = photos
     if sum([path is not None, scenes is not None, pope is not None or coco is not None]) != 1:
@@ -154,20 +163,19 @@ def _source(
         return Records.load(path), path.name
     kept = out.with_name(f"{out.stem}-records.jsonl")
     if scenes is not None:
-        lvlm = load(model)
         # Greedy answers of a good model are too rarely wrong to learn from; a guarantee needs a policy's own draws.
         run = WorldRun(split=SCENES, scenes=scenes, several=scenes // 12, told=True, draws=max(2, draws))
         if draws == 1:
             run = replace(run, retry_temperature=1.0)
-        file = RecordFile(kept, empty_records(lvlm, Looking(), generation(run)))
-        with progress("answers", run.answers) as done:
-            made = world_records(lvlm, run, file=file, on_answer=done)
+        with engine, progress("answers", run.answers) as done:
+            file = RecordFile(kept, empty_records(engine, Looking(), generation(run)))
+            made = world_records(engine, run, file=file, on_answer=done)
         return made, f"{scenes} scenes of the picture world"
     questions = photo_questions(*photos)
     run = WorldRun(split=SCENES, scenes=0, draws=draws)
-    lvlm = load(model)
-    file = RecordFile(kept, empty_records(lvlm, Looking(), generation(run)), extends=True)
-    ask_all(lvlm, questions, run, file, looking=Looking())
+    with engine:
+        file = RecordFile(kept, empty_records(engine, Looking(), generation(run)), extends=True)
+        ask_all(engine, questions, run, file, looking=Looking())
     wanted = {(question.picture, question.question) for question in questions}
     made = file.finish()
     named = " and ".join(place.name for place in (pope, coco) if place is not None)

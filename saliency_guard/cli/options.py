@@ -24,6 +24,10 @@ Calibration = Annotated[
         "--calibrator", help="A calibration: a file, a folder, or a hub id.", show_default="the one beside the model"
     ),
 ]
+Quantize = Annotated[
+    str | None,
+    typer.Option(help="int8 or nf4 (bitsandbytes): weights in 8 or 4 bits.", show_default="as the checkpoint has them"),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Out = Annotated[Path, typer.Option(help="The file to write.", show_default=False)]
 Pope = Annotated[Path | None, typer.Option(help="POPE's questions (JSONL); needs --images.")]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from saliency_guard.cli.engines import Address, EngineName, GPUs, Workers, engine_named
 from saliency_guard.cli.options import (
     MAX_NEW_TOKENS,
     RETRY_TEMPERATURE,
@@ -18,19 +19,20 @@ from saliency_guard.cli.options import (
     Model,
     Out,
     Pope,
+    Quantize,
     Synonyms,
 )
-from saliency_guard.cli.shared import load, progress, reported
+from saliency_guard.cli.shared import progress, reported
 from saliency_guard.embedded import EMBEDDED
 from saliency_guard.errors import ConfigError
 
 if TYPE_CHECKING:
+    from saliency_guard.engines.engine import Engine
     from saliency_guard.evaluation.labelled import LabelledAnswer
     from saliency_guard.evaluation.labelling import Looking
     from saliency_guard.evaluation.questions import Asked
     from saliency_guard.evaluation.record_file import RecordFile
     from saliency_guard.evaluation.world_records import WorldRun
-    from saliency_guard.lvlm import LVLM
 
 SCENES = "calibration"
 """The split of the picture world that calibrations are fitted on."""
@@ -45,6 +47,7 @@ def records(
     *,
     out: Out,
     model: Model = EMBEDDED,
+    quantize: Quantize = None,
     scenes: Annotated[int | None, typer.Option(min=1, help="Number of picture-world scenes to ask about.")] = None,
     several: Annotated[
         int, typer.Option(min=0, help="With --scenes: prompts with two, three and four pictures, so many of each.")
@@ -68,15 +71,19 @@ def records(
     vectors: Annotated[
         bool, typer.Option(help="Also keep the signals per layer and head, not only the summary signals.")
     ] = True,
+    engine: EngineName = "local",
+    workers: Workers = None,
+    num_gpus: GPUs = 0.0,
+    ray_address: Address = None,
 ) -> None:
     """Make labelled records: ask about pictures whose truth is known, and score every answer.
 
     Stopped, the same command goes on where it was.
     """
-    from saliency_guard.evaluation.labelled import labelled_records
+    from saliency_guard.evaluation.engine_records import empty_records, labelled_answers_records
     from saliency_guard.evaluation.labelling import Looking
     from saliency_guard.evaluation.record_file import RecordFile
-    from saliency_guard.evaluation.world_records import WorldRun, empty_records, generation, world_records
+    from saliency_guard.evaluation.world_records import WorldRun, generation, world_records
 
     with reported():
         run = WorldRun(
@@ -91,19 +98,23 @@ def records(
         )
         looking = Looking(vectors=vectors)
         source = _records_source(run, pope, coco, labelled, images, synonyms, limit)
-        lvlm = load(model)
-        file = RecordFile(out, empty_records(lvlm, looking, None if labelled is not None else generation(run)))
-        if isinstance(source, WorldRun):
-            with progress("answers", source.answers) as done:
-                made = world_records(lvlm, source, looking=looking, file=file, on_answer=done)
-        else:
-            questions, answers = source
-            ask_all(lvlm, questions, run, file, looking=looking)
-            with progress("given answers", len(answers)) as done:
-                folder = labelled.parent if labelled is not None else Path()
-                for record in labelled_records(lvlm, answers, folder, looking=looking, done=file.done, on_answer=done):
-                    file.add(record)
-            made = file.finish()
+        with engine_named(
+            engine, model, workers=workers, num_gpus=num_gpus, address=ray_address, quantize=quantize
+        ) as chosen:
+            file = RecordFile(out, empty_records(chosen, looking, None if labelled is not None else generation(run)))
+            if isinstance(source, WorldRun):
+                with progress("answers", source.answers) as done:
+                    made = world_records(chosen, source, looking=looking, file=file, on_answer=done)
+            else:
+                questions, answers = source
+                ask_all(chosen, questions, run, file, looking=looking)
+                with progress("given answers", len(answers)) as done:
+                    folder = labelled.parent if labelled is not None else Path()
+                    for record in labelled_answers_records(
+                        chosen, answers, folder, looking=looking, done=file.done, on_answer=done
+                    ):
+                        file.add(record)
+                made = file.finish()
     wrong = sum(record.grounded is False for record in made)
     unknown = sum(record.grounded is None for record in made)
     not_known = f", {unknown} of which it is not known" if unknown else ""
@@ -167,28 +178,19 @@ def photo_questions(
     return questions
 
 
-def ask_all(lvlm: LVLM, questions: Sequence[Asked], run: WorldRun, file: RecordFile, *, looking: Looking) -> None:
+def ask_all(engine: Engine, questions: Sequence[Asked], run: WorldRun, file: RecordFile, *, looking: Looking) -> None:
     """Ask, and write the records of the answers to a file; those that are there are not made again.
 
     Args:
-        lvlm: what answers.
+        engine: where the questions are answered.
         questions: what is asked.
         run: how answers are written; its scenes are nobody's.
         file: where the records go.
         looking: how answers are looked at.
     """
-    from saliency_guard.evaluation.labelling import write_records
+    from saliency_guard.evaluation.engine_records import Writing, written_records
 
-    with progress("answers", len(questions) * run.draws) as done:
-        for record in write_records(
-            lvlm,
-            questions,
-            draws=run.draws,
-            temperature=run.temperature,
-            retry_temperature=run.retry_temperature,
-            max_new_tokens=run.max_new_tokens,
-            looking=looking,
-            done=file.done,
-            on_answer=done,
-        ):
+    writing = Writing(run.draws, run.temperature, run.retry_temperature, run.max_new_tokens)
+    with progress("answers", writing.answers(len(questions))) as done:
+        for record in written_records(engine, questions, writing, looking=looking, done=file.done, on_answer=done):
             file.add(record)

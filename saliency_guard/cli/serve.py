@@ -41,6 +41,7 @@ def serve_command(
     max_new_tokens: Annotated[
         int, typer.Option(min=1, help="Tokens of an answer, where a request does not say.")
     ] = 128,
+    batch_size: Annotated[int, typer.Option(min=1, help="Answers that the model writes side by side.")] = 8,
     max_running: Annotated[int, typer.Option(min=1, help="Requests that are answered at the same time.")] = 16,
     max_waiting: Annotated[int, typer.Option(min=0, help="Requests that may wait; further ones get 429.")] = 64,
     timeout: Annotated[float, typer.Option(help="Seconds for a request, waiting included.")] = 300.0,
@@ -79,6 +80,7 @@ def serve_command(
             "request_policies": request_policies,
             "report": report,
             "max_new_tokens": max_new_tokens,
+            "batch_size": batch_size,
             "max_running": max_running,
             "max_waiting": max_waiting,
             "timeout": timeout,

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from saliency_guard.embedded import EMBEDDED, EMBEDDED_PATH
+from saliency_guard.embedded import EMBEDDED
 from saliency_guard.errors import SaliencyGuardError
 from saliency_guard.storage import json_value
 
@@ -23,35 +21,25 @@ if TYPE_CHECKING:
 FAILED = 2
 
 
-def load(model: str, calibrator: str | None = None) -> LVLM:
+def load(model: str, calibrator: str | None = None, quantize: str | None = None) -> LVLM:
     """Load a model, with a message on standard error meanwhile.
 
     Args:
         model: its name.
         calibrator: a calibration's file, or a hub id; None takes the model's own.
+        quantize: ``"int8"`` or ``"nf4"``; None leaves the weights as they are.
     """
     from transformers.utils.logging import disable_progress_bar
 
     from saliency_guard.lvlm import LVLM
+    from saliency_guard.models.quantized import quantized
 
+    weights = quantized(quantize)
     console = Console(stderr=True)
     if model == EMBEDDED:
         disable_progress_bar()  # It loads quickly; a hub model keeps its download bar.
     with console.status(f"Loading {model} ..."):
-        return LVLM.load(model, calibrator=calibrator)
-
-
-def weights_of(model: str, lvlm: LVLM) -> str:
-    """An identifier of the weights: a commit of the hub, or a hash of a folder's files."""
-    commit = getattr(lvlm.model.config, "_commit_hash", None)
-    folder = EMBEDDED_PATH if model == EMBEDDED else Path(model)
-    if commit or not folder.is_dir():
-        return str(commit)
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()[:16]
+        return LVLM.load(model, calibrator=calibrator, **weights)
 
 
 def as_json(result: Mapping[str, Any]) -> str:
@@ -74,9 +62,9 @@ def reported() -> Iterator[None]:
 
 
 @contextmanager
-def progress(label: str, total: int) -> Iterator[Callable[[], None]]:
-    """A progress bar on standard error; call the yielded function once per item."""
+def progress(label: str, total: int) -> Iterator[Callable[..., None]]:
+    """A progress bar on standard error; call the yielded function once per item, or with how many there were."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(label, total=total)
-        yield lambda: bar.advance(task)
+        yield lambda count=1: bar.advance(task, count)

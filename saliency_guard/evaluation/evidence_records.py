@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from saliency_guard.calibration.records import Records
+from saliency_guard.evaluation.engine_records import empty_records
 from saliency_guard.evaluation.labelling import Looking, write_records
 from saliency_guard.evaluation.questions import Asked
 from saliency_guard.evaluation.record_file import RecordFile
 from saliency_guard.evaluation.unlike import photograph_questions, synthetic_questions
-from saliency_guard.evaluation.world_records import WorldRun, empty_records, generation, world_records
+from saliency_guard.evaluation.world_records import WorldRun, generation, world_records
 from saliency_guard.lvlm import LVLM
 from saliency_guard.scenes import tuxpaint
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -19,7 +20,7 @@ from saliency_guard.evaluation.labelling import Labels, Looking, claims_of, look
 from saliency_guard.evaluation.questions import picture_name
 from saliency_guard.lvlm import LVLM
 from saliency_guard.settings import Frozen
-from saliency_guard.storage import problem, read_text
+from saliency_guard.storage import problem, read_file, read_text
 
 
 class LabelledAnswer(Frozen):
@@ -99,35 +100,51 @@ def truths(claims: Sequence[ExtractedClaim], answer: LabelledAnswer) -> tuple[bo
     Of several mentions in a claim, a wrong one makes it wrong.
     """
     marked = _marked(answer)
-    found: list[bool | None] = []
+    labels: list[bool | None] = []
     for claim in claims:
         inside = [grounded for start, stop, grounded in marked if start < claim.stop and claim.start < stop]
-        found.append(all(inside) if inside else True if answer.grounded and answer.mentions else None)
-    return tuple(found)
+        labels.append(all(inside) if inside else True if answer.grounded and answer.mentions else None)
+    return tuple(labels)
 
 
-def labelled_records(
-    lvlm: LVLM,
-    answers: Iterable[LabelledAnswer],
-    folder: Path,
-    *,
-    looking: Looking = Looking(),
-    done: Collection[tuple[str, str, int]] = frozenset(),
-    on_answer: Callable[[], None] = lambda: None,
-) -> Iterator[GroundingRecord]:
-    """Look at answers that are there; arguments as for `write_records`, ``folder`` is what their images are in."""
+@dataclass(frozen=True, slots=True)
+class AnswerToLabel:
+    """An answer that is there, with the name of its record.
+
+    Attributes:
+        labelled: the answer.
+        picture: name of its picture.
+        question: name of the question in its record: another answer to the same one has a number.
+        image: the picture, or where it is.
+    """
+
+    labelled: LabelledAnswer
+    picture: str
+    question: str
+    image: Path | bytes
+
+    def opened(self) -> AnswerToLabel:
+        """The same with the picture's bytes: a worker may not have the file."""
+        return replace(self, image=read_file(self.image) if isinstance(self.image, Path) else self.image)
+
+
+def answers_to_label(answers: Iterable[LabelledAnswer], folder: Path) -> Iterator[AnswerToLabel]:
+    """Answers with the names of their records; ``folder`` is what their images are in."""
     seen: Counter[tuple[str, str]] = Counter()
     for answer in answers:
-        asked = (picture_name(folder / answer.image), answer.question)
-        seen[asked] += 1
+        picture = picture_name(folder / answer.image)
+        seen[picture, answer.question] += 1
         # Another answer to the same question is no retry of the first.
-        question = answer.question if seen[asked] == 1 else f"{answer.question} ({seen[asked]})"
-        if (asked[0], question, 0) in done:
-            on_answer()
-            continue
-        encoded = detokenize.encode(lvlm.tokenizer, answer.answer)
-        prepared = lvlm.prepare(chat_about([folder / answer.image], answer.question))
-        claims = claims_of(lvlm, encoded, prepared, "english")
-        labels = Labels(asked[0], question, 0, truths(claims, answer), answer.grounded)
-        yield look(lvlm, prepared, encoded, claims, labels, looking=looking)
-        on_answer()
+        number = seen[picture, answer.question]
+        question = answer.question if number == 1 else f"{answer.question} ({number})"
+        yield AnswerToLabel(answer, picture, question, folder / answer.image)
+
+
+def label_answer(lvlm: LVLM, answer: AnswerToLabel, *, looking: Looking = Looking()) -> GroundingRecord:
+    """The record of an answer that is there."""
+    labelled = answer.labelled
+    encoded = detokenize.encode(lvlm.tokenizer, labelled.answer)
+    prepared = lvlm.prepare(chat_about([answer.image], labelled.question))
+    claims = claims_of(lvlm, encoded, prepared, "english")
+    labels = Labels(answer.picture, answer.question, 0, truths(claims, labelled), labelled.grounded)
+    return look(lvlm, prepared, encoded, claims, labels, looking=looking)

@@ -127,7 +127,7 @@ def write_records(
 
 def label(
     lvlm: LVLM,
-    asked: Asked,
+    question: Asked,
     images: Sequence[Image.Image],
     answer: EncodedText,
     *,
@@ -135,10 +135,10 @@ def label(
     looking: Looking = Looking(),
 ) -> GroundingRecord:
     """Look at one answer and check what it claims; arguments as for `write_records`."""
-    prepared = lvlm.prepare(chat_about(images, asked.question))
-    claims = claims_of(lvlm, answer, prepared, asked.extractor)
-    truths = tuple(asked.check(claim) for claim in claims)
-    labels = Labels(asked.picture, asked.question, draw, truths, all_true(truths))
+    prepared = lvlm.prepare(chat_about(images, question.question))
+    claims = claims_of(lvlm, answer, prepared, question.extractor)
+    truths = tuple(question.check(claim) for claim in claims)
+    labels = Labels(question.picture, question.question, draw, truths, all_true(truths))
     return look(lvlm, prepared, answer, claims, labels, looking=looking)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -77,23 +78,23 @@ def world_questions(picture: WorldPicture, tasks: Sequence[str] = TASKS) -> list
         put = otherwise if rng.random() < _OTHERWISE else in_model_words
         return put(scene if rng.random() < _TRUE else other)
 
-    asked = partial(Asked, str(scene.seed), (picture.image,))
+    ask = partial(Asked, str(scene.seed), (picture.image,))
     questions: list[Asked] = []
     if "describe" in tasks:
         question = DESCRIBE_FORMS[rng.randrange(len(DESCRIBE_FORMS))]
         answer = told(lambda seen: caption(seen, rng), lambda seen: described_otherwise(seen, rng))
-        questions.append(asked(question, partial(is_true, scene=scene), answer))
+        questions.append(ask(question, partial(is_true, scene=scene), answer))
     if "presence" in tasks:
         for about in (shown, absent):
             question = presence(scene, about).question
             answer = told(partial(_present, name=about), partial(present_otherwise, name=about, rng=rng))
             check = partial(is_true, scene=scene, answer=about in scene.counts)
-            questions.append(asked(question, check, answer))
+            questions.append(ask(question, check, answer))
     if "count" in tasks:
         about = rng.choice([shown, absent])
         question = how_many(scene, about).question
         answer = told(partial(_counted, name=about), partial(counted_otherwise, name=about, rng=rng))
-        questions.append(asked(question, partial(is_true, scene=scene), answer))
+        questions.append(ask(question, partial(is_true, scene=scene), answer))
     return questions
 
 
@@ -113,7 +114,7 @@ def several_questions(pictures: Sequence[WorldPicture]) -> list[Asked]:
     scenes = [each.scene for each in pictures]
     name = "+".join(str(scene.seed) for scene in scenes)
     rng = random.Random(f"asked {name}")
-    asked = partial(Asked, name, tuple(each.image for each in pictures))
+    ask = partial(Asked, name, tuple(each.image for each in pictures))
     here = rng.randrange(len(scenes))
     scene, other = scenes[here], scenes[(here + 1) % len(scenes)]
     number_here = here + 1
@@ -129,15 +130,15 @@ def several_questions(pictures: Sequence[WorldPicture]) -> list[Asked]:
         return of(scene if rng.random() < _TRUE else other)
 
     questions = [
-        asked(f"What does picture {number_here} show?", check, told(partial(_shows, number_=number_here))),
-        asked(
+        ask(f"What does picture {number_here} show?", check, told(partial(_shows, number_=number_here))),
+        ask(
             f"How many {plural(shown)} are in picture {number_here}?",
             check,
             told(partial(_counted_in, name=shown, number_=number_here)),
         ),
     ]
     questions += [
-        asked(
+        ask(
             f"Is there {with_article(about)} in picture {number_here}?",
             partial(check, answer=about in scene.counts),
             told(partial(_present_in, name=about, number_=number_here)),
@@ -178,8 +179,20 @@ def pope_questions(questions: Iterable[PopeQuestion]) -> Iterator[Asked]:
 
 
 def _pope_truth(claim: ExtractedClaim, *, truth: bool, noun: str) -> bool | None:
-    asked_about = claim.kind == "object" and phrases.singular(claim.noun) == noun
+    if claim.kind == "statement":  # A bare plural is no noun phrase: "Yes, there are cats in the image."
+        restated = _RESTATED.fullmatch(claim.statement.strip())
+        about_it = restated is not None and phrases.singular(restated["noun"].lower()) == noun
+        return truth is (restated["no"] is None) if restated is not None and about_it else None
+    named = re.sub(r" (?:visible|present)$", "", claim.noun)
+    asked_about = claim.kind == "object" and phrases.singular(named) == noun
     return truth is not claim.negated if claim.kind == "yes_no" or asked_about else None
+
+
+_RESTATED = re.compile(
+    r"(?:(?:yes|no), )?there (?:is|are) (?P<no>no |not any )?(?:any |some )?(?P<noun>.+?)"
+    r"(?: (?:visible |present )?in (?:the|this) (?:image|picture|photo))?[.!]?",
+    re.IGNORECASE,
+)
 
 
 def caption_questions(pictures: Iterable[CocoImage], vocabulary: ObjectVocabulary, prompt: str) -> Iterator[Asked]:

@@ -1,6 +1,6 @@
-"""What grounding costs: every way of writing an answer timed beside plain ``generate``, in turns, on one machine.
+"""The cost of grounding: every way of writing an answer is timed alternately with plain ``generate``, on one machine.
 
-All of them write the same number of tokens after the same prompt, and read the prompt themselves.
+All of them read the same prompt and write the same number of tokens.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ READING = "reading the prompt"
 GROUNDED = "with grounding"
 VERIFIED = "with grounding, all claims verified"
 CLAIMS, CLAIM_TOKENS = 10, 24
-"""Claims of a caption of 64 tokens, and what follows the picture in the question about one."""
+"""Number of claims in a caption of 64 tokens, and number of tokens after the picture in the question about a claim."""
 TOGETHER = "batch of eight"
 GROUNDED_TOGETHER = "batch of eight, with grounding"
 BATCH = 8
@@ -125,7 +125,7 @@ def _generate(model: PreTrainedModel, inputs: Inputs, tokens: int, **settings: A
 
 @contextmanager
 def _eager(model: PreTrainedModel) -> Iterator[None]:
-    """The decoder with the one attention that returns its matrices."""
+    """Run the decoder with eager attention, which returns its matrices."""
     before = model.config.get_text_config()._attn_implementation
     model.set_attn_implementation({"text_config": "eager"})
     try:
@@ -154,11 +154,11 @@ def _scored_afterwards(model: PreTrainedModel, inputs: Inputs, tokens: int) -> N
 
 
 _BLANKS = PromptCache(1)
-"""The prefix of a blank picture is read once, as `LVLM` does; prompts themselves are read anew for every answer."""
+"""The prefix of a blank picture is read once, as in `LVLM`; prompts are read again for every answer."""
 
 
 def _grounded(model: PreTrainedModel, inputs: Inputs, tokens: int) -> None:
-    """What an answer of a calibrated `LVLM` takes: written, traced once, and all features of a calibration."""
+    """The work of a calibrated `LVLM`: write an answer, trace it once, and compute all features of a calibration."""
     _grounded_together(model, inputs, tokens, count=1)
 
 
@@ -167,7 +167,7 @@ def _grounded_together(
 ) -> None:
     sessions = [Session(model, inputs, with_image_states=judged) for _ in range(count)]
     answers: list[list[int]] = [[] for _ in sessions]
-    for index, written in decode_together([Row(Decoder(one, keeps_states=False), tokens) for one in sessions]):
+    for index, written in decode_together([Row(Decoder(session, keeps_states=False), tokens) for session in sessions]):
         answers[index] += [token.token_id for token in written]
     if judged:
         for trace in trace_answers(sessions, answers, SaliencyConfig(), read=_BLANKS.blank):
@@ -175,7 +175,7 @@ def _grounded_together(
 
 
 def _verified(model: PreTrainedModel, inputs: Inputs, tokens: int) -> None:
-    """`_grounded`, and the model asked about each of ten claims on the picture that it has read."""
+    """`_grounded`, and a question about each of ten claims, on the cached picture."""
     session = Session(model, inputs, with_image_states=True)
     answer = [token.token_id for token in Decoder(session, keeps_states=False).tokens(tokens)]
     for trace in trace_answers([session], [answer], SaliencyConfig(), read=_BLANKS.blank):
@@ -185,8 +185,8 @@ def _verified(model: PreTrainedModel, inputs: Inputs, tokens: int) -> None:
     prompts = []
     for _ in range(CLAIMS):
         words = torch.randint(10, 100, (1, CLAIM_TOKENS), generator=generator).to(ids.device)
-        asked = torch.cat([ids[:, :picture], words], dim=1)
-        prompt = {**inputs, "input_ids": asked, "attention_mask": torch.ones_like(asked)}
+        question = torch.cat([ids[:, :picture], words], dim=1)
+        prompt = {**inputs, "input_ids": question, "attention_mask": torch.ones_like(question)}
         prompts.append((prompt, prompt_layout(model.config, prompt)))
     next_logits(session, prompts)
 
@@ -211,7 +211,7 @@ def published(
             target layers' attention alone.
 
     Returns:
-        Each token and its Eq. 6 (NaN for the first): what the fast way is to give, too.
+        Each token and its Eq. 6 (NaN for the first), which the fast way has to reproduce.
     """
     written: list[tuple[int, float]] = []
     ids = inputs["input_ids"]
@@ -278,11 +278,11 @@ PUBLISHED: MappingProxyType[str, Way] = MappingProxyType(
         "published algorithm, row corrected, loss.backward()": partial(published, everything=True),
     }
 )
-"""Ways that are timed for one candidate alone: a whole answer would take too long."""
+"""Ways that are timed for a single candidate: a whole answer would take too long."""
 
 
 def installed(names: Sequence[str]) -> list[str]:
-    """Those of the ways that can be taken here."""
+    """Those of the ways whose packages are installed."""
     return [name for name in names if not name.startswith("vl-saliency") or find_spec("vl_saliency")]
 
 
@@ -323,7 +323,7 @@ def compare(
     rounds: int,
     on_round: Callable[[], None] = lambda: None,
 ) -> list[Timing]:
-    """Time several ways in turns, plain ``generate`` first in every round.
+    """Time several ways alternately, plain ``generate`` first in every round.
 
     Args:
         model: what writes.
@@ -348,10 +348,10 @@ def compare(
             prompt,
             tokens,
             tuple(seconds[name]),
-            statistics.median(own / plain for own, plain in zip(seconds[name], seconds[PLAIN], strict=True)),
+            statistics.median(taken / plain for taken, plain in zip(seconds[name], seconds[PLAIN], strict=True)),
             statistics.median(
-                (own - read) / (plain - read)
-                for own, plain, read in zip(seconds[name], seconds[PLAIN], seconds[READING], strict=True)
+                (taken - read) / (plain - read)
+                for taken, plain, read in zip(seconds[name], seconds[PLAIN], seconds[READING], strict=True)
             ),
         )
         for name in names

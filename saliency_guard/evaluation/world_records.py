@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from saliency_guard.calibration.fingerprint import fingerprint
 from saliency_guard.calibration.records import Records
-from saliency_guard.evaluation.labelling import MAX_NEW_TOKENS, Looking, write_records
+from saliency_guard.engines.engine import Engine, engine_of
+from saliency_guard.evaluation.engine_records import Writing, empty_records, written_records
+from saliency_guard.evaluation.labelling import MAX_NEW_TOKENS, Looking
 from saliency_guard.evaluation.questions import QUESTIONS_A_SCENE, Asked, several_questions, world_questions
 from saliency_guard.evaluation.record_file import RecordFile
 from saliency_guard.evaluation.world import batches, pictures
@@ -69,14 +70,8 @@ def generation(run: WorldRun) -> Mapping[str, Any]:
     }
 
 
-def empty_records(lvlm: LVLM, looking: Looking, written: Mapping[str, Any] | None = None) -> Records:
-    """Records of a model, without any: whose they are, how they are written and verified."""
-    model = fingerprint(lvlm.model, lvlm.processor, lvlm.model_id, looking.saliency)
-    return Records(model, (), generation=written, verify=looking.verify)
-
-
 def world_records(
-    lvlm: LVLM,
+    model: LVLM | Engine,
     run: WorldRun,
     *,
     looking: Looking = Looking(),
@@ -86,27 +81,19 @@ def world_records(
     """Ask about scenes and label the answers.
 
     Args:
-        lvlm: what answers.
+        model: what answers, or where the work is done.
         run: the questions.
         looking: how answers are looked at.
         file: where records are kept while they are made; what is in it is not made again.
         on_answer: called after each.
     """
-    empty = empty_records(lvlm, looking, generation(run))
+    engine = engine_of(model)
+    empty = empty_records(engine, looking, generation(run))
     made = []
     for questions, draws in run.parts():
-        for record in write_records(
-            lvlm,
-            questions,
-            draws=draws,
-            temperature=run.temperature,
-            retry_temperature=run.retry_temperature,
-            max_new_tokens=run.max_new_tokens,
-            told=run.told,
-            looking=looking,
-            done=file.done if file is not None else frozenset(),
-            on_answer=on_answer,
-        ):
+        writing = Writing(draws, run.temperature, run.retry_temperature, run.max_new_tokens, run.told)
+        done = file.done if file is not None else frozenset()
+        for record in written_records(engine, questions, writing, looking=looking, done=done, on_answer=on_answer):
             if file is not None:
                 file.add(record)
             made.append(record)

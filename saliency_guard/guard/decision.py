@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from saliency_guard.answer import GroundedAnswer, RepairedAnswer
+from saliency_guard.answer import GroundedAnswer
 from saliency_guard.calibration.guarantee import Keep, RiskGuarantee
 from saliency_guard.chat.template import Messages
-from saliency_guard.errors import ConfigError, UnjudgedError
+from saliency_guard.errors import ConfigError
 from saliency_guard.guard.outcome import Attempt, Decision, GuardOutcome, LowGroundingError
+from saliency_guard.guard.repair import repair
 from saliency_guard.guard.settings import PolicySettings
 
 _NO_FALLBACK = 'on_low="fallback" needs fallback=..., a function that takes the messages and the attempts'
-_NOTHING_LEFT = "no claim of the answer holds, so nothing is left of it"
 _NO_GROUNDING = "the answer has no calibrated grounding"
 
 
@@ -39,7 +39,26 @@ def _refusal(policy: PolicySettings, answer: GroundedAnswer) -> str | None:
             return f"grounding {answer.grounding} is no probability, so nothing says that it is grounded"
         if answer.grounding < policy.min_grounding:
             return f"grounding {answer.grounding:.3f} is below {policy.min_grounding:.3f}"
+    if policy.min_grounding is not None and answer.grounding is None:
+        # The whole is not likelier than its least likely claim, whatever else nobody could judge.
+        low = low_claim(answer, policy.min_grounding)
+        if low is not None:
+            return low
     return next((reason for rule in policy.rules if (reason := rule.refusal(answer)) is not None), None)
+
+
+def low_claim(answer: GroundedAnswer, threshold: float) -> str | None:
+    """What is wrong with the first claim whose grounding is below a threshold; None where there is none.
+
+    It is named by its characters and not by its text: reasons are reported where a refused text must not be.
+    """
+    for claim in answer.claims:
+        if claim.grounding is not None and not claim.grounding >= threshold:  # NaN is low, too.
+            start, stop = claim.span
+            return (
+                f"the claim at characters {start} to {stop} has grounding {claim.grounding:.3f}, below {threshold:.3f}"
+            )
+    return None
 
 
 def decide(
@@ -74,7 +93,7 @@ def decide(
     text = chosen.answer.text
     reason, repaired = chosen.reason, None
     if low and policy.on_low == "repair":
-        repaired, reason = _repaired(policy, chosen.answer)
+        repaired, reason = repair(policy, chosen.answer)
         if repaired is not None:
             decision, text = "repaired", repaired.text
     without = low and repaired is not None and not repaired.text and policy.fallback is not None
@@ -98,18 +117,6 @@ def decide(
         repaired=repaired,
         guarantee=guarantee,
     )
-
-
-def _repaired(policy: PolicySettings, answer: GroundedAnswer) -> tuple[RepairedAnswer | None, str | None]:
-    """What is left of a refused answer, and why nothing is; None where it cannot be repaired: then it is flagged."""
-    try:
-        if policy.repair_risk is not None:
-            repaired = answer.repaired(risk=policy.repair_risk, kind=policy.repair_kind)
-        else:
-            repaired = answer.repaired(threshold=policy.min_grounding)
-    except UnjudgedError as error:
-        return None, str(error)
-    return repaired, None if repaired.text else _NOTHING_LEFT
 
 
 def _fallback_answer(

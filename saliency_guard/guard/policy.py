@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import random
 import threading
 from collections.abc import Generator, Iterator
+from contextlib import aclosing
 from typing import Any, cast
 
 from tenacity import stop_after_attempt, stop_before_delay
@@ -34,6 +34,7 @@ from saliency_guard.lvlm import LVLM
 from saliency_guard.models.locore import LocoREConfig
 from saliency_guard.saliency.config import SaliencyConfig
 from saliency_guard.storage import load_model, save_model
+from saliency_guard.worker import in_thread
 
 PlannedAttempts = Generator[PlannedAttempt, GroundedAnswer | Attempt | None, GuardOutcome | None]
 """Yields planned attempts; is sent what became of each: a scored answer, or an attempt that is judged already, such as
@@ -222,6 +223,7 @@ class GuardPolicy(PolicySettings):
         locore: LocoREConfig | None = None,
         first: int = 0,
         has_fallback: bool = False,
+        asks_again: bool = False,
     ) -> PlannedAttempts:
         """The retry loop for agents and query engines, which ask their own model.
 
@@ -235,6 +237,7 @@ class GuardPolicy(PolicySettings):
             locore: LocoRE of the first attempt; None where it is off, or the model has none.
             first: number of the first attempt; above 0 it is a retry already.
             has_fallback: whether there is a fallback model, to be asked when every answer is refused.
+            asks_again: whether the model may take no settings at all: then every retry changes its prompt.
 
         Raises:
             ConfigError: if the retry plan changes SGRS or LocoRE and there is none, or changes nothing.
@@ -244,7 +247,7 @@ class GuardPolicy(PolicySettings):
         if has_fallback and policy.on_low == "fallback" and policy.fallback is None:
             policy = policy.model_copy(update={"on_low": "flag"})  # The model is the fallback.
         seed = random.randrange(2**31) if seed is None else seed  # noqa: S311 - no secret
-        planner = AttemptPlanner(self.retry, seed, temperature, sgrs, locore)
+        planner = AttemptPlanner(self.retry, seed, temperature, sgrs, locore, asks_again=asks_again)
         if self.max_retries:
             planner.require_changes()
         return policy._planned_attempts(policy._loop(planner, first), messages, has_fallback=has_fallback)
@@ -283,16 +286,14 @@ class GuardPolicy(PolicySettings):
         return decision.decide(self, attempts, messages)
 
     async def arun(self, lvlm: LVLM, messages: Messages, **generation: Any) -> GuardOutcome:
-        """`run` in a thread; cancelling the task stops it between two tokens."""
+        """`run` in a thread of its own; cancelling the task stops it between two rounds of tokens."""
         cancel = threading.Event()
-        work = asyncio.ensure_future(asyncio.to_thread(self.run, lvlm, messages, cancel=cancel, **generation))
-        try:
-            return await asyncio.shield(work)
-        except asyncio.CancelledError:
-            cancel.set()
-            await asyncio.wait([work])
-            work.exception()  # The error raised here says that it was cancelled.
-            raise
+
+        def outcomes() -> Generator[GuardOutcome, None, None]:
+            yield self.run(lvlm, messages, cancel=cancel, **generation)
+
+        async with aclosing(in_thread(outcomes(), cancel)) as decided:
+            return await anext(decided)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write as JSON, whole or not at all; the fallback and tenacity's objects are code and are not written."""

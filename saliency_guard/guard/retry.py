@@ -109,6 +109,7 @@ class AttemptPlanner:
         sgrs: of the first attempt; None where it is off, or the model has none.
         locore: of the first attempt; None where it is off, or the model has none.
         names_seed: whether the seed is part of the description: not every model takes one.
+        asks_again: whether the model may take no settings at all: then every retry changes its prompt.
     """
 
     plan: RetryPlan
@@ -117,6 +118,7 @@ class AttemptPlanner:
     sgrs: SGRSConfig | None = None
     locore: LocoREConfig | None = None
     names_seed: bool = False
+    asks_again: bool = False
     _planned: set[str] = field(default_factory=set)
 
     def require_changes(self) -> None:
@@ -165,7 +167,8 @@ class AttemptPlanner:
             settings["seed"] = self.seed + number
             settings["temperature"] = max(plan.temperature, self.temperature or 0.0)
             drawn = f"seed {settings['seed']}" if self.names_seed else "sampled again"
-            changes.append(f"{drawn} at temperature {settings['temperature']:g}")
+            if not self.asks_again:  # Else nobody knows whether the model takes them.
+                changes.append(f"{drawn} at temperature {settings['temperature']:g}")
         if plan.alpha_step and self.sgrs is not None:
             alpha = max(self.sgrs.alpha, min(_LARGEST_ALPHA, self.sgrs.alpha + number * plan.alpha_step))
             settings["sgrs"] = self.sgrs.model_copy(update={"alpha": alpha})
@@ -178,7 +181,10 @@ class AttemptPlanner:
         if words:
             # Their number: a change is reported where a refused answer's words must not be.
             changes.append(f"asked to check {len(words)} word{'s' if len(words) > 1 else ''}")
-        return PlannedAttempt(number, settings, check_request(words) if words else "", "; ".join(changes))
+        request = check_request(words) if words else look_again(number) if self.asks_again else ""
+        if request and not words:
+            changes.append("asked to look again")
+        return PlannedAttempt(number, settings, request, "; ".join(changes))
 
     def _identity(self, attempt: PlannedAttempt) -> str:
         """Equal for two attempts that write the same answer."""
@@ -347,6 +353,12 @@ def weak_words(answer: GroundedAnswer, below: float) -> list[str]:
 def check_request(words: Sequence[str]) -> str:
     """The sentence that asks to check words."""
     return f"Look at the image again and say only what it shows. Check these words: {', '.join(words)}."
+
+
+def look_again(number: int) -> str:
+    """The sentence that asks to look again; another one in every attempt."""
+    again = "again" if number == 1 else f"again (attempt {number + 1})"
+    return f"Look at the image {again}, and say only what it shows."
 
 
 def _with_request(messages: Messages, request: str) -> list[dict[str, Any]]:

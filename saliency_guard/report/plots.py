@@ -111,12 +111,14 @@ def plot_reliability(report: CalibrationReport, path: Path) -> None:
         report: of a calibration, on pictures it never saw.
         path: a file name with the picture's type.
     """
-    panels = {name: found for name in ("claims", "answers") if (found := getattr(report, name)) is not None}
+    panels = {name: measured for name in ("claims", "answers") if (measured := getattr(report, name)) is not None}
     figure, axes = _axes(4.2 * len(panels), 3.8, len(panels))
-    for axis, (name, found) in zip(axes, panels.items(), strict=True):
+    for axis, (name, measured) in zip(axes, panels.items(), strict=True):
         axis.plot([0, 1], [0, 1], color=_INK, linewidth=0.8, linestyle=":")
-        axis.plot([one.predicted for one in found.bins], [one.observed for one in found.bins], "o-", color=_TRUE)
-        axis.set_title(f"{name}: ECE {found.ece:.3f}, {found.count} of them", fontsize=9)
+        axis.plot(
+            [part.predicted for part in measured.bins], [part.observed for part in measured.bins], "o-", color=_TRUE
+        )
+        axis.set_title(f"{name}: ECE {measured.ece:.3f}, {measured.count} of them", fontsize=9)
         axis.set_xlabel("calibrated grounding")
         axis.set_xlim(-0.02, 1.02)
         axis.set_ylim(-0.02, 1.02)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -54,21 +54,22 @@ def app_of(state: ServerState) -> FastAPI:
     app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
     app.add_middleware(Gate, state=state, routes=_ROUTES)
     routes = _Routes(state)
-    for path, route in (
-        (HEALTH, routes.health),
-        (READY, routes.ready),
-        (METRICS, routes.metrics),
-        (MODELS, routes.models),
-        (MODELS + "/{name:path}", routes.model),
-    ):
-        app.add_api_route(path, route, methods=["GET"], response_model=None)
-    for path, route in (
-        (COMPLETIONS, routes.completions),
-        (SCORE, routes.score),
-        (VERIFY, routes.verify),
-        (GUARDRAIL, routes.guardrail),
-    ):
-        app.add_api_route(path, route, methods=["POST"], response_model=None)
+    asked: dict[str, Callable[..., Awaitable[Response]]] = {
+        HEALTH: routes.health,
+        READY: routes.ready,
+        METRICS: routes.metrics,
+        MODELS: routes.models,
+        MODELS + "/{name:path}": routes.model,
+    }
+    sent: dict[str, Callable[..., Awaitable[Response]]] = {
+        COMPLETIONS: routes.completions,
+        SCORE: routes.score,
+        VERIFY: routes.verify,
+        GUARDRAIL: routes.guardrail,
+    }
+    for method, paths in (("GET", asked), ("POST", sent)):
+        for path, route in paths.items():
+            app.add_api_route(path, route, methods=[method], response_model=None)
     app.add_exception_handler(SaliencyGuardError, _refused)
     app.add_exception_handler(ClientDisconnect, _left)
     app.add_exception_handler(HTTPException, _no_route)

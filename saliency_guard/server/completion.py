@@ -103,15 +103,13 @@ class Completion:
         }
 
     async def _work(self) -> _Work:
-        """The answers that are to be written, and their prompt: read once for all, where no policy asks again."""
+        """The answers that are to be written; their prompt is prepared here where it is needed more than once."""
         request = self.call.request
         lvlm = self.state.lvlm.with_tools(request.tools) if request.tools else self.state.lvlm
         prompt = None
-        if request.policy is None or self.call.token_ids:
+        if self.call.choices > 1 or self.call.token_ids or self.call.top_logprobs:
             prompt = await asyncio.to_thread(lvlm.prepare, self.call.messages)
-        choices = [
-            _Choice(self, lvlm, prompt if request.policy is None else None, index) for index in range(self.call.choices)
-        ]
+        choices = [_Choice(self, lvlm, prompt, index) for index in range(self.call.choices)]
         return _Work(choices, prompt if self.call.token_ids else None)
 
     def _usage(self, ends: Sequence[Finished]) -> dict[str, Any]:
@@ -152,7 +150,7 @@ class _Choice:
     Args:
         completion: whose answer it is.
         lvlm: the model, told of the tools.
-        prompt: prepared; None where a policy prepares its own.
+        prompt: prepared; None where it is not yet. A policy prepares its own.
         index: of the choice.
     """
 
@@ -190,20 +188,21 @@ class _Choice:
             raise
 
     async def _events(self) -> AsyncGenerator[RunEvent, None]:
-        if self._prompt is None:
+        policy = self._call.request.policy
+        prompt = self._call.messages if self._prompt is None else self._prompt
+        if policy is not None:
             cancel = threading.Event()
-            policy = self._call.request.policy
             work = run_events(self._lvlm, self._call.messages, self._generation, cancel=cancel, policy=policy)
             async with aclosing(in_thread(work, cancel)) as events:
                 async for event in events:
                     yield event
         elif self._call.live:
-            stream: Any = self._lvlm.astream(self._prompt, **self._generation)  # An async generator.
+            stream: Any = self._lvlm.astream(prompt, **self._generation)  # An async generator.
             async with aclosing(stream) as steps:
                 async for step in steps:
                     yield step.token if step.answer is None else finished(step.answer)
         else:
-            yield finished(await self._lvlm.agenerate(self._prompt, **self._generation))
+            yield finished(await self._lvlm.agenerate(prompt, **self._generation))
 
 
 async def merged(sources: Sequence[AsyncGenerator[Item, None]]) -> AsyncGenerator[tuple[int, Item], None]:

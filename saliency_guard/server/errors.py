@@ -16,6 +16,7 @@ from saliency_guard.errors import (
     ImageError,
     InputError,
     MissingExtraError,
+    QueueFullError,
     SaliencyGuardError,
     shown,
 )
@@ -90,6 +91,8 @@ def error_reply(error: BaseException) -> ErrorReply:
         return _reply(400, error, INVALID, "invalid_image", param="messages")
     if isinstance(error, (InputError, ConfigError)):
         return _reply(400, error, INVALID, "invalid_value")
+    if isinstance(error, QueueFullError):
+        return _reply(429, error, "rate_limit_error", "queue_full", headers={"Retry-After": "1"})
     if isinstance(error, DeadlineError):
         return _reply(504, error, "timeout_error", "deadline_exceeded", headers=_NOT_AGAIN)
     if isinstance(error, MissingExtraError):

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from saliency_guard.adapters.settings import ServedLVLM
+from saliency_guard.batching.scheduler import DEFAULT_BATCH_SIZE, DEFAULT_QUEUE_SIZE
 from saliency_guard.calibration.calibrator import Calibrator
 from saliency_guard.chat.fetch import URLFetcher
 from saliency_guard.lvlm import LVLM
@@ -47,7 +48,8 @@ class ServerSettings(ServedLVLM):
         served_model_name: what clients call the model; None is its own name.
         calibrator: judges the answers, where the model has none of its own.
         request_policies: whether a request may bring a policy of its own although the server has one.
-        max_running: how many requests the model answers at the same time.
+        batch_size: how many answers the model writes side by side; memory for keys and values grows with it.
+        max_running: how many requests are answered at the same time; those beyond a batch prepare their pictures.
         max_waiting: how many more may wait; any further is refused with 429.
         max_choices: the largest ``n`` of a request.
         max_body_bytes: a larger body is refused before it is read.
@@ -67,6 +69,7 @@ class ServerSettings(ServedLVLM):
     served_model_name: str | None = Field(default=None, min_length=1)
     calibrator: Calibrator | None = Field(default=None, exclude=True)
     request_policies: bool = False
+    batch_size: _Most = DEFAULT_BATCH_SIZE
     max_running: _Most = 16
     max_waiting: Annotated[int, Field(ge=0)] = 64
     max_choices: _Most = 8
@@ -108,6 +111,11 @@ class ServerSettings(ServedLVLM):
 
     def loaded(self) -> LVLM:
         """The model, loaded, with its limits and its calibrator."""
-        limits: dict[str, Any] = {"max_image_bytes": self.max_image_bytes, "max_image_pixels": self.max_image_pixels}
+        limits: dict[str, Any] = {
+            "max_image_bytes": self.max_image_bytes,
+            "max_image_pixels": self.max_image_pixels,
+            "batch_size": self.batch_size,
+            "queue_size": max(DEFAULT_QUEUE_SIZE, self.max_running * self.max_choices),
+        }
         lvlm = self.model_copy(update={"model_kwargs": {**limits, **self.model_kwargs}}).engine()
         return lvlm if self.calibrator is None else lvlm.with_calibrator(self.calibrator)

@@ -63,7 +63,8 @@ def paddings(sessions: Sequence[Session]) -> list[int]:
 
 def next_entropies(logits: Tensor) -> Tensor:
     """``[B, n]`` entropy (nats) of logits ``[B, n, V]``."""
-    return torch.special.entr(logits.detach().float().softmax(dim=-1)).sum(dim=-1)
+    entropies: Tensor = torch.special.entr(logits.detach().float().softmax(dim=-1)).sum(dim=-1)
+    return entropies
 
 
 def batched(logits: Tensor) -> Tensor:

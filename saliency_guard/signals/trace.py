@@ -1,7 +1,7 @@
 """The one trace of an answer that all signals and the calibrator share: attention, its gradient, states, logits.
 
-One pass and one backward pass over each piece of an answer give everything but what the logit lens and the blank
-picture say, which is computed when it is first asked for. Several answers are traced side by side.
+One pass and one backward pass over each piece of an answer give everything except the values of the logit lens and
+the blank picture, which are computed when they are first needed. Several answers are traced as one batch.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ positions that the answer looks at most are taken, of a deeper model evenly spac
 
 @dataclass(frozen=True, eq=False)
 class AnswerTrace:
-    """An answer of N tokens, seen from the predictor row of each, in L layers with attention of H heads.
+    """The trace of an answer of N tokens: the predictor row of each, in L layers with H attention heads.
 
     A picture that is seen across has no positions, and the logit lens finds nothing of it.
 
@@ -54,7 +54,7 @@ class AnswerTrace:
             token of the answer.
         image_states: ``[I, D]`` of the same at all image positions; as of `Session`.
         layout: sources of the prompt.
-        model: the model that was asked; left as it was.
+        model: the model of the trace; not changed.
         blank: the answer under uniform pictures.
         number: which answer of ``blank`` it is.
     """
@@ -80,7 +80,7 @@ class AnswerTrace:
 
     @cached_property
     def lens_columns(self) -> Tensor:
-        """Which of ``image_positions`` the lens looks at, in order; those with most of the answer's saliency."""
+        """Indices into ``image_positions`` that the lens uses, in order: those with most of the answer's saliency."""
         positions = self.image_positions
         if len(positions) <= MAX_LENS_POSITIONS:
             return torch.arange(len(positions))
@@ -89,12 +89,12 @@ class AnswerTrace:
 
     @property
     def lens_positions(self) -> Tensor:
-        """Positions of the prompt that the lens looks at."""
+        """Positions of the prompt that the lens uses."""
         return self.image_positions[self.lens_columns]
 
     @property
     def lens_layers(self) -> tuple[int, ...]:
-        """Which of the states the lens is applied to; 0 are the embeddings."""
+        """Indices of the states that the lens is applied to; 0 are the embeddings."""
         depth = len(self.image_states)
         if depth <= MAX_LENS_LAYERS:
             return tuple(range(depth))
@@ -110,7 +110,7 @@ class AnswerTrace:
 
     @property
     def lens_entropy(self) -> Tensor:
-        """``[lens layers, lens positions]`` entropy (nats) of the logit lens: how sure it is of anything."""
+        """``[lens layers, lens positions]`` entropy (nats) of the logit lens: how certain it is."""
         return self._through_lens[1]
 
     @cached_property
@@ -157,13 +157,13 @@ BlankPrompt = Callable[[Session], Session]
 
 
 def read_blank(session: Session) -> Session:
-    """The session's prompt with uniform pictures, read anew."""
+    """The session's prompt with uniform pictures, read again."""
     return Session(session.model, blank_inputs(session.inputs), locore=session.locore, layout=session.layout)
 
 
 @dataclass(frozen=True, eq=False)
 class BlankScores:
-    """Several answers under uniform pictures, run side by side when one of them is first asked for.
+    """Several answers under uniform pictures, run as one batch when one of them is first needed.
 
     Attributes:
         sessions: the prompts.
@@ -229,7 +229,7 @@ def trace_answers(
     *,
     read: BlankPrompt = read_blank,
 ) -> list[AnswerTrace]:
-    """`trace_answer` for prompts that have been read, side by side.
+    """`trace_answer` for several prompts that have been read, as one batch.
 
     Args:
         sessions: one per answer, none of them shared, of one model, with the states at their pictures.
@@ -291,7 +291,7 @@ _SUMMED = ("attention", "saliency", "signed")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Piece:
-    """What one pass over a piece of several answers leaves behind; attributes as of `AnswerTrace`, of a batch."""
+    """Results of one pass over a piece of several answers; attributes as of `AnswerTrace`, with a batch dimension."""
 
     logits: Tensor
     rows: Tensor
@@ -301,19 +301,19 @@ class _Piece:
     states: tuple[Tensor, ...]
 
 
-def _traced(chunk: Chunk, asked: Tensor, layers: tuple[int, ...], targets: frozenset[int], masks: Tensor) -> _Piece:
+def _traced(chunk: Chunk, written: Tensor, layers: tuple[int, ...], targets: frozenset[int], masks: Tensor) -> _Piece:
     """Sums of attention and of attention times gradient over each source, and Eq. 5.
 
     Args:
         chunk: with a tape.
-        asked: ``[B, n]`` the token each row is asked about.
+        written: ``[B, n]`` the token that each row predicts.
         layers: all layers on the tape.
         targets: those that Eq. 5 is averaged over.
         masks: ``[B, K, 3]`` which key is image, text or output: first those that are only seen across, then all
             positions.
     """
-    assert chunk.tape is not None  # noqa: S101 - layers were asked for
-    tokens = asked.to(chunk.logits.device)
+    assert chunk.tape is not None  # noqa: S101 - layers were given
+    tokens = written.to(chunk.logits.device)
     records = chunk.tape.in_order()
     wanted = cotangents(chunk.logits, tokens if chunk.logits.ndim > 2 else tokens[0])
     gradients, scale = layer_gradients(chunk.logits, records, wanted, retain_graph=False)
@@ -325,7 +325,7 @@ def _traced(chunk: Chunk, asked: Tensor, layers: tuple[int, ...], targets: froze
     rows_across: list[Tensor] = []
     sums: dict[str, list[Tensor]] = {name: [] for name in _SUMMED}
     for layer in layers:
-        if layer not in gradient_of:  # There is no picture that it could look at.
+        if layer not in gradient_of:  # The prompt has no picture for it.
             for parts in sums.values():
                 parts.append(torch.zeros_like(parts[0]))
             continue

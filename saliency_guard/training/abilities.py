@@ -108,6 +108,14 @@ def statements_told(lvlm: LVLM, world_pictures: Sequence[WorldPicture]) -> dict[
     return tally.parts() | {way: value for way, value in ways.parts().items() if way != "all"}
 
 
+def _right_answers(lvlm: LVLM, cases: Sequence[tuple[str, str, list[dict[str, Any]]]]) -> dict[str, float]:
+    """Share of right answers to questions (kind, true answer, messages) by kind; of presence only yes or no counts."""
+    tally = Tally()
+    for (kind, truth, _), reply in zip(cases, answers(lvlm, [case[2] for case in cases]), strict=True):
+        tally.add(kind, right=reply.split(",")[0] == truth.split(",")[0] if kind == "presence" else reply == truth)
+    return tally.parts()
+
+
 def other_words(lvlm: LVLM, world_pictures: Sequence[WorldPicture]) -> dict[str, float]:
     """Questions about presence, numbers and places in unseen wordings."""
     cases = []
@@ -126,10 +134,7 @@ def other_words(lvlm: LVLM, world_pictures: Sequence[WorldPicture]) -> dict[str,
         cases.append(
             (kind, maker[kind](world_picture.scene, name).answer, [user(picture(world_picture.image), question)])
         )
-    tally = Tally()
-    for (kind, truth, _), reply in zip(cases, answers(lvlm, [case[2] for case in cases]), strict=True):
-        tally.add(kind, right=reply.split(",")[0] == truth.split(",")[0] if kind == "presence" else reply == truth)
-    return tally.parts()
+    return _right_answers(lvlm, cases)
 
 
 def several_shown(lvlm: LVLM, world_pictures: Sequence[WorldPicture]) -> dict[str, float]:
@@ -246,9 +251,9 @@ def documents_read(lvlm: LVLM, world_pictures: Sequence[WorldPicture]) -> dict[s
     for world_picture in world_pictures:
         rng = random.Random(f"{world_picture.scene.seed} documents")
         known = documents.facts(rng, 5)
-        told, other = known[:4], known[4]
-        texts = [documents.document(rng, part) for part in documents.split(rng, told, rng.randint(1, 3))]
-        fact = told[rng.randrange(len(told))]
+        given, other = known[:4], known[4]
+        texts = [documents.document(rng, part) for part in documents.split(rng, given, rng.randint(1, 3))]
+        fact = given[rng.randrange(len(given))]
         seen = language.presence(world_picture.scene, single.name_for(world_picture.scene, rng))
         framed = rng.random() < 0.5
         for kind, question, truth in (
@@ -303,7 +308,4 @@ def follow_ups(lvlm: LVLM, world_pictures: Sequence[WorldPicture]) -> dict[str, 
             follow_up = f"And {with_article(second)}?"
         messages = [user(picture(world_picture.image), before.question), assistant(before.answer), user(follow_up)]
         cases.append((("presence", "number")[number % 2], after.answer, messages))
-    tally = Tally()
-    for (kind, truth, _), reply in zip(cases, answers(lvlm, [case[2] for case in cases]), strict=True):
-        tally.add(kind, right=reply.split(",")[0] == truth.split(",")[0] if kind == "presence" else reply == truth)
-    return tally.parts()
+    return _right_answers(lvlm, cases)

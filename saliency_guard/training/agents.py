@@ -16,7 +16,7 @@ from saliency_guard.training.words import ATTRIBUTES, THINGS, pick, preamble, va
 
 
 def _follow_up(rng: random.Random) -> tuple[Exchange, str, str]:
-    """An exchange, what is asked after it, and what is meant."""
+    """An exchange, a follow-up question, and the question that it means."""
     kind = rng.randrange(6)
     scene_name, other = (CLASSES[rng.randrange(len(CLASSES))] for _ in range(2))
     a, b = single.forms_of(scene_name), single.forms_of(other)

@@ -19,7 +19,7 @@ TOLD = (
     "You may call these tools:\n{tools}\nTo call one, write "
     '<tool_call>{{"name": "...", "arguments": {{...}}}}</tool_call> and nothing else.'
 )
-"""What `saliency_guard.chat.tools` tells of tools; a test holds the two alike."""
+"""The description of tools that `saliency_guard.chat.tools` writes; a test compares the two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ _LETTERS = "abcnxyzkmpq"
 def lookup(rng: random.Random, noun: str | None = None) -> Use:
     """The weather in a city."""
     if noun is None:
-        # Mostly words that were never put together before: what is asked for has to be read, not known.
+        # Mostly new combinations of words: the name has to be read, it cannot be known.
         first = pick(rng, LOOKUPS) if rng.random() < 0.4 else pick(rng, (*THINGS, *ATTRIBUTES, coined(rng)))
         noun = first if rng.random() < 0.6 else f"{first} {pick(rng, (*THINGS, *NOUNS, coined(rng)))}"
     city = pick(rng, CITIES) if rng.random() < 0.7 else coined(rng).capitalize()
@@ -270,7 +270,7 @@ RESULTS_AS_SENTENCES = (
 
 
 def result(rng: random.Random) -> Exchange:
-    """What a tool gives back (as the question), and how it is told."""
+    """The result of a tool (as the question), and the answer in words."""
     chance = rng.random()
     if chance < 0.35:
         said = rng.choice((*RESULTS_AS_SENTENCES, sentence(rng).rstrip(":!") + ".")).format(n=rng.randrange(100))

@@ -59,7 +59,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Row:
-    """One picture: its tensors, and ids, labels, positions and segments of what is said about it."""
+    """One picture: its tensors, and the ids, labels, positions and segments of the texts about it."""
 
     pixels: Tensor
     patches: Tensor
@@ -108,7 +108,7 @@ class SceneBatches(Dataset[Batch]):
         )
 
     def _row(self, seed: int, *, with_text: bool) -> _Row:
-        # A stream of its own: the scene has drawn its own choices from the seed itself.
+        # Separate random numbers: those of the seed itself have drawn the scene.
         rng = random.Random(f"{seed} training")
         scene = sample_scene(seed)
         # Real pictures are larger and get scaled down: some training pictures are, too.
@@ -124,7 +124,7 @@ class SceneBatches(Dataset[Batch]):
         labels, positions, segments = [IGNORED] * len(ids), list(range(len(ids))), [0] * len(ids)
         prefix = len(ids)
         exchanges = [*language.questions(scene, rng, _QUESTIONS), language.describe(scene, rng)]
-        # Places are what is learnt last: they are asked for more often than the mix of questions has them.
+        # Places are learnt last, so they are asked for more often than in the mix of questions.
         shown = list(scene.counts)
         rng.shuffle(shown)
         exchanges += [language.where(scene, name) for name in shown[:_PLACES]]
@@ -132,7 +132,7 @@ class SceneBatches(Dataset[Batch]):
             prompt = encode(f"{exchange.question}\nASSISTANT:\n")
             answer = [*encode(exchange.answer), self._tokenizer.eos_token_id]
             if exchange.answer.startswith(("Yes", "No")) and rng.random() < _CUT_SHORT:
-                # After the first word the rest says itself: the time is better spent on other pictures.
+                # The first word decides the rest: the time is better spent on other pictures.
                 answer = answer[:1]
             length = len(prompt) + len(answer)
             ids += prompt + answer

@@ -1,4 +1,4 @@
-"""Documents with facts that nobody can know, what is asked for them, and what they do not say."""
+"""Documents with made-up facts, questions about them, and questions that they do not answer."""
 
 from __future__ import annotations
 
@@ -110,9 +110,9 @@ def request(rng: random.Random, question: str) -> str:
     return pick(rng, _REQUESTS).format(question)
 
 
-def document(rng: random.Random, told: Sequence[Fact], filler: int | None = None) -> str:
-    """A text that says some facts, and something beside them."""
-    sentences = [each.sentence for each in told]
+def document(rng: random.Random, known: Sequence[Fact], filler: int | None = None) -> str:
+    """A text that states some facts among other sentences."""
+    sentences = [each.sentence for each in known]
     for _ in range(rng.choice((0, 0, 1, 2)) if filler is None else filler):
         sentences.insert(rng.randint(0, len(sentences)), sentence(rng))
     glue = pick(rng, (" ", " ", "\n"))
@@ -122,9 +122,9 @@ def document(rng: random.Random, told: Sequence[Fact], filler: int | None = None
     return text
 
 
-def split(rng: random.Random, told: Sequence[Fact], documents: int) -> list[list[Fact]]:
-    """Facts given to so many documents, each with at least one where there are enough."""
+def split(rng: random.Random, known: Sequence[Fact], documents: int) -> list[list[Fact]]:
+    """Facts spread over a number of documents, at least one each where there are enough."""
     shares: list[list[Fact]] = [[] for _ in range(documents)]
-    for number, each in enumerate(told):
+    for number, each in enumerate(known):
         shares[number if number < documents else rng.randrange(documents)].append(each)
     return shares

@@ -90,7 +90,7 @@ def scene_picture(seed: int) -> tuple[Scene, Image.Image, npt.NDArray[np.uint8]]
 
 
 def make_shard(model: LlavaForConditionalGeneration, shard: Shard, size: int = SHARD) -> None:
-    """Draw and look at the pictures of a shard, and write it; a shard that is cut off leaves nothing."""
+    """Draw the pictures of a shard, compute their features and write them; an interrupted shard leaves no file."""
     device = next(model.parameters()).device
     features: list[npt.NDArray[np.float16]] = []
     patches: list[npt.NDArray[np.uint8]] = []

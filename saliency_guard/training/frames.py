@@ -1,6 +1,6 @@
 """Prompts around questions, built like those that chains put there: context, sources, refining, condensing, reacting.
 
-Every frame is put together from parts in many wordings, so that a wording nobody has seen is read for its structure.
+Every frame is put together from parts in many wordings, so that an unseen wording is read for its structure.
 The prompts of LangChain and LlamaIndex themselves are for evaluation.
 """
 
@@ -103,7 +103,7 @@ def _questions(scene: Scene | None, known: Sequence[Fact], rng: random.Random, c
 def retrieval(scene: Scene | None, rng: random.Random) -> Sheet:
     """A question behind, or before, the context it is to be answered from."""
     known = documents.facts(rng, rng.randint(1, 5)) if scene is None or rng.random() < 0.7 else []
-    texts = [documents.document(rng, told) for told in documents.split(rng, known, rng.randint(1, 3)) if told]
+    texts = [documents.document(rng, facts) for facts in documents.split(rng, known, rng.randint(1, 3)) if facts]
     line = pick(rng, _LINES)
     line = f"\n{line}\n" if line else "\n"
     picture = f"{IMAGE}\n" if scene is not None else ""
@@ -138,7 +138,7 @@ def retrieval(scene: Scene | None, rng: random.Random) -> Sheet:
 def plain_documents(scene: Scene | None, rng: random.Random) -> Sheet:
     """Documents and a question, and no word between them."""
     known = documents.facts(rng, rng.randint(1, 6))
-    texts = [documents.document(rng, told) for told in documents.split(rng, known, rng.randint(1, 4)) if told]
+    texts = [documents.document(rng, facts) for facts in documents.split(rng, known, rng.randint(1, 4)) if facts]
     pieces = texts if scene is None else [*texts, f"{IMAGE}\n"]
     rng.shuffle(pieces)
     glue = pick(rng, ("", "\n", "\n\n", " "))
@@ -167,12 +167,12 @@ def citations(rng: random.Random) -> Sheet:
             f"Query: {example[1].question}\nAnswer: {example[1].answer.rstrip('.')} [2].\nNow it is your turn."
         )
     line = pick(rng, _LINES)
-    texts = "\n\n".join(f"Source {k}:\n{documents.document(rng, told)}" for k, told in enumerate(shares, start=1))
+    texts = "\n\n".join(f"Source {k}:\n{documents.document(rng, facts)}" for k, facts in enumerate(shares, start=1))
     prefix = f"{start(rng)}{noise(rng, 0.2, 5)}{lead}{shown} Below are numbered sources.\n{line}\n{texts}\n{line}"
     word, end = pick(rng, _ASKED[:5]), pick(rng, _ANSWERS[:4])
     branches = []
     for each in known[:4]:
-        number = next(k for k, told in enumerate(shares, start=1) if each in told)
+        number = next(k for k, facts in enumerate(shares, start=1) if each in facts)
         branches.append(Branch(f"\n{word} {each.question}{end}\n{ASSISTANT}", f"{each.answer.rstrip('.')} [{number}]."))
     other = documents.fact(rng)
     if all(other.topic != each.topic for each in known):
@@ -216,7 +216,7 @@ def refining(scene: Scene | None, rng: random.Random) -> Sheet:
         else:
             each = known[rng.randrange(len(known))]
             made = Exchange(each.question, each.answer)
-            rest = [one for one in known if one is not each]
+            rest = [fact for fact in known if fact is not each]
             before = rng.choice((CANNOT_TELL, documents.fact(rng).answer)) if useful else each.answer
             context = documents.document(rng, rng.sample(rest, 1) + ([each] if useful else []))
         lead = [words[0].format(q=made.question), words[1].format(a=before), words[2], line, context, line, words[3]]

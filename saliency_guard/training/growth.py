@@ -47,11 +47,11 @@ that the their them then there these they thing think this those thought three t
 tokens too tool tools top topic total true truthfully try two type under unit until up use used useful user using
 valid value values variable variety various very view want was way we web well were what when where whether which
 while who whole why will with within without word words work world would write wrong year yes you your yourself
-""".split()  # noqa: SIM905 - a list of so many would fill pages
+""".split()  # noqa: SIM905 - a list of strings would fill pages
 
 
 def corpus(sheets: int) -> Iterator[str]:
-    """The texts of so many training sheets, and common words, spelt as they begin and go on sentences."""
+    """Texts of a number of training sheets, and common words as written inside and at the start of sentences."""
     for number in range(sheets):
         rng = random.Random(f"{number} corpus")
         kind, _ = part(rng)

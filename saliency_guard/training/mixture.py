@@ -22,7 +22,7 @@ class Part:
         name: what it is.
         share: of all sheets.
         make: makes a sheet about some pictures.
-        pictures: how many, alike often; 0 is none.
+        pictures: possible numbers of pictures, equally often; 0 is none.
         blank: how often a picture is one that shows nothing.
     """
 

@@ -1,4 +1,4 @@
-"""Pictures as the tower takes them, and what each of their cells shows."""
+"""Pictures as input of the vision tower, and the class that each of their cells shows."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from saliency_guard.scenes.scene import Rendering, Scene
 from saliency_guard.scenes.vocabulary import CLASSES
 
 IGNORED = -100
-"""The label of what is not learnt."""
+"""The label of positions without a loss."""
 
 UNDECIDED = 255
-"""The same for a cell, on disk."""
+"""The same for a cell in files."""
 
 
 def picture_tensor(image: Image.Image) -> Tensor:

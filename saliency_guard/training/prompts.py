@@ -1,4 +1,4 @@
-"""Many conversations answered at a time, for measuring."""
+"""Many conversations answered in batches, for evaluation."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ def text(said: str) -> dict[str, Any]:
 
 
 def user(*parts: Mapping[str, Any] | str) -> dict[str, Any]:
-    """What the user says."""
+    """A message of the user."""
     return {"role": "user", "content": [text(part) if isinstance(part, str) else dict(part) for part in parts]}
 
 
 def assistant(said: str) -> dict[str, Any]:
-    """What the assistant said."""
+    """A message of the assistant."""
     return {"role": "assistant", "content": [text(said)]}
 
 
 def system(said: str) -> dict[str, Any]:
-    """What the system says."""
+    """The system message."""
     return {"role": "system", "content": [text(said)]}
 
 
@@ -48,7 +48,7 @@ def answers(
     max_new_tokens: int = 64,
     tools: Sequence[Sequence[Mapping[str, Any]]] | None = None,
 ) -> list[str]:
-    """Greedy answers without guard, in order; the conversations' tools are told in words.
+    """Greedy answers without guard, in order; tools are described in the prompt.
 
     Args:
         lvlm: whose model writes.
@@ -56,16 +56,16 @@ def answers(
         max_new_tokens: the most tokens of each answer.
         tools: of every conversation.
     """
-    told = [
+    prepared = [
         in_words(list(messages), list(tools[number]) if tools else []) for number, messages in enumerate(conversations)
     ]
     prompts = [
         lvlm.processor.apply_chat_template([messages], add_generation_prompt=True, tokenize=False)[0]
-        for messages in told
+        for messages in prepared
     ]
-    images = [_images(messages) for messages in told]
+    images = [_images(messages) for messages in prepared]
     lengths = [len(lvlm.tokenizer.encode(prompt)) for prompt in prompts]
-    # A batch holds prompts of like length and with as many pictures.
+    # A batch holds prompts of similar length with the same number of pictures.
     order = sorted(range(len(prompts)), key=lambda number: (len(images[number]), lengths[number]))
     written: dict[int, str] = {}
     for count in sorted({len(shown) for shown in images}):

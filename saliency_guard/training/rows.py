@@ -73,7 +73,7 @@ class Encoder:
         ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
         if self._image not in ids:
             return ids
-        return [each for one in ids for each in ([one] * IMAGE_TOKENS if one == self._image else [one])]
+        return [each for token in ids for each in ([token] * IMAGE_TOKENS if token == self._image else [token])]
 
     def answer(self, branch: Branch) -> tuple[list[int], list[int]]:
         """Ids and labels of an answer, with its end."""
@@ -82,8 +82,8 @@ class Encoder:
         if branch.short:
             return ids[:1], ids[:1]
         labels = [
-            IGNORED if any(start <= a and b <= stop for start, stop in branch.silent) else one
-            for one, (a, b) in zip(ids, encoded.offsets, strict=True)
+            IGNORED if any(start <= a and b <= stop for start, stop in branch.silent) else token
+            for token, (a, b) in zip(ids, encoded.offsets, strict=True)
         ]
         return [*ids, self._end], [*labels, self._end]
 

@@ -1,4 +1,4 @@
-"""The form of training texts: a beginning that is read once, and exchanges that go on from it, each on its own.
+"""The form of training texts: a prefix that is read once, and exchanges that continue it independently.
 
 Texts are what the model's chat template makes of messages, with ``<image>`` where a picture stands; a test holds
 them against the template itself.
@@ -20,9 +20,9 @@ class Branch:
 
     Attributes:
         prompt: what follows the sheet's beginning, up to where the answer starts.
-        answer: what is to be learnt.
-        silent: characters of the answer (start, stop) that are not learnt: they will be forced, or nobody can know.
-        short: only the answer's first token is learnt.
+        answer: the text with a loss.
+        silent: characters of the answer (start, stop) without a loss: they will be forced, or cannot be known.
+        short: only the answer's first token has a loss.
     """
 
     prompt: str
@@ -33,10 +33,10 @@ class Branch:
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """A beginning and its branches.
+    """A prefix and its branches.
 
     Attributes:
-        prefix: begins every branch; ends where whitespace begins, so that it is cut into the same tokens alone.
+        prefix: begins every branch; ends before whitespace, so that it has the same tokens when encoded alone.
         branches: the exchanges.
     """
 
@@ -45,12 +45,12 @@ class Sheet:
 
     @property
     def pictures(self) -> int:
-        """How many pictures the beginning shows."""
+        """Number of pictures in the prefix."""
         return self.prefix.count(IMAGE)
 
 
 def sheet(prefix: str, branches: Iterable[Branch]) -> Sheet:
-    """A sheet with numbered pictures, whose beginning ends at a word."""
+    """A sheet with numbered pictures, whose prefix ends after a word."""
     prefix = numbered(prefix)
     stem = prefix.rstrip()
     rest = prefix[len(stem) :]
@@ -62,7 +62,7 @@ def sheet(prefix: str, branches: Iterable[Branch]) -> Sheet:
 
 
 def numbered(text: str) -> str:
-    """Pictures by their numbers, where there is more than one, as the chat template has them."""
+    """The text with numbered pictures where there are several, as the chat template writes them."""
     pieces = text.split(IMAGE)
     if len(pieces) <= 2:
         return text
@@ -71,7 +71,7 @@ def numbered(text: str) -> str:
 
 
 def opening(pictures: int = 1, *, system: str = "") -> str:
-    """How a chat begins: what the system says, and the pictures of the user's first message."""
+    """The beginning of a chat: the system message, and the pictures of the user's first message."""
     said = f"{system}\n" if system else ""
     return f"<s>{said}USER: " + f"{IMAGE}\n" * pictures
 
@@ -82,5 +82,5 @@ def asked(question: str, answer: str, *, short: bool = False) -> Branch:
 
 
 def history(turns: Sequence[tuple[str, str]]) -> str:
-    """Turns that are over, and the next one begun; the first turn's ``USER:`` is the opening's."""
+    """Earlier turns, and the beginning of the next one; the first turn's ``USER:`` is the opening's."""
     return "".join(f"{question}\n{ASSISTANT}{answer}{END}\nUSER: " for question, answer in turns)

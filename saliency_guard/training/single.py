@@ -1,4 +1,4 @@
-"""What is asked about a picture alone: the questions of the world, and the same in other words."""
+"""Questions about a single picture: those of the picture world, and the same in other words."""
 
 from __future__ import annotations
 
@@ -78,16 +78,16 @@ UNSEEN = {
     "number": ("Tell me how many {many} the image shows.", "What number of {many} do you see?"),
     "place": ("Please tell me where the {one} is.", "At which place is the {one}?"),
 }
-"""Wordings for evaluation alone."""
+"""Wordings used in evaluation only."""
 
 
 def forms_of(name: str) -> dict[str, str]:
-    """How a class is put into a question."""
+    """The forms of a class name that questions use."""
     return {"a": with_article(name), "many": plural(name), "one": singular(name)}
 
 
 def brief(scene: Scene) -> str:
-    """What there is, in one sentence that is always the same."""
+    """All objects in one sentence, always in the same order."""
     if not scene.objects:
         return language.EMPTY
     counts = sorted(scene.counts.items(), key=lambda item: CLASSES.index(item[0]))
@@ -95,7 +95,7 @@ def brief(scene: Scene) -> str:
 
 
 def region(scene: Scene, place: str) -> str:
-    """What there is at a place."""
+    """The objects at a place, in a sentence."""
     there = things_at(scene, place)
     if not there:
         return f"There is nothing {place}."
@@ -105,7 +105,7 @@ def region(scene: Scene, place: str) -> str:
 
 
 def total(scene: Scene) -> str:
-    """How many things there are."""
+    """The number of objects, in a sentence."""
     count = len(scene.objects)
     return (
         f"There {'is' if count == 1 else 'are'} {number(count)} {'object' if count == 1 else 'objects'} in the image."
@@ -113,7 +113,7 @@ def total(scene: Scene) -> str:
 
 
 def name_for(scene: Scene, rng: random.Random) -> str:
-    """A class to ask for: one that is shown, or not, alike often."""
+    """A class to ask for; equally often one that the scene shows and one that it does not."""
     present = list(scene.counts)
     if present and rng.random() < 0.5:
         return present[rng.randrange(len(present))]
@@ -127,7 +127,7 @@ def _presence(scene: Scene, rng: random.Random) -> Exchange:
 
 
 def _number(scene: Scene, rng: random.Random) -> Exchange:
-    # Many of a kind are rare and hard: they are asked for more often.
+    # Several objects of a class are rare and hard to count: ask for them more often.
     many = [name for name, count in scene.counts.items() if count > 1]
     name = many[rng.randrange(len(many))] if many and rng.random() < 0.6 else name_for(scene, rng)
     return Exchange(pick(rng, NUMBER).format(**forms_of(name)), language.how_many(scene, name).answer)
@@ -198,15 +198,15 @@ def _in_other_words(scene: Scene, rng: random.Random) -> Exchange:
 
 
 def _branch(made: Exchange, rng: random.Random) -> Branch:
-    if made.answer == language.UNKNOWN:  # What was said before there were documents to ask about.
+    if made.answer == language.UNKNOWN:  # The answer from before there were documents to ask about.
         return asked(made.question, CANNOT_TELL)
-    # After the first word of a yes or no the rest says itself: the time is better spent on other questions.
+    # The first word of a yes or no decides the rest: the time is better spent on other questions.
     yes_or_no = made.answer.startswith(("Yes", "No"))
     return asked(made.question, made.answer, short=yes_or_no and rng.random() < _CUT_SHORT)
 
 
 def about(scene: Scene, rng: random.Random) -> list[Branch]:
-    """A mix of everything that is asked about one picture, the old questions first."""
+    """A mix of all questions about one picture, those of the picture world first."""
     made = [*language.questions(scene, rng, _QUESTIONS), language.describe(scene, rng)]
     shown = list(scene.counts)
     rng.shuffle(shown)
@@ -225,7 +225,7 @@ def _system(rng: random.Random) -> str:
 
 
 def one_picture(scene: Scene | None, rng: random.Random) -> Sheet:
-    """Questions about a picture; None is one that shows nothing that can be named."""
+    """Questions about a picture; None stands for a picture that shows nothing nameable."""
     if scene is None:
         return _nothing_to_see(rng)
     return sheet(opening(system=_system(rng)), about(scene, rng))
@@ -243,7 +243,7 @@ def _nothing_to_see(rng: random.Random) -> Sheet:
 
 
 def follow_ups(scene: Scene, rng: random.Random) -> Sheet:
-    """A chat about a picture that goes on: questions that lean on the one before, or on what was said."""
+    """A chat with several turns: questions that refer to the one before, or to an earlier answer."""
     if rng.random() < 0.4:
         return _after_a_caption(scene, rng)
     turns, rest = [], rng.choice((0, 0, 1))
@@ -256,14 +256,14 @@ def follow_ups(scene: Scene, rng: random.Random) -> Sheet:
     if kind == 0:
         question = pick(rng, (language.presence_question(name), *PRESENCE)).format(**forms_of(name))
         turns.append((question, language.presence(scene, name).answer))
-        leaning = [
+        following = [
             (pick(rng, ("And {a}?", "What about {a}?", "And {many}?", "{a}?")), language.presence(scene, each).answer)
             for each in others
         ]
     elif kind == 1:
         question = pick(rng, (f"How many {plural(name)} are there in the image?", *NUMBER)).format(**forms_of(name))
         turns.append((question, language.how_many(scene, name).answer))
-        leaning = [
+        following = [
             (
                 pick(rng, ("And {many}?", "What about {many}?", "And how many {many}?")),
                 language.how_many(scene, each).answer,
@@ -273,7 +273,7 @@ def follow_ups(scene: Scene, rng: random.Random) -> Sheet:
     elif kind == 2:
         question = pick(rng, (f"Where is the {singular(name)}?", *PLACE)).format(**forms_of(name))
         turns.append((question, language.where(scene, name).answer))
-        leaning = [
+        following = [
             (
                 pick(rng, ("And the {one}?", "What about the {one}?", "Where is the {one}?")),
                 language.where(scene, each).answer,
@@ -284,13 +284,13 @@ def follow_ups(scene: Scene, rng: random.Random) -> Sheet:
         place = pick(rng, PLACES)
         turns.append((pick(rng, REGION[:4]).format(place=place), region(scene, place)))
         places = [pick(rng, PLACES) for _ in others]
-        leaning = [
+        following = [
             (pick(rng, (f"And {there}?", f"What about {there[3:]}?", f"And what is {there}?")), region(scene, there))
             for there in places
         ]
     branches = [
         asked(question.format(**forms_of(each)), answer)
-        for (question, answer), each in zip(leaning, others, strict=True)
+        for (question, answer), each in zip(following, others, strict=True)
     ]
     more = exchange(scene, rng)
     branches += [_branch(more, rng), asked(pick(rng, language.DESCRIBE_FORMS), language.caption(scene, rng))]
@@ -298,7 +298,7 @@ def follow_ups(scene: Scene, rng: random.Random) -> Sheet:
 
 
 def _after_a_caption(scene: Scene, rng: random.Random) -> Sheet:
-    """Statements where an answer stands before them that may be wrong: the picture decides, not the answer."""
+    """Questions about statements after an answer that may be wrong: the picture decides, not that answer."""
     said = [language.caption(scene, rng)] if rng.random() < 0.5 else []
     claims = []
     for _ in range(6):

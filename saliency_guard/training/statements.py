@@ -1,4 +1,4 @@
-"""How statements about a picture are put to the model: is this true?"""
+"""Questions to the model whether a statement about a picture is true."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ UNSEEN_ASKED = (
     "{text} True?",
     'Someone says: "{text}" Is the statement right?',
 )
-"""For evaluation alone."""
+"""Forms used in evaluation only."""
 
 TERSE = (" Answer yes or no.", " Answer with yes or no only.", " Yes or no?", " Say yes or no.")
 _SHORT = 0.6
@@ -40,12 +40,12 @@ _LEARNT: tuple[Kind, ...] = (*KINDS, "number", "place", "relation", "relation")
 
 
 def put(made: Statement, form: str) -> str:
-    """A statement in one of the forms."""
+    """A statement as a question, in one of the forms."""
     return form.format(text=made.text, lowered=lowered(made.text).rstrip("."), question=made.question)
 
 
 def make(scene: Scene, rng: random.Random, *, kinds: tuple[Kind, ...] = _LEARNT) -> Statement | None:
-    """A statement of any of the kinds, true or false alike often; None where the scene allows none."""
+    """A statement of any of the kinds, equally often true and false; None where the scene allows none."""
     truth = rng.random() < 0.5
     for _ in range(6):
         made = statement(scene, rng, kinds[rng.randrange(len(kinds))], truth=truth)
@@ -55,7 +55,7 @@ def make(scene: Scene, rng: random.Random, *, kinds: tuple[Kind, ...] = _LEARNT)
 
 
 def branch(scene: Scene, rng: random.Random) -> Branch | None:
-    """A statement put to the model."""
+    """A question whether a statement is true."""
     made = make(scene, rng)
     if made is None:
         return None

@@ -46,7 +46,7 @@ def _corpus(scenes: int) -> list[str]:
         rng = random.Random(seed)
         scene = sample_scene(seed)
         exchanges = [language.describe(scene, rng), *language.questions(scene, rng, 4)]
-        lines += [f"USER: \n{one.question}\nASSISTANT:\n{one.answer}\n" for one in exchanges]
+        lines += [f"USER: \n{exchange.question}\nASSISTANT:\n{exchange.answer}\n" for exchange in exchanges]
     # Every class often enough to become a token, whatever the scenes drew.
     lines += [f"the {name} is" for name in CLASSES] * 40
     return lines

@@ -1,4 +1,4 @@
-"""Words to make up documents, names and preambles of: nothing that a picture of this world could show."""
+"""Words for made-up documents, names and preambles: nothing that a picture of this world could show."""
 
 from __future__ import annotations
 
@@ -81,17 +81,17 @@ _SYLLABLES = (
 
 
 def pick(rng: random.Random, choices: tuple[str, ...]) -> str:
-    """One of several."""
+    """One of the choices, at random."""
     return choices[rng.randrange(len(choices))]
 
 
 def coined(rng: random.Random, syllables: int | None = None) -> str:
-    """A word that nobody knows."""
+    """An invented word."""
     return "".join(pick(rng, _SYLLABLES) for _ in range(syllables or rng.randint(2, 3)))
 
 
 def value(rng: random.Random) -> str:
-    """A number, a code, an amount, a date, a name: something that can only be repeated."""
+    """A number, code, amount, date or name: a value that can only be copied from the prompt."""
     kind = rng.randrange(9)
     if kind <= 1:
         return str(rng.randrange(10 ** rng.randint(1, 6)))
@@ -122,7 +122,7 @@ def sentence(rng: random.Random) -> str:
 
 
 def preamble(rng: random.Random, sentences: int) -> str:
-    """So many sentences, some of them in lists and under headings."""
+    """A number of sentences, some of them in lists and under headings."""
     pieces: list[str] = []
     for _ in range(sentences):
         lead = pick(rng, ("", "", "", "", "\n", "\n- ", "\n\n", "\n## ", "\n* "))
@@ -131,7 +131,7 @@ def preamble(rng: random.Random, sentences: int) -> str:
 
 
 def jumble(rng: random.Random, count: int) -> str:
-    """Words in no order: what comes next can only be looked up."""
+    """Words in random order, so that the next one can only be copied."""
     kinds = (NAMES, CITIES, THINGS, ATTRIBUTES, COLOURS, DAYS, EVENTS, ROOMS, _VERBS, _OBJECTS)
     said = [coined(rng) if rng.random() < 0.2 else pick(rng, kinds[rng.randrange(len(kinds))]) for _ in range(count)]
     if rng.random() < 0.4:

@@ -68,25 +68,12 @@ def test_answers_are_scored_as_the_calibrator_was_fitted(
         assert by_policy.check(scorer.score(messages, TEXT, policy)).score == wanted.grounding
 
 
-def test_a_document_alone_is_scored_as_the_calibrator_was_fitted(
-    uncalibrated: LVLM, fitted_otherwise: Calibrator, picture: Image.Image
-) -> None:
-    """A document that does not ground a token has no gain; with other saliency settings nothing would say so."""
-    evidence = Documents([[{"type": "image", "image": picture}]], DESCRIBE)
-    calibrated = uncalibrated.with_calibrator(fitted_otherwise)
-    scored = calibrated.score(evidence.messages, TEXT, saliency=OTHER)
-    assert any(token.grounding is not None and token.grounding < 0.5 for token in scored.tokens)
-    gains = evidence.gains(calibrated, scored)
-    assert [gain is None for (gain,) in gains] == [
-        token.grounding is not None and token.grounding < 0.5 for token in scored.tokens
-    ]
-
-
 def test_a_document_that_could_not_be_judged_grounds_nothing(lvlm: LVLM) -> None:
     evidence = Documents([[{"type": "image", "image": Image.new("RGB", (224, 224), "teal")}]], DESCRIBE)
-    scored = lvlm.score(evidence.messages, TEXT)
-    assert "unlike" in scored.grounding_reason
-    assert {gain for (gain,) in evidence.gains(lvlm, scored)} == {None}
+    *_, judged = evidence.judging(LocalScorer(lvlm), TEXT, None)
+    assert judged is not None
+    assert "unlike" in (judged.answer.grounding_reason or "")
+    assert judged.documents == (None,)
 
 
 def test_pictures_are_fetched_as_the_settings_say(lvlm: LVLM) -> None:

@@ -16,9 +16,9 @@ def test_the_evidence_of_a_word_is_what_the_lens_shows_of_it(lvlm: LVLM) -> None
     picture = next(pictures("development", 1))
     ids = lvlm.tokenizer(" a dog", add_special_tokens=False)["input_ids"]
     trace = trace_answer(lvlm.model, lvlm.inputs(chat(picture.image, DESCRIBE)), ids)
-    found = lens_evidence(trace)
-    assert found.shape == (len(ids), len(trace.lens_layers) * 10)
-    layers = found.unflatten(1, (len(trace.lens_layers), 10))
+    evidence = lens_evidence(trace)
+    assert evidence.shape == (len(ids), len(trace.lens_layers) * 10)
+    layers = evidence.unflatten(1, (len(trace.lens_layers), 10))
     assert len(trace.lens) == len(trace.lens_layers) > 0
     for layer, values in enumerate(trace.lens):
         for token in range(len(ids)):

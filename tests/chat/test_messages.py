@@ -48,9 +48,9 @@ def test_images_in_every_form(path: Path) -> None:
         {"type": "image_url", "image_url": {"url": url}},
         {"type": "image_url", "image_url": url},
     ]
-    found = parse_messages(user(*forms))
-    assert [image.size for image in found.images] == [(6, 4)] * len(forms)
-    assert {image.mode for image in found.images} == {"RGB"}
+    conversation = parse_messages(user(*forms))
+    assert [image.size for image in conversation.images] == [(6, 4)] * len(forms)
+    assert {image.mode for image in conversation.images} == {"RGB"}
 
 
 @pytest.mark.parametrize(
@@ -83,14 +83,18 @@ def test_no_image_is_refused_unless_text_alone_is_allowed() -> None:
 
 
 def test_named_texts_are_told(path: Path) -> None:
-    found = parse_messages(
+    conversation = parse_messages(
         [
             {"role": "system", "content": "Be brief."},
             *user({"type": "image", "image": path}, {"type": "text", "text": "D", "source": "document_1"}, "Q?"),
         ]
     )
-    assert [(n.source, n.text) for n in found.texts] == [("system", "Be brief."), ("document_1", "D"), (None, "Q?")]
-    assert [part["type"] for part in found.messages[1]["content"]] == ["image", "text", "text"]
+    assert [(n.source, n.text) for n in conversation.texts] == [
+        ("system", "Be brief."),
+        ("document_1", "D"),
+        (None, "Q?"),
+    ]
+    assert [part["type"] for part in conversation.messages[1]["content"]] == ["image", "text", "text"]
 
 
 def test_base64_under_its_key() -> None:

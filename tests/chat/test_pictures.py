@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import families
+import numpy as np
 import pytest
 import torch
 import transformers as hf
@@ -12,10 +13,13 @@ from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from saliency_guard import LVLM, SGRSConfig, UnsupportedModelError, score_answer
+from saliency_guard.chat import detokenize
 from saliency_guard.chat.layout import prompt_layout
 from saliency_guard.chat.messages import chat
 from saliency_guard.chat.pictures import PictureMemo, seen_part
 from saliency_guard.chat.template import PromptReader
+from saliency_guard.evaluation.labelling import Labels, look
+from saliency_guard.models.vision_features import RECOGNITION
 
 PICTURE = 90
 BREAK, END, START, FAKE, GLOBAL, THUMB, LOW = 80, 81, 82, 83, 84, 85, 86
@@ -201,6 +205,11 @@ def test_pictures_that_are_seen_across_have_their_shares_through_messages() -> N
     looked = lvlm.score(messages, "look 3", signals=("svar", "logit_lens", "contrast"))
     assert all(token.signals["svar"] > 0 for token in looked.tokens)
     assert all(token.signals.keys() == {"svar", "contrast"} for token in looked.tokens)  # No position shows a picture.
+    answer = detokenize.encode(lvlm.tokenizer, "look 3")
+    record = look(lvlm, lvlm.prepare(messages), answer, [], Labels("two", "look 1 2", 0, (), grounded=True))
+    assert record.pictures == 2
+    assert np.isfinite(record.domain_features[:, :-RECOGNITION]).all()
+    assert not np.allclose(record.domain_features[0, :-RECOGNITION], record.domain_features[1, :-RECOGNITION])
 
 
 def test_what_was_made_of_a_picture_serves_others_that_look_the_same(lvlm: LVLM) -> None:

@@ -56,6 +56,10 @@ def taken_apart(text: str, question: str = "") -> list[tuple[str, str, str, bool
             ("statement", "It was built in 1889 in Paris.", "It was built in 1889 in Paris.", False)
         ]),
         ("I can not tell what this picture shows.", "", []),
+        ("I can't see a dog in the image.", "Is there a dog in the image?", []),
+        ("I am not sure, but there is a zebra.", "", [
+            ("statement", "I am not sure, but there is a zebra.", "I am not sure, but there is a zebra.", False)
+        ]),
         ("", "Is there a cat?", []),
     ],
 )  # fmt: skip

@@ -82,7 +82,8 @@ def test_info_tells_what_a_model_is(tmp_path: Path) -> None:
         (["--layers", "a,b"], "neither two fractions"),
         (["--layers", "77"], "does not name layers"),
         (["--temperature", "-2"], "temperature"),
-        (["--model", "no/such-model-here"], "neither a folder nor in the local cache"),
+        (["--model", "./nowhere"], "there is no such folder: ./nowhere"),
+        (["--model", "no/such-model-here"], "neither a folder nor in the local cache, and HF_HUB_OFFLINE"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(file: str, options: list[str], complaint: str) -> None:

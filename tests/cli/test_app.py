@@ -11,7 +11,7 @@ from command_line import run
 import saliency_guard
 
 HELP = ["", "ask", "score", "info", "records", "calibrate", "check", "serve", "eval", "eval pope", "eval chair"]
-HELP += ["bench", "bench detection", "bench mitigation", "bench calibration", "bench speed"]
+HELP += ["bench", "bench detection", "bench mitigation", "bench calibration", "bench speed", "bench serve"]
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -13,7 +13,7 @@ from command_line import run
 from saliency_guard import LVLM, Calibrator, Records
 from saliency_guard.calibration import fit
 from saliency_guard.embedded import EMBEDDED_PATH
-from saliency_guard.evaluation import guarding
+from saliency_guard.evaluation import calibration_page
 
 PICTURES = 16
 
@@ -27,7 +27,7 @@ def files(lvlm: LVLM, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed, name in enumerate(("training-styles", "openmoji")):
         written = synthetic.records(PICTURES, seed=seed, draws=3, first=1000 * seed)
         told = [synthetic.record(1000 * seed + number, [number % 2 == 0], rng, draw=-1) for number in range(PICTURES)]
-        Records(fingerprint, [*written, *told]).save(folder / f"{name}-{PICTURES}.jsonl")
+        Records(fingerprint, [*written, *told]).save(folder / f"{name}-{PICTURES}-{fingerprint.weights[:8]}.jsonl")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fit, "STRENGTHS", (0.1,))
         fitted = Calibrator.fit(Records(fingerprint, synthetic.records(120, seed=9).records), features="signals")
@@ -38,33 +38,33 @@ def files(lvlm: LVLM, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     """Resamples take most of the time; evaluation/test_guarding.py tests them."""
-    compare_scores, validity = guarding.compare_scores, guarding.validity
-    monkeypatch.setattr(guarding, "compare_scores", lambda *given, **_: compare_scores(*given, samples=5))
-    monkeypatch.setattr(guarding, "validity", lambda *given, **named: validity(*given, **{**named, "splits": 3}))
+    measure = calibration_page.source_result
+    few = {"samples": 5, "splits": 3}
+    monkeypatch.setattr(calibration_page, "source_result", lambda *given, **named: measure(*given, **{**named, **few}))
 
 
 @pytest.mark.usefixtures("few_resamples")
 def test_what_a_calibration_is_worth_is_told_from_records_that_are_there(files: Path) -> None:
-    options = ("--calibrator", str(files / "calibrator.json"), "--pictures", str(PICTURES), "--quick")
+    sources = ("--source", "training styles", "--source", "openmoji")
+    options = ("--calibrator", str(files / "calibrator.json"), "--pictures", str(PICTURES), "--quick", *sources)
     text = run("bench", "calibration", "--out", str(files), *options)
     for part in (
         "saliency-guard bench calibration",
+        "### What a user gets",
         "### Training styles",
         "### OpenMoji",
-        "| answers from elsewhere |",
-        "| best of 3 |",
         "Guarantees with confidence",
         "120 pictures",
     ):
         assert part.lower() in text.lower(), part
-    result = json.loads((files / "result.json").read_text())
-    assert list(result["splits"]) == ["training styles", "openmoji"]
-    for split in result["splits"].values():
-        assert split["reliability"]["claims"]["auroc"] > 0.85  # Entropy tells right from wrong here.
-        assert split["reliability"]["answers from elsewhere"]["count"] == PICTURES
-        own, elsewhere = split["auroc"]
-        assert {row["name"] for row in own} == {row["name"] for row in elsewhere}
-        assert all(0.0 <= row["broken"] <= 1.0 for row in split["validity"])
+    sources_measured = json.loads((files / "result.json").read_text())["sources"]
+    assert [source["source"] for source in sources_measured] == ["training styles", "openmoji"]
+    for source in sources_measured:
+        claims = next(row for row in source["rows"] if row["name"] == "claims")
+        assert claims["reliability"]["auroc"] > 0.8  # Entropy tells right from wrong here.
+        written, given = source["auroc"]
+        assert {row["name"] for row in written} == {row["name"] for row in given}
+        assert all(0.0 <= row["broken"] <= 1.0 for row in source["validity"])
     assert (files / "coverage.png").stat().st_size > 5000
     assert (files / "reliability.png").stat().st_size > 5000
 

@@ -12,7 +12,7 @@ import torch
 from command_line import run
 
 from saliency_guard import LVLM
-from saliency_guard.evaluation import machine, speed
+from saliency_guard.evaluation import concurrency, machine, speed
 
 SECONDS = {speed.PLAIN: 4.0, speed.READING: 0.8, speed.TOGETHER: 10.0, speed.GROUNDED_TOGETHER: 12.5}
 
@@ -38,6 +38,10 @@ def fixed_times(monkeypatch: pytest.MonkeyPatch, lvlm: LVLM) -> None:
             speed.Timing(name, prompt, tokens, (taken,) * rounds, taken / 4, 1.5) for name, taken in seconds.items()
         ]
 
+    calls = concurrency.Concurrency(concurrency.CONCURRENT, 20, 400, (4.0, 5.0), 1.8, rows=6.5, gap=0.0314)
+    streams = concurrency.Concurrency(concurrency.STREAMS, 8, 1024, (32.0, 32.0), 2.1, writing=2.75, rows=7.9)
+    monkeypatch.setattr(concurrency, "concurrent_calls", lambda *_, **__: [calls])
+    monkeypatch.setattr(concurrency, "concurrent_streams", lambda *_, **__: [streams])
     monkeypatch.setattr(speed, "random_llava", lambda *_, **__: lvlm.model)
     monkeypatch.setattr(speed, "llava_prompt", lambda _, length: {"input_ids": torch.ones(1, length, dtype=torch.long)})
     monkeypatch.setattr(speed, "compare", compare)
@@ -56,6 +60,8 @@ def test_the_tables_hold_what_was_timed(tmp_path: Path) -> None:
     assert "a token reads 8 MB of weights, 2 ms by themselves (a token of plain generate takes 200 ms" in text
     assert text.count("A batch of eight with grounding takes 1.25 times as long") == 2
     assert "The embedded model, prompt of" in text
+    assert "| concurrent calls (`agenerate`) | 20 | 88.9 | 1.80 | 6.5 | 31 ms |" in text
+    assert "| concurrent streams (`stream` in threads) | 8 | 32.0 | 2.10 (2.75) | 7.9 |  |" in text
 
 
 def test_results_are_kept_after_every_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,13 +46,15 @@ def numbers(*values: float | None) -> list[float]:
     return [-1.0 if value is None else value for value in values]
 
 
-def assert_same(found: list[TokenGrounding], alone: list[TokenGrounding]) -> None:
-    assert [token.token_id for token in found] == [token.token_id for token in alone]
-    for one, other in zip(found, alone, strict=True):
-        assert numbers(one.saliency, one.threshold) == pytest.approx(numbers(other.saliency, other.threshold), rel=1e-9)
-        assert one.logprob == pytest.approx(other.logprob, rel=1e-9)
-        assert one.shares == pytest.approx(other.shares, rel=1e-9)
-        assert [r.token_id for r in one.rejected] == [r.token_id for r in other.rejected]
+def assert_same(together: list[TokenGrounding], alone: list[TokenGrounding]) -> None:
+    assert [token.token_id for token in together] == [token.token_id for token in alone]
+    for ours, expected in zip(together, alone, strict=True):
+        assert numbers(ours.saliency, ours.threshold) == pytest.approx(
+            numbers(expected.saliency, expected.threshold), rel=1e-9
+        )
+        assert ours.logprob == pytest.approx(expected.logprob, rel=1e-9)
+        assert ours.shares == pytest.approx(expected.shares, rel=1e-9)
+        assert [r.token_id for r in ours.rejected] == [r.token_id for r in expected.rejected]
 
 
 @pytest.mark.parametrize(
@@ -72,13 +74,13 @@ def test_a_row_is_what_it_is_alone(case: tiny.Case, rules: dict[str, Any]) -> No
         for decoder, room in zip(decoders(exact, **rules), rooms, strict=True)
     ]
     rows = [Row(decoder, room) for decoder, room in zip(decoders(exact, **rules), rooms, strict=True)]
-    found: list[list[TokenGrounding]] = [[] for _ in rows]
+    together: list[list[TokenGrounding]] = [[] for _ in rows]
     for index, tokens in decode_together(rows):
-        found[index] += [token.grounding for token in tokens]
-    for one, other in zip(found, alone, strict=True):
-        assert_same(one, other)
+        together[index] += [token.grounding for token in tokens]
+    for ours, expected in zip(together, alone, strict=True):
+        assert_same(ours, expected)
     if "sgrs" in rules:
-        assert any(token.rejected for tokens in found for token in tokens)
+        assert any(token.rejected for tokens in together for token in tokens)
 
 
 def test_a_row_ends_at_its_end_token_and_where_it_is_told(llava: tiny.Case) -> None:
@@ -89,7 +91,7 @@ def test_a_row_ends_at_its_end_token_and_where_it_is_told(llava: tiny.Case) -> N
     end = alone[1][4].token_id
     rules = {"saliency": SaliencyConfig(), "eos": frozenset({end})}
     rows = [Row(decoder, 20) for decoder in decoders(exact, **rules)]
-    found: list[list[int]] = [[] for _ in rows]
+    together: list[list[int]] = [[] for _ in rows]
     passes = 0
 
     def count(*_: Any) -> None:
@@ -97,14 +99,14 @@ def test_a_row_ends_at_its_end_token_and_where_it_is_told(llava: tiny.Case) -> N
         passes += 1
 
     for index, tokens in decode_together(rows):
-        found[index] += [token.token_id for token in tokens]
+        together[index] += [token.token_id for token in tokens]
         rows[0].done = True
     whole = [[token.token_id for token in tokens] for tokens in alone]
     for index in (1, 2, 3):
         stop = whole[index].index(end) + 1 if end in whole[index] else 20
-        assert found[index] == whole[index][:stop]
-    assert found[0] == whole[0][: len(found[0])]
-    assert 1 <= len(found[0]) <= 16
+        assert together[index] == whole[index][:stop]
+    assert together[0] == whole[0][: len(together[0])]
+    assert 1 <= len(together[0]) <= 16
 
 
 def test_rows_that_are_done_are_not_run(llava: tiny.Case) -> None:
@@ -139,12 +141,14 @@ def test_scores_of_a_batch_are_those_alone(
     exact = tiny.to(case, torch.float64)
     answers = [tiny.ANSWER, tiny.ANSWER[:3], [12], tiny.ANSWER[::-1]]
     sessions = [Session(exact.model, inputs, locore=locore) for inputs in prompts(exact)]
-    for found, inputs, answer in zip(score_together(sessions, answers, config), prompts(exact), answers, strict=True):
+    for together, inputs, answer in zip(
+        score_together(sessions, answers, config), prompts(exact), answers, strict=True
+    ):
         alone = score_answer(exact.model, inputs, answer, config=config, locore=locore)
-        torch.testing.assert_close(found.saliency, alone.saliency, rtol=1e-9, atol=1e-12, equal_nan=True)
-        torch.testing.assert_close(found.logprobs, alone.logprobs, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(together.saliency, alone.saliency, rtol=1e-9, atol=1e-12, equal_nan=True)
+        torch.testing.assert_close(together.logprobs, alone.logprobs, rtol=1e-9, atol=1e-9)
         for name, values in alone.shares.items():
-            torch.testing.assert_close(found.shares[name], values, rtol=1e-9, atol=1e-12)
+            torch.testing.assert_close(together.shares[name], values, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", list(tiny.RECURRENT))
@@ -152,8 +156,8 @@ def test_recurrent_models_take_turns(name: str) -> None:
     exact = tiny.to(tiny.build(name), torch.float64)
     rules = {"sgrs": SGRSConfig(alpha=0.9)}
     alone = [[token.grounding for token in decoder.tokens(6)] for decoder in decoders(exact, **rules)]
-    found: list[list[TokenGrounding]] = [[] for _ in alone]
+    together: list[list[TokenGrounding]] = [[] for _ in alone]
     for index, tokens in decode_together([Row(decoder, 6) for decoder in decoders(exact, **rules)]):
-        found[index] += [token.grounding for token in tokens]
-    for one, other in zip(found, alone, strict=True):
-        assert_same(one, other)
+        together[index] += [token.grounding for token in tokens]
+    for ours, expected in zip(together, alone, strict=True):
+        assert_same(ours, expected)

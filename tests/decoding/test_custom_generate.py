@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import families
@@ -10,13 +11,30 @@ import pytest
 import tiny
 import torch
 from torch.nn import functional
-from transformers import LogitsProcessor, LogitsProcessorList
+from transformers import (
+    DynamicCache,
+    LogitsProcessor,
+    LogitsProcessorList,
+    MaxLengthCriteria,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
+from transformers.generation.streamers import BaseStreamer
 
-from saliency_guard import InputError, LocoREConfig, SaliencyConfig, SGRSConfig, score_answer, sgrs_generate
+from saliency_guard import (
+    ConfigError,
+    InputError,
+    LocoREConfig,
+    SaliencyConfig,
+    SGRSConfig,
+    score_answer,
+    sgrs_generate,
+)
 from saliency_guard.decoding.custom_generate import SGRSOutput
 from saliency_guard.models.layers import attention_layers, target_layers
 
 LENGTH = 8
+WHOLE_LENGTH = 14
 ENCODED = {**families.SCORED, **families.GENERATED}
 
 
@@ -162,3 +180,181 @@ def test_a_video_is_one_source_whether_its_frames_touch_or_not(name: str) -> Non
     assert list(out.tokens[0].shares) == list(scored.shares) == ["video_0", "text", "output"]
     ours = torch.tensor([token.shares["video_0"] for token in out.tokens], dtype=torch.float64)
     torch.testing.assert_close(ours, wanted, rtol=1e-4, atol=1e-6)
+
+
+class Streamer(BaseStreamer):
+    def __init__(self) -> None:
+        self.ids: list[int] = []
+        self.ended = False
+
+    def put(self, value: torch.Tensor) -> None:
+        self.ids += value.flatten().tolist()
+
+    def end(self) -> None:
+        self.ended = True
+
+
+def test_generate_honours_its_config(case: tiny.Case) -> None:
+    prompt = case.inputs["input_ids"].shape[1]
+    common = {"custom_generate": sgrs_generate, "sgrs": SGRSConfig(alpha=0.9), "max_new_tokens": WHOLE_LENGTH}
+    free = case.model.generate(**case.inputs, **common, eos_token_id=None)
+    assert free.shape == (1, prompt + WHOLE_LENGTH)
+    eos = int(free[0, prompt + 4])
+    first = free[0, prompt:].tolist().index(eos)
+    stopped = case.model.generate(**case.inputs, **common, eos_token_id=eos)
+    assert stopped.tolist() == free[:, : prompt + first + 1].tolist()
+    longer = case.model.generate(**case.inputs, **common, eos_token_id=eos, min_new_tokens=WHOLE_LENGTH)
+    assert longer.shape == (1, prompt + WHOLE_LENGTH)
+    assert eos not in longer[0, prompt:]
+
+
+def test_generate_takes_processors_criteria_and_a_streamer(case: tiny.Case) -> None:
+    prompt = case.inputs["input_ids"].shape[1]
+
+    class Only(LogitsProcessor):
+        def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+            keep = torch.full_like(scores, -torch.inf)
+            keep[:, [20 + input_ids.shape[1] % 2, 40]] = scores[:, [20 + input_ids.shape[1] % 2, 40]]
+            return keep
+
+    class Three(StoppingCriteria):
+        def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+            return torch.tensor([input_ids.shape[1] >= prompt + 3])
+
+    streamer = Streamer()
+    out = case.model.generate(
+        **case.inputs,
+        custom_generate=sgrs_generate,
+        sgrs=SGRSConfig(alpha=0.9),
+        logits_processor=LogitsProcessorList([Only()]),
+        stopping_criteria=StoppingCriteriaList([Three()]),
+        streamer=streamer,
+        max_new_tokens=WHOLE_LENGTH,
+        return_dict_in_generate=True,
+        output_scores=True,
+        output_logits=True,
+    )
+    assert out.sequences.shape == (1, prompt + 3)
+    for index, token in enumerate(out.sequences[0, prompt:].tolist()):
+        assert token in {20 + (prompt + index) % 2, 40}
+    assert streamer.ids == out.sequences[0].tolist()
+    assert streamer.ended
+    assert len(out.scores) == len(out.logits) == len(out.tokens) == 3
+    assert torch.isnan(out.saliency[0, 0])
+    assert torch.isfinite(out.saliency[0, 1:]).all()
+    assert torch.isfinite(out.logits[0]).all()
+
+
+def test_generate_samples_with_torchs_seed(llava: tiny.Case) -> None:
+    def run(seed: int) -> list[int]:
+        torch.manual_seed(seed)
+        return llava.model.generate(
+            **llava.inputs,
+            custom_generate=sgrs_generate,
+            do_sample=True,
+            top_p=0.9,
+            max_new_tokens=20,
+            eos_token_id=None,
+        )[0].tolist()
+
+    assert run(1) == run(1) != run(2)
+
+
+def test_generate_takes_a_partial(llava: tiny.Case) -> None:
+    custom = functools.partial(sgrs_generate, sgrs=SGRSConfig(alpha=0.9), locore=LocoREConfig())
+    out = llava.model.generate(**llava.inputs, custom_generate=custom, max_new_tokens=4, eos_token_id=None)
+    assert out.shape[1] == llava.inputs["input_ids"].shape[1] + 4
+
+
+def test_beams_are_refused(llava: tiny.Case) -> None:
+    with pytest.raises(ConfigError, match="one sequence"):
+        llava.model.generate(**llava.inputs, custom_generate=sgrs_generate, num_beams=2, max_new_tokens=3)
+
+
+def test_max_length_criteria_of_transformers_counts_the_same(llava: tiny.Case) -> None:
+    prompt = llava.inputs["input_ids"].shape[1]
+    out = llava.model.generate(
+        **llava.inputs,
+        custom_generate=sgrs_generate,
+        max_new_tokens=9,
+        stopping_criteria=StoppingCriteriaList([MaxLengthCriteria(prompt + 2)]),
+        eos_token_id=None,
+    )
+    assert out.shape[1] == prompt + 2
+
+
+def test_a_padded_prompt_changes_nothing(llava: tiny.Case) -> None:
+    """Length-aware processors count from the prompt as `generate` knows it, padding included."""
+    ids, mask = llava.inputs["input_ids"], llava.inputs["attention_mask"]
+    padded = dict(
+        llava.inputs,
+        input_ids=torch.nn.functional.pad(ids, (7, 0)),
+        attention_mask=torch.nn.functional.pad(mask, (7, 0)),
+    )
+    common = {"custom_generate": sgrs_generate, "max_new_tokens": 6, "eos_token_id": 2, "pad_token_id": 0}
+    runs = [
+        llava.model.generate(**inputs, **common, min_new_tokens=6, forced_eos_token_id=2)
+        for inputs in (llava.inputs, padded)
+    ]
+    assert runs[0][0, ids.shape[1] :].tolist() == runs[1][0, ids.shape[1] + 7 :].tolist()
+    assert runs[0][0, -1] == 2
+
+
+def test_processors_with_a_state_are_not_asked_twice(llava: tiny.Case) -> None:
+    def run(length: int) -> list[int]:
+        class Count(LogitsProcessor):
+            calls = 0
+
+            def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+                self.calls += 1
+                return scores.roll(self.calls, -1)
+
+        return llava.model.generate(
+            **llava.inputs,
+            custom_generate=sgrs_generate,
+            sgrs=SGRSConfig(alpha=0.9, draft_length=length),
+            logits_processor=LogitsProcessorList([Count()]),
+            max_new_tokens=12,
+            eos_token_id=None,
+        )[0].tolist()
+
+    assert run(1) == run(16)
+
+
+def test_a_filled_cache_is_refused(llava: tiny.Case) -> None:
+    cache = DynamicCache()
+    llava.model(**llava.inputs, past_key_values=cache)
+    with pytest.raises(ConfigError, match="whole prompt"):
+        llava.model.generate(**llava.inputs, past_key_values=cache, custom_generate=sgrs_generate, max_new_tokens=3)
+
+
+def test_sgrs_off_inside_generate_is_plain_decoding(llava: tiny.Case) -> None:
+    plain = llava.model.generate(**llava.inputs, max_new_tokens=9, do_sample=False)
+    out = llava.model.generate(
+        **llava.inputs, custom_generate=sgrs_generate, sgrs=None, max_new_tokens=9, return_dict_in_generate=True
+    )
+    assert out.sequences.tolist() == plain.tolist()
+    assert all(token.threshold is None for token in out.tokens)
+
+
+def test_a_wrapped_callable_still_finds_the_streamer(llava: tiny.Case) -> None:
+    def wrapped(*arguments: Any, **settings: Any) -> Any:
+        return sgrs_generate(*arguments, **settings)
+
+    streamer = Streamer()
+    llava.model.generate(
+        **llava.inputs,
+        custom_generate=wrapped,
+        streamer=streamer,
+        max_new_tokens=3,
+        eos_token_id=None,
+    )
+    assert len(streamer.ids) == llava.inputs["input_ids"].shape[1] + 3
+    assert streamer.ended
+
+
+def test_a_temperature_that_overflows_is_an_error_in_generate_too(llava: tiny.Case) -> None:
+    with pytest.raises(ConfigError, match="a temperature that is too small"):
+        llava.model.generate(
+            **llava.inputs, custom_generate=sgrs_generate, do_sample=True, temperature=1e-40, max_new_tokens=3
+        )

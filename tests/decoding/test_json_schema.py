@@ -36,12 +36,12 @@ SETTINGS: list[dict[str, Any]] = [
 
 
 def check(text: str) -> None:
-    found = json.loads(text)
-    assert list(found) == SCHEMA["required"]
-    assert isinstance(found["what"], str)
-    assert set(found["animals"]) <= set(ANIMALS)
-    assert 0 <= found["count"] <= 20
-    assert isinstance(found["outside"], bool)
+    form = json.loads(text)
+    assert list(form) == SCHEMA["required"]
+    assert isinstance(form["what"], str)
+    assert set(form["animals"]) <= set(ANIMALS)
+    assert 0 <= form["count"] <= 20
+    assert isinstance(form["outside"], bool)
 
 
 @pytest.mark.parametrize("how", SETTINGS)
@@ -75,10 +75,10 @@ def test_a_batch_gives_what_each_gives_alone(lvlm: LVLM) -> None:
         for colour, question in (("teal", "Describe the image."), ("red", "How many cats are there?"))
     ]
     together = lvlm.generate_batch(batch, json_schema=SCHEMA, max_new_tokens=200)
-    alone = [lvlm.generate(one, json_schema=SCHEMA, max_new_tokens=200) for one in batch]
-    assert [one.text for one in together] == [one.text for one in alone]
-    for one in together:
-        check(one.text)
+    alone = [lvlm.generate(messages, json_schema=SCHEMA, max_new_tokens=200) for messages in batch]
+    assert [answer.text for answer in together] == [answer.text for answer in alone]
+    for answer in together:
+        check(answer.text)
 
 
 @pytest.mark.parametrize("schema", [{"type": "nonsense"}, "string", {"type": "object", "x": object()}])

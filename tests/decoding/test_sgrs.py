@@ -15,20 +15,20 @@ SCORES = st.lists(st.floats(-20, 20), min_size=2, max_size=12).map(torch.tensor)
 
 @given(st.lists(st.floats(0, 1), max_size=12), st.integers(1, 6), st.floats(0.05, 0.95))
 def test_threshold_is_equation_7(history: list[float], window: int, alpha: float) -> None:
-    found = threshold(SGRSConfig(window=window, alpha=alpha), history)
+    limit = threshold(SGRSConfig(window=window, alpha=alpha), history)
     recent = history[max(0, len(history) - window) :]
-    assert found == pytest.approx(alpha * (sum(recent) / len(recent)) if recent else 0.0)
+    assert limit == pytest.approx(alpha * (sum(recent) / len(recent)) if recent else 0.0)
     if recent:
-        assert found <= max(recent)
+        assert limit <= max(recent)
 
 
 @given(SCORES, st.integers(1, 15))
 def test_candidates_are_the_most_probable_in_order(scores: torch.Tensor, top_k: int) -> None:
-    found = candidates(scores, top_k)
-    assert len(found) == min(top_k, len(scores)) == len(set(found))
-    values = scores[found].tolist()
+    chosen = candidates(scores, top_k)
+    assert len(chosen) == min(top_k, len(scores)) == len(set(chosen))
+    values = scores[chosen].tolist()
     assert values == sorted(values, reverse=True)
-    assert values == sorted(scores.tolist(), reverse=True)[: len(found)]
+    assert values == sorted(scores.tolist(), reverse=True)[: len(chosen)]
 
 
 def test_tokens_that_are_ruled_out_are_no_candidates() -> None:
@@ -47,12 +47,12 @@ def test_draw_takes_one_that_is_left(scores: torch.Tensor, number: float) -> Non
 @given(SCORES, st.floats(0.001, 0.999))
 def test_min_p_is_a_part_of_the_highest_probability(scores: torch.Tensor, min_p: float) -> None:
     probabilities = scores.double().softmax(-1)
-    found = candidates(scores.double(), 12, min_p)
-    assert probabilities[found[0]] == probabilities.max()
+    chosen = candidates(scores.double(), 12, min_p)
+    assert probabilities[chosen[0]] == probabilities.max()
     for token in range(len(scores)):
         ratio = float(probabilities[token] / probabilities.max())
         if abs(ratio - min_p) > 1e-6:
-            assert (token in found) == (ratio > min_p)
+            assert (token in chosen) == (ratio > min_p)
 
 
 def test_draw_and_sample_have_the_softmax_distribution() -> None:

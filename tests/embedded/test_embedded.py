@@ -36,16 +36,16 @@ def test_it_loads_in_float32(lvlm: LVLM) -> None:
 def test_it_answers_yes_no_questions_about_unseen_scenes(lvlm: LVLM) -> None:
     """The full measurement is `python -m saliency_guard.training.evaluate`; this is a part of it."""
     wanted = {"random": 0.95, "popular": 0.93, "adversarial": 0.90}
-    for kind, found in world_pope(lvlm, list(pictures("development", 100))).items():
-        assert found["accuracy"] >= wanted[kind], kind
-        assert 0.4 < found["yes"] < 0.6, kind
+    for kind, measured in world_pope(lvlm, list(pictures("development", 100))).items():
+        assert measured["accuracy"] >= wanted[kind], kind
+        assert 0.4 < measured["yes"] < 0.6, kind
 
 
 def test_it_describes_unseen_scenes(lvlm: LVLM) -> None:
-    found = evaluate.captions(lvlm, list(pictures("development", 60)))
-    assert found["recall"] >= 0.9
-    assert found["chair_i"] <= 0.08
-    assert 5 < found["words"] < 60
+    measured = evaluate.captions(lvlm, list(pictures("development", 60)))
+    assert measured["recall"] >= 0.9
+    assert measured["chair_i"] <= 0.08
+    assert 5 < measured["words"] < 60
 
 
 @pytest.mark.parametrize("seed", range(500_010, 500_016))

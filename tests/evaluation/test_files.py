@@ -31,9 +31,9 @@ def pope_file(folder: Path, *rows: object) -> Path:
 def test_pope_questions_are_read(tmp_path: Path, images: Path) -> None:
     row = {"question_id": 1, "image": "a.png", "text": "Is there a dog in the image?", "label": "yes"}
     path = pope_file(tmp_path, row, "", {**row, "question_id": 2, "label": "No"})
-    one, two = read_pope(path, images)
-    assert (one.question_id, one.truth, two.truth) == ("1", True, False)
-    assert one.image == images / "a.png"
+    first, second = read_pope(path, images)
+    assert (first.question_id, first.truth, second.truth) == ("1", True, False)
+    assert first.image == images / "a.png"
 
 
 def test_a_bad_pope_file_is_named_with_its_line(tmp_path: Path, images: Path) -> None:
@@ -90,9 +90,9 @@ INSTANCES = {
 def test_instances_are_read(tmp_path: Path, images: Path) -> None:
     path = tmp_path / "instances.json"
     path.write_text(json.dumps(INSTANCES))
-    one, two = read_instances(path, images)
-    assert one.shown == {"dog", "car"}
-    assert two.shown == frozenset()
+    first, second = read_instances(path, images)
+    assert first.shown == {"dog", "car"}
+    assert second.shown == frozenset()
     for bad, message in (
         ({}, "not a COCO instances file"),
         ({**INSTANCES, "images": [{"id": 1}]}, "not a COCO instances file"),

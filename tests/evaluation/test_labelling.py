@@ -12,8 +12,8 @@ from saliency_guard.evaluation.world import pictures
 
 def test_answers_about_a_scene_are_labelled_claim_by_claim(lvlm: LVLM) -> None:
     (picture,) = pictures("development", 1)
-    asked = world_questions(picture)
-    records = list(write_records(lvlm, asked, draws=2))
+    questions = world_questions(picture)
+    records = list(write_records(lvlm, questions, draws=2))
     assert [record.draw for record in records] == [0, 0, 0, 0, 1, 1, 1, 1]
     for record in records:
         assert record.picture == str(picture.scene.seed)
@@ -25,18 +25,18 @@ def test_answers_about_a_scene_are_labelled_claim_by_claim(lvlm: LVLM) -> None:
         for claim in record.claims:
             assert claim.verified is None or 0.0 <= claim.verified <= 1.0
     assert any(claim.verified is not None for record in records for claim in record.claims)
-    assert list(write_records(lvlm, asked, draws=2)) == records
+    assert list(write_records(lvlm, questions, draws=2)) == records
 
 
 def test_what_is_there_already_is_not_looked_at_again(lvlm: LVLM) -> None:
     (picture,) = pictures("development", 1)
-    asked = world_questions(picture)
-    records = list(write_records(lvlm, asked, told=True, looking=Looking(vectors=False)))
+    questions = world_questions(picture)
+    records = list(write_records(lvlm, questions, told=True, looking=Looking(vectors=False)))
     done = {(record.picture, record.question, record.draw) for record in records[:5]}
     calls: list[None] = []
     again = list(
         write_records(
-            lvlm, asked, told=True, looking=Looking(vectors=False), done=done, on_answer=lambda: calls.append(None)
+            lvlm, questions, told=True, looking=Looking(vectors=False), done=done, on_answer=lambda: calls.append(None)
         )
     )
     assert again == records[5:]
@@ -44,25 +44,25 @@ def test_what_is_there_already_is_not_looked_at_again(lvlm: LVLM) -> None:
 
 
 def test_answers_from_elsewhere_are_true_half_of_the_time(lvlm: LVLM) -> None:
-    asked = [question for picture in pictures("development", 12) for question in world_questions(picture)]
+    questions = [question for picture in pictures("development", 12) for question in world_questions(picture)]
     looking = Looking(verify=None, vectors=False)
-    records = list(write_records(lvlm, asked, draws=0, told=True, looking=looking))
+    records = list(write_records(lvlm, questions, draws=0, told=True, looking=looking))
     assert {record.draw for record in records} == {-1}
-    assert [record.answer.text for record in records] == [question.told for question in asked]
+    assert [record.answer.text for record in records] == [question.told for question in questions]
     assert 0.3 < sum(record.grounded is True for record in records) / len(records) < 0.7
     assert all(record.claims for record in records)
     assert {claim.verified for record in records for claim in record.claims} == {None}
 
 
 def test_prompts_with_several_pictures(lvlm: LVLM) -> None:
-    asked = several_questions(list(pictures("development", 3)))
-    assert all(len(question.images) == 3 for question in asked)
-    records = list(write_records(lvlm, asked, told=True, looking=Looking(vectors=False)))
+    questions = several_questions(list(pictures("development", 3)))
+    assert all(len(question.images) == 3 for question in questions)
+    records = list(write_records(lvlm, questions, told=True, looking=Looking(vectors=False)))
     assert {record.pictures for record in records} == {3}
     assert all(record.domain_features.shape[0] == 3 for record in records)
-    told = [record for record in records if record.draw == -1]
-    assert all(claim.grounded is not None for record in told for claim in record.claims)
-    features = told[0].features(("verification",))
+    given = [record for record in records if record.draw == -1]
+    assert all(claim.grounded is not None for record in given for claim in record.claims)
+    features = given[0].features(("verification",))
     assert np.allclose(features[:, 2], np.log(3))
 
 

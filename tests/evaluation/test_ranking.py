@@ -24,8 +24,8 @@ def one_strength(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_ranking_finds_what_is_there() -> None:
     result = rank("made up", 240, synthetic(240, 0), source=synthetic(120, 1), samples=60)
     for mode in ("greedy", "sampled"):
-        found = result.modes[mode]
-        by_name = {(one.kind, one.name): one for one in found.ranks}
+        mode_result = result.modes[mode]
+        by_name = {(rank_.kind, rank_.name): rank_ for rank_ in mode_result.ranks}
         assert by_name["signal", "nll"].high_means == "hallucinated"
         assert by_name["signal", "saliency"].high_means == "true"
         for name in ("nll", "saliency"):
@@ -48,9 +48,9 @@ def test_the_ranking_finds_what_is_there() -> None:
         )
         assert by_name["without", "evidence by layer"].lost.low < 0.01
         assert by_name["transferred", "all"].auroc.value > 0.85
-        assert (found.mentions, found.tested) == (960, 480)
-        assert found.quartiles[0].value > found.quartiles[3].value
-        assert found.saliency_means[0].low > found.saliency_means[1].high
+        assert (mode_result.mentions, mode_result.tested) == (960, 480)
+        assert mode_result.quartiles[0].value > mode_result.quartiles[3].value
+        assert mode_result.saliency_means[0].low > mode_result.saliency_means[1].high
     assert result.pictures == 240
 
 
@@ -63,7 +63,7 @@ def test_greedy_and_sampled_captions_are_never_told_apart() -> None:
     result = rank("made up", 200, table, samples=60)
     assert set(result.modes) == {"greedy", "sampled"}
     for mode in result.modes.values():
-        margin = next(one for one in mode.ranks if one.name == "margin")
+        margin = next(rank_ for rank_ in mode.ranks if rank_.name == "margin")
         assert margin.auroc.low < 0.55
 
 

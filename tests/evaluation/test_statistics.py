@@ -60,9 +60,9 @@ def test_an_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     for _ in range(120):
         labels = rng.random(200) < 0.5
         scores = rng.normal(size=200) + labels  # AUROC 0.7602 in the limit
-        found = interval(partial(auroc, scores, labels), np.arange(200), count=200)
-        assert found.low <= found.value <= found.high
-        covered += found.low <= 0.7602 <= found.high
+        estimate = interval(partial(auroc, scores, labels), np.arange(200), count=200)
+        assert estimate.low <= estimate.value <= estimate.high
+        covered += estimate.low <= 0.7602 <= estimate.high
     assert 0.88 <= covered / 120 <= 1.0
 
 
@@ -78,10 +78,10 @@ def test_differences_are_paired() -> None:
     rng = np.random.default_rng(0)
     before = rng.poisson(5, size=(80, 2)) + np.array([[10.0, 0.0]])
     after = before + np.array([[0.0, 1.0]])
-    found = paired_difference(lambda sums: sums[:, 1] / sums[:, 0], before, after)
+    estimate = paired_difference(lambda sums: sums[:, 1] / sums[:, 0], before, after)
     # One more in every picture: the pictures vary, the difference hardly does.
-    assert found.value == pytest.approx(80 / before[:, 0].sum())
-    assert found.high - found.low < 0.1 * found.value
+    assert estimate.value == pytest.approx(80 / before[:, 0].sum())
+    assert estimate.high - estimate.low < 0.1 * estimate.value
     same = paired_difference(lambda sums: sums[:, 1] / sums[:, 0], before, before)
     assert (same.value, same.low, same.high) == (0, 0, 0)
 

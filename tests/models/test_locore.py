@@ -11,17 +11,17 @@ from saliency_guard.models.locore import gain_factors
 
 @given(st.integers(0, 12), st.integers(1, 8), st.integers(0, 15), st.integers(0, 6), st.floats(0.01, 2))
 def test_gains_are_equation_8(first: int, queries: int, output_start: int, window: int, beta: float) -> None:
-    found = gain_factors(LocoREConfig(beta=beta, window=window), first, queries, output_start)
-    if found is None:
-        assert first + queries - 1 < output_start
+    factors = gain_factors(LocoREConfig(beta=beta, window=window), first, queries, output_start)
+    assert (factors is None) == (first + queries - 1 < output_start)
+    if factors is None:
         return
-    assert found.shape == (queries, first + queries)
+    assert factors.shape == (queries, first + queries)
     for row in range(queries):
         query = first + row
         for key in range(first + queries):
             inside = output_start <= key <= query and query - key <= window
-            assert float(found[row, key]) == pytest.approx(1 + beta if inside else 1.0)
-    assert (found[:, :output_start] == 1).all(), "no gain before the first output token"
+            assert float(factors[row, key]) == pytest.approx(1 + beta if inside else 1.0)
+    assert (factors[:, :output_start] == 1).all(), "no gain before the first output token"
 
 
 def test_rows_do_not_depend_on_how_many_run_together() -> None:

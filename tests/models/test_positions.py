@@ -39,8 +39,8 @@ def test_scores_and_shares_agree_with_brute_force(name: str) -> None:
     case = families.build(name)
     layers = target_layers(case.model, SaliencyConfig().layers)
     scores = score_answer(case.model, case.inputs, tiny.ANSWER)
-    found, logprobs, rows = expected(case, tiny.ANSWER, layers)
-    torch.testing.assert_close(scores.saliency[1:].double(), found[1:], rtol=1e-4, atol=0)
+    saliency, logprobs, rows = expected(case, tiny.ANSWER, layers)
+    torch.testing.assert_close(scores.saliency[1:].double(), saliency[1:], rtol=1e-4, atol=0)
     torch.testing.assert_close(scores.logprobs.double(), logprobs, rtol=1e-4, atol=1e-5)
     pictures = torch.zeros(rows.shape[1], dtype=torch.bool)
     pictures[: len(case.inputs["input_ids"][0])] = families.picture_positions(case)
@@ -59,8 +59,8 @@ def test_scores_under_locore_agree_with_brute_force(counting: tiny.Case) -> None
     locore = LocoREConfig(beta=0.4, window=3)
     scores = score_answer(counting.model, counting.inputs, tiny.ANSWER, locore=locore)
     layers = target_layers(counting.model, SaliencyConfig().layers)
-    found, logprobs, _ = expected(counting, tiny.ANSWER, layers, locore)
-    torch.testing.assert_close(scores.saliency[1:].double(), found[1:], rtol=1e-4, atol=0)
+    saliency, logprobs, _ = expected(counting, tiny.ANSWER, layers, locore)
+    torch.testing.assert_close(scores.saliency[1:].double(), saliency[1:], rtol=1e-4, atol=0)
     torch.testing.assert_close(scores.logprobs.double(), logprobs, rtol=1e-4, atol=1e-5)
 
 
@@ -75,9 +75,9 @@ def test_drafting_changes_nothing_and_is_brute_force(counting: tiny.Case) -> Non
         readable = [token.token_id for token in run]
         if set(readable) & {tiny.IMAGE, families.VIDEO}:  # The oracle would look for its picture.
             readable = readable[: next(i for i, t in enumerate(readable) if t in {tiny.IMAGE, families.VIDEO})]
-        found, logprobs, rows = expected(counting, readable, layers)
+        saliency, logprobs, rows = expected(counting, readable, layers)
         ours = torch.tensor([token.saliency for token in run[1 : len(readable)]], dtype=torch.float64)
-        torch.testing.assert_close(ours, found[1:], rtol=1e-4, atol=0)
+        torch.testing.assert_close(ours, saliency[1:], rtol=1e-4, atol=0)
         ours = torch.tensor([token.logprob for token in run[: len(readable)]], dtype=torch.float64)
         torch.testing.assert_close(ours, logprobs, rtol=1e-4, atol=1e-5)
         first = sum(share for source, share in run[0].shares.items() if source.startswith("image"))
@@ -103,10 +103,10 @@ def test_side_by_side_is_alone(counting: tiny.Case) -> None:
 
 
 def test_the_full_map_agrees_with_brute_force(counting: tiny.Case) -> None:
-    found = saliency_map(counting.model, counting.inputs, tiny.ANSWER, 3, config=SaliencyConfig(layers=(0.0, 1.0)))
+    maps = saliency_map(counting.model, counting.inputs, tiny.ANSWER, 3, config=SaliencyConfig(layers=(0.0, 1.0)))
     attention, gradient, _ = oracle.token_maps(counting.model, counting.inputs, tiny.ANSWER, 3)
     product = (attention * gradient).abs().tril()
-    torch.testing.assert_close(found.saliency, product.to(found.saliency), rtol=1e-3, atol=1e-5 * float(product.max()))
+    torch.testing.assert_close(maps.saliency, product.to(maps.saliency), rtol=1e-3, atol=1e-5 * float(product.max()))
 
 
 def test_a_trace_sees_what_brute_force_sees(counting: tiny.Case) -> None:

@@ -19,9 +19,9 @@ def test_each_prompt_is_continued_as_alone(lvlm: LVLM, picture: Image.Image, bat
     prompts = [lvlm.prepare(chat(picture, question)) for question in QUESTIONS]
     base = Session(lvlm.model, prompts[0].inputs, layout=prompts[0].layout)
     before = base.length
-    found = next_logits(base, [(prompt.inputs, prompt.layout) for prompt in prompts], batch_size=batch_size)
+    logits_of = next_logits(base, [(prompt.inputs, prompt.layout) for prompt in prompts], batch_size=batch_size)
     assert base.length == before
-    for prompt, logits in zip(prompts, found, strict=True):
+    for prompt, logits in zip(prompts, logits_of, strict=True):
         with torch.no_grad():
             whole = lvlm.model(**prompt.inputs).logits[0, -1]
         torch.testing.assert_close(logits, whole, atol=2e-4, rtol=1e-4)

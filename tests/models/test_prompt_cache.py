@@ -55,10 +55,10 @@ def test_scoring_what_was_generated_reads_nothing_again(fresh: LVLM, plain: LVLM
         scored = fresh.score(messages, answer.text)
     assert max(lengths) == len(lengths) * len(scored.tokens)  # the one chunk that is scored
     assert scored == plain.score(messages, answer.text).model_copy(update={"tokens": scored.tokens})
-    for one, other in zip(scored.tokens, plain.score(messages, answer.text).tokens, strict=True):
-        assert (one.saliency or 0) == pytest.approx(other.saliency or 0, rel=1e-4)
-        assert one.logprob == pytest.approx(other.logprob, abs=1e-5)
-        assert one.shares == pytest.approx(other.shares, abs=1e-5)
+    for token, expected in zip(scored.tokens, plain.score(messages, answer.text).tokens, strict=True):
+        assert (token.saliency or 0) == pytest.approx(expected.saliency or 0, rel=1e-4)
+        assert token.logprob == pytest.approx(expected.logprob, abs=1e-5)
+        assert token.shares == pytest.approx(expected.shares, abs=1e-5)
 
 
 def test_a_retry_does_not_read_the_prompt_again(fresh: LVLM, plain: LVLM, picture: Image.Image) -> None:
@@ -100,9 +100,9 @@ def test_a_changed_model_reads_again(case: tiny.Case) -> None:
     def logits() -> torch.Tensor:
         session = read(cache, case, locore=None)
         session.crop(session.prompt_length - 1)
-        found = session.run([session.last_prompt_token]).logits
+        logits = session.run([session.last_prompt_token]).logits
         cache.keep(session)
-        return found
+        return logits
 
     first = logits()
     assert torch.equal(logits(), first)
@@ -141,14 +141,14 @@ def test_the_cache_is_bounded(llava: tiny.Case) -> None:
 def test_recurrent_prompts_are_kept_as_they_were_read(name: str) -> None:
     case = tiny.build(name)
     cache = PromptCache(1)
-    found = []
+    logits = []
     for _ in range(3):
         session = read(cache, case, locore=None)
-        found.append(session.run([session.last_prompt_token]).logits)
+        logits.append(session.run([session.last_prompt_token]).logits)
         session.run([5])
         cache.keep(session)
-    assert torch.equal(found[0], found[1])
-    assert torch.equal(found[0], found[2])
+    assert torch.equal(logits[0], logits[1])
+    assert torch.equal(logits[0], logits[2])
 
 
 def test_equal_prompts_of_a_batch_are_read_once(fresh: LVLM, picture: Image.Image) -> None:
@@ -159,26 +159,30 @@ def test_equal_prompts_of_a_batch_are_read_once(fresh: LVLM, picture: Image.Imag
 
 
 def test_a_batch_of_answers_is_what_each_is_alone(fresh: LVLM, plain: LVLM, picture: Image.Image) -> None:
-    asked = [chat(picture, DESCRIBE), chat(picture.rotate(180), DESCRIBE), chat(picture, "How many dogs are there?")]
+    conversations = [
+        chat(picture, DESCRIBE),
+        chat(picture.rotate(180), DESCRIBE),
+        chat(picture, "How many dogs are there?"),
+    ]
     common = {"max_new_tokens": 24, "temperature": 0.8, "stop": " and"}
-    together = fresh.generate_batch(asked, seed=[3, 4, 5], batch_size=2, signals=("nll",), **common)
-    for answer, messages, seed in zip(together, asked, (3, 4, 5), strict=True):
+    together = fresh.generate_batch(conversations, seed=[3, 4, 5], batch_size=2, signals=("nll",), **common)
+    for answer, messages, seed in zip(together, conversations, (3, 4, 5), strict=True):
         alone = plain.generate(messages, seed=seed, signals=("nll",), **common)
         assert (answer.text, answer.finish_reason, answer.usage) == (alone.text, alone.finish_reason, alone.usage)
-        for one, other in zip(answer.tokens, alone.tokens, strict=True):
-            assert (one.saliency or 0) == pytest.approx(other.saliency or 0, rel=1e-3)
-            assert one.signals == pytest.approx(other.signals, rel=1e-3, abs=1e-4)
-            assert [r.token_id for r in one.rejected] == [r.token_id for r in other.rejected]
+        for token, expected in zip(answer.tokens, alone.tokens, strict=True):
+            assert (token.saliency or 0) == pytest.approx(expected.saliency or 0, rel=1e-3)
+            assert token.signals == pytest.approx(expected.signals, rel=1e-3, abs=1e-4)
+            assert [r.token_id for r in token.rejected] == [r.token_id for r in expected.rejected]
 
 
 def test_a_batch_of_scores_is_what_each_is_alone(fresh: LVLM, plain: LVLM, picture: Image.Image) -> None:
     pairs = [(chat(picture, DESCRIBE), "A dog and two cats."), (chat(picture, "What is it?"), "An elephant.")]
     config = SaliencyConfig(layers=(0.0, 1.0))
-    for found, (messages, text) in zip(fresh.score_batch(pairs, saliency=config), pairs, strict=True):
+    for scored, (messages, text) in zip(fresh.score_batch(pairs, saliency=config), pairs, strict=True):
         alone = plain.score(messages, text, saliency=config)
-        assert [token.text for token in found.tokens] == [token.text for token in alone.tokens]
-        for one, other in zip(found.tokens, alone.tokens, strict=True):
-            assert (one.saliency or 0) == pytest.approx(other.saliency or 0, rel=1e-4)
+        assert [token.text for token in scored.tokens] == [token.text for token in alone.tokens]
+        for token, expected in zip(scored.tokens, alone.tokens, strict=True):
+            assert (token.saliency or 0) == pytest.approx(expected.saliency or 0, rel=1e-4)
 
 
 @pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda cache: pickle.loads(pickle.dumps(cache))])  # noqa: S301

@@ -23,7 +23,7 @@ ATTENTION = (1, 3, 4)
 
 def expected_scores(case: tiny.Case, answer: list[int], layers: tuple[int, ...], locore: LocoREConfig | None) -> tuple:
     prompt = case.inputs["input_ids"].shape[1]
-    found, logprobs, _ = oracle.saliency(
+    saliency, logprobs, _ = oracle.saliency(
         case.model,
         case.inputs,
         answer,
@@ -36,7 +36,7 @@ def expected_scores(case: tiny.Case, answer: list[int], layers: tuple[int, ...],
             "renormalize": True,
         },
     )
-    return found, logprobs
+    return saliency, logprobs
 
 
 @pytest.mark.parametrize("locore", [None, LocoREConfig(beta=0.3, window=4)])
@@ -44,8 +44,8 @@ def expected_scores(case: tiny.Case, answer: list[int], layers: tuple[int, ...],
 def test_scores_agree_with_brute_force(recurrent: tiny.Case, layers: object, locore: LocoREConfig | None) -> None:
     config = SaliencyConfig(layers=layers)
     scores = score_answer(recurrent.model, recurrent.inputs, tiny.ANSWER, config=config, locore=locore)
-    found, logprobs = expected_scores(recurrent, tiny.ANSWER, target_layers(recurrent.model, config.layers), locore)
-    torch.testing.assert_close(scores.saliency[1:].double(), found[1:], rtol=1e-4, atol=0)
+    saliency, logprobs = expected_scores(recurrent, tiny.ANSWER, target_layers(recurrent.model, config.layers), locore)
+    torch.testing.assert_close(scores.saliency[1:].double(), saliency[1:], rtol=1e-4, atol=0)
     torch.testing.assert_close(scores.logprobs.double(), logprobs, rtol=1e-4, atol=1e-5)
 
 
@@ -54,9 +54,9 @@ def test_what_is_generated_and_what_is_rejected_agree_with_brute_force(recurrent
     tokens = [token.grounding for token in decoder.tokens(10)]
     answer = [token.token_id for token in tokens]
     layers = target_layers(recurrent.model, SaliencyConfig().layers)
-    found, _ = expected_scores(recurrent, answer, layers, None)
+    saliency, _ = expected_scores(recurrent, answer, layers, None)
     ours = torch.tensor([token.saliency for token in tokens[1:]], dtype=torch.float64)
-    torch.testing.assert_close(ours, found[1:], rtol=1e-4, atol=0)
+    torch.testing.assert_close(ours, saliency[1:], rtol=1e-4, atol=0)
     assert any(token.rejected for token in tokens)
     for position, token in enumerate(tokens):
         for rejected in token.rejected:

@@ -17,18 +17,18 @@ def test_each_picture_has_the_mean_of_its_own_positions(lvlm: LVLM, picture: Ima
     messages = [{"role": "user", "content": [*parts, {"type": "text", "text": "What?"}]}]
     prepared = lvlm.prepare(messages)
     session = Session(lvlm.model, prepared.inputs, layout=prepared.layout, with_image_states=True)
-    found = picture_features(session)
+    pooled = picture_features(session)
     with torch.no_grad():
         features = lvlm.model.model.get_image_features(prepared.inputs["pixel_values"], return_dict=True).pooler_output
     expected = torch.stack([rows.float().mean(dim=0) for rows in features])
-    torch.testing.assert_close(found[:, :-RECOGNITION], expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(pooled[:, :-RECOGNITION], expected, atol=1e-5, rtol=1e-4)
     # How surely the projected features are named: through the final norm and the head, as they stand.
     inner = lvlm.model.model.language_model
     with torch.no_grad():
         likely = lvlm.model.lm_head(inner.norm(features[0])).softmax(-1)
-    torch.testing.assert_close(found[0, -RECOGNITION], likely.max(-1).values.mean(), atol=1e-5, rtol=1e-3)
+    torch.testing.assert_close(pooled[0, -RECOGNITION], likely.max(-1).values.mean(), atol=1e-5, rtol=1e-3)
     entropy = torch.special.entr(likely).sum(-1)
-    torch.testing.assert_close(found[0, -RECOGNITION + 2], entropy.mean(), atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(pooled[0, -RECOGNITION + 2], entropy.mean(), atol=1e-4, rtol=1e-3)
 
 
 def test_a_prompt_read_without_states_has_none(lvlm: LVLM, picture: Image.Image) -> None:

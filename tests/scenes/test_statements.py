@@ -43,18 +43,20 @@ def holds(scene: Scene, kind: str, text: str) -> bool:
         phrase = re.fullmatch(r"The ([\w ]+?) is ((?:at|on|in) [\w ]+)\.", text)
         assert phrase, text
         words = set(phrase[2].split()) & {"left", "right", "top", "bottom", "center"}
-        there = [one for one in scene.objects if one.name == SINGLES[phrase[1]]]
-        return any(words <= set(one.place.split()) for one in there)
+        there = [thing for thing in scene.objects if thing.name == SINGLES[phrase[1]]]
+        return any(words <= set(thing.place.split()) for thing in there)
     if kind == "relation":
         phrase = re.fullmatch(r"The ([\w ]+) is (to the left of|to the right of|above|below) the ([\w ]+)\.", text)
         assert phrase, text
-        a, b = (next(one for one in scene.objects if one.name == SINGLES[noun]) for noun in (phrase[1], phrase[3]))
+        a, b = (
+            next(thing for thing in scene.objects if thing.name == SINGLES[noun]) for noun in (phrase[1], phrase[3])
+        )
         return {"to the left of": a.x < b.x, "to the right of": a.x > b.x, "above": a.y < b.y, "below": a.y > b.y}[
             phrase[2]
         ]
     inner = re.sub(r"^(The image shows|In the image, there (is|are)|This is a picture of|There (is|are)) ", "", text)
     phrases = re.split(r", | and ", inner.removesuffix(".").removesuffix(" in the image"))
-    return all(scene.counts.get(PHRASES[one][0], 0) == PHRASES[one][1] for one in phrases)
+    return all(scene.counts.get(PHRASES[phrase_][0], 0) == PHRASES[phrase_][1] for phrase_ in phrases)
 
 
 @given(SEEDS, st.sampled_from(KINDS), st.booleans())
@@ -75,7 +77,7 @@ def test_a_statement_is_true_or_false_as_it_says(seed: int, kind: str, truth: bo
 def test_most_scenes_allow_every_kind() -> None:
     for kind in KINDS:
         made = [statement(sample_scene(seed), random.Random(seed), kind, truth=seed % 2 == 0) for seed in range(200)]
-        assert sum(one is not None for one in made) > 90, kind
+        assert sum(each is not None for each in made) > 90, kind
 
 
 def test_places_are_meant_as_people_mean_them() -> None:

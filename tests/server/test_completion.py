@@ -7,14 +7,18 @@ import json
 from collections.abc import AsyncGenerator
 from typing import Any
 
+import httpx
 import openai
 import pytest
 from PIL import Image
-from served import ENDLESS, Served, chat_about
+from served import ENDLESS, PATIENCE, Served, chat_about
 
 from saliency_guard import LVLM, GroundedAnswer
 from saliency_guard.chat.messages import chat
+from saliency_guard.server.app import app_of
 from saliency_guard.server.completion import merged
+from saliency_guard.server.settings import ServerSettings
+from saliency_guard.server.state import ServerState
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 
@@ -259,6 +263,19 @@ async def test_32_clients_at_once_get_what_one_gets(server: Served, lvlm: LVLM, 
         )
     assert [reply.choices[0].message.content for reply in replies] == expected * 16
     assert server.metric("requests_running") == server.metric("requests_waiting") == 0
+
+
+async def test_requests_that_come_together_are_written_side_by_side(picture: Image.Image) -> None:
+    lvlm = LVLM.load()
+    state = ServerState(ServerSettings(lvlm=lvlm, api_key=None))
+    state.load()
+    transport = httpx.ASGITransport(app_of(state))
+    body = {"messages": chat_about(picture), "max_tokens": 24}
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", timeout=PATIENCE) as client:
+        first, *others = await asyncio.gather(*(client.post("/v1/chat/completions", json=body) for _ in range(4)))
+    said = first.json()["choices"][0]["message"]
+    assert [other.json()["choices"][0]["message"] for other in others] == [said] * 3
+    assert lvlm.batching.largest > 1
 
 
 async def test_merged_gives_everything_and_the_first_error() -> None:

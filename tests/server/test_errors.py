@@ -12,6 +12,7 @@ from saliency_guard.errors import (
     MessageError,
     MissingExtraError,
     NonFiniteError,
+    QueueFullError,
 )
 from saliency_guard.guard.outcome import Attempt
 from saliency_guard.server.chat_body import ChatBody
@@ -42,6 +43,7 @@ REFUSED = Attempt(answer=ANSWER, score=0.1, refused="grounding 0.100 is below 0.
         (MessageError("no message"), 400, "invalid_request_error", "invalid_value"),
         (ConfigError("wrong"), 400, "invalid_request_error", "invalid_value"),
         (DeadlineError("late"), 504, "timeout_error", "deadline_exceeded"),
+        (QueueFullError("later"), 429, "rate_limit_error", "queue_full"),
         (MissingExtraError("llguidance", "structured"), 501, "server_error", "missing_extra"),
         (NonFiniteError("NaN"), 500, "server_error", "model_error"),
         (SaliencyGuardError("else"), 500, "server_error", "model_error"),

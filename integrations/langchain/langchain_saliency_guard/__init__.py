@@ -2,10 +2,11 @@
 
 from typing import TYPE_CHECKING, Any
 
+from langchain_saliency_guard._citations import Citation, CitedAnswer
 from langchain_saliency_guard.callbacks import AsyncGroundingCallbackHandler, GroundingCallbackHandler
 from langchain_saliency_guard.chat_models import SaliencyGuardedLVLM
 from langchain_saliency_guard.guard import GroundingGuard
-from langchain_saliency_guard.rag import Citation, CitedAnswer, RetrievalGuard
+from langchain_saliency_guard.rag import RetrievalGuard
 
 if TYPE_CHECKING:
     from langchain_saliency_guard.middleware import GroundingMiddleware

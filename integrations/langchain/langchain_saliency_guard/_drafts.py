@@ -21,6 +21,7 @@ from langchain_core.runnables.config import var_child_runnable_config
 from langchain_core.tracers.context import _configure_hooks, tracing_v2_callback_var
 from langsmith import tracing_context
 
+from langchain_saliency_guard._events import silent
 from langchain_saliency_guard._tools import as_chunks
 from saliency_guard import GroundedAnswer
 
@@ -34,11 +35,11 @@ def unobserved() -> Iterator[None]:
     config = ensure_config()
     quiet: Any = {**config, "callbacks": None, "tags": [*(config.get("tags") or ()), _HIDDEN]}
     # Handlers also come from context variables: tracers, and hooks such as `get_usage_metadata_callback`.
-    silent: list[ContextVar[Any]] = [tracing_v2_callback_var, *(hook[0] for hook in _configure_hooks)]
-    tokens = [(variable, variable.set(None)) for variable in silent]
+    variables: list[ContextVar[Any]] = [tracing_v2_callback_var, *(hook[0] for hook in _configure_hooks)]
+    tokens = [(variable, variable.set(None)) for variable in variables]
     token = var_child_runnable_config.set(quiet)
     try:
-        with tracing_context(enabled=False):
+        with tracing_context(enabled=False), silent():
             yield
     finally:
         var_child_runnable_config.reset(token)
@@ -46,20 +47,29 @@ def unobserved() -> Iterator[None]:
             variable.reset(earlier)
 
 
-def quiet(model: Any) -> Any:
-    """A copy of a model without the callbacks that it was made with, however it is wrapped."""
+def quiet(model: Any, **changes: Any) -> Any:
+    """A copy of a model without the callbacks that it was made with, however it is wrapped.
+
+    Args:
+        model: the model.
+        **changes: to the chat models in it.
+    """
     if isinstance(model, BaseChatModel):
         tags = [*(model.tags or ()), _HIDDEN]
-        return model.model_copy(update={"callbacks": None, "tags": tags, "verbose": False})
+        return model.model_copy(update={"callbacks": None, "tags": tags, "verbose": False, **changes})
     if isinstance(model, RunnableBinding):
         config = {**model.config, "callbacks": None}
-        return model.model_copy(update={"bound": quiet(model.bound), "config": config, "config_factories": []})
+        return model.model_copy(
+            update={"bound": quiet(model.bound, **changes), "config": config, "config_factories": []}
+        )
     if isinstance(model, RunnableWithFallbacks):
-        fallbacks = [quiet(fallback) for fallback in model.fallbacks]
-        return model.model_copy(update={"runnable": quiet(model.runnable), "fallbacks": fallbacks})
+        fallbacks = [quiet(fallback, **changes) for fallback in model.fallbacks]
+        return model.model_copy(update={"runnable": quiet(model.runnable, **changes), "fallbacks": fallbacks})
     if isinstance(model, RunnableSequence):
-        middle = [quiet(step) for step in model.middle]
-        return model.model_copy(update={"first": quiet(model.first), "middle": middle, "last": quiet(model.last)})
+        middle = [quiet(step, **changes) for step in model.middle]
+        return model.model_copy(
+            update={"first": quiet(model.first, **changes), "middle": middle, "last": quiet(model.last, **changes)}
+        )
     return model
 
 

@@ -1,8 +1,9 @@
-"""Grounding as LangChain custom events, sent to every handler of a run, tracers included."""
+"""Grounding as LangChain custom events, sent to every handler of a run, and to LangGraph's ``stream_mode="custom"``."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -16,11 +17,34 @@ TOKEN = "grounding_token"  # noqa: S105 - an event's name
 REPORT = "grounding_report"
 REJECTION = "grounding_rejection"
 RETRY = "grounding_retry"
+PROGRESS = "grounding_progress"
 
 Event = tuple[str, dict[str, Any]]
 """The name and the data of an event."""
 
 Item = TypeVar("Item")
+
+
+_SILENT: ContextVar[bool] = ContextVar("saliency_guard_silent", default=False)
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Calls inside write nothing to a graph's custom stream."""
+    token = _SILENT.set(True)
+    try:
+        yield
+    finally:
+        _SILENT.reset(token)
+
+
+def _graph_writer() -> Callable[[Any], None] | None:
+    """The custom stream of the LangGraph node that is running; LangGraph itself need not be installed."""
+    if _SILENT.get():
+        return None
+    runtime = (ensure_config().get("configurable") or {}).get("__pregel_runtime")
+    writer: Callable[[Any], None] | None = getattr(runtime, "stream_writer", None)
+    return writer
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +56,14 @@ class Emitter:
         run_id: id of the run.
         tags: tags of the run.
         metadata: metadata of the run.
+        write: writes to the custom stream of the graph that the run is part of; None outside of a graph.
     """
 
     handlers: list[BaseCallbackHandler] = field(default_factory=list)
     run_id: UUID | None = None
     tags: list[str] = field(default_factory=list)
     metadata: dict[str, Any] = field(default_factory=dict)
+    write: Callable[[Any], None] | None = field(default_factory=_graph_writer)
 
     @classmethod
     def of_run(cls, manager: BaseRunManager) -> Emitter:
@@ -67,16 +93,27 @@ class Emitter:
             return cls()
         return cls(list(manager.handlers), manager.parent_run_id, list(manager.tags), dict(manager.metadata))
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether anybody gets the events."""
+        return bool(self.handlers) or self.write is not None
+
     def __call__(self, name: str, data: dict[str, Any]) -> None:
         """Send an event."""
+        self._write(name, data)
         if self.handlers:
             handle_event(self.handlers, "on_custom_event", "ignore_custom_event", name, data, **self._run_info())
 
     async def send(self, name: str, data: dict[str, Any]) -> None:
         """Send an event from a coroutine."""
+        self._write(name, data)
         if self.handlers:
             run_info = self._run_info()
             await ahandle_event(self.handlers, "on_custom_event", "ignore_custom_event", name, data, **run_info)
+
+    def _write(self, name: str, data: dict[str, Any]) -> None:
+        if self.write is not None:
+            self.write({"type": name, "run_id": str(self.run_id) if self.run_id is not None else None, **data})
 
     def _run_info(self) -> dict[str, Any]:
         return {"run_id": self.run_id, "tags": self.tags, "metadata": self.metadata}
@@ -108,6 +145,27 @@ async def aduring(emitter: Emitter, call: Awaitable[Item]) -> Item:
         return await call
     finally:
         _CURRENT.reset(token)
+
+
+_RUNS: ContextVar[list[bool] | None] = ContextVar("saliency_guard_runs", default=None)
+
+
+@contextmanager
+def watched() -> Iterator[list[bool]]:
+    """Whether the model runs inside: the list is empty after a call that a cache answered."""
+    runs: list[bool] = []
+    token = _RUNS.set(runs)
+    try:
+        yield runs
+    finally:
+        _RUNS.reset(token)
+
+
+def note_run() -> None:
+    """Say to `watched` that the model runs."""
+    runs = _RUNS.get()
+    if runs is not None:
+        runs.append(True)
 
 
 def with_run_id(config: RunnableConfig | None) -> RunnableConfig:

@@ -6,10 +6,14 @@ text with ``report="full"`` only.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
-from langchain_saliency_guard._events import REJECTION, REPORT, RETRY, TOKEN, Event
-from saliency_guard import Attempt, GroundedAnswer, GuardOutcome, TokenGrounding
+from langchain_core.outputs import ChatResult
+
+from langchain_saliency_guard._events import PROGRESS, REJECTION, REPORT, RETRY, TOKEN, Event
+from langchain_saliency_guard._report import GROUNDING
+from langchain_saliency_guard._verdicts import record_cached
+from saliency_guard import Attempt, GroundedAnswer, GuardOutcome, GuardPolicy, TokenGrounding
 from saliency_guard.adapters import ReportDetail, RunEvent, attempt_report, token_report
 
 
@@ -34,12 +38,18 @@ class GroundingEvents:
             number = self._attempt_count
             self._attempt_count += 1
             if not event.accepted:
-                self._pending_retry = [retry_event(number, event, self._detail)]
+                again = progress(self._attempt_count, "writing")
+                self._pending_retry = [retry_event(number, event, self._detail), again]
             return retry
         report = event.report(self._detail)
         if event.outcome is None:
             return [(REPORT, report)]
         return outcome_events(event.answer, event.outcome, report)
+
+
+def progress(attempt: int, state: Literal["writing", "judging"]) -> Event:
+    """The event for what begins now; it says nothing of the answer."""
+    return PROGRESS, {"attempt": attempt, "state": state}
 
 
 def retry_event(number: int, attempt: Attempt, detail: ReportDetail) -> Event:
@@ -69,3 +79,19 @@ def _token_events(token: TokenGrounding, attempt: int) -> list[Event]:
         for candidate in token.rejected
     ]
     return [*rejections, (TOKEN, {**token_report(token), "attempt": attempt})]
+
+
+def cached_events(result: ChatResult, policy: GuardPolicy | None) -> list[Event]:
+    """The events of answers that came from a cache, which give the verdict of their first time.
+
+    Args:
+        result: what the cache gave.
+        policy: that decided on it; None is none.
+    """
+    events: list[Event] = []
+    for generation in result.generations:
+        report = generation.message.response_metadata.get(GROUNDING)
+        if report is not None:
+            record_cached(generation.message.text, report, policy)
+            events.append((REPORT, report))
+    return events

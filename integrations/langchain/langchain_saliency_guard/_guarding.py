@@ -16,12 +16,14 @@ from langchain_core.messages.ai import UsageMetadata, add_usage
 
 from langchain_saliency_guard._drafts import quiet
 from langchain_saliency_guard._events import Event
-from langchain_saliency_guard._grounding_events import retry_event
+from langchain_saliency_guard._grounding_events import progress, retry_event
 from langchain_saliency_guard._judged import ShouldScore, judged_text, nothing_to_score
+from langchain_saliency_guard._review import is_under_review
 from langchain_saliency_guard.chat_models import SaliencyGuardedLVLM
 from saliency_guard import Attempt, GroundedAnswer, GuardOutcome, GuardPolicy
 from saliency_guard.adapters import (
     PICTURE_GONE,
+    JudgedText,
     PlannedAttempt,
     PlannedAttempts,
     ReportDetail,
@@ -43,7 +45,7 @@ class Action:
     """
 
     request: ModelRequest | None = None
-    text: str = ""
+    text: JudgedText = field(default_factory=lambda: JudgedText(""))
     wait: float = 0.0
     events: Sequence[Event] = ()
 
@@ -82,7 +84,7 @@ class _Response:
 
     response: ModelResponse
     message: AIMessage
-    text: str | None
+    text: JudgedText | None
     model: Any
 
 
@@ -123,9 +125,11 @@ class GuardedCall:
         events: list[Event] = []
         while True:
             request = self._attempt(planned)
+            number = len(self._responses)
+            events = [*events, progress(number, "writing")]
             response: ModelResponse = yield Action(request=request, wait=planned.wait, events=events)
             message = next((part for part in reversed(response.result) if isinstance(part, AIMessage)), None)
-            if message is None:
+            if message is None or is_under_review(message):
                 return response
             given = _Response(
                 response, message, judged_text(message, response.structured_response), self._model(planned)
@@ -141,7 +145,7 @@ class GuardedCall:
             self._responses.append(given)
             if reason is not None:
                 return self._end(not_applicable(message.text, reason, self.policy), given)
-            result: GroundedAnswer | Attempt = yield from self._judged(given.text or "")
+            result: GroundedAnswer | Attempt = yield from self._judged(given.text or JudgedText(""))
             if isinstance(result, Attempt) and result.reason is not None and len(self._responses) == 1:
                 # Another attempt would not be judged either.
                 return self._end(self.policy.decide((result,), self.messages), given)
@@ -153,12 +157,13 @@ class GuardedCall:
             attempt = result if isinstance(result, Attempt) else self.policy.judge(result)
             events = [] if attempt.accepted else [retry_event(len(self._responses) - 1, attempt, self.report)]
 
-    def _judged(self, text: str) -> Generator[Action, Any, GroundedAnswer | Attempt]:
-        if not text:
+    def _judged(self, text: JudgedText) -> Generator[Action, Any, GroundedAnswer | Attempt]:
+        if not text.text:
             return empty_attempt()
         if self.trouble is not None or self.messages is None:
-            return unscored_attempt(text, self.trouble or PICTURE_GONE)
-        result: GroundedAnswer | Attempt = yield Action(text=text)
+            return unscored_attempt(text.text, self.trouble or PICTURE_GONE)
+        events = [progress(len(self._responses) - 1, "judging")]
+        result: GroundedAnswer | Attempt = yield Action(text=text, events=events)
         return result
 
     def _plan(self) -> PlannedAttempts:
@@ -182,11 +187,13 @@ class GuardedCall:
         if planned.is_fallback:
             return self.request.override(model=quiet(self._model(planned)))
         settings = dict(planned.settings)
+        # A cache would give the refused answer again.
+        changes = {"cache": False} if planned.number else {}
         if not isinstance(self.request.model, SaliencyGuardedLVLM):
             settings.pop("seed", None)  # Not every model takes a seed.
         retry_request = [HumanMessage(planned.request)] if planned.request else []
         return self.request.override(
-            model=quiet(self._model(planned)),
+            model=quiet(self._model(planned), **changes),
             messages=[*self.request.messages, *retry_request],
             model_settings={**self.request.model_settings, **settings},
         )
@@ -196,4 +203,5 @@ class GuardedCall:
         for response in self._responses:
             usage = add_usage(usage, response.message.usage_metadata)
         known = usage if any(response.message.usage_metadata for response in self._responses) else None
-        return Decided(outcome, given.response, given.message, given.text or "", given.model, known)
+        judged = given.text.text if given.text is not None else ""
+        return Decided(outcome, given.response, given.message, judged, given.model, known)

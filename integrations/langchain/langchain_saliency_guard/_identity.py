@@ -1,10 +1,11 @@
-"""Settings as plain values that identify them, for cache keys and tracers."""
+"""What a model says of itself: settings as plain values, for cache keys and tracers, and its profile."""
 
 from __future__ import annotations
 
 import hashlib
 from typing import Any
 
+from langchain_core.language_models import ModelProfile
 from pydantic import BaseModel
 
 from saliency_guard import GuardPolicy
@@ -33,3 +34,25 @@ def _function_name(function: Any) -> str:
 def digest(value: BaseModel | None) -> str | None:
     """A short hash of settings that are too long to write out."""
     return None if value is None else hashlib.sha256(value.model_dump_json().encode()).hexdigest()[:16]
+
+
+def profile(*, fetches: bool) -> ModelProfile:
+    """What the model takes and gives; known without loading it.
+
+    Args:
+        fetches: whether it gets pictures behind URLs.
+    """
+    return ModelProfile(
+        text_inputs=True,
+        image_inputs=True,
+        image_url_inputs=fetches,
+        image_tool_message=True,
+        pdf_inputs=False,
+        audio_inputs=False,
+        video_inputs=False,
+        text_outputs=True,
+        image_outputs=False,
+        audio_outputs=False,
+        video_outputs=False,
+        structured_output=False,  # Agents then use a forced tool call.
+    )

@@ -9,33 +9,37 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
 from langchain_saliency_guard._messages import has_picture
 from saliency_guard import SaliencyGuardError
-from saliency_guard.adapters import Turn, fields_text
+from saliency_guard.adapters import JudgedText, Turn
 
 ShouldScore = Callable[[Any, AIMessage], bool]
 """Whether an answer is to be scored: called with the request (of a guard, the chat) and the message."""
 
-TOOL_CALL = "a tool call is not an answer"
+TOOL_CALL = "a tool call without arguments claims nothing"
 _TOLD = "should_score said that there is nothing to score"
 
 
-def judged_text(message: AIMessage, structured: Any = None) -> str | None:
-    """What a message claims: its text, or the fields of its structured answer; None for a tool call and nothing else.
+def judged_text(message: AIMessage, structured: Any = None) -> JudgedText | None:
+    """What a message claims: its text, the fields of its structured answer, the arguments of its tool calls.
 
     Args:
         message: the message.
         structured: the object that was parsed from it; None where it is no structured answer.
+
+    Returns:
+        None for tool calls without arguments and nothing else: they claim nothing.
     """
-    if structured is not None:
-        return fields_text(structured)
-    text = message.text.strip()
-    return None if not text and (message.tool_calls or message.invalid_tool_calls) else text
+    if structured is not None:  # Without a tool call, the text is the object itself.
+        return JudgedText.of(message.text if message.tool_calls else "", structured)
+    calls = [*message.tool_calls, *message.invalid_tool_calls]
+    judged = JudgedText.of(message.text, *(call["args"] for call in calls))
+    return None if calls and not judged.text else judged
 
 
 def nothing_to_score(
     chat: Sequence[BaseMessage],
     request: Any,
     message: AIMessage,
-    text: str | None,
+    text: JudgedText | None,
     *,
     should_score: ShouldScore | None,
     saw_picture: bool = False,
@@ -54,7 +58,7 @@ def nothing_to_score(
         return TOOL_CALL
     if should_score is not None:
         return None if should_score(request, message) else _TOLD
-    return _turn(chat, text, saw_picture=saw_picture).other_subject
+    return _turn(chat, text.text, saw_picture=saw_picture).other_subject
 
 
 def may_have_picture(chat: Sequence[BaseMessage]) -> bool:

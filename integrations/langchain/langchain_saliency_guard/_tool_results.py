@@ -7,11 +7,10 @@ from typing import Any
 from langchain_core.messages import ToolMessage
 from langgraph.types import Command
 
-from saliency_guard import GuardOutcome
-from saliency_guard.adapters import answer_report
+from langchain_saliency_guard._verdicts import Verdict
 
 
-def flagged(result: Any, verdicts: list[GuardOutcome]) -> Any:
+def flagged(result: Any, verdicts: list[Verdict]) -> Any:
     """A tool's result that says so where an answer in it is not grounded.
 
     Args:
@@ -19,7 +18,7 @@ def flagged(result: Any, verdicts: list[GuardOutcome]) -> Any:
         verdicts: on the answers that were made inside of the tool.
     """
     if isinstance(result, ToolMessage):
-        low = next((outcome for outcome in reversed(verdicts) if _concerns(outcome, result.text, verdicts)), None)
+        low = next((verdict for verdict in reversed(verdicts) if _concerns(verdict, result.text, verdicts)), None)
         return result if low is None else _with_note(result, _note(low))
     if isinstance(result, Command) and isinstance(result.update, dict) and "messages" in result.update:
         messages = [flagged(message, verdicts) for message in result.update["messages"]]
@@ -29,16 +28,18 @@ def flagged(result: Any, verdicts: list[GuardOutcome]) -> Any:
     return result
 
 
-def _concerns(outcome: GuardOutcome, content: str, verdicts: list[GuardOutcome]) -> bool:
+def _concerns(verdict: Verdict, content: str, verdicts: list[Verdict]) -> bool:
     """Whether a badly grounded answer is in a tool's result: word for word, or because it was the last one made."""
-    is_low = not outcome.passes and outcome.decision in ("flagged", "unscored")
-    return is_low and (outcome is verdicts[-1] or (bool(outcome.text.strip()) and outcome.text.strip() in content))
+    is_low = not verdict.passes and verdict.decision in ("flagged", "unscored", "repaired")
+    return is_low and (verdict is verdicts[-1] or (bool(verdict.text.strip()) and verdict.text.strip() in content))
 
 
-def _note(outcome: GuardOutcome) -> str:
-    reason = answer_report(outcome.answer, outcome)["reason"]
-    verdict = "is not grounded in its picture" if outcome.decision == "flagged" else "was not judged"
-    return f"[Warning: this answer {verdict}: {reason}. Do not rely on it.]"
+def _note(verdict: Verdict) -> str:
+    what = {
+        "flagged": "is not grounded in its picture",
+        "repaired": "is empty, because none of its claims is grounded in its picture",
+    }.get(verdict.decision, "was not judged")
+    return f"[Warning: this answer {what}: {verdict.reason}. Do not rely on it.]"
 
 
 def _with_note(message: ToolMessage, note: str) -> ToolMessage:

@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
 
-from saliency_guard import GuardOutcome
+from saliency_guard import GuardOutcome, GuardPolicy
+from saliency_guard.adapters import answer_report
 
-_VERDICTS: ContextVar[list[GuardOutcome] | None] = ContextVar("saliency_guard_verdicts", default=None)
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a guard said of an answer that was given out.
+
+    Attributes:
+        text: the answer.
+        decision: of the policy.
+        reason: why it was not accepted.
+        passes: as of `GuardOutcome`.
+    """
+
+    text: str
+    decision: str
+    reason: str | None
+    passes: bool
+
+
+_VERDICTS: ContextVar[list[Verdict] | None] = ContextVar("saliency_guard_verdicts", default=None)
 
 
 @contextmanager
-def collect_verdicts() -> Iterator[list[GuardOutcome]]:
+def collect_verdicts() -> Iterator[list[Verdict]]:
     """The verdicts on answers that are given out inside, in tasks and threads that are started inside, too."""
-    verdicts: list[GuardOutcome] = []
+    verdicts: list[Verdict] = []
     token = _VERDICTS.set(verdicts)
     try:
         yield verdicts
@@ -26,4 +47,25 @@ def record(outcome: GuardOutcome | None) -> None:
     """Remember a verdict for the tool that is running, if one is."""
     verdicts = _VERDICTS.get()
     if verdicts is not None and outcome is not None:
-        verdicts.append(outcome)
+        reason = answer_report(outcome.answer, outcome)["reason"]
+        verdicts.append(Verdict(outcome.text, outcome.decision, reason, outcome.passes))
+
+
+def record_cached(text: str, report: Mapping[str, Any], policy: GuardPolicy | None) -> None:
+    """Remember the verdict on an answer that came from a cache.
+
+    Args:
+        text: the answer.
+        report: of its grounding.
+        policy: that decided on it; None is none.
+    """
+    verdicts = _VERDICTS.get()
+    if verdicts is None or policy is None:
+        return
+    decision = report["decision"]
+    passes = (
+        decision in ("accepted", "not_applicable")
+        or (decision == "repaired" and bool(text))
+        or (decision == "unscored" and policy.unscored == "pass")
+    )
+    verdicts.append(Verdict(text, decision, report["reason"], passes))

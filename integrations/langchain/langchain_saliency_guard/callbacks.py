@@ -7,13 +7,14 @@ from uuid import UUID
 
 from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
 
-from langchain_saliency_guard._events import REJECTION, REPORT, RETRY, TOKEN
+from langchain_saliency_guard._events import PROGRESS, REJECTION, REPORT, RETRY, TOKEN
 
 _METHODS = {
     TOKEN: "on_grounding_token",
     REPORT: "on_grounding_report",
     REJECTION: "on_grounding_rejection",
     RETRY: "on_grounding_retry",
+    PROGRESS: "on_grounding_progress",
 }
 
 
@@ -21,7 +22,8 @@ class GroundingCallbackHandler(BaseCallbackHandler):
     """Override the methods of the events you need; the others do nothing.
 
     Every handler also gets these events through ``on_custom_event``, under the names ``grounding_token``,
-    ``grounding_report``, ``grounding_rejection`` and ``grounding_retry``.
+    ``grounding_report``, ``grounding_rejection``, ``grounding_retry`` and ``grounding_progress``; in a LangGraph graph
+    ``stream_mode="custom"`` has them, too, as ``{"type": name, "run_id": ..., **data}``.
     """
 
     def on_grounding_token(self, token: dict[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
@@ -31,7 +33,7 @@ class GroundingCallbackHandler(BaseCallbackHandler):
         """
 
     def on_grounding_report(self, report: dict[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
-        """An answer is finished: the report in its ``response_metadata["grounding"]``."""
+        """An answer is finished, or comes from a cache: the report in its ``response_metadata["grounding"]``."""
 
     def on_grounding_rejection(self, rejection: dict[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
         """SGRS rejected a candidate.
@@ -44,6 +46,9 @@ class GroundingCallbackHandler(BaseCallbackHandler):
 
         Its ``text`` is there with ``report="full"`` only.
         """
+
+    def on_grounding_progress(self, progress: dict[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
+        """Under a policy: the ``state`` of an ``attempt``, ``"writing"`` or ``"judging"``; nothing of its text."""
 
     def on_custom_event(self, name: str, data: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Pass a grounding event on to its method."""
@@ -65,6 +70,9 @@ class AsyncGroundingCallbackHandler(AsyncCallbackHandler):
 
     async def on_grounding_retry(self, attempt: dict[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
         """As `GroundingCallbackHandler.on_grounding_retry`."""
+
+    async def on_grounding_progress(self, progress: dict[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
+        """As `GroundingCallbackHandler.on_grounding_progress`."""
 
     async def on_custom_event(self, name: str, data: Any, *, run_id: UUID, **kwargs: Any) -> None:
         """Pass a grounding event on to its method."""

@@ -29,10 +29,12 @@ from langchain_saliency_guard._events import (
     current,
     during,
     iterate,
+    note_run,
+    watched,
     with_run_id,
 )
-from langchain_saliency_guard._grounding_events import GroundingEvents
-from langchain_saliency_guard._identity import digest, plain
+from langchain_saliency_guard._grounding_events import GroundingEvents, cached_events, progress
+from langchain_saliency_guard._identity import digest, plain, profile
 from langchain_saliency_guard._messages import by_content, to_core
 from langchain_saliency_guard._requests import request
 from langchain_saliency_guard._structured import structured
@@ -100,21 +102,7 @@ class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
         return LangSmithParams(**params, ls_stop=stops) if stops else params
 
     def _resolve_model_profile(self) -> ModelProfile | None:
-        # Answered without loading the model. With `structured_output=False`, agents use a forced tool call instead.
-        return ModelProfile(
-            text_inputs=True,
-            image_inputs=True,
-            image_url_inputs=self.fetch_image is not None,
-            image_tool_message=True,
-            pdf_inputs=False,
-            audio_inputs=False,
-            video_inputs=False,
-            text_outputs=True,
-            image_outputs=False,
-            audio_outputs=False,
-            video_outputs=False,
-            structured_output=False,
-        )
+        return profile(fetches=self.fetch_image is not None)
 
     def _request(self, stop: list[str] | None, kwargs: dict[str, Any]) -> Request:
         return request(self, kwargs, stop)
@@ -134,6 +122,9 @@ class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
         self, messages: list[BaseMessage], request: Request, emit: Emitter, cancel: threading.Event, *, streams: bool
     ) -> Generator[tuple[list[Event], ChatGenerationChunk | None], None, None]:
         """Custom events and chunks of an answer; every way of calling the model goes through here."""
+        note_run()
+        if request.policy is not None:
+            yield [progress(0, "writing")], None
         lvlm = self.engine(request.model)
         place = place_of(emit.run_id)
         if place is not None:
@@ -145,7 +136,7 @@ class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
             for event in run_events:
                 is_live = streams and request.live and isinstance(event, TokenGrounding)
                 chunk = token_chunk(event, self.report) if isinstance(event, TokenGrounding) and is_live else None
-                if chunk is not None or emit.handlers:
+                if chunk is not None or emit.is_heard:
                     yield grounding_events.of(event), chunk
                 if isinstance(event, Finished):
                     record(event.outcome)
@@ -244,9 +235,13 @@ class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        model = self._cached(messages, kwargs)
+        model, emit = self._cached(messages, kwargs), current(run_manager)
         call = partial(BaseChatModel._generate_with_cache, model, messages, stop, run_manager, **kwargs)
-        return during(current(run_manager), call)
+        with watched() as runs:
+            result = during(emit, call)
+        for event in [] if runs else cached_events(result, kwargs.get("policy", self.policy)):
+            emit(*event)
+        return result
 
     async def _agenerate_with_cache(
         self,
@@ -255,9 +250,13 @@ class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        model = self._cached(messages, kwargs)
+        model, emit = self._cached(messages, kwargs), current(run_manager)
         call = BaseChatModel._agenerate_with_cache(model, messages, stop, run_manager, **kwargs)
-        return await aduring(current(run_manager), call)
+        with watched() as runs:
+            result = await aduring(emit, call)
+        for event in [] if runs else cached_events(result, kwargs.get("policy", self.policy)):
+            await emit.send(*event)
+        return result
 
     def _cached(self, messages: list[BaseMessage], kwargs: dict[str, Any]) -> BaseChatModel:
         """This model; without its cache if LangChain's cache key does not cover the pictures or a logits processor."""

@@ -14,7 +14,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 
 from langchain_saliency_guard._drafts import pieces
 from langchain_saliency_guard._events import REPORT, Emitter, Event
-from langchain_saliency_guard._grounding_events import outcome_events
+from langchain_saliency_guard._grounding_events import outcome_events, progress
 from langchain_saliency_guard._judged import ShouldScore, judged_text, may_have_picture, nothing_to_score
 from langchain_saliency_guard._scoring import ChatScorer, Checked, as_answer, chat_of, replacement, with_report
 from langchain_saliency_guard._verdicts import record
@@ -23,6 +23,7 @@ from saliency_guard import ConfigError, GroundedAnswer, GuardOutcome, GuardPolic
 from saliency_guard.adapters import (
     EMBEDDED,
     NO_PICTURE,
+    JudgedText,
     OnError,
     PreparedPrompt,
     ReportDetail,
@@ -42,7 +43,7 @@ GuardInput = dict[str, Any]
 class _ToScore:
     """An answer that is to be scored, and its prompt."""
 
-    text: str
+    text: JudgedText
     messages: list[dict[str, Any]]
     prompt: PreparedPrompt
 
@@ -165,6 +166,7 @@ class GroundingGuard(Runnable[GuardInput, AIMessage]):
         try:
             undecided = self._undecided(chat, answer)
             if isinstance(undecided, _ToScore):
+                emit(*progress(0, "judging"))
                 try:
                     scored: GroundedAnswer | str = self._scorer.score(undecided.prompt, undecided.text, self.policy)
                 except SaliencyGuardError as error:
@@ -183,6 +185,7 @@ class GroundingGuard(Runnable[GuardInput, AIMessage]):
         try:
             undecided = await asyncio.to_thread(self._undecided, chat, answer)
             if isinstance(undecided, _ToScore):
+                await emit.send(*progress(0, "judging"))
                 try:
                     scored: GroundedAnswer | str = await self._scorer.ascore(
                         undecided.prompt, undecided.text, self.policy
@@ -204,23 +207,23 @@ class GroundingGuard(Runnable[GuardInput, AIMessage]):
         reason = nothing_to_score(chat, chat, answer, text, should_score=self.should_score)
         if reason is not None:
             return not_applicable(answer.text, reason, self.policy)
-        said = text or ""
+        said = text or JudgedText("")
         if not may_have_picture(chat):
-            return self.policy.decide((unscored_attempt(said, NO_PICTURE),))
+            return self.policy.decide((unscored_attempt(said.text, NO_PICTURE),))
         try:
             messages = self._scorer.core_messages(chat)
-            if not said:
+            if not said.text:
                 return self.policy.decide((empty_attempt(),), messages)
             return _ToScore(said, messages, self._scorer.prepare(messages))
         except LowGroundingError:
             raise
         except SaliencyGuardError as error:
-            return self.policy.decide((unscored_attempt(said, scorer_trouble(error, self.on_error)),))
+            return self.policy.decide((unscored_attempt(said.text, scorer_trouble(error, self.on_error)),))
 
     def _decided(self, to_score: _ToScore, scored: GroundedAnswer | str) -> GuardOutcome:
         """The decision on a scored answer; or on one that could not be scored, and why."""
         if isinstance(scored, str):
-            return self.policy.decide((unscored_attempt(to_score.text, scored),), to_score.messages)
+            return self.policy.decide((unscored_attempt(to_score.text.text, scored),), to_score.messages)
         return self.policy.check(scored, messages=to_score.messages)
 
     def _with_events(
@@ -229,7 +232,8 @@ class GroundingGuard(Runnable[GuardInput, AIMessage]):
         assert isinstance(outcome, GuardOutcome)  # noqa: S101 - decided by now
         record(outcome)
         report = answer_report(outcome.answer, outcome, detail=self.report)
-        message = with_report(answer, report, replacement(outcome, judged_text(answer) or ""))
+        judged = judged_text(answer)
+        message = with_report(answer, report, replacement(outcome, judged.text if judged is not None else ""))
         return Checked(chat, message, outcome), outcome_events(outcome.answer, outcome, report)
 
 

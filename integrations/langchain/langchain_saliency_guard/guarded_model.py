@@ -12,6 +12,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 
 from langchain_saliency_guard._drafts import Shown, pieces, quiet, unobserved
 from langchain_saliency_guard._events import Emitter
+from langchain_saliency_guard._grounding_events import progress
 from langchain_saliency_guard._scoring import Checked, as_answer, chat_of
 
 if TYPE_CHECKING:
@@ -87,9 +88,11 @@ class GuardedModel(Runnable[LanguageModelInput, AIMessage]):
         results: list[Checked] = []
 
         def answer(given: LanguageModelInput, run_manager: CallbackManagerForChainRun) -> AIMessage:
+            emit = Emitter.of_run(run_manager)
+            emit(*progress(0, "writing"))
             with unobserved():
                 draft = as_answer(quiet(self.model).invoke(given, **kwargs))
-            checked = self.guard.check(chat_of(given), draft, Emitter.of_run(run_manager))
+            checked = self.guard.check(chat_of(given), draft, emit)
             results.append(_shown(checked, self._to_show(checked).show()))
             return results[0].message
 
@@ -102,9 +105,11 @@ class GuardedModel(Runnable[LanguageModelInput, AIMessage]):
         results: list[Checked] = []
 
         async def answer(given: LanguageModelInput, run_manager: AsyncCallbackManagerForChainRun) -> AIMessage:
+            emit = Emitter.of_run(run_manager)
+            await emit.send(*progress(0, "writing"))
             with unobserved():
                 draft = as_answer(await quiet(self.model).ainvoke(given, **kwargs))
-            checked = await self.guard.acheck(chat_of(given), draft, Emitter.of_run(run_manager))
+            checked = await self.guard.acheck(chat_of(given), draft, emit)
             results.append(_shown(checked, await self._to_show(checked).ashow()))
             return results[0].message
 

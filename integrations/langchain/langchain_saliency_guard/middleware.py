@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import operator
 import time
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, Literal, NotRequired
+from typing import Annotated, Any, Literal, NotRequired, cast
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
@@ -22,6 +23,7 @@ from saliency_guard import Attempt, ConfigError, GroundedAnswer, GuardPolicy, Lo
 from saliency_guard.adapters import (
     EMBEDDED,
     NO_PICTURE,
+    JudgedText,
     OnError,
     PromptMemo,
     ReportDetail,
@@ -50,7 +52,7 @@ from langchain.chat_models import init_chat_model  # noqa: E402 - an extra
 from langgraph.types import Command, interrupt  # noqa: E402 - an extra
 
 from langchain_saliency_guard._guarding import Action, Decided, GuardedCall, Guarding  # noqa: E402 - an extra
-from langchain_saliency_guard._review import reviewed  # noqa: E402 - an extra
+from langchain_saliency_guard._review import Held, hold  # noqa: E402 - an extra
 from langchain_saliency_guard._tool_results import flagged  # noqa: E402 - an extra
 
 OnLow = Literal["flag", "raise", "interrupt"]
@@ -65,11 +67,17 @@ def _latest(known: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict
     return [*known, *new][-_MOST_REPORTS:]
 
 
+def _newest(_: dict[str, Any] | None, new: dict[str, Any] | None) -> dict[str, Any] | None:
+    return new
+
+
 class GroundingState(AgentState[Any]):
     """An agent's state, with the verdicts on its last answers, oldest first."""
 
     grounding: NotRequired[Annotated[list[dict[str, Any]], OmitFromInput, _latest]]
-    grounding_saw_picture: NotRequired[Annotated[bool, PrivateStateAttr]]
+    # With a reducer each, because several guards of one agent may write them in one step.
+    grounding_saw_picture: NotRequired[Annotated[bool, PrivateStateAttr, operator.or_]]
+    grounding_draft: NotRequired[Annotated[dict[str, Any] | None, PrivateStateAttr, _newest]]
 
 
 class GroundingMiddleware(AgentMiddleware[GroundingState, Any]):
@@ -85,9 +93,13 @@ class GroundingMiddleware(AgentMiddleware[GroundingState, Any]):
     ``grounding``. Attempts are in no stream, callback or trace; the answer that is given out is, as the model's. A
     tool's result that holds a flagged answer says so.
 
-    For review by a person (``on_low="interrupt"``; the agent needs a checkpointer), resume with
-    ``Command(resume={"type": ...})``: ``"approve"``; ``"edit"`` with ``"text"``; ``"retry"``; or ``"reject"`` with an
-    optional ``"message"``. ``"approve"`` accepts exactly the text that was reviewed.
+    For review by a person (``on_low="interrupt"``; the agent needs a checkpointer) the answer is held back: until the
+    decision a placeholder stands in the chat, and the interrupt is a request of LangChain's human-in-the-loop protocol
+    (``action_requests``, ``review_configs``). Resume with ``Command(resume={"decisions": [decision]})``, the decision
+    being ``{"type": "approve"}`` (gives out exactly what was reviewed), ``{"type": "edit", "edited_action": {"name":
+    "answer", "args": {"text": ...}}}``, ``{"type": "reject", "message": ...}`` or ``{"type": "respond", "message":
+    ...}`` (the message is the answer; after a rejection the agent ends), or ``{"type": "retry"}``. What is none of
+    these is asked again.
 
     Args:
         policy: decides, and sets the number of retries.
@@ -100,6 +112,7 @@ class GroundingMiddleware(AgentMiddleware[GroundingState, Any]):
         on_error: what the scorer's own trouble does (a PDF, a picture it may not fetch): ``"unscored"`` leaves the
             decision to the policy's ``unscored``, ``"raise"`` raises it.
         report: how much the report holds; refused texts with ``"full"`` only.
+        name: of the middleware; two guards in one agent need two names.
     """
 
     state_schema = GroundingState
@@ -114,8 +127,10 @@ class GroundingMiddleware(AgentMiddleware[GroundingState, Any]):
         should_score: ShouldScore | None = None,
         on_error: OnError = "unscored",
         report: ReportDetail = "summary",
+        name: str | None = None,
     ) -> None:
         super().__init__()
+        self._name = name or type(self).__name__
         self.policy = policy
         self.fallback_model = init_chat_model(fallback_model) if isinstance(fallback_model, str) else fallback_model
         self.on_low = on_low or policy.on_low
@@ -128,6 +143,11 @@ class GroundingMiddleware(AgentMiddleware[GroundingState, Any]):
         if low == "fallback" and policy.fallback is None and fallback_model is None:
             msg = 'on_low="fallback" needs a fallback: set fallback_model, or the policy\'s fallback'
             raise ConfigError(msg)
+
+    @property
+    def name(self) -> str:
+        """Its name in the agent."""
+        return self._name
 
     def before_agent(self, state: GroundingState, runtime: Any) -> dict[str, Any] | None:  # noqa: ARG002 - LangChain's
         """Remember that there is a picture: other middleware may remove it before the model is called."""
@@ -170,6 +190,10 @@ class GroundingMiddleware(AgentMiddleware[GroundingState, Any]):
         if isinstance(step, ModelResponse):
             return step
         message, report = self._reported(step)
+        if self._is_for_review(report, step):
+            stands, held = _held(_extended(request, step, message, report))
+            emit(REPORT, stands.response_metadata[GROUNDING])
+            return held
         for event in outcome_events(step.outcome.answer, step.outcome, report):
             emit(*event)
         shown = Shown(step.model, _messages(request), message, step.outcome.answer).show()
@@ -203,6 +227,10 @@ class GroundingMiddleware(AgentMiddleware[GroundingState, Any]):
         if isinstance(step, ModelResponse):
             return step
         message, report = self._reported(step)
+        if self._is_for_review(report, step):
+            stands, held = _held(_extended(request, step, message, report))
+            await emit.send(REPORT, stands.response_metadata[GROUNDING])
+            return held
         for event in outcome_events(step.outcome.answer, step.outcome, report):
             await emit.send(*event)
         shown = Shown(step.model, _messages(request), message, step.outcome.answer)
@@ -223,28 +251,31 @@ class GroundingMiddleware(AgentMiddleware[GroundingState, Any]):
     @hook_config(can_jump_to=["end", "model"])
     def after_model(self, state: GroundingState, runtime: Any) -> dict[str, Any] | None:  # noqa: ARG002 - LangChain's
         """With ``on_low="interrupt"``, ask a person about an answer that is not good enough."""
-        last = state["messages"][-1] if state["messages"] else None
-        if self.on_low != "interrupt" or not isinstance(last, AIMessage):
+        kept = state.get("grounding_draft")
+        if not kept:
             return None
-        report = last.response_metadata.get(GROUNDING)
-        if not report or report["decision"] not in ("flagged", "unscored"):
-            return None
-        decision = interrupt(
-            {
-                "type": "grounding_review",
-                "text": last.text,
-                "score": report["score"],
-                "threshold": report["threshold"],
-                "reasons": [attempt["reason"] for attempt in report["attempts"]],
-                "decisions": ["approve", "edit", "retry", "reject"],
-            }
-        )
-        return reviewed(decision, last, report)
+        held = Held(kept)
+        review = held.review(interrupt)
+        if review.decision == "retried":
+            return held.update(review, None)
+        return held.update(review, Shown(None, state["messages"][:-1], held.given_out(review)).show())
 
     @hook_config(can_jump_to=["end", "model"])
-    async def aafter_model(self, state: GroundingState, runtime: Any) -> dict[str, Any] | None:
+    async def aafter_model(self, state: GroundingState, runtime: Any) -> dict[str, Any] | None:  # noqa: ARG002 - as above
         """As `after_model`."""
-        return self.after_model(state, runtime)
+        kept = state.get("grounding_draft")
+        if not kept:
+            return None
+        held = Held(kept)
+        review = held.review(interrupt)
+        if review.decision == "retried":
+            return held.update(review, None)
+        return held.update(review, await Shown(None, state["messages"][:-1], held.given_out(review)).ashow())
+
+    def _is_for_review(self, report: dict[str, Any], decided: Decided) -> bool:
+        """Whether a person is to decide on an answer: it is not good enough, or nobody could judge it."""
+        is_low = report["decision"] == "flagged" or (report["decision"] == "unscored" and not decided.outcome.passes)
+        return self.on_low == "interrupt" and is_low
 
     def _may_need_score(self, request: ModelRequest) -> bool:
         """Whether the answer has to be held back until it is known whether to score it."""
@@ -286,16 +317,16 @@ class GroundingMiddleware(AgentMiddleware[GroundingState, Any]):
         return call.steps()
 
     def _scored(
-        self, scorer: ChatScorer, prompts: PromptMemo, request: ModelRequest, text: str
+        self, scorer: ChatScorer, prompts: PromptMemo, request: ModelRequest, text: JudgedText
     ) -> GroundedAnswer | Attempt:
         try:
             messages = prompts.messages(_messages(request), scorer.core_messages)
             return scorer.score(prompts.prompt(scorer.lvlm, messages), text, self.policy)
         except SaliencyGuardError as error:
-            return unscored_attempt(text, scorer_trouble(error, self.on_error))
+            return unscored_attempt(text.text, scorer_trouble(error, self.on_error))
 
     async def _ascored(
-        self, scorer: ChatScorer, prompts: PromptMemo, request: ModelRequest, text: str
+        self, scorer: ChatScorer, prompts: PromptMemo, request: ModelRequest, text: JudgedText
     ) -> GroundedAnswer | Attempt:
         try:
             messages = await asyncio.to_thread(prompts.messages, _messages(request), scorer.core_messages)
@@ -303,7 +334,7 @@ class GroundingMiddleware(AgentMiddleware[GroundingState, Any]):
             prompt = await asyncio.to_thread(prompts.prompt, lvlm, messages)
             return await scorer.ascore(prompt, text, self.policy)
         except SaliencyGuardError as error:
-            return unscored_attempt(text, scorer_trouble(error, self.on_error))
+            return unscored_attempt(text.text, scorer_trouble(error, self.on_error))
 
     def _reported(self, decided: Decided) -> tuple[AIMessage, dict[str, Any]]:
         """The answer that is given out, and its report."""
@@ -326,6 +357,15 @@ def _extended(
     if may_have_picture(request.messages):  # Of a tool, perhaps, that was called since `before_agent`.
         update["grounding_saw_picture"] = True
     return ExtendedModelResponse(model_response=response, command=Command(update=update))
+
+
+def _held(extended: ExtendedModelResponse) -> tuple[AIMessage, ExtendedModelResponse]:
+    """A placeholder for an answer that a person decides on, and the response with it."""
+    response = extended.model_response
+    draft = cast("AIMessage", response.result[0])
+    stands, kept = hold(draft, draft.response_metadata[GROUNDING], response.result[1:], response.structured_response)
+    update = {**cast("Any", extended.command).update, "grounding_draft": kept}
+    return stands, ExtendedModelResponse(model_response=ModelResponse(result=[stands]), command=Command(update=update))
 
 
 def _next_step(guarding: Guarding, result: Any) -> _Step:

@@ -1,11 +1,13 @@
-"""RetrievalGuard: finds the retrieved picture or document that each word of an answer rests on."""
+"""RetrievalGuard: answers from retrieved documents, judged claim by claim."""
 
 from __future__ import annotations
 
+import base64
+import binascii
+import re
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
@@ -13,84 +15,71 @@ from langchain_core.documents import Document
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 
+from langchain_saliency_guard._citations import CitedAnswer, annotated, citations_of, piece
+from langchain_saliency_guard._drafts import pieces
 from langchain_saliency_guard._events import REPORT, Emitter
+from langchain_saliency_guard._grounding_events import outcome_events
+from langchain_saliency_guard._judged import TOOL_CALL, judged_text
 from langchain_saliency_guard._messages import image_of
-from langchain_saliency_guard._report import GROUNDING, usage_metadata
-from langchain_saliency_guard._scoring import as_answer, says_something, with_report
-from saliency_guard import ConfigError, GroundedAnswer, GuardOutcome, GuardPolicy, LowGroundingError
+from langchain_saliency_guard._report import usage_metadata
+from langchain_saliency_guard._scoring import as_answer, replacement, with_report
+from langchain_saliency_guard._verdicts import record
+from saliency_guard import ConfigError, GuardOutcome, GuardPolicy, LowGroundingError, SaliencyGuardError
 from saliency_guard.adapters import (
     EMBEDDED,
     Documents,
+    JudgedAnswer,
     LocalScorer,
+    OnError,
     ReportDetail,
     ScorerModel,
     answer_report,
+    empty_attempt,
+    fetched,
     in_thread,
-    rests_on,
+    is_remote,
+    not_applicable,
+    raised_report,
+    scorer_trouble,
     shown,
+    unscored_attempt,
 )
 
 IMAGE = "image"
-"""Key of a document's metadata for its picture: a path, bytes, base64, a data URI or a PIL image."""
+"""Key of a document's metadata for its picture: a path, bytes, base64, a data URI, an http(s) URL or a PIL image."""
 
+_DEFAULT = GuardPolicy(min_grounding=0.5)
+_LEAST_PICTURE = 64
+_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM")
+"""The first bytes of pictures, by which base64 in a document's content is told from text."""
+_BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
 
-@dataclass(frozen=True, slots=True)
-class Citation:
-    """A document that an answer rests on.
-
-    Attributes:
-        document: the document.
-        id: its id, else its ``source``, else its index in the list.
-        gain: mean gain in log-probability (nats) of its words when the model sees this document alone.
-        share: share of the document's picture and text in the saliency, mean over the tokens that count; raw, not
-            calibrated.
-        words: the words of the answer that rest on this document.
-    """
-
-    document: Document
-    id: str
-    gain: float
-    share: float
-    words: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class CitedAnswer:
-    """An answer and its sources.
-
-    Attributes:
-        message: the answer; its ``response_metadata["grounding"]`` is the usual report with ``documents`` (id -> share
-            of the saliency) and, where it has tokens, ``rests_on`` (for each the id of its document, or None).
-        citations: the documents that it rests on, those with the most words first.
-        accepted: whether it rests on a document and the policy, if there is one, accepts it.
-    """
-
-    message: AIMessage
-    citations: tuple[Citation, ...]
-    accepted: bool
+_Result = tuple[CitedAnswer, GuardOutcome]
 
 
 class RetrievalGuard(Runnable[dict[str, Any], CitedAnswer]):
-    """Answers a question from retrieved documents, or checks an existing answer against them.
+    """Answers a question from retrieved documents, or checks an existing answer against them, claim by claim.
 
     Its input is ``{"question": ..., "documents": [...]}`` and, to check an existing answer, ``"answer"``. Documents
-    have text, or a picture under ``metadata["image"]``, or both.
+    have text, or a picture, or both; base64 of a picture, or a data URI, in ``page_content`` is a picture.
 
-    The answer is scored with each document alone, which gives the probability of each word. A word rests on the
-    document that raises its log-probability most (compared with no document, or a blank picture), if the gain is at
-    least ``min_gain`` and, for a calibrated model, if the word is grounded in that document alone. The report also has
-    the shares of the saliency with all documents in one prompt: on the embedded model they name the right one of two
-    pictures for 58 % of the words of given sentences and 75 % of those the model writes itself; scoring with each
-    document alone names it for all (docs/langchain.md). The cost is one prompt per document, run as a batch.
+    Every claim of the answer is judged against all pictures: an answer is accepted if the policy accepts its grounding
+    and the grounding of each of its claims, and every claim is cited with the picture that speaks most for it. Claims
+    about texts are put to the model with each text alone; no calibration covers them, so such an answer is
+    ``"unscored"`` and not accepted, unless the pictures speak for all of it. An empty answer is refused.
+
+    Streams are held back until the answer is judged; their pieces add up to the `CitedAnswer`.
 
     Args:
-        policy: also decides on the grounding with all documents in one prompt; None decides by the citations alone.
-            ``on_low="raise"`` raises.
+        policy: decides; None refuses, flagged, what has a grounding below 0.5. Nothing is retried here.
         scorer: a `SaliencyGuardedLVLM`, a `saliency_guard.LVLM`, or the name of a model. It also writes the answer if
-            none is given.
-        min_gain: the least gain in log-probability, in nats, for a word to rest on a document.
+            none is given, and its ``fetch_image`` gets pictures behind URLs.
+        image_key: the key of a document's metadata for its picture.
         max_tokens: the largest number of tokens of an answer that is written here.
-        report: how much the report holds.
+        on_error: what the scorer's own trouble with an answer that is given does (a picture that it may not fetch,
+            documents that do not fit into its context): ``"unscored"`` leaves the decision to the policy's
+            ``unscored``, ``"raise"`` raises it.
+        report: how much the report holds; refused texts with ``"full"`` only.
     """
 
     def __init__(
@@ -98,16 +87,15 @@ class RetrievalGuard(Runnable[dict[str, Any], CitedAnswer]):
         policy: GuardPolicy | None = None,
         *,
         scorer: ScorerModel = EMBEDDED,
-        min_gain: float = 1.0,
+        image_key: str = IMAGE,
         max_tokens: int = 128,
+        on_error: OnError = "unscored",
         report: ReportDetail = "summary",
     ) -> None:
-        if not min_gain > 0.0:
-            msg = f"min_gain={min_gain} is not above 0"
-            raise ConfigError(msg)
         self.policy = policy
-        self.min_gain = min_gain
+        self.image_key = image_key
         self.max_tokens = max_tokens
+        self.on_error = on_error
         self.report = report
         self._scorer = LocalScorer(scorer)
 
@@ -125,9 +113,9 @@ class RetrievalGuard(Runnable[dict[str, Any], CitedAnswer]):
 
         Raises:
             ConfigError: if the input has another form.
-            LowGroundingError: with ``on_low="raise"``, if the answer rests on no document or is not grounded.
+            LowGroundingError: with ``on_low="raise"``, if the answer is not accepted.
         """
-        return self._call_with_config(self._cited_answer, input, config)
+        return self._answered(input, config)[0]
 
     async def ainvoke(
         self,
@@ -136,90 +124,178 @@ class RetrievalGuard(Runnable[dict[str, Any], CitedAnswer]):
         **_: Any,
     ) -> CitedAnswer:
         """As `invoke`, without blocking the event loop; cancelling the task stops it after the current model call."""
+        return (await self._aanswered(input, config))[0]
 
-        async def cited(rag_input: dict[str, Any], run_manager: AsyncCallbackManagerForChainRun) -> CitedAnswer:
-            async with aclosing(in_thread(self._steps(rag_input), threading.Event())) as steps:
-                answers = [step async for step in steps]
-            answer = cast("CitedAnswer", answers[-1])
-            await Emitter.of_run(run_manager).send(REPORT, answer.message.response_metadata.get(GROUNDING, {}))
-            return answer
-
-        return await self._acall_with_config(cited, input, config)
-
-    def _cited_answer(self, rag_input: dict[str, Any], run_manager: CallbackManagerForChainRun) -> CitedAnswer:
-        *_, last = self._steps(rag_input)
-        answer = cast("CitedAnswer", last)
-        Emitter.of_run(run_manager)(REPORT, answer.message.response_metadata.get(GROUNDING, {}))
-        return answer
-
-    def _steps(self, rag_input: dict[str, Any]) -> Generator[CitedAnswer | None, None, None]:
-        """Yields None after each call of the model, where the caller may stop, and the cited answer last."""
-        if not isinstance(rag_input, dict) or not {"question", "documents"} <= set(rag_input):
-            msg = 'a RetrievalGuard takes {"question": ..., "documents": [...]} and optionally "answer"'
-            raise ConfigError(msg)
-        documents, question = rag_input["documents"], str(rag_input["question"])
-        if not isinstance(documents, (list, tuple)) or not all(isinstance(item, Document) for item in documents):
-            msg = f"documents must be a list of LangChain Documents, not {shown(documents)}"
-            raise ConfigError(msg)
-        evidence = Documents([_parts(document, number) for number, document in enumerate(documents)], question)
-        message = None if rag_input.get("answer") is None else as_answer(rag_input["answer"])
-        if message is not None and not says_something(message):
-            yield CitedAnswer(message, (), accepted=False)
-            return
-        prompt = self._scorer.prepare(evidence.messages)
-        yield None
-        if message is None:
-            generated = self._scorer.write(prompt, self.policy, max_new_tokens=self.max_tokens)
-            message = AIMessage(generated.text, usage_metadata=usage_metadata(generated.usage))
-            yield None
-        # A generated answer is scored as text, too: its text may be tokenized differently from how it was generated.
-        scored = self._scorer.score(prompt, message.text, self.policy)
-        yield None
-        outcome = None if self.policy is None else self.policy.check(scored, messages=evidence.messages)
-        gains = evidence.gains(self._scorer.lvlm_for(self.policy), scored)
-        document_numbers = rests_on(gains, scored, self.min_gain)
-        names, shares = _ids(documents), evidence.shares(scored)
-        citations: list[Citation] = []
-        for number, document in enumerate(documents):
-            positions = [position for position, source in enumerate(document_numbers) if source == number]
-            if positions:
-                gain = sum(gains[position][number] or 0.0 for position in positions) / len(positions)
-                words = tuple(scored.tokens[position].text.strip() for position in positions)
-                citations.append(Citation(document, names[number], gain, shares[number], words))
-        sources: dict[str, Any] = {"documents": dict(zip(names, shares, strict=True))}
-        if self.report != "summary":
-            sources["rests_on"] = [None if number is None else names[number] for number in document_numbers]
-        yield self._decided(message, scored, outcome, citations, sources)
-
-    def _decided(
+    def stream(
         self,
-        message: AIMessage,
-        scored: GroundedAnswer,
-        outcome: GuardOutcome | None,
-        citations: list[Citation],
-        sources: dict[str, Any],
+        input: dict[str, Any],  # noqa: A002 - LangChain's name
+        config: RunnableConfig | None = None,
+        **_: Any,
+    ) -> Iterator[CitedAnswer]:
+        """The judged answer in pieces that add up to it; arguments and errors as for `invoke`."""
+        yield from _pieces(*self._answered(input, config))
+
+    async def astream(
+        self,
+        input: dict[str, Any],  # noqa: A002 - LangChain's name
+        config: RunnableConfig | None = None,
+        **_: Any,
+    ) -> AsyncIterator[CitedAnswer]:
+        """As `stream`."""
+        for part in _pieces(*await self._aanswered(input, config)):
+            yield part
+
+    def _answered(self, rag_input: dict[str, Any], config: RunnableConfig | None) -> _Result:
+        results: list[_Result] = []
+
+        def answered(given: dict[str, Any], run_manager: CallbackManagerForChainRun) -> CitedAnswer:
+            emit = Emitter.of_run(run_manager)
+            try:
+                *_, last = self._steps(given)
+            except LowGroundingError as error:
+                emit(REPORT, raised_report(error, detail=self.report))
+                raise
+            results.append(cast("_Result", last))
+            for event in self._events(results[0]):
+                emit(*event)
+            return results[0][0]
+
+        self._call_with_config(answered, rag_input, config)
+        return results[0]
+
+    async def _aanswered(self, rag_input: dict[str, Any], config: RunnableConfig | None) -> _Result:
+        results: list[_Result] = []
+
+        async def answered(given: dict[str, Any], run_manager: AsyncCallbackManagerForChainRun) -> CitedAnswer:
+            emit = Emitter.of_run(run_manager)
+            try:
+                async with aclosing(in_thread(self._steps(given), threading.Event())) as steps:
+                    last = [step async for step in steps][-1]
+            except LowGroundingError as error:
+                await emit.send(REPORT, raised_report(error, detail=self.report))
+                raise
+            results.append(cast("_Result", last))
+            for event in self._events(results[0]):
+                await emit.send(*event)
+            return results[0][0]
+
+        await self._acall_with_config(answered, rag_input, config)
+        return results[0]
+
+    def _events(self, result: _Result) -> list[tuple[str, dict[str, Any]]]:
+        cited, outcome = result
+        record(outcome)
+        return outcome_events(outcome.answer, outcome, cited.message.response_metadata["grounding"])
+
+    def _steps(self, rag_input: dict[str, Any]) -> Generator[_Result | None, None, None]:
+        """Yields None after each call of the model, where the caller may stop, and the result last."""
+        documents, question, message = _parsed(rag_input)
+        applied = self.policy or _DEFAULT
+        judged: JudgedAnswer | None = None
+        said = judged_text(message) if message is not None else None
+        if message is not None and said is None:
+            outcome = not_applicable(message.text, TOOL_CALL, applied)
+        elif message is not None and said is not None and not said.text:
+            outcome = applied.decide((empty_attempt(),))
+        else:
+            evidence: Documents | None = None
+            try:
+                evidence = self._evidence(documents, question)
+                prompt = self._scorer.prepare(evidence.messages)
+                yield None
+                if message is None:
+                    generated = self._scorer.write(prompt, self.policy, max_new_tokens=self.max_tokens)
+                    message = AIMessage(generated.text, usage_metadata=usage_metadata(generated.usage))
+                    yield None
+                    said = judged_text(message)
+                if said is not None and said.text:
+                    # A generated answer is scored as text: it may be tokenized differently from how it was written.
+                    for step in evidence.judging(self._scorer, said, self.policy, prompt):
+                        yield None
+                        judged = step
+                attempt = empty_attempt() if judged is None else judged.attempt(applied)
+            except LowGroundingError:
+                raise
+            except SaliencyGuardError as error:
+                if message is None:  # There is no answer to give out.
+                    raise
+                attempt = unscored_attempt(message.text, scorer_trouble(error, self.on_error))
+            outcome = applied.decide((attempt,), evidence.messages if evidence is not None else None)
+        assert message is not None  # noqa: S101 - given or written by now
+        yield self._cited(message, said.text if said is not None else "", judged, outcome, _ids(documents)), outcome
+
+    def _evidence(self, documents: Sequence[Document], question: str) -> Documents:
+        parts = [self._parts(document, number) for number, document in enumerate(documents)]
+        return Documents(parts, question)
+
+    def _cited(
+        self, message: AIMessage, said: str, judged: JudgedAnswer | None, outcome: GuardOutcome, names: Sequence[str]
     ) -> CitedAnswer:
-        low = not citations or (outcome is not None and outcome.decision != "accepted")
-        if not citations and outcome is not None and self.policy is not None and self.policy.on_low == "raise":
-            raise LowGroundingError(scored, scored.grounding, self.policy.min_grounding, outcome.attempts)
-        report = answer_report(scored, outcome, detail=self.report) | sources
-        if outcome is None or outcome.decision == "accepted":
-            report["decision"] = "flagged" if low else "accepted"
-        text = outcome.text if outcome is not None else scored.text
-        ordered = sorted(citations, key=lambda citation: (-len(citation.words), -citation.gain))
-        return CitedAnswer(with_report(message, report, text), tuple(ordered), not low)
+        report = answer_report(outcome.answer, outcome, detail=self.report)
+        shares = judged.shares if judged is not None else ()
+        report["documents"] = dict(zip(names, shares, strict=False))
+        given_out = with_report(message, report, replacement(outcome, said))
+        citations = citations_of(judged, outcome, names) if judged is not None else ()
+        has_calls = bool(given_out.tool_calls)  # Then what was judged is not the text alone.
+        return CitedAnswer(
+            annotated(given_out, [] if has_calls else citations), citations, outcome.passes and bool(outcome.text)
+        )
+
+    def _parts(self, document: Document, number: int) -> list[dict[str, Any]]:
+        """A document as parts of a message."""
+        picture, text = document.metadata.get(self.image_key), document.page_content
+        parts: list[dict[str, Any]] = []
+        if picture is not None:
+            parts.append({"type": "image", "image": self._picture(picture)})
+        if _is_picture(text):
+            parts.append({"type": "image", "image": image_of(text.strip())})
+        elif text.strip():
+            parts.append({"type": "text", "text": text, "source": Documents.text_source(number)})
+        if not parts:
+            name = _id(document, number)
+            msg = f"document {name!r} has no text and no picture, in its content or under metadata[{self.image_key!r}]"
+            raise ConfigError(msg)
+        return parts
+
+    def _picture(self, picture: Any) -> Any:
+        is_url = isinstance(picture, str) and is_remote(picture)
+        return fetched(picture, self._scorer.fetch_image) if is_url else image_of(picture)
 
 
-def _parts(document: Document, number: int) -> list[dict[str, Any]]:
-    """A document as parts of a message."""
-    picture = document.metadata.get(IMAGE)
-    parts: list[dict[str, Any]] = [] if picture is None else [{"type": "image", "image": image_of(picture)}]
-    if document.page_content.strip():
-        parts.append({"type": "text", "text": document.page_content, "source": Documents.text_source(number)})
-    if not parts:
-        msg = f"document {_id(document, number)!r} has no text and no picture under metadata[{IMAGE!r}]"
+def _parsed(rag_input: Any) -> tuple[Sequence[Document], str, AIMessage | None]:
+    """The documents, the question and the answer in a guard's input.
+
+    Raises:
+        ConfigError: if it has another form.
+    """
+    if not isinstance(rag_input, Mapping) or not {"question", "documents"} <= set(rag_input):
+        msg = 'a RetrievalGuard takes {"question": ..., "documents": [...]} and optionally "answer"'
         raise ConfigError(msg)
-    return parts
+    documents = rag_input["documents"]
+    if not isinstance(documents, (list, tuple)) or not all(isinstance(item, Document) for item in documents):
+        msg = f"documents must be a list of LangChain Documents, not {shown(documents)}"
+        raise ConfigError(msg)
+    answer = rag_input.get("answer")
+    return documents, str(rag_input["question"]), None if answer is None else as_answer(answer)
+
+
+def _pieces(cited: CitedAnswer, outcome: GuardOutcome) -> Iterator[CitedAnswer]:
+    for chunk in pieces(cited.message, outcome.answer):
+        yield piece(chunk, cited)
+
+
+def _is_picture(content: str) -> bool:
+    """Whether a document's content is a picture: a data URI, or base64 that begins as a picture's file does."""
+    text = content.strip()
+    if text.startswith("data:image/"):
+        return True
+    if len(text) < _LEAST_PICTURE or _BASE64.fullmatch(text) is None:
+        return False
+    try:
+        start = base64.b64decode("".join(text[:_LEAST_PICTURE].split())[:16])
+    except binascii.Error:
+        return False
+    return start.startswith(_SIGNATURES)
 
 
 def _ids(documents: Sequence[Document]) -> list[str]:

@@ -33,6 +33,7 @@ class Says(CustomLLM):
     """Says one text after the other: the model whose answers are to be guarded."""
 
     texts: list[str]
+    prompts: list[str]
 
     @property
     def metadata(self) -> LLMMetadata:
@@ -40,10 +41,13 @@ class Says(CustomLLM):
 
     @llm_completion_callback()
     def complete(self, prompt: str, formatted: bool = False, **_: Any) -> CompletionResponse:
+        self.prompts.append(prompt)
         return CompletionResponse(text=self.texts.pop(0))
 
     @llm_completion_callback()
     def stream_complete(self, prompt: str, formatted: bool = False, **_: Any) -> Iterator[CompletionResponse]:
+        self.prompts.append(prompt)
+
         def pieces() -> Iterator[CompletionResponse]:
             text = self.texts.pop(0)
             yield CompletionResponse(text=text, delta=text)
@@ -134,7 +138,7 @@ def ask() -> Ask:
 
 @pytest.fixture(scope="session")
 def says() -> Callable[..., Says]:
-    return lambda *texts: Says(texts=list(texts))
+    return lambda *texts: Says(texts=list(texts), prompts=[])
 
 
 @pytest.fixture(scope="session")

@@ -105,6 +105,30 @@ def test_react_is_judged_by_its_answer_alone(says: Any, ask: Ask) -> None:
     assert "zebra" not in "".join(str(message) for message in memory.get())
 
 
+def test_another_llm_is_asked_otherwise_in_every_retry(says: Any, ask: Ask) -> None:
+    never = GuardPolicy(min_grounding=0.5, max_retries=2)
+    llm = says(BAD, BAD, BAD)
+    report = run(GroundedReActAgent(llm=llm, tools=[], policy=never), ask()[0])[0].raw["grounding"]
+    assert len(set(llm.prompts)) == 3
+    assert [attempt["change"] for attempt in report["attempts"]] == ["", *["asked to look again"] * 2]
+
+    class Warm(type(llm)):  # type: ignore[misc]
+        """Notes at which temperature it answers."""
+
+        temperature: float = 0.1
+        temperatures: list[float]
+
+        def stream_complete(self, prompt: str, formatted: bool = False, **settings: Any) -> Any:
+            self.temperatures.append(self.temperature)
+            return super().stream_complete(prompt, formatted, **settings)
+
+    warm = Warm(texts=[BAD, GOOD], prompts=[], temperatures=[])
+    report = run(GroundedReActAgent(llm=warm, tools=[], policy=never), ask()[0])[0].raw["grounding"]
+    assert warm.temperatures == [0.1, 0.7]
+    assert report["attempts"][1]["change"] == "sampled again at temperature 0.7"
+    assert len(set(warm.prompts)) == 1
+
+
 def test_react_calls_tools_unguarded_and_answers_guarded(says: Any, ask: Ask) -> None:
     action = 'Thought: I need a tool.\nAction: look\nAction Input: {"a": 1}'.replace('{"a": 1}', "{}")
     output, _, memory = run(GroundedReActAgent(llm=says(action, BAD, GOOD), tools=[look], policy=RETRY), ask()[0])
@@ -186,3 +210,17 @@ def test_pictures_of_tools_count(caller: SaliencyGuardedLVLM) -> None:
     output, _, _ = run(agent, ChatMessage(blocks=[TextBlock(text=DESCRIBE)]))
     assert [one.tool_name for one in output.tool_calls] == ["photo"]
     assert "image_0" in output.raw["grounding"]["shares"]
+
+
+def test_a_repaired_answer_is_what_is_left_everywhere(says: Any, ask: Ask) -> None:
+    repairs = GuardPolicy(min_grounding=0.5, on_low="repair")
+    agent = GroundedReActAgent(llm=says(THOUGHT + "There is a zebra. There is a cup."), tools=[], policy=repairs)
+
+    async def ran() -> tuple[AgentOutput, list[Any]]:
+        handler = agent.run(user_msg=ask()[0])
+        events = [event async for event in handler.stream_events()]
+        return await handler, events
+
+    output, events = asyncio.run(ran())
+    assert (str(output), output.raw["grounding"]["decision"]) == ("There is a cup.", "repaired")
+    assert "zebra" not in repr(events) + repr(output.raw)

@@ -192,6 +192,35 @@ def test_a_text_beside_a_tool_call_is_judged(ask: Ask, monkeypatch: pytest.Monke
     assert asyncio.run(outputs())[0].raw["grounding"]["decision"] == "flagged"
 
 
+def test_the_arguments_of_a_tool_call_are_judged(says: Any, ask: Ask) -> None:
+    def say(what: str = "") -> str:
+        """Say it."""
+        return what
+
+    def first(policy: GuardPolicy, arguments: str) -> dict[str, Any]:
+        action = f"Thought: I need a tool.\nAction: say\nAction Input: {arguments}"
+        agent = GroundedReActAgent(
+            llm=says(action, THOUGHT + "There is a cup."), tools=[FunctionTool.from_defaults(say)], policy=policy
+        )
+
+        async def outputs() -> list[AgentOutput]:
+            handler = agent.run(user_msg=ask()[0])
+            found = [event async for event in handler.stream_events() if isinstance(event, AgentOutput)]
+            await handler
+            return found
+
+        report: dict[str, Any] = asyncio.run(outputs())[0].raw["grounding"]
+        return report
+
+    assert first(POLICY, '{"what": "There is a zebra."}')["decision"] == "flagged"
+    assert first(POLICY, '{"what": "There is a cup."}')["decision"] == "accepted"
+    for words in ("left", "Anna"):
+        assert first(POLICY, f'{{"what": "{words}"}}')["decision"] == "unscored"
+        with pytest.raises(LowGroundingError):
+            first(RAISES, f'{{"what": "{words}"}}')
+    assert first(RAISES, "{}")["decision"] == "not_applicable"
+
+
 def test_an_agent_reads_in_a_tool_s_result_that_an_answer_is_flagged(says: Any, engine: Any) -> None:
     def result(answer: str, policy: GuardPolicy = POLICY) -> str:
         guarded = GroundedQueryEngine(engine(says(answer), "dog"), policy)

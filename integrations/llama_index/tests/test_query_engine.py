@@ -12,7 +12,7 @@ import pytest
 from llama_index.core import Settings
 from llama_index.core.base.response.schema import AsyncStreamingResponse, Response, StreamingResponse
 from llama_index.core.evaluation import BaseEvaluator
-from llama_index.core.query_engine import RetryQueryEngine
+from llama_index.core.query_engine import CustomQueryEngine, RetryQueryEngine
 from llama_index.core.schema import ImageNode, NodeWithScore, TextNode
 from llama_index.core.tools.eval_query_engine import EvalQueryEngineTool
 from packaging.version import Version
@@ -47,13 +47,18 @@ def grounding(response: Any) -> dict[str, Any]:
 def test_a_good_answer_passes_with_shares_of_all_nodes(
     llm: SaliencyGuardedLVLM, engine: Engine, heard: list[Any]
 ) -> None:
-    response = GroundedQueryEngine(engine(llm, "dog", "bird"), LOW, cite=True, report="tokens").query(DESCRIBE)
+    response = GroundedQueryEngine(engine(llm, "dog", "bird"), LOW, report="tokens").query(DESCRIBE)
     report = grounding(response)
     assert report["decision"] == "accepted"
     assert report["score"] > 0.5
     assert list(report["nodes"]) == ["dog", "bird"]
     assert report["nodes"]["bird"] > report["nodes"]["dog"] > 0
-    assert "bird" in report["rests_on"]
+    cited = report["citations"]
+    assert "bird" in {citation["node"] for citation in cited}
+    for citation in cited:
+        start, end = citation["span"]
+        assert response.response[start:end] == citation["text"]
+        assert citation["grounding"] >= 0.5
     assert "".join(token["text"] for token in report["tokens"]) == response.response
     assert [call["score"] is not None for call in report["calls"]] == [True]
     assert set(response.metadata) == {"dog", "bird", "grounding"}
@@ -69,6 +74,14 @@ def test_a_refused_answer_of_any_llm_is_drawn_anew(says: Any, engine: Engine, he
     (retry,) = [one for one in heard if isinstance(one, GroundingRetryEvent)]
     assert (retry.attempt, retry.verdict, retry.text) == (0, "refused", "There is a zebra.")
     assert retry.reason
+
+
+def test_another_llm_is_asked_otherwise_in_every_retry(says: Any, engine: Engine) -> None:
+    llm = says(*["There is a zebra."] * 3)
+    never = GuardPolicy(min_grounding=0.5, max_retries=2)
+    report = grounding(GroundedQueryEngine(engine(llm, "dog"), never).query(DESCRIBE))
+    assert len(set(llm.prompts)) == 3
+    assert [attempt["change"] for attempt in report["attempts"]] == ["", *["asked to look again"] * 2]
 
 
 def test_our_llm_draws_with_another_seed_through_predict(llm: SaliencyGuardedLVLM, engine: Engine) -> None:
@@ -162,11 +175,11 @@ def test_errors_that_synthesizers_swallow_are_raised(llm: SaliencyGuardedLVLM, e
 def test_nodes_that_do_not_fit_into_one_prompt(llm: SaliencyGuardedLVLM, says: Any, engine: Engine) -> None:
     many = [ImageNode(id_=str(n), image_path=str(PICTURES / "bird.png")) for n in range(36)]
     many.append(ImageNode(id_="dog", image_path=str(PICTURES / "dog.png")))
-    response = GroundedQueryEngine(engine(says("The image shows a dog."), *many), GuardPolicy(min_grounding=0.5)).query(
-        DESCRIBE
-    )
-    assert grounding(response)["decision"] == "accepted"
-    assert grounding(response)["nodes"] == {}
+    # The best of single nodes would be a maximum that no calibration covers.
+    too_many = GroundedQueryEngine(engine(says("The image shows a dog."), *many), GuardPolicy(min_grounding=0.5))
+    report = grounding(too_many.query(DESCRIBE))
+    assert (report["decision"], report["score"], report["nodes"]) == ("unscored", None, {})
+    assert "could not judge" in report["reason"]
     # What fits is scored in one prompt; no calibration covers so many pictures.
     few = GroundedQueryEngine(engine(says("The image shows a dog."), *many[-9:]), GuardPolicy(min_grounding=0.5))
     uncovered = grounding(few.query(DESCRIBE))
@@ -193,6 +206,88 @@ def test_text_alone_passes_unscored(says: Any, engine: Engine) -> None:
     inner = engine(says("A cat."), TextNode(text="The cat sat on the mat."), multimodal=False)
     report = grounding(GroundedQueryEngine(inner, LOW).query("Who sat?"))
     assert (report["decision"], report["score"]) == ("not_applicable", None)
+
+
+@pytest.mark.parametrize(
+    ("answer", "decision", "cited"),
+    [
+        ("The images show a bird and a dog.", "accepted", ["bird", "dog"]),
+        ("There is no zebra in the image.", "accepted", []),
+        ("There is no bird in the image.", "flagged", []),
+        ("The images show a bird, a dog and a zebra.", "flagged", ["bird", "dog"]),
+    ],
+)
+def test_every_claim_is_judged_against_every_node(
+    says: Any, engine: Engine, answer: str, decision: str, cited: list[str]
+) -> None:
+    policy = GuardPolicy(min_grounding=0.5)
+    for asynchronous in (False, True):
+        guarded = GroundedQueryEngine(engine(says(answer), "dog", "bird", multimodal=False), policy)
+        report = grounding(asyncio.run(guarded.aquery(DESCRIBE)) if asynchronous else guarded.query(DESCRIBE))
+        assert (report["decision"], [citation["node"] for citation in report["citations"]]) == (decision, cited)
+
+
+def test_what_may_rest_on_a_text_is_unscored(says: Any, engine: Engine) -> None:
+    text = TextNode(id_="note", text="The capital of France is Paris.")
+    for answer in ("Berlin.", "The capital of France is Berlin.", "The image shows a zebra."):
+        guarded = GroundedQueryEngine(engine(says(answer), text, "dog"), GuardPolicy(min_grounding=0.5))
+        report = grounding(guarded.query("What is the capital of France?"))
+        assert (report["decision"], report["score"]) == ("unscored", None)
+        assert "text" in report["reason"]
+
+
+class Found(CustomQueryEngine):
+    """Answers with these nodes, however their ids repeat."""
+
+    nodes: list[Any]
+    answer: str
+
+    def custom_query(self, query_str: str) -> Response:
+        return Response(self.answer, source_nodes=[NodeWithScore(node=node) for node in self.nodes])
+
+
+def test_pictures_of_one_id_are_told_apart() -> None:
+    nodes = [ImageNode(id_="page", image_path=str(PICTURES / f"{name}.png")) for name in ("dog", "bird")]
+    for name, cited in (("dog", "page"), ("bird", "page#2")):
+        inner = Found(nodes=nodes, answer=f"The image shows a {name}.")
+        report = grounding(GroundedQueryEngine(inner, GuardPolicy(min_grounding=0.5)).query(DESCRIBE))
+        assert (report["decision"], set(report["nodes"])) == ("accepted", {"page", "page#2"})
+        assert [citation["node"] for citation in report["citations"]] == [cited]
+
+
+def test_a_repaired_answer_is_what_is_left(says: Any, engine: Engine) -> None:
+    repairs = GuardPolicy(min_grounding=0.5, on_low="repair")
+    guarded = GroundedQueryEngine(
+        engine(says("There is a zebra. There is a dog.", "There is a zebra."), "dog"), repairs
+    )
+    response = guarded.query(DESCRIBE)
+    assert (str(response), grounding(response)["decision"]) == ("There is a dog.", "repaired")
+    assert [citation["text"] for citation in grounding(response)["citations"]] == ["dog"]
+    nothing = guarded.query(DESCRIBE)
+    assert (nothing.response, grounding(nothing)["decision"]) == ("", "repaired")
+    assert "none of its claims is grounded" in str(nothing)
+    assert "zebra" not in str(response) + str(nothing) + repr(response.metadata) + repr(nothing.metadata)
+
+
+def test_a_stream_of_a_flagged_answer_ends_with_a_warning(says: Any, engine: Engine) -> None:
+    policy, bad = GuardPolicy(min_grounding=0.5), "There is a zebra."
+    asking = GroundedQueryEngine(engine(says(*[bad] * 4, "The image shows a dog."), "dog", streaming=True), policy)
+    assert "not grounded" in "".join(asking.query(DESCRIBE).response_gen)
+    assert "not grounded" in str(asking.query(DESCRIBE))
+    whole = asking.query(DESCRIBE).get_response()
+    assert (whole.response, grounding(whole)["decision"]) == (bad, "flagged")
+    assert "not grounded" in str(whole)
+
+    async def streamed() -> tuple[str, Any]:
+        response = await asking.aquery(DESCRIBE)
+        text = "".join([piece async for piece in response.async_response_gen()])
+        return text, await response.get_response()
+
+    text, complete = asyncio.run(streamed())
+    assert text.startswith(bad)
+    assert "not grounded" in text
+    assert complete.response == bad
+    assert "".join(asking.query(DESCRIBE).response_gen) == "The image shows a dog."
 
 
 def test_texts_beside_pictures_have_shares(says: Any, engine: Engine) -> None:

@@ -21,13 +21,13 @@ async def test_local_models_work_asynchronously(model: SaliencyGuardedLVLM, ask:
 
 def test_tools_reach_the_prompt(model: SaliencyGuardedLVLM, ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     prompts: list[str] = []
-    original = LVLM.stream
+    original = LVLM.generate
 
     def listened(self: LVLM, messages: Any, **settings: Any) -> Any:
         prompts.append(self.tokenizer.decode(self.prepare(messages).inputs["input_ids"][0]))
         return original(self, messages, **settings)
 
-    monkeypatch.setattr(LVLM, "stream", listened)
+    monkeypatch.setattr(LVLM, "generate", listened)
     model.bind_tools([{"name": "get_weather", "description": "The weather there.", "parameters": {}}]).invoke([ask()])
     assert "get_weather" in prompts[0]
     assert "The weather there." in prompts[0]

@@ -60,6 +60,11 @@ def look(where: str) -> str:
     return f"a table, {where}"
 
 
+def say(what: str = "nothing") -> str:
+    """Say it."""
+    return what
+
+
 @pytest.fixture
 def true(model: SaliencyGuardedLVLM, ask: Any) -> str:
     return str(model.invoke([ask()]).content)
@@ -96,7 +101,7 @@ def test_the_fields_of_a_structured_answer_are_judged(ask: Any, true: str) -> No
     assert not state.get("structured_response")
     assert "zebra" not in repr(state["messages"])
     # What is no sentence is a claim of a kind that no label stands behind: no number, and a reason.
-    word = call("Caption", caption=FALSE, animal="zebra")
+    word = call("Caption", caption=true, animal="zebra")
     agent = create_agent(
         scripted(word), middleware=[GroundingMiddleware(POLICY)], response_format=ToolStrategy(Caption)
     )
@@ -112,11 +117,38 @@ def test_a_text_beside_a_tool_call_is_judged(ask: Any, true: str) -> None:
     messages = agent.invoke({"messages": [ask()]})["messages"]
     assert messages[1].response_metadata["grounding"]["decision"] == "flagged"
     assert messages[-1].response_metadata["grounding"]["decision"] == "accepted"
-    alone = create_agent(
-        scripted(call("look", where="left"), AIMessage(true)), [look], middleware=[GroundingMiddleware(RAISES)]
+
+
+def test_the_arguments_of_a_tool_call_are_judged(ask: Any, true: str) -> None:
+    def decision(policy: GuardPolicy, *args: Any, **arguments: Any) -> tuple[str, str]:
+        middleware = [GroundingMiddleware(policy)]
+        said = scripted(call("say", *args, **arguments), AIMessage(true))
+        messages = create_agent(said, [say], middleware=middleware).invoke({"messages": [ask()]})["messages"]
+        guarded = GroundingGuard(policy).around(scripted(call("say", *args, **arguments))).invoke([ask()])
+        reports = [message.response_metadata["grounding"] for message in (messages[1], guarded)]
+        assert reports[0]["decision"] == reports[1]["decision"]
+        return reports[0]["decision"], reports[0]["reason"] or ""
+
+    assert decision(POLICY, what=FALSE)[0] == "flagged"
+    assert decision(POLICY, what=true)[0] == "accepted"
+    for words in ("left", "Anna"):  # No claim, and one of a kind that no label stands behind.
+        assert decision(POLICY, what=words)[0] == "unscored"
+        assert decision(POLICY, true, what=words)[0] == "unscored"
+        assert decision(POLICY, FALSE, what=words)[0] == "flagged"
+        with pytest.raises(LowGroundingError):
+            decision(RAISES, what=words)
+    assert decision(RAISES) == ("not_applicable", "a tool call without arguments claims nothing")
+    untold = GroundingMiddleware(RAISES, should_score=lambda _, message: not message.tool_calls)
+    agent = create_agent(scripted(call("say", what="Anna"), AIMessage(true)), [say], middleware=[untold])
+    assert report(agent.invoke({"messages": [ask()]}))["decision"] == "accepted"
+
+
+def test_a_text_beside_a_structured_answer_is_judged(ask: Any, true: str) -> None:
+    both = call("Caption", FALSE, caption=true, animal=true)
+    agent = create_agent(
+        scripted(both), middleware=[GroundingMiddleware(POLICY)], response_format=ToolStrategy(Caption)
     )
-    messages = alone.invoke({"messages": [ask()]})["messages"]
-    assert messages[1].response_metadata["grounding"]["decision"] == "not_applicable"
+    assert report(agent.invoke({"messages": [ask()]}))["decision"] == "flagged"
 
 
 class Forgets(AgentMiddleware):

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 from langchain.agents import create_agent
 from langchain_core.language_models import GenericFakeChatModel
-from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.messages import HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.types import Command
 
 from langchain_saliency_guard import GroundingMiddleware, SaliencyGuardedLVLM
 from saliency_guard import ConfigError, GuardPolicy, LowGroundingError, RetryPlan
@@ -107,66 +106,6 @@ async def test_a_retry_does_not_fetch_and_prepare_its_prompt_again(counts: Any) 
         assert (len(counts.fetched), counts.prepared) == (calls, calls)
 
 
-class TestPerson:
-    """A person decides on what is not good enough; what was shown is what is sent."""
-
-    def asked(self, says: Says, ask: Any, *more: str) -> tuple[Any, Any]:
-        middleware = GroundingMiddleware(GuardPolicy(min_grounding=0.5), on_low="interrupt")
-        guarded = agent(says(FALSE, *more), middleware, checkpointer=InMemorySaver())
-        config = {"configurable": {"thread_id": "1"}}
-        state = guarded.invoke({"messages": [ask()]}, config)
-        (interrupt,) = state["__interrupt__"]
-        assert interrupt.value["text"] == FALSE
-        assert interrupt.value["threshold"] == 0.5
-        return lambda decision: guarded.invoke(Command(resume=decision), config), guarded
-
-    def last(self, state: Any) -> tuple[str, str]:
-        message: AIMessage = state["messages"][-1]
-        return str(message.content), message.response_metadata["grounding"]["decision"]
-
-    def test_approve(self, says: Says, ask: Any) -> None:
-        resume, _ = self.asked(says, ask, ALSO_FALSE)
-        state = resume({"type": "approve"})
-        assert self.last(state) == (FALSE, "approved")
-        assert len(state["messages"]) == 2
-
-    def test_edit(self, says: Says, ask: Any) -> None:
-        resume, _ = self.asked(says, ask)
-        assert self.last(resume({"type": "edit", "text": "A cup."})) == ("A cup.", "edited")
-
-    def test_retry(self, says: Says, ask: Any, true: str) -> None:
-        resume, _ = self.asked(says, ask, true)
-        state = resume({"type": "retry"})
-        assert self.last(state) == (true, "accepted")
-        assert len(state["messages"]) == 2
-
-    def test_reject(self, says: Says, ask: Any) -> None:
-        resume, _ = self.asked(says, ask)
-        assert self.last(resume({"type": "reject", "message": "Sorry."})) == ("Sorry.", "rejected")
-
-    def test_nonsense_is_said(self, says: Says, ask: Any) -> None:
-        resume, _ = self.asked(says, ask)
-        with pytest.raises(ValueError, match="decide with"):
-            resume({"type": "shrug"})
-
-    async def test_it_works_asynchronously(self, says: Says, ask: Any) -> None:
-        middleware = GroundingMiddleware(GuardPolicy(min_grounding=0.5), on_low="interrupt")
-        guarded = agent(says(FALSE), middleware, checkpointer=InMemorySaver())
-        config = {"configurable": {"thread_id": "1"}}
-        assert "__interrupt__" in await guarded.ainvoke({"messages": [ask()]}, config)
-        assert self.last(await guarded.ainvoke(Command(resume="approve"), config)) == (FALSE, "approved")
-
-    def test_a_greedy_model_draws_anew(self, ask: Any) -> None:
-        middleware = GroundingMiddleware(GuardPolicy(min_grounding=1.0), on_low="interrupt")
-        guarded = agent(SaliencyGuardedLVLM(seed=5), middleware, checkpointer=InMemorySaver())
-        config = {"configurable": {"thread_id": "1"}}
-        guarded.invoke({"messages": [ask()]}, config)
-        state = guarded.invoke(Command(resume="retry"), config)
-        assert [one["decision"] for one in state["grounding"]] == ["flagged", "retried", "flagged"]
-        report = state["messages"][-1].response_metadata["grounding"]
-        assert "sampled again" in report["attempts"][0]["change"]
-
-
 def test_the_scorer_is_not_asked_about_what_it_cannot_read(says: Says) -> None:
     file = HumanMessage([{"type": "file", "base64": "aaaa", "mime_type": "application/pdf"}])
     assert (
@@ -177,3 +116,24 @@ def test_the_scorer_is_not_asked_about_what_it_cannot_read(says: Says) -> None:
 def test_an_exhausted_model_is_an_error(says: Says, ask: Any) -> None:
     with pytest.raises((StopIteration, RuntimeError)):
         agent(says(FALSE), GroundingMiddleware(RETRY)).invoke({"messages": [ask()]})
+
+
+def test_two_guards_in_one_agent(says: Says, ask: Any, true: str) -> None:
+    inner = GroundingMiddleware(RETRY, name="retries")
+    outer = GroundingMiddleware(GuardPolicy(min_grounding=0.5, on_low="raise"), name="raises")
+    good = create_agent(says(FALSE, true), tools=[], middleware=[outer, inner])
+    state = good.invoke({"messages": [ask()]})
+    assert state["messages"][-1].content == true
+    assert state["messages"][-1].response_metadata["grounding"]["decision"] == "accepted"
+    with pytest.raises(LowGroundingError):
+        create_agent(says(FALSE, FALSE), tools=[], middleware=[outer, inner]).invoke({"messages": [ask()]})
+
+
+def test_a_repaired_answer_is_what_is_left(says: Says, ask: Any) -> None:
+    repairs = GuardPolicy(min_grounding=0.5, on_low="repair")
+    guarded = agent(says("There is a zebra. There is a cup."), GroundingMiddleware(repairs))
+    parts = list(guarded.stream({"messages": [ask()]}, stream_mode=["messages", "updates", "values"]))
+    state = [part for mode, part in parts if mode == "values"][-1]
+    assert state["messages"][-1].content == "There is a cup."
+    assert state["grounding"][0]["decision"] == "repaired"
+    assert "zebra" not in repr(parts)

@@ -20,6 +20,8 @@ from llama_index.core.instrumentation.events.retrieval import RetrievalEndEvent
 from llama_index.core.schema import NodeWithScore
 from llama_index_instrumentation.dispatcher import Dispatcher
 
+from saliency_guard import LowGroundingError
+
 _HELD = ("event", "span_enter", "span_exit", "span_drop")
 """Methods of a dispatcher that tell its handlers something."""
 
@@ -36,12 +38,12 @@ class Draft:
 
     @property
     def retrieved(self) -> list[NodeWithScore]:
-        """The nodes that were retrieved for it, each once."""
-        nodes: dict[str, NodeWithScore] = {}
+        """The nodes that were retrieved for it, each once; different nodes may have one id."""
+        nodes: list[NodeWithScore] = []
         for event in self._events:
             if isinstance(event, RetrievalEndEvent):
-                nodes.update({node.node.node_id: node for node in event.nodes if node.node.node_id not in nodes})
-        return list(nodes.values())
+                nodes += [node for node in event.nodes if not any(is_same_node(node, known) for known in nodes)]
+        return nodes
 
     def hold(self, tell: Callable[[], Any], event: Any = None) -> bool:
         """Hold something back; False if it may be told now, because the draft has been shown.
@@ -69,6 +71,14 @@ class Draft:
             self._held, self._is_open, self._is_dropped = [], False, True
 
 
+def is_same_node(node: NodeWithScore, other: NodeWithScore) -> bool:
+    """Whether two results hold equal nodes; arrays cannot be compared, so nodes with different ones are not."""
+    try:
+        return bool(node.node == other.node)
+    except ValueError:
+        return False
+
+
 _DRAFT: ContextVar[Draft | None] = ContextVar("draft", default=None)
 
 
@@ -85,6 +95,24 @@ def drafting() -> Iterator[Draft]:
         raise
     finally:
         _DRAFT.reset(token)
+
+
+@contextmanager
+def attempts(raised: Callable[[LowGroundingError], Any]) -> Iterator[list[Draft]]:
+    """The drafts of the attempts at one answer: those that were not shown are dropped in the end.
+
+    Args:
+        raised: tells of an answer that the policy raised, of which nobody hears anything else.
+    """
+    drafts: list[Draft] = []
+    try:
+        yield drafts
+    except LowGroundingError as error:
+        raised(error)
+        raise
+    finally:
+        for draft in drafts:
+            draft.drop()
 
 
 def _wrap() -> None:

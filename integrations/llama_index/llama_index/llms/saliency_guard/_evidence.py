@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+import threading
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any, cast
 
 from llama_index.core.schema import NodeWithScore
 
 from llama_index.llms.saliency_guard._collecting import GroundingCollector
+from llama_index.llms.saliency_guard._drafts import is_same_node
 from llama_index.llms.saliency_guard._messages import node_parts
-from saliency_guard import ContextLengthError, GroundedAnswer, GuardPolicy
-from saliency_guard.adapters import EMBEDDED, Documents, LocalScorer, PreparedPrompt, ScorerModel
+from saliency_guard import GuardPolicy
+from saliency_guard.adapters import (
+    EMBEDDED,
+    Documents,
+    JudgedAnswer,
+    JudgedText,
+    LocalScorer,
+    PreparedPrompt,
+    ScorerModel,
+    in_thread,
+)
 
 _FEEDBACK_END = "Now answer the question.\n"
 """Separates the refused answer and its feedback from the question in a query of `FeedbackQueryTransformation`."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Scored:
-    """A scored answer.
-
-    Attributes:
-        answer: the answer with its scores.
-        nodes: node id -> share of the saliency of the tokens that count; empty if the nodes did not fit into one
-            prompt.
-    """
-
-    answer: GroundedAnswer
-    nodes: dict[str, float]
 
 
 def scorer_of(scorer: ScorerModel | None, collector: GroundingCollector | None = None) -> LocalScorer:
@@ -69,44 +65,39 @@ class Evidence:
             return False
         return same_nodes and self._query == query and self.scorer.lvlm is scorer.lvlm
 
-    def score(self, text: str, policy: GuardPolicy) -> Scored:
-        """Score an answer with all nodes in one prompt.
-
-        If they do not fit into one prompt, the answer is scored with each node alone, and the best grounding counts.
+    def score(self, text: JudgedText, policy: GuardPolicy) -> JudgedAnswer:
+        """Judge an answer by all nodes together.
 
         Args:
-            text: the answer.
+            text: the answer, or the fields of one.
             policy: its calibrator and rules determine which signals are computed.
+
+        Raises:
+            ContextLengthError: if the nodes do not fit into one prompt.
         """
-        try:
-            return self._with_shares(self.scorer.score(self._prepared(), text, policy))
-        except ContextLengthError:
-            if len(self._nodes) < 2:
-                raise
-            return _best([self.scorer.score(messages, text, policy) for messages in self.documents.alone()])
+        *_, judged = self._judging(text, policy)
+        return cast("JudgedAnswer", judged)
 
-    async def ascore(self, text: str, policy: GuardPolicy) -> Scored:
-        """As `score`, without blocking the event loop; cancelling the task stops the scoring."""
-        try:
-            prompt = await asyncio.to_thread(self._prepared)
-            return self._with_shares(await self.scorer.ascore(prompt, text, policy))
-        except ContextLengthError:
-            if len(self._nodes) < 2:
-                raise
-            return _best([await self.scorer.ascore(messages, text, policy) for messages in self.documents.alone()])
+    async def ascore(self, text: JudgedText, policy: GuardPolicy) -> JudgedAnswer:
+        """As `score`, without blocking the event loop; cancelling the task stops it after the current model call."""
+        async with aclosing(in_thread(self._judging(text, policy), threading.Event())) as steps:
+            judged = [step async for step in steps][-1]
+        return cast("JudgedAnswer", judged)
 
-    def _prepared(self) -> PreparedPrompt:
+    def _judging(self, text: JudgedText, policy: GuardPolicy) -> Generator[JudgedAnswer | None, None, None]:
         if self._prompt is None:
             self._prompt = self.scorer.prepare(self.documents.messages)
-        return self._prompt
+        yield from self.documents.judging(self.scorer, text, policy, self._prompt)
 
-    def _with_shares(self, answer: GroundedAnswer) -> Scored:
-        shares = self.documents.shares(answer)
-        return Scored(answer, {node.node_id: share for node, share in zip(self._nodes, shares, strict=True)})
-
-
-def _best(answers: Sequence[GroundedAnswer]) -> Scored:
-    return Scored(max(answers, key=lambda answer: -1.0 if answer.grounding is None else answer.grounding), {})
+    def names(self) -> list[str]:
+        """A name for each node: its id; where ids repeat, the later ones get numbers."""
+        names: list[str] = []
+        for node in self._nodes:
+            name, count = node.node_id, 1
+            while (unique := name if count == 1 else f"{name}#{count}") in names:
+                count += 1
+            names.append(unique)
+        return names
 
 
 def sources(given: Sequence[NodeWithScore], retrieved: Sequence[NodeWithScore]) -> Sequence[NodeWithScore]:
@@ -119,14 +110,13 @@ def sources(given: Sequence[NodeWithScore], retrieved: Sequence[NodeWithScore]) 
         given: the response's source nodes.
         retrieved: what retrievers found for it.
     """
-    known = {scored.node.node_id: scored for scored in retrieved}
     kept: list[NodeWithScore] = []
     for scored in given:
-        original = known.get(scored.node.node_id)
-        if original is None or original in kept:
-            continue
+        originals = [original for original in retrieved if original.node.node_id == scored.node.node_id]
         # A text about a picture may have been given the picture's own id.
-        kept.append(scored if type(scored.node) is type(original.node) else original)
+        same_kind = any(type(scored.node) is type(original.node) for original in originals)
+        found = [scored] if same_kind else originals
+        kept += [node for node in found if not any(is_same_node(node, known) for known in kept)]
     return kept or retrieved or given
 
 

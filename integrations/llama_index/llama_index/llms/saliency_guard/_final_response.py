@@ -33,10 +33,40 @@ class WarnedPydanticResponse(PydanticResponse):
         return f"{super().__str__()}\n{_warning(self.metadata)}"
 
 
+class WarnedStreamingResponse(StreamingResponse):
+    """As `WarnedResponse`, as a stream, which ends with the warning."""
+
+    def __str__(self) -> str:
+        """The text, and a warning."""
+        return str(self.get_response())
+
+    def get_response(self) -> Response:
+        """The whole response; its text is without the warning."""
+        text = super().get_response().response or ""
+        return WarnedResponse(text.removesuffix(_stream_end(self.metadata)), self.source_nodes, self.metadata)
+
+
+class WarnedAsyncStreamingResponse(AsyncStreamingResponse):
+    """As `WarnedStreamingResponse`, for event loops."""
+
+    async def get_response(self) -> Response:
+        """The whole response; its text is without the warning."""
+        text = (await super().get_response()).response or ""
+        return WarnedResponse(text.removesuffix(_stream_end(self.metadata)), self.source_nodes, self.metadata)
+
+
 def _warning(metadata: dict[str, Any] | None) -> str:
     report = (metadata or {})["grounding"]
-    verdict = "is not grounded in its sources" if report["decision"] == "flagged" else "was not judged"
+    verdict = {
+        "flagged": "is not grounded in its sources",
+        "repaired": "is empty, because none of its claims is grounded in its sources",
+    }.get(report["decision"], "was not judged")
     return f"[Warning: this answer {verdict}: {report['reason']}. Do not rely on it.]"
+
+
+def _stream_end(metadata: dict[str, Any] | None) -> str:
+    """The last piece of a stream that is not accepted."""
+    return f"\n{_warning(metadata)}"
 
 
 def final_response(response: RESPONSE_TYPE, text: str, report: dict[str, Any], outcome: GuardOutcome) -> RESPONSE_TYPE:
@@ -52,11 +82,13 @@ def final_response(response: RESPONSE_TYPE, text: str, report: dict[str, Any], o
     nodes = response.source_nodes
     pieces = [token.text for token in outcome.answer.tokens] if outcome.answer is not None else []
     pieces = pieces if "".join(pieces) == text else [text]
+    is_low = not outcome.passes and outcome.decision in ("flagged", "unscored", "repaired")
+    if is_low:
+        pieces = [*pieces, _stream_end(metadata)]
     if isinstance(response, StreamingResponse):
-        return StreamingResponse(_stream(pieces), nodes, metadata)
+        return (WarnedStreamingResponse if is_low else StreamingResponse)(_stream(pieces), nodes, metadata)
     if isinstance(response, AsyncStreamingResponse):
-        return AsyncStreamingResponse(_astream(pieces), nodes, metadata)
-    is_low = not outcome.passes and outcome.decision in ("flagged", "unscored")
+        return (WarnedAsyncStreamingResponse if is_low else AsyncStreamingResponse)(_astream(pieces), nodes, metadata)
     if isinstance(response, PydanticResponse) and text == str(response):
         return (WarnedPydanticResponse if is_low else PydanticResponse)(response.response, nodes, metadata)
     return (WarnedResponse if is_low else Response)(text, nodes, metadata)

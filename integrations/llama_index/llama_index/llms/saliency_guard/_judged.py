@@ -16,7 +16,7 @@ ShouldScore = Callable[[Any, Any], bool]
 
 NO_SOURCE = "there is no picture among the sources"
 TOLD = "should_score said that there is nothing to score"
-TOOL_CALL = "a tool call is not an answer"
+TOOL_CALL = "a tool call without arguments claims nothing"
 
 
 def may_have_picture(chat: Sequence[ChatMessage]) -> bool:

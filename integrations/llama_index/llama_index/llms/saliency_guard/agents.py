@@ -21,7 +21,7 @@ from pydantic import Field
 
 from llama_index.llms.saliency_guard._agent_drafts import DraftContext
 from llama_index.llms.saliency_guard._collecting import attempting, collect_grounding
-from llama_index.llms.saliency_guard._drafts import Draft, drafting
+from llama_index.llms.saliency_guard._drafts import Draft, attempts, drafting
 from llama_index.llms.saliency_guard._evidence import scorer_of
 from llama_index.llms.saliency_guard._judged import TOLD, TOOL_CALL, may_have_picture, other_subject
 from llama_index.llms.saliency_guard._messages import to_core
@@ -32,6 +32,7 @@ from saliency_guard import Attempt, GroundedAnswer, GuardOutcome, GuardPolicy, L
 from saliency_guard.adapters import (
     NO_PICTURE,
     PICTURE_GONE,
+    JudgedText,
     LocalScorer,
     OnError,
     PlannedAttempt,
@@ -136,30 +137,30 @@ class GroundedAgentMixin(BaseWorkflowAgent):
         messages, trouble = await self._converted(chat, scorer, prompts) if has_picture else (None, PICTURE_GONE)
         plan = self._plan(messages)
         planned = next(plan)
-        try:
+        with attempts(self._tell_raised) as drafts:
             while True:
                 await asyncio.sleep(planned.wait)
                 step = await self._attempt(planned, ctx, llm_input, tools, memory)
                 steps.append(step)
-                text = self._answer_text(step.output)
+                drafts.append(step.draft)
+                text = self._judged_text(step.output)
                 reason = self._nothing_to_score(chat, step.output.response, text, saw_picture=saw_picture)
                 if reason is not None:
-                    return await self._decided(not_applicable(text or "", reason, self.policy), steps, text or "")
-                result = await self._judged(text or "", messages, trouble, scorer, prompts)
+                    said = text.text if text is not None else ""
+                    return await self._decided(not_applicable(said, reason, self.policy), steps, said)
+                text = text or JudgedText("")
+                result = await self._judged(text, messages, trouble, scorer, prompts)
                 if isinstance(result, Attempt) and result.reason is not None and len(steps) == 1:
                     # Another attempt would not be judged either.
-                    return await self._decided(self.policy.decide((result,), messages), steps, text or "")
+                    return await self._decided(self.policy.decide((result,), messages), steps, text.text)
                 try:
                     planned = plan.send(result)
                 except StopIteration as end:
                     return await self._decided(end.value, steps)
                 send_retry(len(steps) - 1, self.policy, result, self.report)
-        except LowGroundingError as error:
-            dispatcher.event(GroundingScoreEvent(report=raised_report(error, detail=self.report)))
-            raise
-        finally:
-            for step in steps:
-                step.draft.drop()  # Those that were not shown.
+
+    def _tell_raised(self, error: LowGroundingError) -> None:
+        dispatcher.event(GroundingScoreEvent(report=raised_report(error, detail=self.report)))
 
     async def _converted(
         self, chat: list[ChatMessage], scorer: LocalScorer, prompts: PromptMemo
@@ -173,31 +174,31 @@ class GroundedAgentMixin(BaseWorkflowAgent):
 
     async def _judged(
         self,
-        text: str,
+        text: JudgedText,
         messages: list[dict[str, Any]] | None,
         trouble: str | None,
         scorer: LocalScorer,
         prompts: PromptMemo,
     ) -> GroundedAnswer | Attempt:
-        if not text:
+        if not text.text:
             return empty_attempt()
         if messages is None:
-            return unscored_attempt(text, trouble or PICTURE_GONE)
+            return unscored_attempt(text.text, trouble or PICTURE_GONE)
         try:
             lvlm = await asyncio.to_thread(lambda: scorer.lvlm)
             prompt = await asyncio.to_thread(prompts.prompt, lvlm, messages)
             return await scorer.ascore(prompt, text, self.policy)
         except SaliencyGuardError as error:
-            return unscored_attempt(text, scorer_trouble(error, self.on_error))
+            return unscored_attempt(text.text, scorer_trouble(error, self.on_error))
 
     def _nothing_to_score(
-        self, chat: list[ChatMessage], message: ChatMessage, text: str | None, *, saw_picture: bool
+        self, chat: list[ChatMessage], message: ChatMessage, text: JudgedText | None, *, saw_picture: bool
     ) -> str | None:
         if text is None:
             return TOOL_CALL
         if self.should_score is not None:
             return None if self.should_score(chat, message) else TOLD
-        return other_subject(chat, text, saw_picture=saw_picture)
+        return other_subject(chat, text.text, saw_picture=saw_picture)
 
     def _local_scorer(self) -> LocalScorer:
         llm = self.llm if isinstance(self.llm, SaliencyGuardedLVLM) else None
@@ -211,6 +212,7 @@ class GroundedAgentMixin(BaseWorkflowAgent):
             sgrs=getattr(self.llm, "sgrs", None),
             locore=getattr(self.llm, "locore", None),
             has_fallback=self.fallback_llm is not None,
+            asks_again="temperature" not in type(self.llm).model_fields,
         )
 
     async def _attempt(
@@ -225,6 +227,9 @@ class GroundedAgentMixin(BaseWorkflowAgent):
         agent: GroundedAgentMixin = self
         if planned.is_fallback:
             agent = self.model_copy(update={"llm": self.fallback_llm})
+        elif "temperature" in planned.settings and "temperature" in type(self.llm).model_fields:
+            llm = self.llm.model_copy(update={"temperature": planned.settings["temperature"]})
+            agent = self if isinstance(self.llm, SaliencyGuardedLVLM) else self.model_copy(update={"llm": llm})
         if planned.request and not isinstance(self.llm, SaliencyGuardedLVLM):  # SaliencyGuardedLVLM adds it itself.
             llm_input = [*llm_input, ChatMessage(planned.request, role=MessageRole.USER)]
         with drafting() as draft, collect_grounding(), attempting(planned):
@@ -238,14 +243,18 @@ class GroundedAgentMixin(BaseWorkflowAgent):
         key = getattr(self, "scratchpad_key", None)
         return [] if key is None else list(await ctx.store.get(key, default=[]))
 
-    def _answer_text(self, output: AgentOutput) -> str | None:
-        """The answer in an output; None if it is a tool call and says nothing else."""
-        text = (output.response.content or "").strip()
-        if isinstance(self, ReActAgent):  # What it writes beside a tool call is a thought.
-            if output.tool_calls or output.retry_messages:
-                return None
-            return (text.partition(_ANSWER_MARKER)[2] if _ANSWER_MARKER in text else text).strip()
-        return None if output.retry_messages or (output.tool_calls and not text) else text
+    def _judged_text(self, output: AgentOutput) -> JudgedText | None:
+        """What an output claims, the arguments of its tool calls included; None if it claims nothing and is no answer.
+
+        What a `ReActAgent` writes beside a tool call is a thought.
+        """
+        if output.retry_messages:
+            return None
+        said = (output.response.content or "").strip()
+        if isinstance(self, ReActAgent):
+            said = "" if output.tool_calls else said.partition(_ANSWER_MARKER)[2] if _ANSWER_MARKER in said else said
+        judged = JudgedText.of(said, *(call.tool_kwargs for call in output.tool_calls))
+        return None if output.tool_calls and not judged.text else judged
 
     async def _decided(self, outcome: GuardOutcome, steps: list[_Step], judged: str | None = None) -> AgentOutput:
         """The output that is given out.
@@ -256,7 +265,8 @@ class GroundedAgentMixin(BaseWorkflowAgent):
             judged: the text that was judged; None is that of the attempt decided for.
         """
         step = steps[outcome.chosen if outcome.chosen is not None else -1]
-        text = (self._answer_text(step.output) or "") if judged is None else judged
+        given = self._judged_text(step.output)
+        text = judged if judged is not None else given.text if given is not None else ""
         report = self._add_report(step.output, outcome)
         is_same = outcome.decision == "not_applicable" or (outcome.chosen is not None and outcome.text == text)
         replaced = None

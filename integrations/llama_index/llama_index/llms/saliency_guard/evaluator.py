@@ -12,10 +12,10 @@ from llama_index.core.evaluation import BaseEvaluator, EvaluationResult
 from llama_index.core.prompts.mixin import PromptDictType
 from llama_index.core.schema import ImageNode, NodeWithScore, TextNode
 
-from llama_index.llms.saliency_guard._evidence import Evidence, Scored, scorer_of
+from llama_index.llms.saliency_guard._evidence import Evidence, scorer_of
 from llama_index.llms.saliency_guard._messages import image_block
 from saliency_guard import ConfigError, GuardOutcome, GuardPolicy, SaliencyGuardError
-from saliency_guard.adapters import OnError, ScorerModel, scorer_trouble, weak_words
+from saliency_guard.adapters import JudgedAnswer, JudgedText, OnError, ScorerModel, scorer_trouble, weak_words
 
 _NO_PICTURE = "there is no picture among the sources, so nothing says whether the answer is grounded"
 
@@ -112,7 +112,7 @@ class GroundingEvaluator(BaseEvaluator):
         if evidence is None:
             return result
         try:
-            return self._decided(result, evidence.score(text or "", self.policy))
+            return self._decided(result, evidence.score(JudgedText.of(text or ""), self.policy))
         except SaliencyGuardError as error:
             return _invalid(result, scorer_trouble(error, self._on_error))
 
@@ -123,7 +123,7 @@ class GroundingEvaluator(BaseEvaluator):
         if evidence is None:
             return result
         try:
-            return self._decided(result, await evidence.ascore(text or "", self.policy))
+            return self._decided(result, await evidence.ascore(JudgedText.of(text or ""), self.policy))
         except SaliencyGuardError as error:
             return _invalid(result, scorer_trouble(error, self._on_error))
 
@@ -143,10 +143,10 @@ class GroundingEvaluator(BaseEvaluator):
             return None, _invalid(result, scorer_trouble(error, self._on_error))
         return (evidence, result) if evidence.documents.has_picture else (None, _invalid(result, _NO_PICTURE))
 
-    def _decided(self, result: EvaluationResult, scored: Scored) -> EvaluationResult:
-        outcome = self._single.decide((self._single.judge(scored.answer),))
+    def _decided(self, result: EvaluationResult, judged: JudgedAnswer) -> EvaluationResult:
+        outcome = self._single.decide((judged.attempt(self._single),))
         return result.model_copy(
-            update={"passing": outcome.accepted, "score": scored.answer.grounding, "feedback": feedback(outcome)}
+            update={"passing": outcome.accepted, "score": judged.answer.grounding, "feedback": feedback(outcome)}
         )
 
 
