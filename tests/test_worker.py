@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Generator
 
@@ -54,3 +57,26 @@ async def test_an_error_reaches_the_coroutine() -> None:
     assert await anext(items) == 1
     with pytest.raises(ValueError, match="broken"):
         await anext(items)
+
+
+FORK = """
+import asyncio, faulthandler, os, threading
+from saliency_guard.worker import in_thread
+
+async def numbers():
+    return [number async for number in in_thread((number for number in range(3)), threading.Event())]
+
+assert asyncio.run(numbers()) == [0, 1, 2]
+process = os.fork()
+if not process:
+    faulthandler.dump_traceback_later(60, exit=True)
+    os._exit(asyncio.run(numbers()) != [0, 1, 2])
+print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_forked_child_starts_threads_of_its_own() -> None:
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)  # noqa: S603
+    assert (done.returncode, done.stdout) == (0, "0\n"), done.stderr

@@ -10,7 +10,6 @@ from typing import Any
 from pydantic import BaseModel
 
 from saliency_guard.answer import GroundedAnswer
-from saliency_guard.chat.detokenize import AnswerText
 
 _NO_CLAIM = "a field or an argument makes no claim that could be judged"
 _PHRASE = 3
@@ -22,11 +21,11 @@ class JudgedText:
     """What of an answer is judged.
 
     Attributes:
-        text: all of it: what is said, and then a sentence for every field; or the token ids of an answer.
+        text: all of it: what is said, and then a sentence for every field.
         fields: these sentences; each has to make a claim that can be judged.
     """
 
-    text: AnswerText
+    text: str
     fields: tuple[str, ...] = ()
 
     @classmethod

@@ -11,6 +11,7 @@ import random
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -25,7 +26,7 @@ from saliency_guard.errors import ConfigError, require_extra
 _SEQUENCES = 4
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RepairUnit:
     """An answer whose claims have a probability and a label.
 
@@ -44,6 +45,16 @@ class RepairUnit:
         low = {index for index, value in enumerate(self.probabilities) if not value >= threshold}
         gone = with_dependents(self.claims, low)
         return [truth for index, truth in enumerate(self.truths) if index not in gone]
+
+    def wrong_fraction(self, threshold: float) -> float:
+        """The part of the claims that a repair keeps which is wrong; 0 where it keeps none."""
+        kept = self.kept(threshold)
+        return kept.count(False) / len(kept) if kept else 0.0
+
+    @cached_property
+    def wrong_fractions(self) -> Floats:
+        """``[thresholds]`` the same at each of `THRESHOLDS`."""
+        return np.array([self.wrong_fraction(threshold) for threshold in THRESHOLDS])
 
 
 def repair_units(
@@ -73,15 +84,14 @@ def repair_units(
 
 def repair_losses(units: Sequence[RepairUnit], threshold: float, kind: RepairKind, limit: float | None) -> Floats:
     """``[n]`` the loss of each answer at a threshold, from 0 to 1."""
-    losses: list[float] = []
-    for unit in units:
-        kept = unit.kept(threshold)
-        fraction = kept.count(False) / len(kept) if kept else 0.0
-        if kind == "any":
-            losses.append(float(fraction > 0.0))
-        else:
-            losses.append(fraction if limit is None else float(fraction > limit))
-    return np.array(losses)
+    return _losses(np.array([unit.wrong_fraction(threshold) for unit in units]), kind, limit)
+
+
+def _losses(fractions: Floats, kind: RepairKind, limit: float | None) -> Floats:
+    """Losses from the wrong fractions of what is kept."""
+    if kind == "fraction":
+        return fractions
+    return (fractions > (0.0 if kind == "any" or limit is None else limit)).astype(np.float64)
 
 
 def choose_repair(
@@ -120,8 +130,8 @@ def choose_repair(
     from mapie.risk_control.methods import compute_hoeffding_bentkus_p_value  # noqa: PLC0415 - an extra
 
     strictest_first = THRESHOLDS[::-1]
-    losses = [repair_losses(units, threshold, kind, limit) for threshold in strictest_first]
-    risks = np.array([values.mean() for values in losses])
+    losses = _losses(np.stack([unit.wrong_fractions for unit in units], axis=1), kind, limit)
+    risks = losses.mean(axis=1)[::-1]
     sizes = np.full(len(risks), float(len(units)))
     values = compute_hoeffding_bentkus_p_value(risks, sizes, risk, binary=kind != "fraction")[:, 0]
     passed = _passed(values, (1 - confidence) / _SEQUENCES)

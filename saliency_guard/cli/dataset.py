@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from saliency_guard.cli.engines import Address, EngineName, GPUs, Workers, engine_named
-from saliency_guard.cli.options import Model
+from saliency_guard.cli.options import Model, Quantize
 from saliency_guard.cli.shared import progress, reported
 from saliency_guard.embedded import EMBEDDED
 from saliency_guard.errors import ConfigError
@@ -30,6 +30,7 @@ def score_dataset(
     *,
     out: Annotated[Path, typer.Option(help="Folder of the results.", show_default=False)],
     model: Model = EMBEDDED,
+    quantize: Quantize = None,
     engine: EngineName = "local",
     workers: Workers = None,
     num_gpus: GPUs = 0.0,
@@ -72,7 +73,9 @@ def score_dataset(
         scoring = Scoring(**settings)
         records = count_rows(file)
         with (
-            engine_named(engine, model, workers=workers, num_gpus=num_gpus, address=ray_address) as chosen,
+            engine_named(
+                engine, model, workers=workers, num_gpus=num_gpus, address=ray_address, quantize=quantize
+            ) as chosen,
             progress("records", records) as done,
         ):
             kind: Any = form

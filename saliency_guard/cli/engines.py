@@ -26,10 +26,10 @@ def engine_named(
     name: str,
     model: str,
     *,
-    quantize: str | None = None,
     workers: int | None = None,
     num_gpus: float = 0.0,
     address: str | None = None,
+    quantize: str | None = None,
 ) -> Engine:
     """The engine that a command's options name.
 
@@ -42,9 +42,8 @@ def engine_named(
         from saliency_guard.lvlm import LVLM
         from saliency_guard.models.quantized import quantized
 
-        return RayEngine(
-            partial(LVLM.load, model, **quantized(quantize)), workers=workers, num_gpus=num_gpus, address=address
-        )
+        weights = quantized(quantize)
+        return RayEngine(partial(LVLM.load, model, **weights), workers=workers, num_gpus=num_gpus, address=address)
     if name != "local":
         msg = f"there is no engine {name!r}: local or ray"
         raise ConfigError(msg)

@@ -100,7 +100,7 @@ def calibrate(
         output_folder(out.parent)
         how = _one_of(method, "logistic", "platt", "isotonic")
         photos = (pope, coco, images, synonyms, limit)
-        chosen = engine_named(engine, model, quantize=quantize, workers=workers, num_gpus=num_gpus, address=ray_address)
+        chosen = engine_named(engine, model, workers=workers, num_gpus=num_gpus, address=ray_address, quantize=quantize)
         records, source = _source(records_file or own, chosen, scenes, photos, out, draws=max_retries + 1)
         extractor: Extractor = "picture_world" if scenes is not None else _one_of(extract, "english", "picture_world")
         fit = partial(Calibrator.fit, method=how, features=features, extractor=extractor, source=source)

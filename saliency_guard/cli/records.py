@@ -99,7 +99,7 @@ def records(
         looking = Looking(vectors=vectors)
         source = _records_source(run, pope, coco, labelled, images, synonyms, limit)
         with engine_named(
-            engine, model, quantize=quantize, workers=workers, num_gpus=num_gpus, address=ray_address
+            engine, model, workers=workers, num_gpus=num_gpus, address=ray_address, quantize=quantize
         ) as chosen:
             file = RecordFile(out, empty_records(chosen, looking, None if labelled is not None else generation(run)))
             if isinstance(source, WorldRun):

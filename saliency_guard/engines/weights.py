@@ -22,6 +22,12 @@ def weights_of(model: str, lvlm: LVLM) -> str:
     return digest.hexdigest()[:16]
 
 
-def model_settings(lvlm: LVLM, *, model: str) -> dict[str, str]:
+def model_settings(lvlm: LVLM, *, model: str) -> dict[str, str | None]:
     """What tells a loaded model from others: its name, its weights and their precision."""
-    return {"model": model, "weights": weights_of(model, lvlm), "dtype": str(lvlm.model.dtype)}
+    method = getattr(lvlm.model, "quantization_method", None)
+    return {
+        "model": model,
+        "weights": weights_of(model, lvlm),
+        "dtype": str(lvlm.model.dtype),
+        "quantization": str(method) if method is not None else None,
+    }

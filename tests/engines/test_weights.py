@@ -21,4 +21,9 @@ def test_weights_have_a_name_that_changes_with_them(lvlm: LVLM, tmp_path: Path) 
 
 def test_settings_tell_models_apart(lvlm: LVLM) -> None:
     settings = model_settings(lvlm, model=EMBEDDED)
-    assert settings == {"model": EMBEDDED, "weights": weights_of(EMBEDDED, lvlm), "dtype": "torch.float32"}
+    assert settings == {
+        "model": EMBEDDED,
+        "weights": weights_of(EMBEDDED, lvlm),
+        "dtype": "torch.float32",
+        "quantization": None,
+    }

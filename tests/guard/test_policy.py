@@ -184,11 +184,11 @@ def test_a_prompt_is_prepared_once_for_all_attempts(
     prepared: list[Any] = []
     prepare = lvlm._reader.prepare
 
-    def counted(given: Any) -> Any:
+    def counted(given: Any, **options: Any) -> Any:
         # What verifies claims is another prompt.
         if "Is this true" not in str(given):
             prepared.append(given)
-        return prepare(given)
+        return prepare(given, **options)
 
     monkeypatch.setattr(lvlm._reader, "prepare", counted)
     outcome = GuardPolicy(min_grounding=1.0, max_retries=2).run(lvlm, messages, seed=1, max_new_tokens=8)

@@ -16,9 +16,9 @@ from saliency_guard import LVLM
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
 
-CANCELLED = 1000
-REQUESTS = 2000
-WARM_UP = 200
+CANCELLED = 12
+REQUESTS = 60
+WARM_UP = 30
 AT_ONCE = 16
 GROWTH = 1.05
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
-from langchain_saliency_guard._messages import has_picture
+from langchain_saliency_guard._messages import SKIPPED_TYPES, has_picture
 from saliency_guard import SaliencyGuardError
 from saliency_guard.adapters import JudgedText, Turn
 
@@ -31,8 +31,16 @@ def judged_text(message: AIMessage, structured: Any = None) -> JudgedText | None
     if structured is not None:  # Without a tool call, the text is the object itself.
         return JudgedText.of(message.text if message.tool_calls else "", structured)
     calls = [*message.tool_calls, *message.invalid_tool_calls]
-    judged = JudgedText.of(message.text, *(call["args"] for call in calls))
+    others = [{"content": kind} for kind in _other_content(message)]  # Nothing can judge them: they leave it unscored.
+    judged = JudgedText.of(message.text, *(call["args"] for call in calls), *others)
     return None if calls and not judged.text else judged
+
+
+def _other_content(message: AIMessage) -> list[str]:
+    """The kinds of blocks in a message that are neither its text nor its calls nor a thought."""
+    blocks = message.content if isinstance(message.content, list) else []
+    kinds = [str(block.get("type")) for block in blocks if isinstance(block, dict)]
+    return [kind for kind in kinds if kind != "text" and kind not in SKIPPED_TYPES]
 
 
 def nothing_to_score(

@@ -27,7 +27,7 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/\s]++={0,2}\s*")
 _MAX_PATH_LENGTH = 1024
 _MAX_DEPTH = 8
 _IMAGE_TYPES = {"image", "image_url", "input_image"}
-_SKIPPED_TYPES = {
+SKIPPED_TYPES = {
     "tool_call",
     "tool_call_chunk",
     "tool_use",
@@ -114,7 +114,7 @@ def _part(block: Any, number: int, fetch_image: FetchImage | None) -> dict[str, 
         return {"type": "text", "text": block}
     unwrapped = _unwrapped(block, number)
     block_type = unwrapped["type"]
-    if block_type in _SKIPPED_TYPES:
+    if block_type in SKIPPED_TYPES:
         return None
     if block_type in {"text", "input_text", "output_text", "text-plain"}:
         return _text(unwrapped, number)

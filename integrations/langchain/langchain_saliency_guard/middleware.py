@@ -280,7 +280,7 @@ class GroundingMiddleware(AgentMiddleware[GroundingState, Any]):
     def _may_need_score(self, request: ModelRequest) -> bool:
         """Whether the answer has to be held back until it is known whether to score it."""
         saw_picture = request.state.get("grounding_saw_picture")
-        return self.should_score is not None or bool(saw_picture) or may_have_picture(request.messages)
+        return self.should_score is not None or bool(saw_picture) or may_have_picture(_messages(request))
 
     def _not_scored(self, response: ModelResponse) -> ModelResponse:
         result = [
@@ -298,7 +298,7 @@ class GroundingMiddleware(AgentMiddleware[GroundingState, Any]):
     def _guarding(self, request: ModelRequest, scorer: ChatScorer, prompts: PromptMemo) -> Guarding:
         messages: list[dict[str, Any]] | None = None
         trouble: str | None = None
-        if may_have_picture(request.messages):
+        if may_have_picture(_messages(request)):
             try:
                 messages = prompts.messages(_messages(request), scorer.core_messages)
             except SaliencyGuardError as error:

@@ -17,7 +17,7 @@ from llama_index.core.schema import ImageNode, NodeWithScore, QueryBundle, TextN
 from llama_index.core.tools import FunctionTool, QueryEngineTool
 
 from llama_index.llms.saliency_guard import GroundedAgentMixin, GroundedQueryEngine, SaliencyGuardedLVLM
-from saliency_guard import GuardPolicy, ImageError, LowGroundingError
+from saliency_guard import ConfigError, GuardPolicy, ImageError, LowGroundingError
 
 DESCRIBE = "Describe the image in detail."
 EXAMPLES = Path(__file__).parents[3] / "examples"
@@ -219,6 +219,49 @@ def test_the_arguments_of_a_tool_call_are_judged(says: Any, ask: Ask) -> None:
         with pytest.raises(LowGroundingError):
             first(RAISES, f'{{"what": "{words}"}}')
     assert first(RAISES, "{}")["decision"] == "not_applicable"
+
+
+def test_the_answer_that_an_agent_is_stopped_with_is_judged(says: Any, ask: Ask) -> None:
+    def look() -> str:
+        """Look."""
+        return "a table"
+
+    action = "Thought: I need a tool.\nAction: look\nAction Input: {}"
+
+    def stopped(policy: GuardPolicy, answer: str) -> tuple[AgentOutput, list[Any]]:
+        agent = GroundedReActAgent(
+            llm=says(action, answer),
+            tools=[FunctionTool.from_defaults(look)],
+            policy=policy,
+            early_stopping_method="generate",
+        )
+
+        async def ran() -> tuple[AgentOutput, list[Any]]:
+            handler = agent.run(user_msg=ask()[0], max_iterations=1)
+            events = [event async for event in handler.stream_events()]
+            return await handler, events
+
+        return asyncio.run(ran())
+
+    output, _ = stopped(POLICY, BAD)
+    assert (str(output), output.raw["grounding"]["decision"]) == (BAD, "flagged")
+    assert stopped(POLICY, "There is a cup.")[0].raw["grounding"]["decision"] == "accepted"
+    tells = GuardPolicy(min_grounding=0.5, on_low="fallback", fallback=lambda *_: "Look again.")
+    output, events = stopped(tells, BAD)
+    assert (str(output), output.raw["grounding"]["decision"]) == ("Look again.", "fallback")
+    assert "zebra" not in repr(events)
+    with pytest.raises(LowGroundingError):
+        stopped(RAISES, BAD)
+
+
+def test_an_object_made_of_the_answer_is_marked(says: Any, ask: Ask) -> None:
+    made = {"what": "a zebra"}
+    settings: dict[str, Any] = {"tools": [], "structured_output_fn": lambda _: made}
+    output = run(GroundedReActAgent(llm=says(THOUGHT + "There is a cup."), policy=POLICY, **settings), ask()[0])
+    assert output.raw["grounding"]["decision"] == "accepted"
+    assert output.raw["grounding"]["structured_response"]["decision"] == "unscored"
+    with pytest.raises(ConfigError, match="object"):
+        run(GroundedReActAgent(llm=says(THOUGHT + "There is a cup."), policy=RAISES, **settings), ask()[0])
 
 
 def test_an_agent_reads_in_a_tool_s_result_that_an_answer_is_flagged(says: Any, engine: Any) -> None:

@@ -143,6 +143,23 @@ def test_the_arguments_of_a_tool_call_are_judged(ask: Any, true: str) -> None:
     assert report(agent.invoke({"messages": [ask()]}))["decision"] == "accepted"
 
 
+def test_content_that_nobody_can_judge_leaves_an_answer_unscored(ask: Any, true: str) -> None:
+    text = {"type": "text", "text": true}
+    for block, decision in (
+        ({"type": "non_standard", "value": {"text": FALSE}}, "unscored"),
+        ({"type": "output_text", "text": FALSE}, "unscored"),
+        ({"type": "reasoning", "reasoning": "Hm."}, "accepted"),
+    ):
+        message = GroundingGuard(POLICY).invoke({"messages": [ask()], "answer": AIMessage([text, block])})
+        assert message.response_metadata["grounding"]["decision"] == decision
+
+
+def test_a_picture_in_the_system_message_counts(says: Says, ask: Any) -> None:
+    system = SystemMessage(ask().content)
+    agent = create_agent(says(FALSE), tools=[], system_prompt=system, middleware=[GroundingMiddleware(POLICY)])
+    assert report(agent.invoke({"messages": [HumanMessage("What does the image show?")]}))["decision"] == "flagged"
+
+
 def test_a_text_beside_a_structured_answer_is_judged(ask: Any, true: str) -> None:
     both = call("Caption", FALSE, caption=true, animal=true)
     agent = create_agent(

@@ -12,7 +12,7 @@ from llama_index.core.agent.workflow import ReActAgent
 from llama_index.core.agent.workflow.agent_context import AgentContext
 from llama_index.core.agent.workflow.base_agent import BaseWorkflowAgent
 from llama_index.core.agent.workflow.workflow_events import AgentOutput, AgentStream, ToolCallResult
-from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRole, TextBlock
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse, ImageBlock, MessageRole, TextBlock
 from llama_index.core.llms import LLM
 from llama_index.core.memory import BaseMemory
 from llama_index.core.tools import AsyncBaseTool
@@ -28,7 +28,15 @@ from llama_index.llms.saliency_guard._messages import to_core
 from llama_index.llms.saliency_guard._responses import send_retry
 from llama_index.llms.saliency_guard.base import SaliencyGuardedLVLM
 from llama_index.llms.saliency_guard.events import GroundingScoreEvent, dispatcher
-from saliency_guard import Attempt, GroundedAnswer, GuardOutcome, GuardPolicy, LowGroundingError, SaliencyGuardError
+from saliency_guard import (
+    Attempt,
+    ConfigError,
+    GroundedAnswer,
+    GuardOutcome,
+    GuardPolicy,
+    LowGroundingError,
+    SaliencyGuardError,
+)
 from saliency_guard.adapters import (
     NO_PICTURE,
     PICTURE_GONE,
@@ -52,6 +60,7 @@ _ANSWER_MARKER = "Answer:"
 _PICTURES = "grounding_pictures"
 """Key of an agent's store: messages with the pictures in tools' results that the agent itself does not keep."""
 
+_OBJECT = "the agent makes an object of its answer by another call, which is not judged"
 _SAW_PICTURE = "grounding_saw_picture"
 """Key of an agent's store: whether there was a picture in the chat; a memory may have dropped it since."""
 
@@ -109,7 +118,11 @@ class GroundedAgentMixin(BaseWorkflowAgent):
 
         Raises:
             LowGroundingError: with ``on_low="raise"``, if no answer is good enough.
+            ConfigError: if nothing unscored may pass, and the agent makes an object of its answer.
         """
+        if self._has_object() and self.policy.unscored == "raise":
+            msg = f'{_OBJECT}: leave output_cls and structured_output_fn out, or set unscored="flag" in the policy'
+            raise ConfigError(msg)
         with remember_prompts() as prompts:
             return await self._guarded_step(prompts, ctx, llm_input, tools, memory)
 
@@ -299,9 +312,60 @@ class GroundedAgentMixin(BaseWorkflowAgent):
             known = await ctx.store.get(_PICTURES, default=[])
             await ctx.store.set(_PICTURES, [*known, ChatMessage(role=MessageRole.USER, blocks=pictures)])
 
+    async def _get_llm_response(
+        self, ctx: Context, llm_input: list[ChatMessage], llm: LLM | None = None
+    ) -> ChatResponse:
+        """The answer that an agent is stopped with (``early_stopping_method="generate"``): judged, and not retried."""
+        context, scorer = DraftContext(ctx), self._local_scorer()
+        with remember_prompts() as prompts, attempts(self._tell_raised) as drafts:
+            with drafting() as draft, collect_grounding():
+                response: ChatResponse = await super()._get_llm_response(context, llm_input, llm)  # type: ignore[arg-type]
+            drafts.append(draft)
+            chat = [*llm_input, *await ctx.store.get(_PICTURES, default=[])]
+            has_picture = may_have_picture(chat)
+            saw_picture = has_picture or await ctx.store.get(_SAW_PICTURE, default=False)
+            text = JudgedText.of(response.message.content or "")
+            reason = self._nothing_to_score(chat, response.message, text, saw_picture=saw_picture)
+            if reason is not None:
+                outcome = not_applicable(text.text, reason, self.policy)
+            else:
+                messages, trouble = (
+                    await self._converted(chat, scorer, prompts) if has_picture else (None, PICTURE_GONE)
+                )
+                result = await self._judged(text, messages, trouble, scorer, prompts)
+                attempt = result if isinstance(result, Attempt) else self.policy.judge(result)
+                outcome = self.policy.decide((attempt,), messages)
+            report = answer_report(outcome.answer, outcome, detail=self.report)
+            raw = response.raw if isinstance(response.raw, Mapping) else {"response": response.raw}
+            if outcome.decision == "not_applicable" or (outcome.chosen is not None and outcome.text == text.text):
+                draft.show()
+                await context.commit()
+            else:
+                raw = {}
+                message = ChatMessage(role=MessageRole.ASSISTANT, blocks=[TextBlock(text=outcome.text)])
+                response = ChatResponse(message=message, delta=outcome.text)
+                await context.commit(
+                    AgentStream(
+                        delta=outcome.text,
+                        response=outcome.text,
+                        current_agent_name=self.name,
+                        raw={"grounding": report},
+                    )
+                )
+            dispatcher.event(GroundingScoreEvent(report=report))
+            response.raw = {**raw, "grounding": report}
+            return response
+
+    def _has_object(self) -> bool:
+        """Whether the agent makes an object of its answer afterwards, by another call that nobody judges."""
+        return any(getattr(self, name, None) is not None for name in ("output_cls", "structured_output_fn"))
+
     async def finalize(self, ctx: Context, output: AgentOutput, memory: BaseMemory) -> AgentOutput:
-        """As the agent's own; tools' pictures are of this turn only."""
+        """As the agent's own; tools' pictures are of this turn only, and an object made of the answer is marked."""
         await ctx.store.set(_PICTURES, [])
+        if self._has_object() and isinstance(output.raw, Mapping) and "grounding" in output.raw:
+            unscored = {"decision": "unscored", "reason": _OBJECT}
+            output.raw = {**output.raw, "grounding": {**output.raw["grounding"], "structured_response": unscored}}
         finalized: AgentOutput = await super().finalize(ctx, output, memory)  # type: ignore[safe-super]
         return finalized
 

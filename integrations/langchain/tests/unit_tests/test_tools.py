@@ -1,0 +1,109 @@
+"""Tools and structured answers: they reach the prompt, and what the model writes is read."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from message_checks import whole
+from pydantic import BaseModel
+
+from langchain_saliency_guard import SaliencyGuardedLVLM
+from saliency_guard import (
+    LVLM,
+    ConfigError,
+    Step,
+)
+
+
+class Joke(BaseModel):
+    """A joke."""
+
+    setup: str
+    punchline: str
+
+
+def look(where: str) -> str:
+    """Look somewhere.
+
+    Args:
+        where: left or right.
+    """
+    return where
+
+
+@pytest.mark.parametrize("method", ["json_schema", "json_mode", "function_calling"])
+def test_structured_answers_are_scored_too(model: SaliencyGuardedLVLM, ask: Any, method: Any) -> None:
+    both: Any = model.with_structured_output(Joke, method=method, include_raw=True).invoke([ask()])
+    assert isinstance(both["parsed"], Joke)
+    assert both["parsing_error"] is None
+    assert both["raw"].response_metadata["grounding"]["shares"]
+    assert isinstance(model.with_structured_output(Joke, method=method).invoke([ask()]), Joke)
+    assert set(model.with_structured_output(Joke.model_json_schema(), method="json_schema").invoke([ask()])) == {
+        "setup",
+        "punchline",
+    }
+
+
+def test_a_forced_call_is_a_call(model: SaliencyGuardedLVLM, ask: Any) -> None:
+    named = ({"type": "function", "function": {"name": "look"}}, {"type": "tool", "name": "look"}, {"type": "any"})
+    for choice in ("any", "required", True, "look", *named):
+        message = model.bind_tools([look, Joke], tool_choice=choice).invoke([ask()])
+        (call,) = message.tool_calls
+        assert call["name"] in {"look", "Joke"}
+        assert call["id"]
+        assert message.response_metadata["finish_reason"] == "tool_calls"
+        assert message.response_metadata["grounding"]["shares"]
+    streamed = whole(list(model.bind_tools([look], tool_choice="any").stream([ask()])))
+    assert [call["name"] for call in streamed.tool_calls] == ["look"]
+    with pytest.raises(ConfigError, match="none of the tools"):
+        model.bind_tools([look], tool_choice="listen").invoke([ask()])
+
+
+def test_tools_reach_the_prompt(model: SaliencyGuardedLVLM, ask: Any) -> None:
+    plain = model.invoke([ask()])
+    told = model.bind_tools([look]).invoke([ask()])
+    assert told.usage_metadata is not None
+    assert plain.usage_metadata is not None
+    assert told.usage_metadata["input_tokens"] > plain.usage_metadata["input_tokens"] + 20
+
+
+def test_a_model_whose_template_takes_tools_is_told_by_it(lvlm: LVLM, ask: Any) -> None:
+    processor = copy.copy(lvlm.processor)
+    processor.chat_template = "{% if tools %}TOOLS {{ tools | tojson }}{% endif %}" + lvlm.processor.chat_template
+    able = LVLM(lvlm.model, processor, require_image=False)
+    plain = SaliencyGuardedLVLM(lvlm=able).invoke([ask()])
+    told = SaliencyGuardedLVLM(lvlm=able).bind_tools([look]).invoke([ask()])
+    assert plain.usage_metadata is not None
+    assert told.usage_metadata is not None
+    assert told.usage_metadata["input_tokens"] > plain.usage_metadata["input_tokens"] + 20
+
+
+@pytest.mark.parametrize(
+    ("written", "calls", "invalid"),
+    [
+        ('<tool_call>{"name": "look", "arguments": {"where": "left"}}</tool_call>', 1, 0),
+        ("<tool_call>look left</tool_call>", 0, 1),
+        ("There is a cup.", 0, 0),
+    ],
+)
+def test_calls_are_read_out_of_answers(
+    lvlm: LVLM, ask: Any, monkeypatch: pytest.MonkeyPatch, written: str, calls: int, invalid: int
+) -> None:
+    """The embedded model never calls a tool by itself: its answer is put in its mouth."""
+
+    def said(self: LVLM, messages: Any, **settings: Any) -> Any:
+        answer = lvlm.score(messages, written)
+        yield from (Step(token=token) for token in answer.tokens)
+        yield Step(answer=answer)
+
+    monkeypatch.setattr(LVLM, "stream", said)
+    monkeypatch.setattr(LVLM, "generate", lambda _, messages, **__: lvlm.score(messages, written))
+    model = SaliencyGuardedLVLM().bind_tools([look])
+    message = model.invoke([ask()])
+    assert len(message.tool_calls) == calls
+    assert len(message.invalid_tool_calls) == invalid
+    streamed = whole(list(model.stream([ask()])))
+    assert [call["args"] for call in streamed.tool_calls] == [call["args"] for call in message.tool_calls]
+    assert message.content == ("" if calls or invalid else written)
