@@ -247,6 +247,14 @@ def test_a_tool_that_has_to_be_called(llm: SaliencyGuardedLVLM, ask: Ask) -> Non
         llm.get_tool_calls_from_response(said)
 
 
+@pytest.mark.parametrize(("given", "choice"), [({}, "required"), ({"tool_choice": None}, "required")])
+def test_a_required_tool_stays_required(llm: SaliencyGuardedLVLM, given: dict[str, Any], choice: str) -> None:
+    prepared = llm._prepare_chat_with_tools([], user_msg="What?", tool_required=True, **given)
+    assert prepared["tool_choice"] == choice
+    named = llm._prepare_chat_with_tools([], user_msg="What?", tool_required=True, tool_choice="look")
+    assert named["tool_choice"] == "look"
+
+
 def test_one_call_where_one_is_allowed(llm: SaliencyGuardedLVLM) -> None:
     blocks = [
         ToolCallBlock(tool_name="look", tool_kwargs={}),

@@ -94,6 +94,17 @@ def test_a_repaired_answer_is_what_is_left(says: Says, ask: Any) -> None:
     assert "zebra" not in repr(left) + repr(nothing) + repr(pieces)
 
 
+def test_a_guarded_model_takes_tools(ask: Any) -> None:
+    class Bound(GenericFakeChatModel):
+        def bind_tools(self, tools: Any, **kwargs: Any) -> Any:
+            return self.bind(tools=tools, **kwargs)
+
+    call = {"name": "look", "args": {"at": FALSE}, "id": "1", "type": "tool_call"}
+    model = Bound(messages=iter([AIMessage("", tool_calls=[call])]))
+    message = GroundingGuard(POLICY).around(model).bind_tools([{"name": "look"}]).invoke([ask()])
+    assert (message.tool_calls[0]["args"], decision(message)) == ({"at": FALSE}, "flagged")
+
+
 async def test_cancelling_stops_the_work(ask: Any, picture: Image.Image) -> None:
     pictures = [Document("", metadata={"image": picture}) for _ in range(2)]
     calls = [

@@ -236,9 +236,10 @@ class SaliencyGuardedLVLM(ServedLVLM, StructuredAnswers, FunctionCallingLLM, Cus
         **kwargs: Any,
     ) -> dict[str, Any]:
         message = ChatMessage(user_msg, role=MessageRole.USER) if isinstance(user_msg, str) else user_msg
-        choice = {"tool_choice": "required"} if tool_required else {}
+        is_chosen = kwargs.get("tool_choice") is not None
+        choice = {"tool_choice": "required"} if tool_required and not is_chosen else {}
         messages = [*(chat_history or ()), *([] if message is None else [message])]
-        return {"messages": messages, "tools": as_functions(tools), **choice, **kwargs}
+        return {"messages": messages, "tools": as_functions(tools), **kwargs, **choice}
 
     def _validate_chat_with_tools_response(
         self,
