@@ -159,7 +159,7 @@ def test_a_fallback_model_is_asked(says: Any, ask: Ask) -> None:
 
 
 def test_an_empty_answer_is_drawn_anew(caller: SaliencyGuardedLVLM, ask: Ask) -> None:
-    silent = caller.model_copy(update={"stop": "In"})  # Greedy, its first word.
+    silent = caller.model_copy(update={"stop": "This"})  # Greedy, its first word.
     policy = GuardPolicy(min_grounding=0.0, on_low="fallback", fallback=lambda messages, attempts: "I cannot tell.")
     output, streamed, _ = run(GroundedFunctionAgent(llm=silent, tools=[], policy=policy), ask()[0])
     assert str(output) == streamed == "I cannot tell."
