@@ -51,7 +51,8 @@ def main() -> None:
     ]
     llm.chat(messages)
     llm.chat(messages, policy=GuardPolicy(min_grounding=1.0, max_retries=1))
-    llm.chat(messages, sgrs=SGRSConfig(alpha=0.9), max_tokens=6)
+    describe = ChatMessage(role="user", blocks=[ImageBlock(path=DESK), TextBlock(text="Describe the image in detail.")])
+    llm.chat([describe], sgrs=SGRSConfig(alpha=0.9, min_p=0.5))
     root.event_handlers.remove(log)
 
 

@@ -12,7 +12,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-_BLOCK = re.compile(r"(<!-- not executed:[^\n]*-->\n)?```python\n(.*?)```", re.DOTALL)
+_BLOCK = re.compile(
+    r"(<!-- not executed:[^\n]*-->\n)?```python\n(.*?)```"
+    r"(?:\n+(?:[^\n`]+\n+)?```text\n(.*?)```)?",  # what it prints, perhaps behind one line of text
+    re.DOTALL,
+)
 INTEGRATIONS = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("integrations/*/README.md"))
 DOCUMENTS = [
     "README.md",
@@ -43,11 +47,14 @@ def test_examples_run(
     text = (ROOT / document).read_text(encoding="utf-8")
     scope: dict[str, object] = {}
     blocks = _BLOCK.findall(text)
-    for skipped, code in blocks:
+    printed = []
+    for skipped, code, expected in blocks:
         if not skipped:
             exec(compile(code, document, "exec"), scope)  # noqa: S102 - our own documents
-    executed = sum(not skipped for skipped, _ in blocks)
-    out = capsys.readouterr().out
+            printed.append(capsys.readouterr().out)
+            assert printed[-1].strip() == expected.strip() or not expected
+    executed = sum(not skipped for skipped, _, _ in blocks)
+    out = "".join(printed)
     if document == "README.md":
         assert executed >= 3
         assert "image_0" in out
@@ -68,11 +75,30 @@ def test_links_lead_somewhere() -> None:
     ] == []
 
 
-def test_paths_that_the_readme_names_exist() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    paths = re.findall(r"`((?:docs|tests|saliency_guard|examples)/[^`\s]+)`", text)
-    assert len(paths) > 5
-    assert [path for path in paths if not (ROOT / path).exists()] == []
+def test_paths_that_documents_name_exist() -> None:
+    named = [
+        (document, path)
+        for document in DOCUMENTS
+        for path in re.findall(
+            r"`((?:docs|tests|saliency_guard|examples)/[^`\s]+)`", (ROOT / document).read_text(encoding="utf-8")
+        )
+    ]
+    assert len(named) > 5
+    assert [(document, path) for document, path in named if not (ROOT / path).exists()] == []
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"index.md"}
+    assert len(pages) > 5
+    assert {page for page in pages if f"({page})" not in index} == set()
+
+
+def test_every_example_is_named_in_a_document() -> None:
+    text = "".join((ROOT / document).read_text(encoding="utf-8") for document in DOCUMENTS)
+    examples = {path.name for path in (ROOT / "examples").glob("*.py")}
+    assert len(examples) > 5
+    assert {example for example in examples if example not in text} == set()
 
 
 def test_the_demo_runs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -268,9 +268,11 @@ class Calibrator(Frozen):
                 reason = "it is not known whether the pictures are like those the calibration was fitted on"
                 return Judgement(claims=nothing, answer=None, reason=reason)
             values = tuple(self.domain.p_values(domain, self._verified_odds(features)))
-            if min(values) < self.level:
+            # Of several pictures one is easily unusual: so that not more prompts are refused, each gets its part.
+            lowest = min(1.0, min(values) * pictures)
+            if lowest < self.level:
                 which = f"picture {values.index(min(values)) + 1}" if pictures > 1 else "the picture"
-                reason = f"{which} is unlike those the calibration was fitted on (p={min(values):.3f})"
+                reason = f"{which} is unlike those the calibration was fitted on (p={lowest:.3f})"
                 return Judgement(claims=nothing, answer=None, reason=reason, domain=values)
         if not kinds:
             reason = "the answer makes no claim that could be judged"

@@ -65,12 +65,13 @@ def _without(sentence: Sentence, missing: Sequence[ExtractedClaim]) -> str:
     kinds = {claim.kind for claim in missing}
     if kinds & {"statement", "yes_no"} or any(claim.negated for claim in missing):
         return ""
-    if _LISTING.search(sentence.text) is None:
-        return ""
     starts = {claim.start for claim in missing if claim.kind == "object"}
     numbers = {claim.start for claim in missing if claim.kind == "number"}
     places = [(claim.start, claim.stop) for claim in missing if claim.kind == "place"]
     run = _listed(sentence)
+    # Only what stands before the list says that it is one: "to the left of the cup" lists nothing.
+    if not run or _LISTING.search(sentence.text[: run[0].start - sentence.start]) is None:
+        return ""
     if not all(any(phrase.noun_start == start for phrase in run) for start in starts):
         return ""
     kept = [phrase for phrase in run if phrase.noun_start not in starts]

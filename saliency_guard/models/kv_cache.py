@@ -65,6 +65,12 @@ class _Roomy(DynamicLayer):
         """Write nowhere that another layer may read."""
         self._rooms = self._row = None
 
+    def move_out(self) -> None:
+        """Copy keys and values out of memory that holds much more than them: a batch's, of which they are a row."""
+        self.leave()
+        if self.keys is not None and self.values is not None:
+            self.keys, self.values = moved_out(self.keys), moved_out(self.values)
+
     def gather(self, rows: Sequence[_Roomy], padding: Sequence[int]) -> None:
         """Hold several layers side by side, lined up at their ends; where they stand like that already, uncopied."""
         width = padding[0] + _length(rows[0])
@@ -123,6 +129,12 @@ def _lined_up(states: Sequence[Tensor | None], padding: Sequence[int], capacity:
         room[number, :, :before] = 0.0  # What is masked must still be a number.
         room[number, :, before : before + row.shape[-2]] = row[0]
     return room
+
+
+def moved_out(states: Tensor) -> Tensor:
+    """A copy of a tensor that would keep at least as much other memory alive as its own; else the tensor itself."""
+    size = states.numel() * states.element_size()
+    return states.clone() if states.untyped_storage().nbytes() >= 2 * size else states
 
 
 class _OfPictures(DynamicLayer):
@@ -188,6 +200,13 @@ def copied(cache: Cache) -> Cache:
             for name in _RECURRENT_FLAGS:
                 setattr(layer, name, dict(getattr(layer, name)))
     return twin
+
+
+def move_out(cache: Cache) -> None:
+    """Let go of the batch whose rows the keys and values of a cache are: its memory lives as long as they do."""
+    for layer in cache.layers:
+        if isinstance(layer, _Roomy):
+            layer.move_out()
 
 
 def cached_layers(cache: Cache) -> list[CacheLayerMixin]:

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from saliency_guard.chat.template import PreparedPrompt
 from saliency_guard.models.fork_safety import ForkSafeLock, uninterrupted
+from saliency_guard.models.kv_cache import move_out
 from saliency_guard.models.layers import anatomy, look_at
 from saliency_guard.models.locore import LocoREConfig
 from saliency_guard.models.session import Session, blank_inputs
@@ -86,8 +87,14 @@ class PromptCache:
         return known
 
     def keep(self, session: Session) -> None:
-        """Keep a session and what it was continued with; it must not be used any further."""
-        if session.croppable:
+        """Keep a session and what it was continued with; it must not be used any further.
+
+        Of a batch that it was a row of nothing is kept.
+        """
+        if session.croppable and self._size > 0:
+            move_out(session.cache)
+            if session.states:
+                session.states = list(torch.cat(session.states, dim=1).split(1, dim=1))
             self._keep((_state(session.model), _digest(session.inputs)), session)
 
     @uninterrupted()

@@ -162,6 +162,16 @@ def test_pictures_unlike_those_of_the_records_get_no_number() -> None:
     unknown = fitted.judge_record(synthetic.records(1).records[0])
     assert unknown.answer is None
     assert "not known" in unknown.reason
+    # Of several pictures one is easily unusual: not more prompts are refused for that.
+    several = fitted.model_copy(update={"pictures": (1, 2, 3, 4)})
+    record = synthetic.records(1).records[0]
+    kinds, features = [claim.kind for claim in record.claims], record.features(fitted.groups)
+    prompts = [rng.normal(0.0, 1.0, size=(4, 8)) for _ in range(300)]
+    refused = [several.judge(kinds, features, pictures=4, domain=shown).answer is None for shown in prompts]
+    assert np.mean(refused) < 0.12
+    prompts[0][2] += 5.0
+    judged = several.judge(kinds, features, pictures=4, domain=prompts[0])
+    assert "picture 3 is unlike" in judged.reason
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,15 @@ def test_sentences_that_say_more_are_left_out_whole() -> None:
     assert without("There is no dog. There is a cat.", "no dog") == "There is a cat."
 
 
+def test_a_relation_is_no_list_of_things() -> None:
+    text = "There is an apple. The apple is to the left of the keyboard."
+    assert without(text, "to the left of the keyboard") == "There is an apple."
+    assert without("The apple is to the left of the keyboard.", "to the left of the keyboard") == ""
+    assert (
+        without("There is an apple to the left of the keyboard.", "to the left of the keyboard") == "There is an apple."
+    )
+
+
 def test_what_hangs_on_a_missing_thing_goes_too() -> None:
     claims = EnglishClaims()(TEXT)
     cat = next(index for index, claim in enumerate(claims) if claim.kind == "object" and claim.noun == "cat")

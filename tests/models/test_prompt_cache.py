@@ -18,6 +18,7 @@ from saliency_guard import LVLM, LocoREConfig, SaliencyConfig
 from saliency_guard.chat.layout import prompt_layout
 from saliency_guard.chat.messages import chat
 from saliency_guard.chat.template import PreparedPrompt
+from saliency_guard.models.batch_session import Batch
 from saliency_guard.models.prompt_cache import PromptCache
 from saliency_guard.models.session import Session
 from saliency_guard.scenes.language import DESCRIBE
@@ -135,6 +136,26 @@ def test_the_cache_is_bounded(llava: tiny.Case) -> None:
     assert len(cache) == 2
     cache.clear()
     assert len(cache) == 0
+
+
+def test_nothing_is_kept_of_the_batch_that_a_prompt_was_a_row_of(case: tiny.Case) -> None:
+    exact, cache = tiny.to(case, torch.float64), PromptCache(1)
+    fed = [exact.inputs["input_ids"][0, -1].item(), *tiny.ANSWER]
+    rows = [read(cache, exact), *(Session(exact.model, exact.inputs) for _ in range(3))]
+    for session in rows:
+        session.keep_states(1)
+    batch = Batch(rows)
+    batch.run([fed] * 4)
+    batch.hand_back()
+    cache.keep(rows[0])
+    kept = read(cache, exact)
+    states = [*kept.states, *(states for layer in kept.cache.layers for states in (layer.keys, layer.values))]
+    held = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in states}
+    assert len(kept.states) == len(fed)
+    assert sum(held.values()) < 2 * sum(tensor.nbytes for tensor in states)
+    alone = Session(exact.model, exact.inputs)
+    alone.run(fed)
+    torch.testing.assert_close(kept.run([9]).logits, alone.run([9]).logits, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", list(tiny.RECURRENT))
