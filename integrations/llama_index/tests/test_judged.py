@@ -14,6 +14,7 @@ from llama_index.core.base.llms.types import ChatMessage, DocumentBlock, ImageBl
 from llama_index.core.base.response.schema import Response
 from llama_index.core.query_engine import CitationQueryEngine, CustomQueryEngine, SubQuestionQueryEngine
 from llama_index.core.question_gen.types import SubQuestion
+from llama_index.core.response_synthesizers import get_response_synthesizer
 from llama_index.core.schema import ImageNode, NodeWithScore, QueryBundle, TextNode
 from llama_index.core.tools import FunctionTool, QueryEngineTool
 
@@ -85,6 +86,23 @@ def test_engines_that_hand_on_other_nodes_are_judged_by_what_was_retrieved(
             response = asyncio.run(guarded.aquery(DESCRIBE)) if asynchronous else guarded.query(DESCRIBE)
             assert (response.response, grounding(response)["decision"]) == (answer, decision)
             assert list(grounding(response)["nodes"]) == ["dog"]
+
+
+def test_nothing_of_a_replaced_answer_is_in_what_an_engine_made_it_of(says: Any, engine: Any) -> None:
+    inner = engine(says(BAD), "dog")
+    tool = QueryEngineTool.from_defaults(inner, name="pictures", description="Knows pictures.")
+    asking = SubQuestionQueryEngine.from_defaults(
+        [tool],
+        llm=says(BAD),
+        question_gen=Questions(),
+        response_synthesizer=get_response_synthesizer(llm=says(BAD)),
+        use_async=False,
+    )
+    tells = GuardPolicy(min_grounding=0.5, on_low="fallback", fallback=lambda *_: "Look again.")
+    response = GroundedQueryEngine(asking, tells).query(DESCRIBE)
+    assert str(response) == "Look again."
+    assert [node.node.node_id for node in response.source_nodes] == ["dog"]
+    assert "zebra" not in repr(response)
 
 
 class Relabels(CustomQueryEngine):
