@@ -12,6 +12,7 @@ import pytest
 from llama_index.core.agent.workflow import AgentOutput, AgentWorkflow, FunctionAgent, ReActAgent
 from llama_index.core.base.llms.types import ChatMessage, DocumentBlock, ImageBlock, TextBlock, ToolCallBlock
 from llama_index.core.base.response.schema import Response
+from llama_index.core.chat_engine import CondenseQuestionChatEngine
 from llama_index.core.query_engine import CitationQueryEngine, CustomQueryEngine, SubQuestionQueryEngine
 from llama_index.core.question_gen.types import SubQuestion
 from llama_index.core.response_synthesizers import get_response_synthesizer
@@ -103,6 +104,18 @@ def test_nothing_of_a_replaced_answer_is_in_what_an_engine_made_it_of(says: Any,
     assert str(response) == "Look again."
     assert [node.node.node_id for node in response.source_nodes] == ["dog"]
     assert "zebra" not in repr(response)
+
+
+def test_a_chat_engine_gives_out_and_remembers_what_the_guard_does(says: Any, engine: Any) -> None:
+    tells = GuardPolicy(min_grounding=0.5, on_low="fallback", fallback=lambda *_: "Look again.")
+    guarded = GroundedQueryEngine(engine(says(BAD, BAD), "dog"), tells)
+    chat = CondenseQuestionChatEngine.from_defaults(query_engine=guarded, llm=says(DESCRIBE))
+    responses = [chat.chat(DESCRIBE), asyncio.run(chat.achat("And again?"))]
+    assert [str(response) for response in responses] == ["Look again."] * 2
+    assert "zebra" not in repr(responses) + repr(chat.chat_history)
+    flagging = GroundedQueryEngine(engine(says(BAD), "dog"), POLICY)
+    flagged = CondenseQuestionChatEngine.from_defaults(query_engine=flagging, llm=says(DESCRIBE)).chat(DESCRIBE)
+    assert "not grounded" in str(flagged)
 
 
 class Relabels(CustomQueryEngine):
