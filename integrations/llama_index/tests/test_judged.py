@@ -118,6 +118,22 @@ def test_a_chat_engine_gives_out_and_remembers_what_the_guard_does(says: Any, en
     assert "not grounded" in str(flagged)
 
 
+@pytest.mark.parametrize("mode", ["accumulate", "compact_accumulate"])
+def test_accumulated_answers_are_judged_together(says: Any, engine: Any, mode: str) -> None:
+    tells = GuardPolicy(min_grounding=0.5, on_low="fallback", fallback=lambda *_: "Look again.")
+
+    def answered(policy: GuardPolicy) -> Any:
+        inner = engine(says(BAD, BAD), "dog", "bird", response_mode=mode)
+        return GroundedQueryEngine(inner, policy).query(DESCRIBE)
+
+    flagged = answered(POLICY)
+    assert grounding(flagged)["decision"] == "flagged"
+    assert "not grounded" in str(flagged)
+    replaced = answered(tells)
+    assert str(replaced) == "Look again."
+    assert "zebra" not in repr(replaced)
+
+
 class Relabels(CustomQueryEngine):
     """Hands on texts of its own, under the ids of the pictures that it retrieved."""
 
