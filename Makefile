@@ -32,7 +32,8 @@ evidence: $(INSTALLED)
 fuzz: $(INSTALLED)
 	@$(BIN)/python -m pytest tests/fuzz
 
-# Concurrent calls of all kinds, thousands of requests, memory (several minutes); small versions are part of `make test`.
+# Concurrent calls of all kinds, thousands of requests, memory (SOAK_SHARE=0.1: a tenth of it); small versions are part of
+# `make test`.
 soak: $(INSTALLED)
 	@$(BIN)/python -m pytest tests/soak
 

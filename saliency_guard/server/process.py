@@ -9,6 +9,7 @@ import uvicorn
 from transformers.utils.logging import disable_progress_bar
 
 from saliency_guard.server.app import app_of
+from saliency_guard.server.arenas import limit_arenas
 from saliency_guard.server.logs import LOGGER, log_to_stderr
 from saliency_guard.server.settings import ServerSettings
 from saliency_guard.server.state import ServerState
@@ -49,12 +50,15 @@ class DrainingServer(uvicorn.Server):
 def serve(settings: ServerSettings) -> None:
     """Serve until SIGTERM or SIGINT, and what was asked before it.
 
+    The process is the server's from here on: on Linux its threads share two arenas of malloc (`limit_arenas`).
+
     Args:
         settings: of the server.
 
     Raises:
         SaliencyGuardError: if the model cannot be loaded.
     """
+    limit_arenas()
     log_to_stderr()
     disable_progress_bar()
     state = ServerState(settings)
