@@ -213,11 +213,12 @@ def json_value(value: Any) -> Any:
 
 
 def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        names = [name for name, _ in pairs]
-        msg = f"{next(name for name in names if names.count(name) > 1)!r} is named twice"
-        raise ValueError(msg)
+    members: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in members:
+            msg = f"{shown(name)} is named twice"
+            raise ValueError(msg)
+        members[name] = value
     return members
 
 

@@ -74,7 +74,15 @@ def _submit_first(thread: ThreadPoolExecutor, work: Callable[[], Item]) -> Futur
         else:
             result.set_result(done.result())
 
-    _STARTER.thread.submit(lambda: thread.submit(work).add_done_callback(hand_on))
+    def start() -> None:
+        try:
+            work_done = thread.submit(work)
+        except BaseException as error:  # noqa: BLE001 - a system without threads left; raised where it is waited for
+            result.set_exception(error)
+        else:
+            work_done.add_done_callback(hand_on)
+
+    _STARTER.thread.submit(start)
     return result
 
 

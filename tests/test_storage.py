@@ -179,5 +179,12 @@ def test_what_readers_disagree_about_is_refused(text: str, said: str) -> None:
         strict_json(text)
 
 
+def test_a_name_is_found_twice_among_very_many() -> None:
+    # Were each name looked for among all the others, this would take hours, and a request may hold as many.
+    members = ",".join(f'"{number}":0' for number in range(500_000))
+    with pytest.raises(ValueError, match="'499999' is named twice"):
+        strict_json(f'{{{members},"499999":1}}')
+
+
 def test_what_all_agree_about_is_read() -> None:
     assert strict_json('{"a": [1, 2.5, 1e3, null, true, "NaN"]}') == {"a": [1, 2.5, 1000.0, None, True, "NaN"]}

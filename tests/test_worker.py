@@ -80,3 +80,16 @@ def test_a_forked_child_starts_threads_of_its_own() -> None:
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)  # noqa: S603
     assert (done.returncode, done.stdout) == (0, "0\n"), done.stderr
+
+
+async def test_a_system_without_threads_left_is_an_error_not_a_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    await anext(in_thread(numbers(threading.Event()), threading.Event()))  # What starts threads is there already.
+
+    def refused(_: threading.Thread) -> None:
+        msg = "can't start new thread"
+        raise RuntimeError(msg)
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        async with asyncio.timeout(60):
+            await anext(in_thread(numbers(threading.Event()), threading.Event()))

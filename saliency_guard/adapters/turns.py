@@ -1,9 +1,10 @@
 """Whether a turn of a chat is about a picture: what guards score where nobody tells them otherwise.
 
 A turn with a picture of its own always is. A later turn is about an earlier picture unless something speaks against it:
-it asks for what no picture shows (a named person or place, arithmetic, a text task, a greeting), and neither the
-question nor the answer refers to a picture or to anything that was said about one. The words are English; with other
-languages, or where this is too coarse, pass ``should_score``.
+it asks for what no picture shows (a named person or place, arithmetic, a text task, a greeting), neither the question
+nor the answer refers to a picture or to anything that was said about one, and the answer claims nothing that was not
+asked for ("There is a zebra." after "Thank you!"). The words are English: turns in another language count as being
+about the picture. Where this is too coarse, pass ``should_score``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ NO_PICTURE = "there is no picture in the chat"
 OTHER_SUBJECT = "the turn is not about the picture"
 
 _WORD = re.compile(r"[A-Za-z][A-Za-z'-]*")
+_LETTERS_OR_NUMBER = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*|\d+")
 _ARITHMETIC = re.compile(r"\d\s*[-+*/x^]\s*\d")
+_EXISTENCE = re.compile(r"\bthere(?:['\u2019]s|\s+(?:is|are|was|were))\b", re.IGNORECASE)
+_SENTENCE_END = re.compile(r"[.!?:;\n]+")
 
 
 def _words(text: str) -> frozenset[str]:
@@ -36,6 +40,21 @@ _POINTING = _words("it its this that these those there they them their he him hi
 
 _TEXT_TASK = _words("translate translation rhyme poem essay code program function synonym define spell")
 _PLEASANTRY = _words("hello hi hey thanks thank bye goodbye ok okay welcome please great good morning you")
+
+_POLITE_ANSWER = _PLEASANTRY | _words(
+    """you're you'll your yours i i'm i'll me my we it it's is are am was were be being been have has had a an the of to
+    for with in on at about from and or but if so as that that's this there here any anything anytime something
+    everything all more further other else much very just too well again back always today tomorrow now soon later day
+    afternoon evening night time glad happy pleasure pleased nice wonderful best care enjoy hope help helped helpful
+    helping assist assistance feel free ask asking let know need needs want wish would like could can may will do does
+    doing did fine question questions happen what how when sure certainly course problem worries worry mention don't no
+    not come ready chat talk take rest"""
+)
+"""Words of an answer to a pleasantry that claims nothing."""
+
+_QUESTION_OPENERS = _words("what which who whose whom where when why how is are does did do can could tell name")
+_NUMBER_WORDS = _words("zero one two three four five six seven eight nine ten eleven twelve twenty hundred thousand")
+_FREE_TEXT = _words("rhyme poem essay code program function")
 
 _FUNCTION_WORDS = _words(
     """the and are but for not you your who whose was were has have had can could would should may might will with from
@@ -74,18 +93,41 @@ class Turn:
         return OTHER_SUBJECT if self._speaks_against() and not self._refers() else None
 
     def _speaks_against(self) -> bool:
+        """Whether the question asks for what no picture shows, and the answer claims nothing else."""
         words = [word.casefold() for word in _WORD.findall(self.question)]
-        if not words:
-            return bool(_ARITHMETIC.search(self.question))
-        is_pleasantry = all(word in _PLEASANTRY for word in words)
-        is_text_task = any(word in _TEXT_TASK for word in words)
-        return is_pleasantry or is_text_task or bool(_ARITHMETIC.search(self.question)) or _names(self.question)
+        if words and all(word in _PLEASANTRY for word in words):
+            return self._is_polite()
+        if any(word in _TEXT_TASK for word in words):
+            return any(word in _FREE_TEXT for word in words) or not self._claims_unasked()
+        if _ARITHMETIC.search(self.question):
+            is_number = bool(re.search(r"\d", self.answer) or _words(self.answer) & _NUMBER_WORDS)
+            return is_number and not self._claims_unasked()
+        return _is_english(words) and _names(self.question) and not self._claims_unasked()
+
+    def _is_polite(self) -> bool:
+        """Whether every word of the answer is one of politeness."""
+        said = _LETTERS_OR_NUMBER.findall(self.answer.casefold().replace("\u2019", "'"))
+        return all(word in _POLITE_ANSWER for word in said)
+
+    def _claims_unasked(self) -> bool:
+        """Whether the answer says that there is something of which the question says nothing."""
+        subject = _words(self.question) - _FUNCTION_WORDS
+        return any(
+            _EXISTENCE.search(sentence)
+            and not {word for word in _words(sentence) & subject if len(word) >= _LEAST_CONTENT}
+            for sentence in _SENTENCE_END.split(self.answer)
+        )
 
     def _refers(self) -> bool:
         question, answer = _words(self.question), _words(self.answer)
         known = {word for text in self.earlier for word in _words(text)}
         content = {word for word in (question | answer) & known if len(word) >= _LEAST_CONTENT} - _FUNCTION_WORDS
         return bool((question | answer) & _PICTURE) or bool(question & _POINTING) or bool(content)
+
+
+def _is_english(words: Sequence[str]) -> bool:
+    """Whether a question begins as English ones do; German, for one, writes every noun with a capital letter."""
+    return any(word in _QUESTION_OPENERS for word in words[:2]) or len(set(words) & _FUNCTION_WORDS) > 1
 
 
 def _names(text: str) -> bool:

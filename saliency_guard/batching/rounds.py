@@ -78,7 +78,7 @@ def end(calls: Sequence[AnswerCall]) -> None:
 
 def answer_together(calls: Sequence[AnswerCall]) -> list[GroundedAnswer]:
     """The answers of calls that nobody else's join, all ended in one go; the first error is raised."""
-    read(calls)
+    read([call for call in calls if not call.is_read])
     while True:
         for call in calls:
             if call.error is not None:

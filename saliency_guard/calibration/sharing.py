@@ -21,6 +21,7 @@ CalibratorIn = Calibrator | str | os.PathLike[str]
 """A calibration, or where one is: a JSON file, a folder that holds ``calibrator.json``, or a hub id; after an ``@`` may
 stand a hub id's branch, tag or commit."""
 
+_LONGEST_MESSAGE = 500
 _HUB = frozenset({"token", "cache_dir", "local_files_only"})
 
 
@@ -52,10 +53,15 @@ def read_calibrator(place: CalibratorIn | None, hub: Mapping[str, Any] | None = 
         msg = f"a calibrator is a Calibrator, a file, a folder or a hub id, not {shown(place)}"
         raise InputError(msg)
     name = os.fspath(place)
-    path = Path(name).expanduser()
-    if path.is_dir():
+    try:
+        path = Path(name).expanduser()
+        is_folder, exists = path.is_dir(), path.exists()
+    except (OSError, RuntimeError) as error:  # A name too long, a folder that is closed to us, the home of nobody.
+        msg = f"there is no calibration at {shown(name)}: {error}"
+        raise InputError(msg[:_LONGEST_MESSAGE]) from error
+    if is_folder:
         return Calibrator.load(path / CALIBRATOR_FILE)
-    if path.exists() or path.suffix == ".json" or not isinstance(place, str):
+    if exists or path.suffix == ".json" or not isinstance(place, str):
         return Calibrator.load(path)
     repository, _, revision = name.partition("@")
     options = {key: value for key, value in (hub or {}).items() if key in _HUB}

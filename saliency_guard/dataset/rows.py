@@ -92,6 +92,8 @@ def read_rows(path: Path) -> Iterator[Row]:
 
 def _row(number: int, content: Any) -> Row:
     place = str(number + 1)
+    if isinstance(content, _UnreadableError):
+        return Row(number, place, None, str(content))
     if isinstance(content, ValueError):
         return Row(number, place, None, f"not a JSON object: {content}")
     if not isinstance(content, Mapping):
@@ -101,6 +103,10 @@ def _row(number: int, content: Any) -> Row:
         return Row(number, place, content)
     if isinstance(name, bool) or not isinstance(name, (str, int)) or not str(name).strip():
         return Row(number, place, None, f"its id must be a text or a whole number, not {shown(name)}")
+    try:
+        str(name).encode()
+    except UnicodeEncodeError:  # Half of a surrogate pair: results could not be written under such an id.
+        return Row(number, place, None, f"its id cannot be written in UTF-8: {shown(name)}")
     return Row(number, str(name), content)
 
 
@@ -126,11 +132,37 @@ def _parquet(path: Path) -> Any:
         raise InputError(msg) from error
 
 
+class _UnreadableError(ValueError):
+    """A record that has no Python value."""
+
+
 def _parquet_rows(path: Path) -> Iterator[Any]:
+    from pyarrow import ArrowException  # noqa: PLC0415 - an extra
+
     with _parquet(path) as table:
         columns = [name for name in table.schema_arrow.names if name in _KEYS]
-        for batch in table.iter_batches(_ROWS_AT_ONCE, columns=columns):
-            yield from batch.to_pylist()
+        batches = table.iter_batches(_ROWS_AT_ONCE, columns=columns)
+        while True:
+            try:
+                batch = next(batches, None)
+            except (ArrowException, OSError) as error:
+                msg = f"{path} is damaged: {error}"
+                raise InputError(msg) from error
+            if batch is None:
+                return
+            try:
+                rows = batch.to_pylist()
+            except ValueError:  # Arrow's is one, too. Text that is not UTF-8, say: of which records?
+                rows = [_plain(batch.slice(index, 1)) for index in range(batch.num_rows)]
+            yield from rows
+
+
+def _plain(batch: Any) -> Any:
+    """The only record of a batch."""
+    try:
+        return batch.to_pylist()[0]
+    except ValueError as error:  # Arrow's is one, too.
+        return _UnreadableError(f"it cannot be read: {error}")
 
 
 def load_question(row: Row, folder: Path) -> Question:

@@ -56,7 +56,9 @@ class Problem(Frozen):
     @classmethod
     def of(cls, error: Exception) -> Problem:
         """What an error says; the error itself may not be fit to be sent to another process."""
-        return cls(error=type(error).__name__, message=str(error)[:_LONGEST_MESSAGE])
+        # It may quote what no file can hold: half of a surrogate pair.
+        message = str(error)[:_LONGEST_MESSAGE].encode(errors="backslashreplace").decode()
+        return cls(error=type(error).__name__, message=message)
 
 
 class Scoring(Settings):

@@ -53,9 +53,10 @@ def gain_factors(config: LocoREConfig, first_query: int, queries: int, output_st
     last = first_query + queries - 1
     if config.beta == 0.0 or last < output_start:
         return None
+    window = min(config.window, last)  # No position is further back.
     query = torch.arange(first_query, last + 1)[:, None]
     key = torch.arange(last + 1)[None, :]
-    inside = (key >= output_start) & (key <= query) & (query - key <= config.window)
+    inside = (key >= output_start) & (key <= query) & (query - key <= window)
     return torch.where(inside, 1.0 + config.beta, 1.0).double()
 
 

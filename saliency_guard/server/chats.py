@@ -28,7 +28,7 @@ class RecentChats:
             messages: in the core's form, pictures as bytes.
         """
         self.forget(call_id)
-        size = sum(_size(part) for message in messages for part in message["content"])
+        size = len(call_id) + sum(map(_size, messages))
         self._chats[call_id] = (time.monotonic(), size, messages)
         self._size += size
         while self._chats and (len(self._chats) > _MOST or self._size > _MOST_BYTES or self._is_old()):
@@ -50,6 +50,7 @@ class RecentChats:
         return time.monotonic() - next(iter(self._chats.values()))[0] > _LONGEST
 
 
-def _size(part: dict[str, Any]) -> int:
-    """What a part of a message takes."""
-    return len(part["image"]) if part["type"] == "image" else len(str(part["text"]))
+def _size(message: dict[str, Any]) -> int:
+    """What a message takes."""
+    parts = sum(len(part["image"]) if part["type"] == "image" else len(str(part)) for part in message["content"])
+    return parts + sum(len(str(value)) for name, value in message.items() if name != "content")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -35,6 +35,8 @@ _NO_POLICY = (
 _NO_CHAT = "the chat is not known: run the guardrail before and after the call (mode: [pre_call, post_call])"
 _QUESTION = "Describe the image in detail."
 _PARAMS = {"grounding_policy"}
+_MOST_TEXTS = 2_000
+_LONGEST_ID = 1_000
 
 
 class GuardrailBody(StrictBody):
@@ -43,10 +45,10 @@ class GuardrailBody(StrictBody):
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
     input_type: Literal["request", "response"]
-    texts: list[str] = Field(default_factory=list)
+    texts: Annotated[list[str], Field(max_length=_MOST_TEXTS)] = Field(default_factory=list)
     images: list[str] = Field(default_factory=list)
     structured_messages: list[dict[str, Any]] | None = None
-    litellm_call_id: str | None = None
+    litellm_call_id: Annotated[str, Field(max_length=_LONGEST_ID)] | None = None
     additional_provider_specific_params: dict[str, Any] = Field(default_factory=dict)
 
 

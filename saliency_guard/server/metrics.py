@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from saliency_guard.adapters.run import Finished
+from saliency_guard.batching.scheduler import BatchingStatistics
 from saliency_guard.server.queue import RequestQueue
 from saliency_guard.server.record import RequestRecord
 
@@ -24,6 +29,7 @@ class Metrics:
 
     def __init__(self, queue: RequestQueue) -> None:
         self.registry = CollectorRegistry()
+        self._batching: Collector | None = None
         running = self._gauge("requests_running", "Requests that the model is answering.")
         running.set_function(lambda: queue.running)
         waiting = self._gauge("requests_waiting", "Requests that wait for the model.")
@@ -39,6 +45,17 @@ class Metrics:
         self._answers = self._counter("answers", "Answers, by what a policy decided on them.", "decision")
         self._refused = self._counter("refused", "Answers that a policy refused, retried ones included.")
         self._unscored = self._counter("unscored", "Answers without a grounding.")
+
+    def batching(self, statistics: Callable[[], BatchingStatistics]) -> None:
+        """Show how answers are written side by side.
+
+        Args:
+            statistics: of the model; those of a model before it are shown no more.
+        """
+        if self._batching is not None:
+            self.registry.unregister(self._batching)
+        self._batching = _Batching(statistics)
+        self.registry.register(self._batching)
 
     def _gauge(self, name: str, what: str) -> Gauge:
         return Gauge(f"saliency_guard_{name}", what, registry=self.registry)
@@ -84,3 +101,20 @@ class Metrics:
     def text(self) -> bytes:
         """All of them, as Prometheus reads them."""
         return generate_latest(self.registry)
+
+
+class _Batching(Collector):
+    """What the model itself counts, read when somebody asks."""
+
+    def __init__(self, statistics: Callable[[], BatchingStatistics]) -> None:
+        self._statistics = statistics
+
+    def collect(self) -> Iterator[Metric]:
+        """All of it, as of one moment."""
+        now = self._statistics()
+        name = "saliency_guard_batch"
+        yield CounterMetricFamily(f"{name}_rounds", "Rounds in which tokens were written.", now.rounds)
+        yield CounterMetricFamily(f"{name}_rows", "Answers that took part in rounds, added up.", now.rows)
+        yield GaugeMetricFamily(f"{name}_largest", "The most answers in one round.", now.largest)
+        yield GaugeMetricFamily(f"{name}_active", "Calls that are being answered, or wait for that.", now.active)
+        yield GaugeMetricFamily(f"{name}_waiting", "Those of them whose prompt is not prepared yet.", now.waiting)

@@ -49,7 +49,9 @@ class ServerState:
     def load(self) -> None:
         """Load the model now; an error is kept as the `failure`."""
         try:
-            self._lvlm = self.settings.loaded()
+            lvlm = self.settings.loaded()
+            self.metrics.batching(lambda: lvlm.batching)
+            self._lvlm = lvlm
         except Exception as error:  # noqa: BLE001 - `failure` is what the server ends with
             self.failure = error
             LOGGER.error("the model could not be loaded", exc_info=error, extra={"event": "failed"})

@@ -32,7 +32,14 @@ def test_threads_get_the_answers_of_serial_calls() -> None:
     asked = [chat(Image.new("RGB", (64, 64), colour), "Describe the image.") for colour in ("red", "teal", "white")] * 2
     serial = [lvlm.generate(one, max_new_tokens=20) for one in asked]
     with ThreadPoolExecutor(6) as pool:
-        assert list(pool.map(lambda one: lvlm.generate(one, max_new_tokens=20), asked)) == serial
+        answers = list(pool.map(lambda one: lvlm.generate(one, max_new_tokens=20), asked))
+    assert [[token.token_id for token in answer.tokens] for answer in answers] == [
+        [token.token_id for token in answer.tokens] for answer in serial
+    ]
+    for answer, alone in zip(answers, serial, strict=True):  # Rows of a batch differ in the last bits of float32.
+        assert [token.logprob for token in answer.tokens] == pytest.approx(
+            [token.logprob for token in alone.tokens], rel=1e-3, abs=1e-5
+        )
 
 
 def test_what_cannot_be_loaded_is_not_kept() -> None:

@@ -20,10 +20,36 @@ def turn(question: str, answer: str = "", *, has_picture: bool = False, chat_has
         ("Thank you!", "You are welcome."),
         ("What is 2 + 2?", "4"),
         ("Please translate good morning to German.", "Guten Morgen."),
+        ("Thanks, great!", "You\u2019re welcome! Let me know if you have any other questions."),
+        ("Hello!", "Hello! How can I help you today?"),
+        ("Thank you!", "\U0001f642"),
+        ("How many states are in Germany?", "There are 16 states in Germany."),
+        ("Write a poem for Anna.", "There is a light that never fades."),
+        ("Who wrote Hamlet?", "William Shakespeare."),
     ],
 )
 def test_what_no_picture_shows_is_not_scored(question: str, answer: str) -> None:
     assert turn(question, answer).other_subject == OTHER_SUBJECT
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ("Thank you!", "There is a zebra."),
+        ("Thanks!", "You are welcome. A zebra, too."),
+        ("Okay?", "Zebra."),
+        ("Hello!", "Hallo! Da ist ein Zebra."),
+        ("Thanks!", "\u6709\u4e00\u5339\u6591\u9a6c\u3002"),
+        ("Good morning!", "Good morning! 3."),
+        ("What is 2 + 2?", "A zebra."),
+        ("What is 2 + 2?", "4. There is a zebra."),
+        ("What is the capital of France?", "Paris. There's a zebra."),
+        ("Please translate good morning to German.", "There are two zebras."),
+        ("Welche Farbe hat der Hund?", "Er ist braun."),
+    ],
+)
+def test_an_answer_that_claims_what_was_not_asked_for_is_scored(question: str, answer: str) -> None:
+    assert turn(question, answer).other_subject is None
 
 
 @pytest.mark.parametrize(

@@ -98,3 +98,9 @@ def test_a_model_of_ones_own_takes_one_too(tmp_path: Path, lvlm: LVLM, others: C
         LVLM(lvlm.model, lvlm.processor, calibrator=others)
     with pytest.raises(InputError, match="cannot read a calibration"):
         tiny_processors.llava(tiny_processors.byte_level(), calibrator="nowhere.json")
+
+
+@pytest.mark.parametrize("place", ["x" * 5000, "~nobody-of-this-name/calibration.json"])
+def test_a_path_that_the_system_refuses_is_an_error_of_ours(place: str) -> None:
+    with pytest.raises(InputError, match="there is no calibration at"):
+        read_calibrator(place)

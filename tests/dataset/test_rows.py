@@ -42,6 +42,7 @@ def test_records_have_their_id_or_their_place(tmp_path: Path) -> None:
         ('{"id": ""}', "must be a text or a whole number"),
         ('{"id": "first"}', "record 1 has the same id"),
         ("[" * 100_000, "not a JSON object"),
+        ('{"id": "\\ud800"}', "its id cannot be written in UTF-8"),
     ],
 )
 def test_a_damaged_record_says_what_is_wrong_and_the_next_one_is_read(tmp_path: Path, line: str, problem: str) -> None:
@@ -119,3 +120,26 @@ def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
     for name in ("none.jsonl", "none.parquet"):
         with pytest.raises(InputError, match="cannot read"):
             list(read_rows(tmp_path / name))
+
+
+def test_a_damaged_record_of_a_parquet_file_says_so_and_the_next_one_is_read(tmp_path: Path) -> None:
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    offsets = pa.array([0, 1, 2, 3], pa.int32()).buffers()[1]
+    texts = pa.Array.from_buffers(pa.string(), 3, [None, offsets, pa.py_buffer(b"a\xffc")])
+    path = tmp_path / "in.parquet"
+    parquet.write_table(pa.table({"id": ["a", "b", "c"], "question": texts}), path)
+    rows = list(read_rows(path))
+    assert [row.content and row.content["question"] for row in rows] == ["a", None, "c"]
+    assert "it cannot be read: 'utf-8' codec" in rows[1].problem
+
+
+def test_a_parquet_file_that_is_damaged_inside_says_so(tmp_path: Path) -> None:
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "in.parquet"
+    texts = [f"{number} {'a' * 800}" for number in range(5000)]
+    parquet.write_table(pa.table({"question": texts}), path, compression="gzip", use_dictionary=False)
+    content = bytearray(path.read_bytes())
+    content[3000:3400] = bytes(400)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="is damaged"):
+        list(read_rows(path))

@@ -110,3 +110,13 @@ def test_the_work_is_what_the_engine_is_given(lvlm: LVLM, picture: Image.Image, 
 
     score_dataset(dataset(tmp_path, picture), tmp_path / "out", Watched(lvlm), model="embedded", shard_size=SHARD)
     assert sizes == [1, 3, 2, 2]
+
+
+def test_records_that_quote_what_no_file_can_hold_are_set_aside(
+    lvlm: LVLM, picture: Image.Image, tmp_path: Path
+) -> None:
+    path = dataset(tmp_path, picture)
+    path.write_text('{"\\ud800": "no question"}\n{"id": "\\ud800", "question": "What?"}\n')
+    summary = score_dataset(path, tmp_path / "out", LocalEngine(lvlm), model="embedded")
+    assert summary == Summary(scored=0, unscored=0, set_aside=2)
+    assert "it has \\ud800" in lines(tmp_path / "out" / "errors")[0]["message"]

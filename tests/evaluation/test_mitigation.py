@@ -72,7 +72,7 @@ def test_captions_of_a_journal_are_not_written_again(lvlm: LVLM, tmp_path: Path)
         calibrator = None
 
     again, _ = compare(Silent(), shown, GUARDS, sampled=False, max_new_tokens=8, journal=Journal(tmp_path / "j", {}))  # type: ignore[arg-type]
-    assert again == first
+    assert repr(again) == repr(first)  # Captions that name nothing have no CHAIR_I: NaN.
 
 
 def test_the_sweep_has_the_layers_and_the_fallback_of_the_released_code(lvlm: LVLM) -> None:

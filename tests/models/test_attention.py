@@ -14,7 +14,6 @@ from saliency_guard import (
     LocoREConfig,
     SaliencyConfig,
     SGRSConfig,
-    UnsupportedModelError,
     saliency_map,
     score_answer,
     sgrs_generate,
@@ -23,7 +22,6 @@ from saliency_guard.decoding.decoder import Decoder
 from saliency_guard.models.layers import target_layers
 from saliency_guard.models.session import Session
 from saliency_guard.saliency.scoring import score_together
-from saliency_guard.signals.trace import trace_answer
 
 TILE = 5
 """Four patches, and the class token."""
@@ -175,11 +173,6 @@ def test_layers_of_one_kind_alone_are_refused(across: tiny.Case) -> None:
         score_answer(across.model, across.inputs, tiny.ANSWER, saliency=SaliencyConfig(layers=[1, 3]))
     with pytest.raises(ConfigError, match="attention to the sequence"):
         score_answer(across.model, across.inputs, tiny.ANSWER, locore=LocoREConfig(layers=[1]))
-
-
-def test_answers_are_not_traced(across: tiny.Case) -> None:
-    with pytest.raises(UnsupportedModelError, match="cross-attention"):
-        trace_answer(across.model, across.inputs, tiny.ANSWER)
 
 
 def test_pictures_that_cannot_be_told_apart_are_refused() -> None:

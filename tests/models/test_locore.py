@@ -44,3 +44,11 @@ def test_beta_zero_is_no_gain() -> None:
 def test_wrong_settings_are_refused_by_name(wrong: dict) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         LocoREConfig(**wrong)
+
+
+def test_a_window_larger_than_any_number_of_positions_reaches_all() -> None:
+    everything = gain_factors(LocoREConfig(window=100), 6, 3, 2)
+    assert everything is not None
+    reached = gain_factors(LocoREConfig(window=10**30), 6, 3, 2)
+    assert reached is not None
+    assert torch.equal(reached, everything)

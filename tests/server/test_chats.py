@@ -53,3 +53,12 @@ def test_old_chats_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     assert known.recall("a") is not None
     now[0] = 601.0
     assert known.recall("a") is None
+
+
+def test_all_of_a_chat_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chats, "_MOST_BYTES", 1000)
+    known = RecentChats()
+    known.remember("a" * 2000, chat())
+    assert known.recall("a" * 2000) is None
+    known.remember("b", [{"role": "assistant", "content": "", "tool_calls": [{"arguments": "x" * 2000}]}])
+    assert known.recall("b") is None

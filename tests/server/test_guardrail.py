@@ -131,3 +131,10 @@ async def test_the_server_s_policy_holds(state: ServerState, client: httpx.Async
 async def test_wrong_requests(state: ServerState, client: httpx.AsyncClient, body: dict[str, Any]) -> None:
     state.settings.policy = GuardPolicy(min_grounding=0.5)
     assert (await client.post(GUARDRAIL, json=body)).status_code == 400
+
+
+@pytest.mark.parametrize("body", [{"texts": ["a"] * 2_001}, {"litellm_call_id": "a" * 1_001}])
+async def test_what_is_shown_is_limited(client: httpx.AsyncClient, body: dict[str, Any]) -> None:
+    reply = await client.post(GUARDRAIL, json={"input_type": "response", **body})
+    assert reply.status_code == 400
+    assert error_of(reply)["param"] == next(iter(body))

@@ -3,6 +3,7 @@ from __future__ import annotations
 from saliency_guard import GroundedAnswer, GuardPolicy, Usage
 from saliency_guard.adapters import finished, not_applicable
 from saliency_guard.adapters.run import Finished
+from saliency_guard.batching.scheduler import BatchingStatistics
 from saliency_guard.server.metrics import Metrics
 from saliency_guard.server.queue import RequestQueue
 from saliency_guard.server.record import RequestRecord
@@ -54,3 +55,18 @@ async def test_two_servers_in_one_process_count_apart() -> None:
     first.judged(None, "none", 0)
     assert b"saliency_guard_unscored_total 1.0" in first.text()
     assert b"saliency_guard_unscored_total 0.0" in second.text()
+
+
+def test_answers_side_by_side_are_counted_by_the_model() -> None:
+    metrics = Metrics(RequestQueue(1, 1))
+    known = [BatchingStatistics(rounds=2, rows=6, largest=4, active=3, waiting=1)]
+    metrics.batching(lambda: known[-1])
+    text = metrics.text().decode()
+    assert "saliency_guard_batch_rounds_total 2.0" in text
+    assert "saliency_guard_batch_rows_total 6.0" in text
+    assert "saliency_guard_batch_largest 4.0" in text
+    assert "saliency_guard_batch_active 3.0" in text
+    assert "saliency_guard_batch_waiting 1.0" in text
+    known.append(BatchingStatistics(rounds=3, rows=7, largest=4, active=0, waiting=0))
+    metrics.batching(lambda: known[-1])  # A model that is loaded once more.
+    assert "saliency_guard_batch_rounds_total 3.0" in metrics.text().decode()

@@ -3,7 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from saliency_guard.chat.messages import chat
 from saliency_guard.errors import ModelError
 from saliency_guard.server.errors import RequestError
 from saliency_guard.server.settings import ServerSettings
@@ -39,3 +41,10 @@ def test_the_model_s_names(state: ServerState) -> None:
     with pytest.raises(RequestError, match="no model 'gpt-4o'") as raised:
         state.require_name("gpt-4o")
     assert (raised.value.status, raised.value.code) == (404, "model_not_found")
+
+
+def test_the_metrics_show_what_the_loaded_model_counts(state: ServerState, picture: Image.Image) -> None:
+    state.lvlm.generate(chat(picture, "What is there?"), max_new_tokens=2)
+    rounds = state.lvlm.batching.rounds
+    assert rounds > 0
+    assert f"saliency_guard_batch_rounds_total {float(rounds)}" in state.metrics.text().decode()

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import string
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from llama_index.core.agent.workflow import AgentOutput, AgentStream, FunctionAgent, ReActAgent
+from llama_index.core.agent.workflow import AgentOutput, AgentStream, CodeActAgent, FunctionAgent, ReActAgent
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock, TextBlock
 from llama_index.core.memory import ChatMemoryBuffer
 
 from llama_index.llms.saliency_guard import GroundedAgentMixin, GroundingRetryEvent, SaliencyGuardedLVLM
-from saliency_guard import GuardPolicy, LowGroundingError, RetryPlan
+from saliency_guard import ConfigError, GuardPolicy, LowGroundingError, RetryPlan
 from saliency_guard.scenes.language import DESCRIBE
 
 THOUGHT = "Thought: I can answer without using any more tools.\nAnswer: "
@@ -159,7 +160,7 @@ def test_a_fallback_model_is_asked(says: Any, ask: Ask) -> None:
 
 
 def test_an_empty_answer_is_drawn_anew(caller: SaliencyGuardedLVLM, ask: Ask) -> None:
-    silent = caller.model_copy(update={"stop": "In"})  # Greedy, its first word.
+    silent = caller.model_copy(update={"stop": list(string.ascii_uppercase)})  # Its first letter.
     policy = GuardPolicy(min_grounding=0.0, on_low="fallback", fallback=lambda messages, attempts: "I cannot tell.")
     output, streamed, _ = run(GroundedFunctionAgent(llm=silent, tools=[], policy=policy), ask()[0])
     assert str(output) == streamed == "I cannot tell."
@@ -224,3 +225,8 @@ def test_a_repaired_answer_is_what_is_left_everywhere(says: Any, ask: Ask) -> No
     output, events = asyncio.run(ran())
     assert (str(output), output.raw["grounding"]["decision"]) == ("There is a cup.", "repaired")
     assert "zebra" not in repr(events) + repr(output.raw)
+
+
+def test_agents_that_write_code_are_refused() -> None:
+    with pytest.raises(ConfigError, match="CodeActAgent"):
+        type("Coder", (GroundedAgentMixin, CodeActAgent), {})

@@ -26,7 +26,15 @@ from llama_index.llms.saliency_guard import (
     SaliencyGuardedLVLM,
     collect_grounding,
 )
-from saliency_guard import ConfigError, GuardPolicy, ImageError, LowGroundingError, SGRSConfig, shared_lvlm
+from saliency_guard import (
+    ConfigError,
+    GuardPolicy,
+    ImageError,
+    LowGroundingError,
+    SGRSConfig,
+    SignalRule,
+    shared_lvlm,
+)
 from saliency_guard.chat.messages import chat
 
 Ask = Callable[..., list[ChatMessage]]
@@ -153,6 +161,11 @@ def test_the_loop_is_not_blocked(llm: SaliencyGuardedLVLM, ask: Ask) -> None:
     assert asyncio.run(both()) > 5
 
 
+def is_at_work(thread: threading.Thread) -> bool:
+    """Whether it is one of the package's, and not the one that waits to start others."""
+    return thread.name.startswith("saliency-guard") and "starter" not in thread.name
+
+
 def test_cancelling_stops_the_work(llm: SaliencyGuardedLVLM, ask: Ask) -> None:
     async def cancelled() -> None:
         task = asyncio.ensure_future(llm.achat(ask()))
@@ -163,7 +176,7 @@ def test_cancelling_stops_the_work(llm: SaliencyGuardedLVLM, ask: Ask) -> None:
 
     asyncio.run(cancelled())
     until = time.monotonic() + 10
-    while any(one.name.startswith("saliency-guard") for one in threading.enumerate()):
+    while any(is_at_work(one) for one in threading.enumerate()):
         assert time.monotonic() < until
         time.sleep(0.01)
     assert llm.chat(ask()).message.content
@@ -193,6 +206,31 @@ def test_a_policy_decides(llm: SaliencyGuardedLVLM, ask: Ask, heard: list[Any]) 
     assert [event.report["decision"] for event in heard if isinstance(event, GroundingScoreEvent)] == ["raised"]
     unsure = HIGH.model_copy(update={"on_low": "fallback", "fallback": lambda messages, attempts: "I do not know."})
     assert [one.delta for one in llm.stream_chat(ask(), policy=unsure)] == ["I do not know."]
+
+
+def test_a_policy_of_its_own_repairs(llm: SaliencyGuardedLVLM, ask: Ask, heard: list[Any], writes: Any) -> None:
+    repairs = GuardPolicy(min_grounding=0.5, on_low="repair")
+    text = "There is a zebra. There is a cup."
+    responses = list(llm.stream_chat(ask(), policy=repairs, logits_processor=writes(text)))
+    report = responses[-1].raw["grounding"]
+    assert (responses[-1].message.content, report["decision"]) == ("There is a cup.", "repaired")
+    assert [claim["text"] for claim in report["claims"]] == ["cup"]
+    nothing = llm.chat(ask(), policy=repairs, logits_processor=writes("There is a zebra."))
+    assert (nothing.message.content or "", nothing.raw["grounding"]["decision"]) == ("", "repaired")
+    assert "zebra" not in repr(responses) + repr(nothing) + repr(heard)
+
+
+def test_events_say_which_attempt_they_are_about(llm: SaliencyGuardedLVLM, ask: Ask, heard: list[Any]) -> None:
+    refuses = GuardPolicy(rules=(SignalRule("logprob", below=1.0),), max_retries=1)  # Every token breaks it.
+    llm.chat(ask(), policy=refuses, seed=1, sgrs=SGRSConfig(alpha=0.9), max_tokens=12)
+    rejections = [event.attempt for event in heard if isinstance(event, GroundingRejectionEvent)]
+    (chosen,) = [event.attempt for event in heard if isinstance(event, GroundingScoreEvent)]
+    assert chosen in (0, 1)
+    assert set(rejections) == {chosen}
+    heard.clear()
+    unsure = HIGH.model_copy(update={"on_low": "fallback", "fallback": answer_again})
+    llm.chat(ask(), policy=unsure)
+    assert [event.attempt for event in heard if isinstance(event, GroundingScoreEvent)] == [None]
 
 
 def answer_again(*_: Any) -> str:
@@ -264,6 +302,22 @@ def test_one_call_where_one_is_allowed(llm: SaliencyGuardedLVLM) -> None:
     kept = llm._validate_chat_with_tools_response(response.model_copy(deep=True), [], allow_parallel_tool_calls=True)
     assert kept.message.blocks == blocks
     assert llm._validate_chat_with_tools_response(response, []).message.blocks == blocks[:1]
+
+
+def test_the_verdict_on_an_object_is_in_the_event(llm: SaliencyGuardedLVLM, ask: Ask, heard: list[Any]) -> None:
+    refuses = GuardPolicy(rules=(SignalRule("logprob", below=1.0),))  # Every token breaks it.
+    prompt = PromptTemplate("Describe {what}.")
+    flags = llm.model_copy(update={"policy": refuses})
+    with collect_grounding() as collector:
+        assert isinstance(flags.structured_predict(Scene, prompt, what="it"), Scene)
+    decisions = [event.report["decision"] for event in heard if isinstance(event, GroundingScoreEvent)]
+    assert decisions == [report["decision"] for report in collector.reports] == ["flagged"]
+    assert flags.chat(ask(), json_schema=Scene).raw["grounding"]["decision"] == "flagged"
+    strict = llm.model_copy(update={"policy": refuses.model_copy(update={"on_low": "raise"})})
+    with pytest.raises(LowGroundingError):
+        strict.structured_predict(Scene, prompt, what="it")
+    with pytest.raises(LowGroundingError):
+        strict.as_structured_llm(Scene).chat(ask())
 
 
 class Scene(BaseModel):

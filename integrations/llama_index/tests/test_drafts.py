@@ -103,6 +103,16 @@ def test_what_is_given_out_is_told(says: Any, engine: Any, heard: list[Any], spa
     assert any("Says" in span and GOOD in span for span in spans)
 
 
+def test_events_count_a_guard_s_attempts(llm: Any, engine: Any, heard: list[Any]) -> None:
+    policy = GuardPolicy(min_grounding=1.0, max_retries=1)
+    guarded = GroundedQueryEngine(engine(llm.model_copy(update={"seed": 1}), "dog"), policy)
+    report = guarded.query(DESCRIBE).metadata["grounding"]
+    scores = [attempt["score"] for attempt in report["attempts"]]
+    chosen = scores.index(max(scores))
+    # The event of the model's call, and that of the guard.
+    assert [event.attempt for event in heard if isinstance(event, GroundingScoreEvent)] == [chosen, chosen]
+
+
 def test_what_is_raised_is_told_by_its_report_alone(says: Any, engine: Any, heard: list[Any], spans: list[str]) -> None:
     with pytest.raises(LowGroundingError):
         GroundedQueryEngine(engine(says(BAD), "dog"), RAISES).query(DESCRIBE)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from llama_index.core.agent.workflow import AgentOutput, FunctionAgent, ReActAgent
+from llama_index.core.agent.workflow import AgentOutput, AgentWorkflow, FunctionAgent, ReActAgent
 from llama_index.core.base.llms.types import ChatMessage, DocumentBlock, ImageBlock, TextBlock, ToolCallBlock
 from llama_index.core.base.response.schema import Response
 from llama_index.core.query_engine import CitationQueryEngine, CustomQueryEngine, SubQuestionQueryEngine
@@ -16,7 +17,12 @@ from llama_index.core.question_gen.types import SubQuestion
 from llama_index.core.schema import ImageNode, NodeWithScore, QueryBundle, TextNode
 from llama_index.core.tools import FunctionTool, QueryEngineTool
 
-from llama_index.llms.saliency_guard import GroundedAgentMixin, GroundedQueryEngine, SaliencyGuardedLVLM
+from llama_index.llms.saliency_guard import (
+    GroundedAgentMixin,
+    GroundedQueryEngine,
+    GroundingScoreEvent,
+    SaliencyGuardedLVLM,
+)
 from saliency_guard import ConfigError, GuardPolicy, ImageError, LowGroundingError
 
 DESCRIBE = "Describe the image in detail."
@@ -262,6 +268,89 @@ def test_an_object_made_of_the_answer_is_marked(says: Any, ask: Ask) -> None:
     assert output.raw["grounding"]["structured_response"]["decision"] == "unscored"
     with pytest.raises(ConfigError, match="object"):
         run(GroundedReActAgent(llm=says(THOUGHT + "There is a cup."), policy=RAISES, **settings), ask()[0])
+
+
+def two_agents(llm: Any, policy: GuardPolicy, **settings: Any) -> AgentWorkflow:
+    def look() -> str:
+        """Look."""
+        return "a table"
+
+    agents = [
+        GroundedReActAgent(name=name, description=f"The {name}.", llm=llm, tools=[look], policy=policy)
+        for name in ("first", "second")
+    ]
+    return AgentWorkflow(agents=agents, root_agent="first", **settings)
+
+
+def streamed(workflow: Any, message: ChatMessage, **settings: Any) -> tuple[AgentOutput, list[Any]]:
+    async def ran() -> tuple[AgentOutput, list[Any]]:
+        handler = workflow.run(user_msg=message, **settings)
+        events = [event async for event in handler.stream_events()]
+        return await handler, events
+
+    return asyncio.run(ran())
+
+
+def test_the_answer_that_a_workflow_is_stopped_with_is_judged(says: Any, ask: Ask, heard: list[Any]) -> None:
+    action = "Thought: I need a tool.\nAction: look\nAction Input: {}"
+
+    def stopped(policy: GuardPolicy, answer: str) -> tuple[AgentOutput, list[Any]]:
+        workflow = two_agents(says(action, answer), policy, early_stopping_method="generate")
+        return streamed(workflow, ask()[0], max_iterations=1)
+
+    output, _ = stopped(POLICY, BAD)
+    assert (str(output), output.raw["grounding"]["decision"]) == (BAD, "flagged")
+    heard.clear()
+    tells = GuardPolicy(min_grounding=0.5, on_low="fallback", fallback=lambda *_: "Look again.")
+    output, events = stopped(tells, BAD)
+    assert (str(output), output.raw["grounding"]["decision"]) == ("Look again.", "fallback")
+    assert "zebra" not in repr(events) + repr(heard)
+    with pytest.raises(LowGroundingError):
+        stopped(RAISES, BAD)
+
+
+@pytest.mark.filterwarnings("ignore:is_running called")  # By LlamaIndex's own agent.
+def test_the_workflow_of_other_agents_is_left_alone(says: Any, ask: Ask) -> None:
+    llm = says("Thought: I look.\nAction: look\nAction Input: {}", BAD)
+    agent = ReActAgent(llm=llm, tools=[], streaming=False)
+    run(GroundedReActAgent(llm=says(THOUGHT + "There is a cup."), tools=[], policy=POLICY), ask()[0])
+    workflow = AgentWorkflow(agents=[agent], early_stopping_method="generate")
+    assert str(streamed(workflow, ask()[0], max_iterations=1)[0]) == BAD
+
+
+def test_an_object_that_a_workflow_makes_is_marked(says: Any, ask: Ask, heard: list[Any]) -> None:
+    def made(policy: GuardPolicy) -> AgentOutput:
+        workflow = two_agents(
+            says(THOUGHT + "There is a cup."), policy, structured_output_fn=lambda _: {"what": "a zebra"}
+        )
+        return streamed(workflow, ask()[0])[0]
+
+    output = made(POLICY)
+    assert output.structured_response == {"what": "a zebra"}
+    assert output.raw["grounding"]["decision"] == "accepted"
+    assert output.raw["grounding"]["structured_response"]["decision"] == "unscored"
+    decisions = [event.report["decision"] for event in heard if isinstance(event, GroundingScoreEvent)]
+    assert decisions == ["accepted", "unscored"]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        output = made(RAISES)
+    assert any("not judged" in str(warning.message) for warning in caught)
+    assert output.structured_response is None
+    assert "structured_response" not in output.raw["grounding"]
+
+
+def test_a_tool_s_result_that_is_the_answer_says_so(says: Any, ask: Ask) -> None:
+    def look() -> str:
+        """Look."""
+        return "a table"
+
+    tool = FunctionTool.from_defaults(look, return_direct=True)
+    action = "Thought: I need a tool.\nAction: look\nAction Input: {}"
+    output = run(GroundedReActAgent(llm=says(action), tools=[tool], policy=RAISES), ask()[0])
+    assert str(output) == "a table"
+    assert output.raw["response"] == "a table"
+    assert output.raw["grounding"]["decision"] == "not_applicable"
+    assert "tool" in output.raw["grounding"]["reason"]
 
 
 def test_an_agent_reads_in_a_tool_s_result_that_an_answer_is_flagged(says: Any, engine: Any) -> None:

@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.rate_limiters import InMemoryRateLimiter
-from message_checks import Heard, alike, same, same_tokens, whole
+from message_checks import Heard, Writes, alike, same, same_tokens, whole
 
 from langchain_saliency_guard import AsyncGroundingCallbackHandler, SaliencyGuardedLVLM
 from saliency_guard import (
@@ -182,6 +182,35 @@ def test_a_policy_decides(ask: Any) -> None:
     assert said.content == "Ask a person."
     assert said.response_metadata["grounding"]["decision"] == "fallback"
     assert whole(list(SaliencyGuardedLVLM(policy=fallback).stream([ask()]))).content == "Ask a person."
+
+
+def test_a_policy_of_its_own_repairs(lvlm: LVLM, ask: Any) -> None:
+    model = SaliencyGuardedLVLM(policy=GuardPolicy(min_grounding=0.5, on_low="repair"))
+    tokenizer = lvlm.processor.tokenizer
+    handler = Heard()
+
+    def written(text: str) -> list[Any]:
+        config = {"callbacks": [handler]}
+        return list(model.stream([ask()], config, logits_processor=Writes(tokenizer, text)))  # type: ignore[arg-type]
+
+    chunks = written("There is a zebra. There is a cup.")
+    message = whole(chunks)
+    report = message.response_metadata["grounding"]
+    assert (message.text, report["decision"]) == ("There is a cup.", "repaired")
+    assert [claim["text"] for claim in report["claims"]] == ["cup"]
+    nothing = whole(written("There is a zebra."))
+    assert (nothing.text, nothing.response_metadata["grounding"]["decision"]) == ("", "repaired")
+    assert "zebra" not in repr(chunks) + repr(nothing) + repr(handler.events)
+
+
+def test_a_message_with_its_report_is_small(model: SaliencyGuardedLVLM, lvlm: LVLM, ask: Any) -> None:
+    things = "a brown dog, a red umbrella, a cup, a keyboard, a book, an apple and a blue bird"
+    text = f"The image shows {things} on the table!!!"
+    assert len(text) == 112
+    message = model.invoke([ask()], logits_processor=Writes(lvlm.processor.tokenizer, text))
+    assert message.text == text
+    assert message.response_metadata["grounding"]["claims"]
+    assert len(json.dumps(message.model_dump())) <= 3 * 1024
 
 
 def test_fallbacks_and_retries_of_chains_see_the_error(ask: Any, says: Any) -> None:

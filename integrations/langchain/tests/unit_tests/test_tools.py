@@ -6,15 +6,11 @@ import copy
 from typing import Any
 
 import pytest
-from message_checks import whole
+from message_checks import Heard, whole
 from pydantic import BaseModel
 
 from langchain_saliency_guard import SaliencyGuardedLVLM
-from saliency_guard import (
-    LVLM,
-    ConfigError,
-    Step,
-)
+from saliency_guard import LVLM, ConfigError, GuardPolicy, LowGroundingError, SignalRule, Step
 
 
 class Joke(BaseModel):
@@ -44,6 +40,22 @@ def test_structured_answers_are_scored_too(model: SaliencyGuardedLVLM, ask: Any,
         "setup",
         "punchline",
     }
+
+
+@pytest.mark.parametrize("method", ["json_schema", "function_calling"])
+def test_the_verdict_on_a_structured_answer_is_in_raw_and_in_the_event(ask: Any, method: Any) -> None:
+    refuses = GuardPolicy(rules=(SignalRule("logprob", below=1.0),))  # Every token breaks it.
+    structured: Any = SaliencyGuardedLVLM(policy=refuses).with_structured_output
+    report = structured(Joke, method=method, include_raw=True).invoke([ask()])["raw"].response_metadata["grounding"]
+    assert report["decision"] == "flagged"
+    heard = Heard()
+    bare = structured(Joke, method=method).invoke([ask()], config={"callbacks": [heard]})
+    assert isinstance(bare, Joke)
+    assert [report["decision"] for report in heard.of("report")] == ["flagged"]
+    strict: Any = SaliencyGuardedLVLM(policy=refuses.model_copy(update={"on_low": "raise"})).with_structured_output
+    for include_raw in (False, True):
+        with pytest.raises(LowGroundingError):
+            strict(Joke, method=method, include_raw=include_raw).invoke([ask()])
 
 
 def test_a_forced_call_is_a_call(model: SaliencyGuardedLVLM, ask: Any) -> None:

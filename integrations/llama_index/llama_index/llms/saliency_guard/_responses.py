@@ -73,7 +73,13 @@ class _Streamed:
 
 
 def responses(
-    lvlm: LVLM, run_events: Iterable[RunEvent], request: Request, detail: ReportDetail, *, streams: bool
+    lvlm: LVLM,
+    run_events: Iterable[RunEvent],
+    request: Request,
+    detail: ReportDetail,
+    *,
+    streams: bool,
+    attempt: int = 0,
 ) -> Iterator[RunStep]:
     """The responses of a stream, the last one complete, each with the events to send before it.
 
@@ -83,25 +89,32 @@ def responses(
         request: the options of the call.
         detail: how much reports hold.
         streams: whether there is a response for every token; otherwise the complete one is the only one.
+        attempt: number of the guard's attempt that the call is for; calls with a policy number their own.
     """
     try:
-        for events, response in _responses(lvlm, run_events, request, detail, streams=streams):
+        for events, response in _responses(lvlm, run_events, request, detail, streams=streams, attempt=attempt):
             if events or response is not None:
                 yield events, response
     except LowGroundingError as error:
-        yield [GroundingScoreEvent(report=raised_report(error, detail=detail))], None
+        yield [GroundingScoreEvent(report=raised_report(error, detail=detail), attempt=None)], None
         raise
 
 
 def _responses(
-    lvlm: LVLM, run_events: Iterable[RunEvent], request: Request, detail: ReportDetail, *, streams: bool
+    lvlm: LVLM,
+    run_events: Iterable[RunEvent],
+    request: Request,
+    detail: ReportDetail,
+    *,
+    streams: bool,
+    attempt: int,
 ) -> Iterator[RunStep]:
     streamed = _Streamed(detail)
     pending_retry: list[BaseEvent] = []
     attempt_count = 0
     for event in run_events:
         if isinstance(event, TokenGrounding):
-            yield list(_rejections(event)), streamed.token(event) if streams and request.live else None
+            yield list(_rejections(event, attempt)), streamed.token(event) if streams and request.live else None
         elif isinstance(event, Attempt):
             # A refused attempt is only known to be retried when the next attempt arrives.
             yield pending_retry, None
@@ -109,14 +122,17 @@ def _responses(
             attempt_count += 1
         else:
             yield from _held_back(event, streamed, streams=streams and not (request.tools or request.forced))
-            yield [GroundingScoreEvent(report=event.report(detail))], _complete(lvlm, event, request, streamed)
+            number = attempt if event.outcome is None else event.outcome.chosen
+            score = GroundingScoreEvent(report=event.report(detail), attempt=number)
+            yield [score], _complete(lvlm, event, request, streamed)
 
 
 def _held_back(end: Finished, streamed: _Streamed, *, streams: bool) -> Iterator[RunStep]:
     """The tokens of the answer that a policy chose, which were held back until its decision."""
     chosen = end.answer is not None and end.outcome is not None and end.answer.text == end.text
+    number = end.outcome.chosen if end.outcome is not None else None
     for token in end.answer.tokens if chosen and end.answer is not None else ():
-        yield list(_rejections(token)), streamed.token(token) if streams else None
+        yield list(_rejections(token, number or 0)), streamed.token(token) if streams else None
 
 
 def _complete(lvlm: LVLM, end: Finished, request: Request, streamed: _Streamed) -> ChatResponse:
@@ -129,15 +145,16 @@ def _complete(lvlm: LVLM, end: Finished, request: Request, streamed: _Streamed) 
         "usage": usage,
     }
     message = ChatMessage(role=MessageRole.ASSISTANT, blocks=[TextBlock(text=end.text)])
-    if answer is not None and answer.text == end.text and (request.tools or request.forced):
-        blocks, malformed = answer_blocks(lvlm, answer, was_forced=bool(request.forced))
+    shown = answer if answer is not None and answer.text == end.text else None  # A repaired answer's tokens are not.
+    if shown is not None and (request.tools or request.forced):
+        blocks, malformed = answer_blocks(lvlm, shown, was_forced=bool(request.forced))
         message = ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks)
         raw["invalid_tool_calls"] = malformed
     return ChatResponse(
         message=message,
         delta="" if streamed.text else message.content or "",
         raw=raw,
-        logprobs=_logprobs(answer.tokens) if answer is not None else None,
+        logprobs=_logprobs(shown.tokens) if shown is not None else None,
         additional_kwargs={GROUNDING: report, **usage},
     )
 
@@ -155,10 +172,14 @@ def send_retry(number: int, policy: GuardPolicy, result: GroundedAnswer | Attemp
         dispatcher.event(retry_event(number, attempt, detail))
 
 
-def _rejections(token: TokenGrounding) -> Iterator[BaseEvent]:
+def _rejections(token: TokenGrounding, attempt: int) -> Iterator[BaseEvent]:
     for candidate in token.rejected:
         yield GroundingRejectionEvent(
-            **candidate.model_dump(), threshold=token.threshold, position=token.position, taken=token.text
+            **candidate.model_dump(),
+            threshold=token.threshold,
+            position=token.position,
+            taken=token.text,
+            attempt=attempt,
         )
 
 

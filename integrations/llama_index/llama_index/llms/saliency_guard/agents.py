@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from llama_index.core.agent.workflow import ReActAgent
+from llama_index.core.agent.workflow import CodeActAgent, ReActAgent
 from llama_index.core.agent.workflow.agent_context import AgentContext
 from llama_index.core.agent.workflow.base_agent import BaseWorkflowAgent
 from llama_index.core.agent.workflow.workflow_events import AgentOutput, AgentStream, ToolCallResult
@@ -20,6 +20,7 @@ from llama_index.core.workflow import Context
 from pydantic import Field
 
 from llama_index.llms.saliency_guard._agent_drafts import DraftContext
+from llama_index.llms.saliency_guard._agent_outputs import UNJUDGED_OBJECT, guard_workflows, marked
 from llama_index.llms.saliency_guard._collecting import attempting, collect_grounding
 from llama_index.llms.saliency_guard._drafts import Draft, attempts, drafting
 from llama_index.llms.saliency_guard._evidence import scorer_of
@@ -60,7 +61,6 @@ _ANSWER_MARKER = "Answer:"
 _PICTURES = "grounding_pictures"
 """Key of an agent's store: messages with the pictures in tools' results that the agent itself does not keep."""
 
-_OBJECT = "the agent makes an object of its answer by another call, which is not judged"
 _SAW_PICTURE = "grounding_saw_picture"
 """Key of an agent's store: whether there was a picture in the chat; a memory may have dropped it since."""
 
@@ -111,6 +111,17 @@ class GroundedAgentMixin(BaseWorkflowAgent):
     on_error: OnError = Field(default="unscored", description="What the scorer's own trouble does.")
     report: ReportDetail = Field(default="summary", description="How much the report holds.")
 
+    def __init_subclass__(cls, **settings: Any) -> None:
+        """Refuse agents whose answers cannot be told from what else they write.
+
+        Raises:
+            ConfigError: for a `CodeActAgent`, which mixes its answers with code.
+        """
+        if issubclass(cls, CodeActAgent):
+            msg = "a CodeActAgent cannot be guarded, it mixes answers with code: use a FunctionAgent or a ReActAgent"
+            raise ConfigError(msg)
+        super().__init_subclass__(**settings)
+
     async def take_step(
         self, ctx: AgentContext, llm_input: list[ChatMessage], tools: Sequence[AsyncBaseTool], memory: BaseMemory
     ) -> AgentOutput:
@@ -121,8 +132,9 @@ class GroundedAgentMixin(BaseWorkflowAgent):
             ConfigError: if nothing unscored may pass, and the agent makes an object of its answer.
         """
         if self._has_object() and self.policy.unscored == "raise":
-            msg = f'{_OBJECT}: leave output_cls and structured_output_fn out, or set unscored="flag" in the policy'
+            msg = f'{UNJUDGED_OBJECT}: leave output_cls and structured_output_fn out, or set unscored="flag"'
             raise ConfigError(msg)
+        guard_workflows(GroundedAgentMixin)
         with remember_prompts() as prompts:
             return await self._guarded_step(prompts, ctx, llm_input, tools, memory)
 
@@ -173,7 +185,7 @@ class GroundedAgentMixin(BaseWorkflowAgent):
                 send_retry(len(steps) - 1, self.policy, result, self.report)
 
     def _tell_raised(self, error: LowGroundingError) -> None:
-        dispatcher.event(GroundingScoreEvent(report=raised_report(error, detail=self.report)))
+        dispatcher.event(GroundingScoreEvent(report=raised_report(error, detail=self.report), attempt=None))
 
     async def _converted(
         self, chat: list[ChatMessage], scorer: LocalScorer, prompts: PromptMemo
@@ -292,7 +304,8 @@ class GroundedAgentMixin(BaseWorkflowAgent):
             )
             step.output.raw = {"grounding": report}
             step.output.tool_calls = []
-        dispatcher.event(GroundingScoreEvent(report=report))
+        number = outcome.chosen if outcome.attempts else len(steps) - 1
+        dispatcher.event(GroundingScoreEvent(report=report, attempt=number))
         await step.context.commit(replaced)
         return step.output
 
@@ -352,22 +365,21 @@ class GroundedAgentMixin(BaseWorkflowAgent):
                         raw={"grounding": report},
                     )
                 )
-            dispatcher.event(GroundingScoreEvent(report=report))
+            number = outcome.chosen if outcome.attempts else 0
+            dispatcher.event(GroundingScoreEvent(report=report, attempt=number))
             response.raw = {**raw, "grounding": report}
             return response
 
     def _has_object(self) -> bool:
-        """Whether the agent makes an object of its answer afterwards, by another call that nobody judges."""
+        """Whether the agent makes an object of its answer afterwards, by a call that nobody judges."""
         return any(getattr(self, name, None) is not None for name in ("output_cls", "structured_output_fn"))
 
     async def finalize(self, ctx: Context, output: AgentOutput, memory: BaseMemory) -> AgentOutput:
-        """As the agent's own; tools' pictures are of this turn only, and an object made of the answer is marked."""
+        """As the agent's own; tools' pictures are of this turn only, and what is added to the answer will be marked."""
         await ctx.store.set(_PICTURES, [])
-        if self._has_object() and isinstance(output.raw, Mapping) and "grounding" in output.raw:
-            unscored = {"decision": "unscored", "reason": _OBJECT}
-            output.raw = {**output.raw, "grounding": {**output.raw["grounding"], "structured_response": unscored}}
         finalized: AgentOutput = await super().finalize(ctx, output, memory)  # type: ignore[safe-super]
-        return finalized
+        saw_picture = self.should_score is not None or await ctx.store.get(_SAW_PICTURE, default=False)
+        return marked(finalized, self.policy, self.report, saw_picture=saw_picture)
 
     async def _replace_answer(self, text: str, step: _Step) -> None:
         """Replace an answer by a text, wherever the agent keeps it."""

@@ -287,7 +287,8 @@ class SaliencyGuardedLVLM(ServedLVLM, StructuredAnswers, FunctionCallingLLM, Cus
             addition = planned.request if planned is not None else ""
             run_events = run_request(lvlm, request, messages, convert, cancel=cancel, addition=addition, live=streams)
             collected = _collected(run_events, lvlm, active, self.report)
-            yield from responses(lvlm, collected, request, self.report, streams=streams)
+            attempt = planned.number if planned is not None else 0
+            yield from responses(lvlm, collected, request, self.report, streams=streams, attempt=attempt)
         except Exception as error:
             for collector in active:
                 collector.errors.append(error)

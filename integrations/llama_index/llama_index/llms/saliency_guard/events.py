@@ -15,9 +15,11 @@ class GroundingScoreEvent(BaseEvent):
 
     Attributes:
         report: the report, as in ``ChatResponse.raw["grounding"]``.
+        attempt: number of the attempt that was decided for, from 0; None where no attempt is given out.
     """
 
     report: dict[str, Any]
+    attempt: int | None = 0
 
     @classmethod
     def class_name(cls) -> str:
@@ -36,6 +38,7 @@ class GroundingRejectionEvent(BaseEvent):
         threshold: the lowest saliency that is accepted (Eq. 7).
         position: position of the token in the answer, from 0.
         taken: text of the token that was accepted instead.
+        attempt: number of the attempt that it belongs to, from 0.
     """
 
     text: str
@@ -45,6 +48,7 @@ class GroundingRejectionEvent(BaseEvent):
     threshold: float | None
     position: int
     taken: str
+    attempt: int = 0
 
     @classmethod
     def class_name(cls) -> str:

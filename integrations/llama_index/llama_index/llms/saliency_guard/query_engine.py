@@ -209,7 +209,7 @@ class GroundedQueryEngine(BaseQueryEngine):
             return (yield from self._attempts(query, drafts))
 
     def _tell_raised(self, error: LowGroundingError) -> None:
-        dispatcher.event(GroundingScoreEvent(report=raised_report(error, detail=self._report)))
+        dispatcher.event(GroundingScoreEvent(report=raised_report(error, detail=self._report), attempt=None))
 
     def _attempts(self, query: QueryBundle, drafts: list[Draft]) -> _Guarding:
         responses: list[_Response] = []
@@ -279,7 +279,8 @@ class GroundedQueryEngine(BaseQueryEngine):
         )
         if is_same:
             chosen.draft.show()
-        dispatcher.event(GroundingScoreEvent(report=report))
+        number = outcome.chosen if outcome.attempts else len(responses) - 1
+        dispatcher.event(GroundingScoreEvent(report=report, attempt=number))
         return final_response(chosen.response, chosen.text if is_same else outcome.text, report, outcome)
 
 
