@@ -14,6 +14,7 @@ WHOLE_PROJECT = {
     "test_packages.py",
     "models/test_setups.py",
     "batching/test_load.py",
+    "server/test_leaks.py",
 }
 LONG_SUITES = {"families_matrix", "fuzz", "soak", "validity"}
 

@@ -206,6 +206,7 @@ class Scheduler:
         """Give the place up; what is being done for the call comes to nothing."""
         with self._lock:
             call.state = _State.PAUSED
+            call.awaited = None  # It may hold the call, whose prompt and cache would wait for the garbage collector.
             self._places.pop(call.number, None)
             self._admit()
         self._yield_turn(call)
@@ -238,6 +239,7 @@ class Scheduler:
                 self._wait(call, lambda: is_over() or call.error is not None)
         with self._lock:
             call.state = _State.PAUSED
+            call.awaited = None
             self._admit()
 
     def _queue(self, call: Call) -> None:

@@ -296,7 +296,9 @@ class Calibrator(Frozen):
             reason = "the calibration was fitted on single claims: it says nothing about whole answers"
             return Judgement(claims=claims, answer=None, reason=reason, domain=values)
         summary = answer_summary(np.array(odds), kinds)[None]
-        answer = float(self.answer_map.probability(self.answer_model.log_odds(summary))[0])
+        together = float(self.answer_map.probability(self.answer_model.log_odds(summary))[0])
+        # All claims are true no more often than the least of them.
+        answer = min([together, *(value for value in claims if value is not None)])
         return Judgement(claims=claims, answer=answer, domain=values)
 
     def _verified_odds(self, features: Floats) -> Floats | None:

@@ -27,6 +27,9 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 MAX_IMAGE_PIXELS = 50_000_000
 """Images with more pixels are refused before they are decoded."""
 
+MAX_IMAGE_SIDE = 65_535
+"""Images with a longer side are refused: that is JPEG's limit, and resizing a line of many millions takes minutes."""
+
 MAX_IMAGE_BYTES = 200_000_000
 """Images of more bytes, as a file or encoded in any way, are refused before they are read."""
 
@@ -100,6 +103,9 @@ def _of_array(array: np.ndarray[Any, Any], max_pixels: int) -> Image.Image:
 def _require_size(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
         msg = f"image of {width} x {height} pixels is over the limit of {max_pixels}: scale it down first"
+        raise ImageError(msg)
+    if max(width, height) > MAX_IMAGE_SIDE:
+        msg = f"image of {width} x {height} pixels has a side over the limit of {MAX_IMAGE_SIDE}: scale it down first"
         raise ImageError(msg)
     if width <= 0 or height <= 0:
         msg = f"image of {width} x {height} pixels is empty"

@@ -116,14 +116,15 @@ class PictureCounter:
 
     def __init__(self, processor: Any, memo: PictureMemo | None = None) -> None:
         self.processor = processor
-        self._replacements: list[str] = []
+        # Not asked of self below: a ring of references would keep the pictures until the garbage is collected.
+        self._replacements = replacements = list[str]()
         process = getattr(processor, "_process_images", None)
         if process is None:
             return
 
         def noted(*arguments: Any, **named: Any) -> Any:
             made = process(*arguments, **named) if memo is None else memo.made(lambda: process(*arguments, **named))
-            self._replacements = [text for text in made[1] if isinstance(text, str)]
+            replacements[:] = [text for text in made[1] if isinstance(text, str)]
             return made
 
         self.processor = copy.copy(processor)

@@ -119,8 +119,19 @@ def info(
         return
     table = Table(title=Text(model), title_justify="left", show_header=False)
     for name, value in facts.items():
-        table.add_row(name.replace("_", " "), Text(str(value)))
+        table.add_row(name.replace("_", " ").replace("gib", "(GiB)"), Text(_in_words(value)))
     Console().print(table)
+
+
+def _in_words(value: object) -> str:
+    """A fact about a model, as people write it."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name.replace('_', ' ')} {number}" for name, number in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _saliency(layers: str | None) -> SaliencyConfig:

@@ -37,6 +37,9 @@ async def read_body(request: Request, settings: ServerSettings, kind: type[Body]
     if content_type != "application/json":
         msg = "send JSON, with the header 'Content-Type: application/json'"
         raise RequestError(415, msg, code="unsupported_media_type")
+    if request.headers.get("content-encoding", "").strip().lower() not in {"", "identity"}:
+        msg = "send the body as it is, without the header 'Content-Encoding'"
+        raise RequestError(415, msg, code="unsupported_content_encoding")
     content = await _content(request, settings)
     record_of(request.scope).has_body = True
     return await asyncio.to_thread(_parsed, content, kind)

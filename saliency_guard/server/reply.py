@@ -6,7 +6,7 @@ import asyncio
 import json
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Coroutine
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, TypeVar
 
 from starlette.responses import JSONResponse, Response
@@ -20,6 +20,8 @@ from saliency_guard.server.record import CLIENT_LEFT, RequestRecord, record_of
 Result = TypeVar("Result")
 _HEADERS = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
 _SERVER_ERROR = 500
+_PATIENCE = 5.0
+"""Seconds that a client has to take an error."""
 
 
 class ClientLeftError(Exception):
@@ -75,7 +77,10 @@ class _Reply(Response, ABC):
                 msg = f"there was no answer within {self._timeout:g} s"
                 error = DeadlineError(msg)
             reply = reported(error, record)
-            await self._send_error(reply, scope, receive, send)
+            # A client that reads nothing would keep the connection, and the server from its end, for ever.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_PATIENCE):
+                    await self._send_error(reply, scope, receive, send)
 
     @abstractmethod
     async def _send(self, send: Send) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -23,7 +24,9 @@ from saliency_guard import (
     SGRSConfig,
     VerifyConfig,
 )
+from saliency_guard.batching.scheduler import Call
 from saliency_guard.chat.messages import chat
+from saliency_guard.chat.pictures import PictureCounter
 from saliency_guard.embedded import EMBEDDED_PATH
 from saliency_guard.scenes.language import DESCRIBE
 from saliency_guard.scenes.scene import render, sample_scene
@@ -297,3 +300,24 @@ def test_a_model_is_called_from_a_processor_of_a_joined_call(exact: LVLM, pictur
         ]
     )
     assert [len(tokens) for tokens in scored] == [len(expected)] * 2
+
+
+def test_a_call_that_is_over_does_not_wait_for_the_garbage_collector(lvlm: LVLM, picture: Image.Image) -> None:
+    """It would keep its picture, its keys and its values until then."""
+    messages = chat(picture, "Is there a dog in the image?")
+    gc.collect()
+    gc.disable()
+    try:
+        lvlm.generate(messages, max_new_tokens=2)
+        lvlm.score(messages, "No.")
+        list(lvlm.stream(messages, max_new_tokens=2))
+        stream = lvlm.stream(messages, max_new_tokens=100)
+        next(stream)
+        del stream
+        cancel = threading.Event()
+        cancel.set()
+        with pytest.raises(CancelledError):
+            lvlm.generate(messages, max_new_tokens=100, cancel=cancel)
+        assert [thing for thing in gc.get_objects() if issubclass(type(thing), (Call, PictureCounter))] == []
+    finally:
+        gc.enable()

@@ -314,3 +314,10 @@ def test_a_transparent_colour_of_16_bits_is_refused() -> None:
     row = b"\0" + struct.pack(">3H", 0x1234, 0x1111, 0xFFFF)
     with pytest.raises(ImageError, match="16 bits a colour"):
         load_image(raw_png((1, 1), 16, 2, row, struct.pack(">3H", 0x1234, 0x1111, 0xFFFE)))
+
+
+@pytest.mark.parametrize("size", [(1, 65_536), (65_536, 1)])
+def test_a_side_that_is_far_too_long_is_refused(size: tuple[int, int]) -> None:
+    with pytest.raises(ImageError, match="side over the limit of 65535"):
+        load_image(Image.new("RGB", size))
+    assert load_image(Image.new("RGB", (1, 65_535))).size == (1, 65_535)

@@ -68,7 +68,10 @@ def test_info_tells_what_a_model_is(tmp_path: Path) -> None:
     assert facts["layers"] == 4
     assert facts["target_layers"] == [2, 3]
     assert facts["sgrs"] is True
-    assert "full_attention" in run("info")
+    table = run("info")
+    assert "full attention 4" in table
+    assert "memory (GiB)" in table
+    assert "{" not in table
     assert "has no config.json" in run("info", str(tmp_path), code=2)
 
 

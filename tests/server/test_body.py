@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -48,6 +49,14 @@ async def test_other_types_are_refused(client: httpx.AsyncClient, kind: str | No
     reply = await client.post(PATH, content=b"{}", headers=headers)
     assert reply.status_code == 415
     reply = await client.post(PATH, content=b"{}", headers={"content-type": "Application/JSON; charset=utf-8"})
+    assert reply.status_code == 400
+
+
+async def test_compressed_bodies_are_refused_by_name(client: httpx.AsyncClient) -> None:
+    content = gzip.compress(b"{}")
+    reply = await client.post(PATH, content=content, headers={**JSON, "content-encoding": "gzip"})
+    assert (reply.status_code, error_of(reply)["code"]) == (415, "unsupported_content_encoding")
+    reply = await client.post(PATH, content=b"{}", headers={**JSON, "content-encoding": "identity"})
     assert reply.status_code == 400
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from saliency_guard.errors import ConfigError
+from saliency_guard.server import reply
 from saliency_guard.server.record import CLIENT_LEFT, RequestRecord
 from saliency_guard.server.reply import ClientLeftError, JsonReply, StreamReply, until_disconnect
 
@@ -149,3 +150,21 @@ async def test_the_work_s_error_is_its_own() -> None:
     client.left.set()
     with pytest.raises(ClientLeftError):
         await until_disconnect(client.receive, Work().run())
+
+
+class Deaf(Client):
+    """A client that takes the beginning and reads nothing after it."""
+
+    async def send(self, message: Any) -> None:
+        if self.sent:
+            await asyncio.Event().wait()
+        await super().send(message)
+
+
+async def test_a_client_that_reads_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reply, "_PATIENCE", 0.05)
+    client, work = Deaf(), Work()
+    async with asyncio.timeout(60):
+        await client.asks(StreamReply(work.events(), 0.05))
+    assert client.record.error == "deadline_exceeded"
+    assert len(client.sent) == 1

@@ -20,6 +20,11 @@ from langchain_saliency_guard._report import GROUNDING
 from saliency_guard import ConfigError, GuardOutcome, MessageError
 from saliency_guard.adapters import LocalScorer, shown
 
+_NAMES = ("id", "model", "model_name", "model_provider", "created", "created_at", "system_fingerprint", "service_tier")
+_ENDS = ("finish_reason", "stop_reason", "done", "done_reason", "token_usage", "usage")
+_ABOUT_THE_CALL = frozenset((*_NAMES, *_ENDS))
+"""Metadata of a response that say nothing of its text."""
+
 
 class ChatScorer(LocalScorer):
     """Scores answers to LangChain's messages."""
@@ -89,8 +94,13 @@ def with_report(message: AIMessage, report: dict[str, Any], text: str | None = N
         report: report of its grounding.
         text: replaces what the message says, its tool calls included; None leaves them.
     """
-    update: dict[str, Any] = {"response_metadata": {**message.response_metadata, GROUNDING: report}}
-    if text is not None and text != message.text:
+    is_replaced = text is not None
+    # A provider's metadata may hold the answer, such as its tokens with their log-probabilities.
+    kept = {
+        name: value for name, value in message.response_metadata.items() if not is_replaced or name in _ABOUT_THE_CALL
+    }
+    update: dict[str, Any] = {"response_metadata": {**kept, GROUNDING: report}}
+    if is_replaced:
         update |= {"content": text, "tool_calls": [], "invalid_tool_calls": [], "additional_kwargs": {}}
     return message.model_copy(update=update)
 

@@ -12,8 +12,10 @@ import pytest
 from llama_index.core.agent.workflow import AgentOutput, AgentWorkflow, FunctionAgent, ReActAgent
 from llama_index.core.base.llms.types import ChatMessage, DocumentBlock, ImageBlock, TextBlock, ToolCallBlock
 from llama_index.core.base.response.schema import Response
+from llama_index.core.chat_engine import CondenseQuestionChatEngine
 from llama_index.core.query_engine import CitationQueryEngine, CustomQueryEngine, SubQuestionQueryEngine
 from llama_index.core.question_gen.types import SubQuestion
+from llama_index.core.response_synthesizers import get_response_synthesizer
 from llama_index.core.schema import ImageNode, NodeWithScore, QueryBundle, TextNode
 from llama_index.core.tools import FunctionTool, QueryEngineTool
 
@@ -85,6 +87,51 @@ def test_engines_that_hand_on_other_nodes_are_judged_by_what_was_retrieved(
             response = asyncio.run(guarded.aquery(DESCRIBE)) if asynchronous else guarded.query(DESCRIBE)
             assert (response.response, grounding(response)["decision"]) == (answer, decision)
             assert list(grounding(response)["nodes"]) == ["dog"]
+
+
+def test_nothing_of_a_replaced_answer_is_in_what_an_engine_made_it_of(says: Any, engine: Any) -> None:
+    inner = engine(says(BAD), "dog")
+    tool = QueryEngineTool.from_defaults(inner, name="pictures", description="Knows pictures.")
+    asking = SubQuestionQueryEngine.from_defaults(
+        [tool],
+        llm=says(BAD),
+        question_gen=Questions(),
+        response_synthesizer=get_response_synthesizer(llm=says(BAD)),
+        use_async=False,
+    )
+    tells = GuardPolicy(min_grounding=0.5, on_low="fallback", fallback=lambda *_: "Look again.")
+    response = GroundedQueryEngine(asking, tells).query(DESCRIBE)
+    assert str(response) == "Look again."
+    assert [node.node.node_id for node in response.source_nodes] == ["dog"]
+    assert "zebra" not in repr(response)
+
+
+def test_a_chat_engine_gives_out_and_remembers_what_the_guard_does(says: Any, engine: Any) -> None:
+    tells = GuardPolicy(min_grounding=0.5, on_low="fallback", fallback=lambda *_: "Look again.")
+    guarded = GroundedQueryEngine(engine(says(BAD, BAD), "dog"), tells)
+    chat = CondenseQuestionChatEngine.from_defaults(query_engine=guarded, llm=says(DESCRIBE))
+    responses = [chat.chat(DESCRIBE), asyncio.run(chat.achat("And again?"))]
+    assert [str(response) for response in responses] == ["Look again."] * 2
+    assert "zebra" not in repr(responses) + repr(chat.chat_history)
+    flagging = GroundedQueryEngine(engine(says(BAD), "dog"), POLICY)
+    flagged = CondenseQuestionChatEngine.from_defaults(query_engine=flagging, llm=says(DESCRIBE)).chat(DESCRIBE)
+    assert "not grounded" in str(flagged)
+
+
+@pytest.mark.parametrize("mode", ["accumulate", "compact_accumulate"])
+def test_accumulated_answers_are_judged_together(says: Any, engine: Any, mode: str) -> None:
+    tells = GuardPolicy(min_grounding=0.5, on_low="fallback", fallback=lambda *_: "Look again.")
+
+    def answered(policy: GuardPolicy) -> Any:
+        inner = engine(says(BAD, BAD), "dog", "bird", response_mode=mode)
+        return GroundedQueryEngine(inner, policy).query(DESCRIBE)
+
+    flagged = answered(POLICY)
+    assert grounding(flagged)["decision"] == "flagged"
+    assert "not grounded" in str(flagged)
+    replaced = answered(tells)
+    assert str(replaced) == "Look again."
+    assert "zebra" not in repr(replaced)
 
 
 class Relabels(CustomQueryEngine):

@@ -94,6 +94,28 @@ def test_a_repaired_answer_is_what_is_left(says: Says, ask: Any) -> None:
     assert "zebra" not in repr(left) + repr(nothing) + repr(pieces)
 
 
+@pytest.mark.parametrize("low", ["repair", "fallback"])
+def test_metadata_hold_nothing_of_a_replaced_answer(ask: Any, low: Any) -> None:
+    metadata = {"logprobs": {"content": [{"token": " zebra"}]}, "model_name": "another"}
+    tells: Any = (lambda *_: "Look again.") if low == "fallback" else None
+    guard = GroundingGuard(GuardPolicy(min_grounding=0.5, on_low=low, fallback=tells))
+    answer = AIMessage(FALSE, response_metadata=metadata, additional_kwargs={"parsed": FALSE})
+    message = guard.invoke({"messages": [ask()], "answer": answer})
+    assert message.response_metadata["model_name"] == "another"
+    assert "zebra" not in repr(message)
+    kept = GroundingGuard(GuardPolicy(min_grounding=0.5)).invoke({"messages": [ask()], "answer": answer})
+    assert kept.response_metadata["logprobs"] == metadata["logprobs"]
+
+
+def test_a_call_that_nothing_is_left_of_is_not_made(ask: Any) -> None:
+    guard = GroundingGuard(GuardPolicy(min_grounding=0.5, on_low="repair"))
+    call = {"name": "note", "args": {"what": "There is a zebra."}, "id": "1"}
+    message = guard.invoke({"messages": [ask()], "answer": AIMessage("", tool_calls=[call])})
+    assert decision(message) == "repaired"
+    assert message.tool_calls == []
+    assert "zebra" not in repr(message)
+
+
 def test_a_guarded_model_takes_tools(ask: Any) -> None:
     class Bound(GenericFakeChatModel):
         def bind_tools(self, tools: Any, **kwargs: Any) -> Any:

@@ -12,6 +12,7 @@ from llama_index.core.base.response.schema import (
     Response,
     StreamingResponse,
 )
+from llama_index.core.schema import NodeWithScore
 
 from llama_index.llms.saliency_guard._evidence import with_grounding
 from saliency_guard import GuardOutcome
@@ -69,7 +70,14 @@ def _stream_end(metadata: dict[str, Any] | None) -> str:
     return f"\n{_warning(metadata)}"
 
 
-def final_response(response: RESPONSE_TYPE, text: str, report: dict[str, Any], outcome: GuardOutcome) -> RESPONSE_TYPE:
+def final_response(
+    response: RESPONSE_TYPE,
+    text: str,
+    report: dict[str, Any],
+    outcome: GuardOutcome,
+    *,
+    evidence: Sequence[NodeWithScore] | None = None,
+) -> RESPONSE_TYPE:
     """A response of the same type with this text and report, and without any refused text.
 
     Args:
@@ -77,9 +85,13 @@ def final_response(response: RESPONSE_TYPE, text: str, report: dict[str, Any], o
         text: what is given out.
         report: of its grounding.
         outcome: what the policy decided.
+        evidence: the nodes that a replaced answer was judged by; None where the answer is not replaced. Other nodes and
+            metadata of the engine may hold the answers that it was made of.
     """
-    metadata = with_grounding(response.metadata, report)
-    nodes = response.source_nodes
+    nodes = list(response.source_nodes if evidence is None else evidence)
+    names = {node.node.node_id for node in nodes}
+    kept = {name: data for name, data in (response.metadata or {}).items() if evidence is None or name in names}
+    metadata = with_grounding(kept, report)
     pieces = [token.text for token in outcome.answer.tokens] if outcome.answer is not None else []
     pieces = pieces if "".join(pieces) == text else [text]
     is_low = not outcome.passes and outcome.decision in ("flagged", "unscored", "repaired")

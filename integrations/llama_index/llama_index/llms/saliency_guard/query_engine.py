@@ -281,7 +281,8 @@ class GroundedQueryEngine(BaseQueryEngine):
             chosen.draft.show()
         number = outcome.chosen if outcome.attempts else len(responses) - 1
         dispatcher.event(GroundingScoreEvent(report=report, attempt=number))
-        return final_response(chosen.response, chosen.text if is_same else outcome.text, report, outcome)
+        text, evidence = (chosen.text, None) if is_same else (outcome.text, chosen.nodes)
+        return final_response(chosen.response, text, report, outcome, evidence=evidence)
 
 
 def _shares(response: _Response) -> dict[str, float]:
