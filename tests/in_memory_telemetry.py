@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +14,8 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from saliency_guard.telemetry import instrument, uninstrument
 
 
 @dataclass
@@ -55,3 +59,27 @@ class Telemetry:
         self.tracer_provider.shutdown()
         self.meter_provider.shutdown()
         self.logger_provider.shutdown()
+
+
+@contextmanager
+def kept_telemetry() -> Iterator[Telemetry]:
+    """Telemetry for one test, which may instrument with it; nothing is instrumented afterwards."""
+    kept = Telemetry()
+    try:
+        yield kept
+    finally:
+        uninstrument()
+        kept.shutdown()
+
+
+@contextmanager
+def instrumented() -> Iterator[Telemetry]:
+    """Telemetry that is switched on."""
+    with kept_telemetry() as kept:
+        instrument(**kept.providers)
+        yield kept
+
+
+def attribute(spans: Any, name: str) -> list[Any]:
+    """One of our attributes of every span."""
+    return [dict(span.attributes or {}).get(f"saliency_guard.{name}") for span in spans]

@@ -6,6 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from saliency_guard import LVLM, ModelError
+
 
 class Trap:
     """Unpickled, it makes a file."""
@@ -27,3 +31,10 @@ def drop(folder: Path, name: str, key: str) -> None:
     known = json.loads((folder / name).read_text())
     known.pop(key, None)
     (folder / name).write_text(json.dumps(known))
+
+
+def assert_refused_in_one_sentence(folder: Path, said: str) -> None:
+    with pytest.raises(ModelError, match=said) as caught:
+        LVLM.load(folder)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 600

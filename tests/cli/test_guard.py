@@ -7,31 +7,17 @@ from pathlib import Path
 
 import pytest
 import synthetic
-from click.testing import Result
-from PIL import Image
-from typer.testing import CliRunner
+from command_line import invoke
 
 from saliency_guard import LVLM, Calibrator, GuardPolicy, Records
-from saliency_guard.cli.app import app
 from saliency_guard.scenes.scene import render, sample_scene
 from saliency_guard.scenes.vocabulary import with_article
-
-
-def run(*arguments: str) -> Result:
-    return CliRunner().invoke(app, list(arguments), catch_exceptions=False, env={"COLUMNS": "120"})
-
-
-@pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory, picture: Image.Image) -> Path:
-    path = tmp_path_factory.mktemp("pictures") / "scene.png"
-    picture.save(path)
-    return path
 
 
 def test_a_calibration_from_records(tmp_path: Path) -> None:
     synthetic.records(200).save(tmp_path / "records.jsonl")
     out = tmp_path / "calibrator.json"
-    done = run("calibrate", str(tmp_path / "records.jsonl"), "--out", str(out), "--features", "signals", "--json")
+    done = invoke("calibrate", str(tmp_path / "records.jsonl"), "--out", str(out), "--features", "signals", "--json")
     assert done.exit_code == 0, done.output
     report = json.loads(done.stdout)["report"]
     assert report["claims"]["auroc"] > 0.8
@@ -43,7 +29,7 @@ def test_a_policy_with_a_guarantee(tmp_path: Path) -> None:
     synthetic.records(2500, rate=0.1).save(tmp_path / "records.jsonl")
     out = tmp_path / "guard.json"
     options = ["--risk", "0.1", "--features", "signals", "--out", str(out)]
-    done = run("calibrate", str(tmp_path / "records.jsonl"), *options)
+    done = invoke("calibrate", str(tmp_path / "records.jsonl"), *options)
     assert done.exit_code == 0, done.output
     policy = GuardPolicy.load(out)
     assert policy.guarantee.risk == 0.1
@@ -55,7 +41,7 @@ def test_a_policy_with_a_guarantee(tmp_path: Path) -> None:
 def test_no_guarantee_writes_nothing_and_has_its_own_exit_code(tmp_path: Path) -> None:
     synthetic.records(80).save(tmp_path / "records.jsonl")
     options = ["--risk", "0.02", "--features", "signals", "--out", str(tmp_path / "guard.json")]
-    done = run("calibrate", "--records", str(tmp_path / "records.jsonl"), *options)
+    done = invoke("calibrate", "--records", str(tmp_path / "records.jsonl"), *options)
     assert done.exit_code == 1
     assert "support no threshold with this guarantee" in " ".join(done.output.split())
     assert not (tmp_path / "guard.json").exists()
@@ -73,7 +59,7 @@ def test_no_guarantee_writes_nothing_and_has_its_own_exit_code(tmp_path: Path) -
     ],
 )
 def test_calibrating_on_nothing(tmp_path: Path, options: list[str], message: str) -> None:
-    done = run("calibrate", "--out", str(tmp_path / "guard.json"), *options)
+    done = invoke("calibrate", "--out", str(tmp_path / "guard.json"), *options)
     assert done.exit_code == 2
     assert message in " ".join(done.output.split())
 
@@ -84,7 +70,7 @@ def test_photographs_are_calibrated_on_in_one_command_that_goes_on_where_it_stop
     out = tmp_path / "calibration.json"
     given = ["--pope", str(tmp_path / "pope.jsonl"), "--images", str(tmp_path / "pictures"), "--features", "verified"]
     command = ["calibrate", *given, "--out", str(out), "--json"]
-    done = run(*command)
+    done = invoke(*command)
     assert done.exit_code == 0, done.output
     report = json.loads(done.stdout)["report"]
     assert 0 <= report["answers"]["ece"] <= 1
@@ -100,10 +86,10 @@ def test_photographs_are_calibrated_on_in_one_command_that_goes_on_where_it_stop
     assert changed != lines[1]
     kept.with_name(f"{kept.name}.part").write_text("".join([lines[0], changed, *lines[2:20]]))
     kept.unlink()
-    assert run(*command).exit_code == 0
+    assert invoke(*command).exit_code == 0
     assert kept.read_text().splitlines(keepends=True) == [lines[0], changed, *lines[2:]]
     # Finished, it is gone on with, and what is not asked for is left out.
-    fewer = run(*command, "--limit", "22")
+    fewer = invoke(*command, "--limit", "22")
     assert fewer.exit_code == 0, fewer.output
     assert Calibrator.load(out).fitted_on.answers == 22
     assert len(Records.load(kept)) == 24
@@ -127,14 +113,14 @@ def photographs(folder: Path, count: int) -> list[dict[str, str]]:
 def test_an_answer_is_accepted_or_refused_by_exit_code(tmp_path: Path, image: Path, lvlm: LVLM) -> None:
     GuardPolicy(min_grounding=0.5, on_low="raise", calibrator=lvlm.calibrator).save(tmp_path / "guard.json")
     asked = ("check", str(image), "Is there a pizza in the image?")
-    good = run(*asked, "No, there is no pizza in the image.", "--policy", str(tmp_path / "guard.json"))
+    good = invoke(*asked, "No, there is no pizza in the image.", "--policy", str(tmp_path / "guard.json"))
     assert good.exit_code == 0, good.output
     assert good.output.startswith("accepted")
-    bad = run(*asked, "Yes, there is a pizza in the image.", "--policy", str(tmp_path / "guard.json"), "--json")
+    bad = invoke(*asked, "Yes, there is a pizza in the image.", "--policy", str(tmp_path / "guard.json"), "--json")
     assert bad.exit_code == 3
     assert json.loads(bad.stdout)["accepted"] is False
     assert "is below 0.500" in json.loads(bad.stdout)["refused"]
-    missing = run(*asked, "Yes.", "--policy", str(tmp_path / "none.json"))
+    missing = invoke(*asked, "Yes.", "--policy", str(tmp_path / "none.json"))
     assert missing.exit_code == 2
 
 
@@ -142,10 +128,10 @@ def test_an_answer_that_cannot_be_judged_says_so(tmp_path: Path, image: Path) ->
     path = tmp_path / "guard.json"
     asked = ("check", str(image), "Is there a pizza in the image?", "It is there.", "--policy", str(path))
     GuardPolicy(min_grounding=0.5, unscored="raise").save(path)
-    done = run(*asked)
+    done = invoke(*asked)
     assert done.exit_code == 3, done.output
     assert "unscored: the answer makes no claim" in " ".join(done.output.split())
     GuardPolicy(min_grounding=0.5, unscored="pass").save(path)
-    done = run(*asked, "--json")
+    done = invoke(*asked, "--json")
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["decision"] == "unscored"

@@ -6,29 +6,15 @@ import json
 from pathlib import Path
 
 import pytest
-from click.testing import Result
-from PIL import Image
-from typer.testing import CliRunner
+from command_line import invoke
 
 from saliency_guard import LVLM, Records
 from saliency_guard.chat.messages import chat
-from saliency_guard.cli.app import app
-
-
-def run(*arguments: str) -> Result:
-    return CliRunner().invoke(app, list(arguments), catch_exceptions=False, env={"COLUMNS": "120"})
-
-
-@pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory, picture: Image.Image) -> Path:
-    path = tmp_path_factory.mktemp("pictures") / "scene.png"
-    picture.save(path)
-    return path
 
 
 def test_records_of_scenes(tmp_path: Path) -> None:
     out = tmp_path / "records.jsonl"
-    done = run("records", "--scenes", "2", "--split", "development", "--draws", "2", "--out", str(out))
+    done = invoke("records", "--scenes", "2", "--split", "development", "--draws", "2", "--out", str(out))
     assert done.exit_code == 0, done.output
     found = Records.load(out)
     assert len(found) == 16
@@ -47,7 +33,7 @@ def test_records_of_ones_own_labelled_answers(tmp_path: Path, image: Path, lvlm:
     ]  # fmt: skip
     listed = image.parent / "labelled.jsonl"
     listed.write_text("\n".join(map(json.dumps, rows)))
-    done = run("records", "--labelled", str(listed), "--out", str(tmp_path / "out.jsonl"))
+    done = invoke("records", "--labelled", str(listed), "--out", str(tmp_path / "out.jsonl"))
     assert done.exit_code == 0, done.output
     first, second = Records.load(tmp_path / "out.jsonl").records
     assert first.answer.text == "A red cat."
@@ -63,7 +49,9 @@ def test_records_of_pope_files(tmp_path: Path, image: Path) -> None:
     questions = tmp_path / "pope.jsonl"
     row = {"question_id": 1, "image": image.name, "text": "Is there a cat in the image?", "label": "yes"}
     questions.write_text(json.dumps(row))
-    done = run("records", "--pope", str(questions), "--images", str(image.parent), "--out", str(tmp_path / "out.jsonl"))
+    done = invoke(
+        "records", "--pope", str(questions), "--images", str(image.parent), "--out", str(tmp_path / "out.jsonl")
+    )
     assert done.exit_code == 0, done.output
     (found,) = Records.load(tmp_path / "out.jsonl").records
     assert found.claims[0].kind == "yes_no"
@@ -82,7 +70,7 @@ def test_records_of_pope_files(tmp_path: Path, image: Path) -> None:
     ],
 )
 def test_what_cannot_be_done_is_said_before_the_work(tmp_path: Path, options: list[str], message: str) -> None:
-    done = run("records", "--out", str(tmp_path / "out.jsonl"), *options)
+    done = invoke("records", "--out", str(tmp_path / "out.jsonl"), *options)
     assert done.exit_code == 2
     assert message in done.output
     assert not (tmp_path / "out.jsonl").exists()

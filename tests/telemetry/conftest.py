@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from in_memory_telemetry import Telemetry
-
-from saliency_guard.telemetry import uninstrument
+from in_memory_telemetry import Telemetry, kept_telemetry
 
 
 @pytest.fixture
 def telemetry() -> Iterator[Telemetry]:
-    kept = Telemetry()
-    yield kept
-    uninstrument()
-    kept.shutdown()
+    with kept_telemetry() as kept:
+        yield kept

@@ -6,7 +6,6 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-import torch
 from langchain_core.messages import AIMessageChunk
 
 from langchain_saliency_guard import GroundingCallbackHandler
@@ -35,27 +34,6 @@ class Heard(GroundingCallbackHandler):
 
     def of(self, name: str) -> list[dict[str, Any]]:
         return [data for kind, data in self.events if kind == name]
-
-
-class Writes:
-    """A logits processor that makes a model write one text, in every attempt.
-
-    Args:
-        tokenizer: of the model.
-        text: what it writes.
-    """
-
-    def __init__(self, tokenizer: Any, text: str) -> None:
-        self.ids = [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
-        self.start: int | None = None
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        length = input_ids.shape[1]
-        if self.start is None or length < self.start:
-            self.start = length
-        only = torch.full_like(scores, -torch.inf)
-        only[:, self.ids[min(length - self.start, len(self.ids) - 1)]] = 0.0
-        return only
 
 
 def whole(chunks: list[AIMessageChunk]) -> AIMessageChunk:

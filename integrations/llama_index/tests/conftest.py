@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from forced_text import Writes
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.llms.types import ChatMessage, CompletionResponse, ImageBlock, LLMMetadata, TextBlock
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
@@ -99,27 +100,6 @@ def heard() -> Iterator[list[Any]]:
 @pytest.fixture(scope="session")
 def llm() -> SaliencyGuardedLVLM:
     return SaliencyGuardedLVLM(context_window=16_384)
-
-
-class Writes:
-    """A logits processor that makes a model write one text, in every attempt.
-
-    Args:
-        tokenizer: of the model.
-        text: what it writes.
-    """
-
-    def __init__(self, tokenizer: Any, text: str) -> None:
-        self.ids = [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
-        self.start: int | None = None
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        length = input_ids.shape[1]
-        if self.start is None or length < self.start:
-            self.start = length
-        only = torch.full_like(scores, -torch.inf)
-        only[:, self.ids[min(length - self.start, len(self.ids) - 1)]] = 0.0
-        return only
 
 
 @pytest.fixture(scope="session")

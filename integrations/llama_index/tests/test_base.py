@@ -176,7 +176,7 @@ def test_cancelling_stops_the_work(llm: SaliencyGuardedLVLM, ask: Ask) -> None:
 
     asyncio.run(cancelled())
     until = time.monotonic() + 10
-    while any(is_at_work(one) for one in threading.enumerate()):
+    while any(is_at_work(thread) for thread in threading.enumerate()):
         assert time.monotonic() < until
         time.sleep(0.01)
     assert llm.chat(ask()).message.content

@@ -9,26 +9,18 @@ import pytest
 
 from llama_index.llms.saliency_guard import GroundedQueryEngine, SaliencyGuardedLVLM
 from saliency_guard import GuardPolicy
-from saliency_guard.telemetry import instrument, uninstrument
 
 pytest.importorskip("opentelemetry.sdk", reason="the extra otel is not installed")
 
-from in_memory_telemetry import Telemetry
+from in_memory_telemetry import Telemetry, attribute, instrumented
 
 Engine = Callable[..., Any]
 
 
 @pytest.fixture
 def telemetry() -> Iterator[Telemetry]:
-    kept = Telemetry()
-    instrument(**kept.providers)
-    yield kept
-    uninstrument()
-    kept.shutdown()
-
-
-def attribute(spans: Any, name: str) -> list[Any]:
-    return [dict(span.attributes or {}).get(f"saliency_guard.{name}") for span in spans]
+    with instrumented() as kept:
+        yield kept
 
 
 def test_calls_of_the_model_carry_their_score(llm: SaliencyGuardedLVLM, ask: Any, telemetry: Telemetry) -> None:

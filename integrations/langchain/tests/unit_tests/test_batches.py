@@ -24,15 +24,15 @@ def test_a_batch_gives_what_each_gives_alone_and_says_whose_error_it_is(model: S
         [HumanMessage("Hello")],
         [ask("What do you see?")],
     ]
-    alone = [model.invoke(one) for one in chats]
+    alone = [model.invoke(chat) for chat in chats]
     heard = Heard()
     assert all(map(alike, model.batch(chats, config={"callbacks": [heard]}), alone))
     assert len(heard.runs) == 4
     bad = [HumanMessage([{"type": "image", "file_id": "x"}])]
-    found = model.batch([chats[0], bad, chats[1]], return_exceptions=True)
-    assert alike(found[0], alone[0])
-    assert isinstance(found[1], ValueError)
-    assert alike(found[2], alone[1])
+    outputs = model.batch([chats[0], bad, chats[1]], return_exceptions=True)
+    assert alike(outputs[0], alone[0])
+    assert isinstance(outputs[1], ValueError)
+    assert alike(outputs[2], alone[1])
     with pytest.raises(ValueError, match="file id"):
         model.batch([chats[0], bad])
     assert all(map(alike, model.batch(chats, config={"max_concurrency": 2}), alone))

@@ -7,9 +7,10 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from forced_text import Writes
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.rate_limiters import InMemoryRateLimiter
-from message_checks import Heard, Writes, alike, same, same_tokens, whole
+from message_checks import Heard, alike, same, same_tokens, whole
 
 from langchain_saliency_guard import AsyncGroundingCallbackHandler, SaliencyGuardedLVLM
 from saliency_guard import (
@@ -108,9 +109,9 @@ async def test_events_reach_handlers_on_every_way(ask: Any) -> None:
     await model.ainvoke([ask()], config={"callbacks": [heard[2], later]})
     [_ async for _ in model.astream([ask()], config={"callbacks": [heard[3]]})]
     [_ async for _ in model.astream_events([ask()], version="v2", config={"callbacks": [heard[4]]})]
-    for one in heard:
-        assert one.events == heard[0].events
-        assert len(one.runs) == 1
+    for handler in heard:
+        assert handler.events == heard[0].events
+        assert len(handler.runs) == 1
     assert len(heard[0].of("report")) == 1
     tokens = heard[0].of("token")
     assert len(heard[0].of("rejection")) == sum(len(token["rejected"]) for token in tokens) > 0
@@ -140,7 +141,7 @@ def test_stop_limit_and_overrides(model: SaliencyGuardedLVLM, ask: Any) -> None:
     assert model.invoke([ask()], stop=[word]).content == text[: text.index(word)]
     assert SaliencyGuardedLVLM(stop=word).invoke([ask()]).content == text[: text.index(word)]
     assert model.bind(stop=word).invoke([ask()]).content == text[: text.index(word)]
-    assert [one.content for one in model.bind(stop=word).batch([[ask()]])] == [text[: text.index(word)]]
+    assert [message.content for message in model.bind(stop=word).batch([[ask()]])] == [text[: text.index(word)]]
     short = model.invoke([ask()], max_tokens=3)
     assert short.response_metadata["finish_reason"] == "length"
     assert short.usage_metadata is not None

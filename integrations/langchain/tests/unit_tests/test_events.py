@@ -97,8 +97,8 @@ async def test_progress_and_verdicts_are_in_a_graph_s_custom_stream(says: Says, 
         assert parts[-1]["decision"] == "accepted"
         assert {token["attempt"] for token in parts if token["type"] == "grounding_token"} == {attempts - 1}
         assert len({part["run_id"] for part in parts}) == 1
-        told = [(part["type"], {name: part[name] for name in set(part) - {"type", "run_id"}}) for part in parts]
-        assert told == handler.events
+        events = [(part["type"], {name: part[name] for name in set(part) - {"type", "run_id"}}) for part in parts]
+        assert events == handler.events
 
 
 def test_live_scores_are_in_the_custom_stream_of_a_model_without_a_policy(ask: Any, model: SaliencyGuardedLVLM) -> None:

@@ -66,7 +66,8 @@ def test_settings_that_change_answers_are_in_the_cache_s_key() -> None:
         {"revision": "main"},
         {"model": "another"},
     ]
-    keys = [json.dumps(SaliencyGuardedLVLM(**one)._identifying_params, sort_keys=True, default=str) for one in settings]
+    models = [SaliencyGuardedLVLM(**setting) for setting in settings]
+    keys = [json.dumps(model._identifying_params, sort_keys=True, default=str) for model in models]
     assert len(set(keys)) == len(settings)
 
 

@@ -32,8 +32,8 @@ def document(name: str, text: str = "", **metadata: Any) -> Document:
 
 
 def given(answer: Any = None, *documents: Document, question: str = DESCRIBE) -> dict[str, Any]:
-    found = list(documents) or [document("dog"), document("bird")]
-    return {"question": question, "documents": found, "answer": answer}
+    sources = list(documents) or [document("dog"), document("bird")]
+    return {"question": question, "documents": sources, "answer": answer}
 
 
 def report(cited: CitedAnswer) -> dict[str, Any]:
@@ -56,15 +56,15 @@ def report(cited: CitedAnswer) -> dict[str, Any]:
 )
 async def test_an_answer_is_decided_for_claim_by_claim(answer: str, decision: str, cited: dict[str, str]) -> None:
     for guard in (RetrievalGuard(), RetrievalGuard(POLICY)):
-        found = guard.invoke(given(answer))
-        assert (report(found)["decision"], found.accepted) == (decision, decision == "accepted")
-        assert {citation.text: citation.id for citation in found.citations} == cited
-        for citation in found.citations:
-            assert found.message.text[citation.start : citation.end] == citation.text
+        output = guard.invoke(given(answer))
+        assert (report(output)["decision"], output.accepted) == (decision, decision == "accepted")
+        assert {citation.text: citation.id for citation in output.citations} == cited
+        for citation in output.citations:
+            assert output.message.text[citation.start : citation.end] == citation.text
             assert (citation.grounding or 0.0) >= 0.5
-        assert set(report(found)["documents"]) == ({"dog", "bird"} if answer.strip() else set())
-        json.dumps(report(found))
-    assert (await RetrievalGuard(POLICY).ainvoke(given(answer))) == found
+        assert set(report(output)["documents"]) == ({"dog", "bird"} if answer.strip() else set())
+        json.dumps(report(output))
+    assert (await RetrievalGuard(POLICY).ainvoke(given(answer))) == output
     if decision == "flagged":
         with pytest.raises(LowGroundingError):
             RetrievalGuard(RAISES).invoke(given(answer))
@@ -73,11 +73,11 @@ async def test_an_answer_is_decided_for_claim_by_claim(answer: str, decision: st
 
 
 def test_citations_stand_in_the_message() -> None:
-    found = RetrievalGuard().invoke(given("The images show a bird and a dog."))
-    (block,) = found.message.content_blocks
+    output = RetrievalGuard().invoke(given("The images show a bird and a dog."))
+    (block,) = output.message.content_blocks
     assert block["type"] == "text"
     marks = [(mark["title"], mark["start_index"], mark["end_index"]) for mark in block["annotations"]]  # type: ignore[typeddict-item]
-    assert marks == [(citation.id, citation.start, citation.end) for citation in found.citations]
+    assert marks == [(citation.id, citation.start, citation.end) for citation in output.citations]
     assert {mark["type"] for mark in block["annotations"]} == {"citation"}
 
 
@@ -85,35 +85,35 @@ def test_citations_stand_in_the_message() -> None:
 def test_claims_about_texts_are_unscored(answer: str) -> None:
     text = Document("The capital of France is Paris.", id="text")
     for documents in ([text], [document("dog"), text]):
-        found = RetrievalGuard().invoke(given(answer, *documents, question="What is the capital of France?"))
-        assert (report(found)["decision"], report(found)["score"], found.accepted) == ("unscored", None, False)
-        assert report(found)["reason"]
+        output = RetrievalGuard().invoke(given(answer, *documents, question="What is the capital of France?"))
+        assert (report(output)["decision"], report(output)["score"], output.accepted) == ("unscored", None, False)
+        assert report(output)["reason"]
         with pytest.raises(LowGroundingError):
             RetrievalGuard(RAISES).invoke(given(answer, *documents))
 
 
 def test_a_picture_may_speak_for_a_claim_beside_texts() -> None:
     documents = [document("dog", "Taken in May."), Document("An invoice of March.", id="invoice")]
-    found = RetrievalGuard().invoke(given("The image shows a dog.", *documents))
-    assert (found.accepted, [citation.id for citation in found.citations]) == (True, ["dog"])
-    shares = report(found)["documents"]
+    output = RetrievalGuard().invoke(given("The image shows a dog.", *documents))
+    assert (output.accepted, [citation.id for citation in output.citations]) == (True, ["dog"])
+    shares = report(output)["documents"]
     assert shares["dog"] > shares["invoice"]
 
 
 async def test_an_answer_is_written_where_there_is_none() -> None:
-    found = RetrievalGuard(POLICY).invoke(given(None, document("dog")))
-    assert found.accepted
-    assert list(dict.fromkeys(citation.id for citation in found.citations)) == ["dog"]
-    assert found.message.usage_metadata
-    assert (await RetrievalGuard(POLICY).ainvoke(given(None, document("dog")))).message.text == found.message.text
+    output = RetrievalGuard(POLICY).invoke(given(None, document("dog")))
+    assert output.accepted
+    assert list(dict.fromkeys(citation.id for citation in output.citations)) == ["dog"]
+    assert output.message.usage_metadata
+    assert (await RetrievalGuard(POLICY).ainvoke(given(None, document("dog")))).message.text == output.message.text
 
 
 def test_a_repaired_answer_cites_what_is_left_of_it() -> None:
     repairs = GuardPolicy(min_grounding=0.5, on_low="repair")
-    found = RetrievalGuard(repairs).invoke(given("There is a zebra. There is a bird."))
-    assert (report(found)["decision"], found.message.text, found.accepted) == ("repaired", "There is a bird.", True)
-    ((start, end),) = [(citation.start, citation.end) for citation in found.citations]
-    assert found.message.text[start:end] == "bird"
+    output = RetrievalGuard(repairs).invoke(given("There is a zebra. There is a bird."))
+    assert (report(output)["decision"], output.message.text, output.accepted) == ("repaired", "There is a bird.", True)
+    ((start, end),) = [(citation.start, citation.end) for citation in output.citations]
+    assert output.message.text[start:end] == "bird"
     nothing = RetrievalGuard(repairs).invoke(given("There is a zebra."))
     assert (report(nothing)["decision"], nothing.message.text, nothing.accepted) == ("repaired", "", False)
     assert "zebra" not in repr(nothing)
@@ -121,8 +121,8 @@ def test_a_repaired_answer_cites_what_is_left_of_it() -> None:
 
 def test_a_fallback_stands_for_a_refused_answer() -> None:
     tells = GuardPolicy(min_grounding=0.5, on_low="fallback", fallback=lambda *_: "Look again.")
-    found = RetrievalGuard(tells).invoke(given("The image shows a zebra."))
-    assert (report(found)["decision"], found.message.text, found.citations) == ("fallback", "Look again.", ())
+    output = RetrievalGuard(tells).invoke(given("The image shows a zebra."))
+    assert (report(output)["decision"], output.message.text, output.citations) == ("fallback", "Look again.", ())
 
 
 def test_pictures_come_in_every_form() -> None:
@@ -142,8 +142,8 @@ def test_pictures_come_in_every_form() -> None:
     ]
     for form in forms:
         guard = RetrievalGuard(scorer=fetching, image_key="picture")
-        found = guard.invoke(given("The image shows a bird.", form))
-        assert (found.accepted, [citation.id for citation in found.citations]) == (True, ["0"])
+        output = guard.invoke(given("The image shows a bird.", form))
+        assert (output.accepted, [citation.id for citation in output.citations]) == (True, ["0"])
 
 
 async def test_trouble_with_documents_leaves_an_answer_unscored() -> None:
@@ -151,10 +151,10 @@ async def test_trouble_with_documents_leaves_an_answer_unscored() -> None:
     long = Document("word " * 20_000)
     for trouble, error in ((remote, ImageError), (long, ContextLengthError)):
         rag_input = given("The image shows a dog.", document("dog"), trouble)
-        found = RetrievalGuard().invoke(rag_input)
-        assert (report(found)["decision"], found.accepted, found.citations) == ("unscored", False, ())
-        assert "the scorer could not judge it" in report(found)["reason"]
-        assert await RetrievalGuard().ainvoke(rag_input) == found
+        output = RetrievalGuard().invoke(rag_input)
+        assert (report(output)["decision"], output.accepted, output.citations) == ("unscored", False, ())
+        assert "the scorer could not judge it" in report(output)["reason"]
+        assert await RetrievalGuard().ainvoke(rag_input) == output
         with pytest.raises(error):
             RetrievalGuard(on_error="raise").invoke(rag_input)
         with pytest.raises(error):  # Nothing could be written either.
@@ -174,8 +174,8 @@ class Heard(BaseCallbackHandler):
 
 async def test_the_verdict_is_told_also_where_it_is_raised() -> None:
     heard = Heard()
-    found = RetrievalGuard().invoke(given("The image shows a zebra."), {"callbacks": [heard]})
-    assert heard.reports == [report(found)]
+    output = RetrievalGuard().invoke(given("The image shows a zebra."), {"callbacks": [heard]})
+    assert heard.reports == [report(output)]
     for answer in ("The image shows a zebra.", ""):
         heard = Heard()
         with pytest.raises(LowGroundingError):
@@ -188,13 +188,13 @@ async def test_the_verdict_is_told_also_where_it_is_raised() -> None:
 
 async def test_a_stream_adds_up_to_the_answer() -> None:
     for answer in ("The images show a bird and a dog.", "The image shows a zebra.", None):
-        found = RetrievalGuard().invoke(given(answer))
+        output = RetrievalGuard().invoke(given(answer))
         pieces = list(RetrievalGuard().stream(given(answer)))
         whole = sum(pieces[1:], pieces[0])
         assert len(pieces) > 1
-        assert (whole.citations, whole.accepted) == (found.citations, found.accepted)
-        assert whole.message.text == found.message.text
-        assert whole.message.response_metadata == found.message.response_metadata
+        assert (whole.citations, whole.accepted) == (output.citations, output.accepted)
+        assert whole.message.text == output.message.text
+        assert whole.message.response_metadata == output.message.response_metadata
         again = [piece async for piece in RetrievalGuard().astream(given(answer))]
         assert [piece.message.content for piece in again] == [piece.message.content for piece in pieces]
 
@@ -204,28 +204,31 @@ class State(TypedDict):
 
 
 def test_a_cited_answer_survives_strict_checkpoints() -> None:
-    found = RetrievalGuard().invoke(given("The images show a bird and a dog.", document("dog"), document("bird")))
+    output = RetrievalGuard().invoke(given("The images show a bird and a dog.", document("dog"), document("bird")))
     strict = JsonPlusSerializer(allowed_msgpack_modules=[CitedAnswer, Citation])
-    assert strict.loads_typed(strict.dumps_typed(found)) == found
+    assert strict.loads_typed(strict.dumps_typed(output)) == output
     # A serializer that knows neither gives plain values back, which still say everything.
     unknown = JsonPlusSerializer(allowed_msgpack_modules=None)
-    assert CitedAnswer(**unknown.loads_typed(unknown.dumps_typed(found))) == found
+    assert CitedAnswer(**unknown.loads_typed(unknown.dumps_typed(output))) == output
     saver = InMemorySaver(serde=strict)
     graph = (
-        StateGraph(State).add_node("rag", lambda _: {"cited": found}).add_edge(START, "rag").compile(checkpointer=saver)
+        StateGraph(State)
+        .add_node("rag", lambda _: {"cited": output})
+        .add_edge(START, "rag")
+        .compile(checkpointer=saver)
     )
     config = {"configurable": {"thread_id": "1"}}
     graph.invoke({"cited": CitedAnswer(AIMessage(""))}, config)  # type: ignore[arg-type]
-    assert graph.get_state(config).values["cited"] == found  # type: ignore[arg-type]
+    assert graph.get_state(config).values["cited"] == output  # type: ignore[arg-type]
 
 
 def test_pages_of_one_source() -> None:
     pages = [
         Document("", metadata={"image": str(PICTURES / f"{name}.png"), "source": "f.pdf"}) for name in ("dog", "bird")
     ]
-    found = RetrievalGuard().invoke(given(AIMessage("The image shows a bird."), *pages))
-    assert set(report(found)["documents"]) == {"f.pdf", "f.pdf#2"}
-    assert [(citation.id, citation.index) for citation in found.citations] == [("f.pdf#2", 1)]
+    output = RetrievalGuard().invoke(given(AIMessage("The image shows a bird."), *pages))
+    assert set(report(output)["documents"]) == {"f.pdf", "f.pdf#2"}
+    assert [(citation.id, citation.index) for citation in output.citations] == [("f.pdf#2", 1)]
 
 
 def test_bad_input_is_said() -> None:

@@ -11,11 +11,10 @@ from langchain_core.language_models import GenericFakeChatModel
 
 from langchain_saliency_guard import GroundingGuard, GroundingMiddleware, SaliencyGuardedLVLM
 from saliency_guard import GuardPolicy
-from saliency_guard.telemetry import instrument, uninstrument
 
 pytest.importorskip("opentelemetry.sdk", reason="the extra otel is not installed")
 
-from in_memory_telemetry import Telemetry
+from in_memory_telemetry import Telemetry, attribute, instrumented
 
 Says = Callable[..., GenericFakeChatModel]
 FALSE = "The image shows a zebra."
@@ -23,15 +22,8 @@ FALSE = "The image shows a zebra."
 
 @pytest.fixture
 def telemetry() -> Iterator[Telemetry]:
-    kept = Telemetry()
-    instrument(**kept.providers)
-    yield kept
-    uninstrument()
-    kept.shutdown()
-
-
-def attribute(spans: Any, name: str) -> list[Any]:
-    return [dict(span.attributes or {}).get(f"saliency_guard.{name}") for span in spans]
+    with instrumented() as kept:
+        yield kept
 
 
 async def test_calls_of_the_model_carry_their_score(model: SaliencyGuardedLVLM, ask: Any, telemetry: Telemetry) -> None:
