@@ -55,7 +55,6 @@ class AsyncAnswers(BatchedAnswers):
     ) -> GroundedAnswer:
         """`score` for the norm of the row, side by side with other calls; cancelling the task stops it."""
         plan, cancel = scoring_plan(options), threading.Event()
-        plan.saliency.require_rows()
 
         def steps() -> Generator[GroundedAnswer, None, None]:
             yield self._scored(messages, text, plan, cancel)

@@ -31,7 +31,6 @@ OTHER_SALIENCY = "the answer was not scored with the saliency settings that the 
 TEXT_DOCUMENTS = "the prompt has text documents, and calibrations are fitted on prompts with pictures alone"
 NO_PICTURE = "the prompt shows no picture"
 DOCUMENTS = "the answer is about text documents, and the calibration was fitted on answers about pictures"
-DOCUMENT_CLAIM = "a claim rests on a text document, and the calibration was fitted on claims about pictures"
 EMPTY = "the answer is empty"
 
 
@@ -57,8 +56,10 @@ class JudgedAnswer:
         """The tokens of the answer; those that decide a claim have its grounding (the least of several)."""
         known: dict[int, float] = {}
         for claim, indices in zip(self.claims, self.tokens, strict=True):
-            for index in indices if claim.grounding is not None else ():
-                known[index] = min(claim.grounding, known.get(index, 1.0)) if claim.grounding is not None else 1.0
+            if claim.grounding is None:
+                continue
+            for index in indices:
+                known[index] = min(claim.grounding, known.get(index, 1.0))
         return [token.model_copy(update={"grounding": known.get(index)}) for index, token in enumerate(tokens)]
 
 
@@ -105,12 +106,13 @@ class ClaimJudge:
             trace: of the answer, under the calibrator's saliency; None where it is not to be judged.
             reason: why it is not.
         """
-        extracted = self.extract("".join(pieces), conversation)
+        text = "".join(pieces)
+        extracted = self.extract(text, conversation)
         judging = self.calibrator if trace is not None else None
         config = self.verify or (judging.verify if judging is not None else None)
-        verified = self._verified(extracted, session, conversation, config, text="".join(pieces))
+        verified = self._verified(extracted, session, conversation, config, text=text)
         claims = [
-            _claim("".join(pieces), claim, result, session.layout.visual_sources)
+            _claim(text, claim, result, session.layout.visual_sources)
             for claim, result in zip(extracted, verified, strict=True)
         ]
         tokens = tuple(claim_tokens(pieces, claim) for claim in extracted)
@@ -119,8 +121,6 @@ class ClaimJudge:
         if conversation is not None and conversation.documents:
             return JudgedAnswer(tuple(claims), tokens, reason=TEXT_DOCUMENTS)
         judgement = _judgement(judging, claims, tokens, trace, session)
-        if conversation is not None and conversation.documents:
-            judgement = _without_documents(judgement, claims, asked=config is not None)
         boxes = self._boxes(claims, tokens, trace, conversation)
         judged = [
             claim.model_copy(update={"grounding": value, "box": box})
@@ -198,22 +198,6 @@ def _judgement(
     domain = picture_features(session).double().numpy() if calibrator.domain is not None else None
     kinds = [claim.kind for claim in claims]
     return calibrator.judge(kinds, rows, pictures=pictures, domain=domain)
-
-
-def _without_documents(judgement: Judgement, claims: Sequence[Claim], *, asked: bool) -> Judgement:
-    """No claim about a text document has a picture's number; neither has an answer that makes one.
-
-    Args:
-        judgement: as if all claims were about pictures.
-        claims: with their sources.
-        asked: whether claims were verified; else it is not known what they are about.
-    """
-    of_picture = [asked and (claim.source or "").startswith("image_") for claim in claims]
-    if all(of_picture):
-        return judgement
-    pairs = zip(judgement.claims, of_picture, strict=True)
-    values = tuple(value if is_of_picture else None for value, is_of_picture in pairs)
-    return judgement.model_copy(update={"claims": values, "answer": None, "reason": judgement.reason or DOCUMENT_CLAIM})
 
 
 def holds(claim: ExtractedClaim, verified: Verified) -> float | None:

@@ -107,14 +107,14 @@ class Verifier:
                 messages = document_messages(conversation, question, document)
             prompt = reader.prepare(messages, memo=memo)
             prompts.append(prompt if self._fits(prompt) else None)
-        asked = [prompt for prompt in prompts if prompt is not None]
-        if not asked:
+        fitting = [prompt for prompt in prompts if prompt is not None]
+        if not fitting:
             return [None] * len(texts)
         base = session
-        if base is None or base.shared_length(asked[0].inputs, asked[0].layout) is None:
+        if base is None or base.shared_length(fitting[0].inputs, fitting[0].layout) is None:
             model = self.reader.model
-            base = Session(model, asked[0].inputs, layout=asked[0].layout)
-        pairs = [(prompt.inputs, prompt.layout) for prompt in asked]
+            base = Session(model, fitting[0].inputs, layout=fitting[0].layout)
+        pairs = [(prompt.inputs, prompt.layout) for prompt in fitting]
         logits = iter(next_logits(base, pairs, batch_size=self.config.batch_size))
         return [None if prompt is None else verbalizer.probability(next(logits)) for prompt in prompts]
 

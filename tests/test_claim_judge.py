@@ -10,14 +10,11 @@ from PIL import Image
 
 from saliency_guard import LVLM, VerifyConfig
 from saliency_guard.answer import Claim, TokenGrounding
-from saliency_guard.calibration.results import Judgement
 from saliency_guard.chat.messages import chat
 from saliency_guard.claim_judge import (
-    DOCUMENT_CLAIM,
     DOCUMENTS,
     ClaimJudge,
     JudgedAnswer,
-    _without_documents,
     holds,
 )
 from saliency_guard.claims.extract import EnglishClaims
@@ -139,12 +136,3 @@ def test_beside_a_picture_a_claim_has_a_number_only_if_it_is_about_the_picture(
     if any(claim.source == "document_1" for claim in answer.claims):
         assert answer.grounding is None
         assert answer.grounding_reason
-
-
-def test_what_rests_on_a_document_takes_the_number_from_the_whole_answer() -> None:
-    claims = [claim(None).model_copy(update={"source": name}) for name in ("image_0", "document_1")]
-    judgement = Judgement(claims=(0.9, 0.8), answer=0.7)
-    mixed = _without_documents(judgement, claims, asked=True)
-    assert (mixed.claims, mixed.answer, mixed.reason) == ((0.9, None), None, DOCUMENT_CLAIM)
-    assert _without_documents(judgement, [claims[0]] * 2, asked=True) == judgement
-    assert _without_documents(judgement, [claims[0]] * 2, asked=False).claims == (None, None)

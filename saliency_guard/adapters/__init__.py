@@ -1,9 +1,19 @@
 """What LangChain, LlamaIndex and the server share; integrations import from here and from `saliency_guard` only."""
 
+from saliency_guard.adapters.bound import bound
 from saliency_guard.adapters.citations import Documents, JudgedAnswer
 from saliency_guard.adapters.fields import JudgedText
 from saliency_guard.adapters.prompt_memo import PromptMemo, remember_prompts
-from saliency_guard.adapters.report import ReportDetail, answer_report, attempt_report, raised_report, token_report
+from saliency_guard.adapters.report import (
+    ReportDetail,
+    answer_report,
+    attempt_report,
+    is_low,
+    raised_report,
+    reason_of,
+    token_report,
+    warning,
+)
 from saliency_guard.adapters.run import (
     Finished,
     RunEvent,
@@ -18,7 +28,9 @@ from saliency_guard.adapters.settings import Request, ServedLVLM
 from saliency_guard.adapters.shared_models import clear_model_cache, shared_lvlm
 from saliency_guard.adapters.turns import NO_PICTURE, Turn
 from saliency_guard.adapters.unjudged import (
+    NO_ARGUMENTS,
     PICTURE_GONE,
+    SAID_SO,
     OnError,
     empty_attempt,
     not_applicable,
@@ -53,8 +65,10 @@ __all__ = [
     "MAX_IMAGE_BYTES",
     "MAX_MESSAGES",
     "MAX_TEXT",
+    "NO_ARGUMENTS",
     "NO_PICTURE",
     "PICTURE_GONE",
+    "SAID_SO",
     "Documents",
     "Fetch",
     "Finished",
@@ -79,6 +93,7 @@ __all__ = [
     "answered",
     "as_streamed",
     "attempt_report",
+    "bound",
     "call_schema",
     "clear_model_cache",
     "closed",
@@ -90,6 +105,7 @@ __all__ = [
     "finished",
     "fitted_saliency",
     "in_thread",
+    "is_low",
     "is_remote",
     "not_applicable",
     "openai_schema",
@@ -97,6 +113,7 @@ __all__ = [
     "raised_report",
     "read_calls",
     "read_file",
+    "reason_of",
     "remember_prompts",
     "require_extra",
     "required_tools",
@@ -109,5 +126,6 @@ __all__ = [
     "takes_tools",
     "token_report",
     "unscored_attempt",
+    "warning",
     "weak_words",
 ]

@@ -140,8 +140,8 @@ class Documents:
         for index, claim in enumerate(claims):
             if claim.grounding is None and claim.source is not None and not claim.negated:
                 rest_on[index] = self._document(claim.source)
-        is_whole = all(claim.grounding is not None for claim in claims) and by_pictures.grounding is not None
-        accepted = is_whole and by_pictures.grounding is not None and by_pictures.grounding >= threshold
+        is_whole = all(claim.grounding is not None for claim in claims)
+        accepted = is_whole and _reaches(by_pictures.grounding, threshold)
         update = {
             "claims": tuple(claims),
             "grounding": by_pictures.grounding if accepted else None,

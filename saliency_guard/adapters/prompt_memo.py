@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from saliency_guard.adapters.bound import bound
 from saliency_guard.chat.template import PreparedPrompt
 from saliency_guard.lvlm import LVLM
 
@@ -76,15 +77,9 @@ class PromptMemo:
 _MEMO: ContextVar[PromptMemo | None] = ContextVar("saliency_guard_prompts", default=None)
 
 
-@contextmanager
-def remember_prompts() -> Iterator[PromptMemo]:
+def remember_prompts() -> AbstractContextManager[PromptMemo]:
     """Calls of our models inside share their prompts, in tasks and threads that are started inside, too."""
-    memo = PromptMemo()
-    token = _MEMO.set(memo)
-    try:
-        yield memo
-    finally:
-        _MEMO.reset(token)
+    return bound(_MEMO, PromptMemo())
 
 
 def current_prompts() -> PromptMemo:

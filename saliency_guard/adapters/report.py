@@ -34,7 +34,7 @@ def attempt_report(number: int, attempt: Attempt, detail: ReportDetail = "summar
     """
     report = {
         "attempt": number,
-        "verdict": "accepted" if attempt.accepted else "refused" if attempt.refused is not None else "unscored",
+        "verdict": attempt.verdict,
         "score": attempt.score,
         "reason": attempt.problem,
         "change": attempt.change,
@@ -55,7 +55,7 @@ def answer_report(
     report: dict[str, Any] = {
         "score": answer.grounding if answer is not None else None,
         "calibrated": answer.calibrated if answer is not None else False,
-        "reason": _reason_of(answer),
+        "reason": reason_of(answer, outcome),
         "decision": None,
         "threshold": None,
         "claims": _claims(answer.claims if answer is not None else ()),
@@ -65,7 +65,6 @@ def answer_report(
     if outcome is not None:
         report |= {
             "calibrated": outcome.calibrated,
-            "reason": _reason_for(outcome) or (report["reason"] if outcome.decision != "not_applicable" else None),
             "decision": outcome.decision,
             "threshold": outcome.threshold,
             "attempts": _attempts(outcome.attempts, detail),
@@ -100,11 +99,44 @@ def _attempts(attempts: Sequence[Attempt], detail: ReportDetail) -> list[dict[st
     return [attempt_report(number, attempt, detail) for number, attempt in enumerate(attempts)]
 
 
-def _reason_of(answer: GroundedAnswer | None) -> str | None:
-    """Why there is no score; None where there is one."""
+def reason_of(answer: GroundedAnswer | None, outcome: GuardOutcome | None = None) -> str | None:
+    """Why a policy decided as it did, or why there is no score; None where there is nothing to say.
+
+    Args:
+        answer: as for `answer_report`.
+        outcome: as for `answer_report`.
+    """
+    reason = _reason_for(outcome) if outcome is not None else None
+    if reason is not None or (outcome is not None and outcome.decision == "not_applicable"):
+        return reason
     if answer is None:
         return _PLAIN_TEXT
     return None if answer.grounding is not None else answer.grounding_reason or _NO_GROUNDING
+
+
+def is_low(decision: str | None, *, passes: bool) -> bool:
+    """Whether an answer is given out that nobody may rely on.
+
+    Args:
+        decision: of the policy.
+        passes: as of `GuardOutcome`.
+    """
+    return not passes and decision in {"flagged", "unscored", "repaired"}
+
+
+def warning(decision: str | None, reason: str | None, evidence: str) -> str:
+    """What an agent reads beside such an answer in a tool's result.
+
+    Args:
+        decision: of the policy.
+        reason: why.
+        evidence: what the answer should be grounded in, as ``"its picture"``.
+    """
+    verdict = {
+        "flagged": f"is not grounded in {evidence}",
+        "repaired": f"is empty, because none of its claims is grounded in {evidence}",
+    }.get(decision or "", "was not judged")
+    return f"[Warning: this answer {verdict}: {reason}. Do not rely on it.]"
 
 
 def _reason_for(outcome: GuardOutcome) -> str | None:

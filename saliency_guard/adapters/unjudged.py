@@ -12,6 +12,8 @@ from saliency_guard.guard.policy import GuardPolicy
 OnError = Literal["unscored", "raise"]
 """What a scorer's own trouble does: the answer counts as not judged, and says why; or the error is raised."""
 
+NO_ARGUMENTS = "a tool call without arguments claims nothing"
+SAID_SO = "should_score said that there is nothing to score"
 PICTURE_GONE = (
     "the picture is no longer in the chat (it was summarised or trimmed away), so nothing can judge the answer"
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 
 from saliency_guard.answer import GroundedAnswer, Step, TokenGrounding
 from saliency_guard.answer_builder import AnswerBuilder, FinishedAnswer, WantedScores, unscored_tokens
@@ -77,7 +77,7 @@ class AnswerCall(Call):
         """Whether all tokens are known, so that the answer can be ended."""
 
     @property
-    def reading(self) -> Hashable:
+    def reading(self) -> tuple[LocoREConfig | None, bool]:
         """Equal for calls whose prompts are read in one go."""
         return self.locore, self.builder.traces(self.wanted.saliency, self.wanted.signals)
 

@@ -6,7 +6,7 @@ Whatever several calls do in one go, each fails alone: where the whole goes wron
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 from saliency_guard.answer import GroundedAnswer
 from saliency_guard.batching.calls import AnswerCall, WritingCall
@@ -35,10 +35,10 @@ def read(calls: Sequence[AnswerCall]) -> None:
     """Read the prompts of calls; what is the same in two of them is read once."""
     for group in _groups(_going(calls), lambda call: call.reading):
         builder, prompts = group[0].builder, [call.prompt for call in group if call.prompt is not None]
-        _, with_image_states = cast("tuple[Any, bool]", group[0].reading)
+        locore, with_image_states = group[0].reading
         try:
             sessions = builder.prompts.sessions(
-                builder.reader.model, prompts, locore=group[0].locore, with_image_states=with_image_states
+                builder.reader.model, prompts, locore=locore, with_image_states=with_image_states
             )
         except Exception as error:  # noqa: BLE001 - raised where the call is waited for
             _apart(group, read, error)

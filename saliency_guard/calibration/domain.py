@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Annotated
 
 import numpy as np
@@ -42,8 +43,8 @@ class Cloud(Frozen):
     """Vectors like those that were fitted.
 
     Attributes:
-        mean: of the features, float16, base64.
-        directions: ``[k, D]`` the widest directions, each divided by its standard deviation; float16, base64.
+        mean: of the features, float32, base64.
+        directions: ``[k, D]`` the widest directions, each divided by its standard deviation; float32, base64.
         rest: standard deviation of what lies in none of them.
         distances: of pictures held out, rising.
         size: D.
@@ -279,9 +280,12 @@ def _text(values: Floats) -> str:
     return base64.b64encode(values.astype("<f4").tobytes()).decode("ascii")
 
 
+@lru_cache(maxsize=16)  # The same few texts are read for every answer that is judged.
 def _numbers(text: str) -> Floats:
     try:
-        return np.frombuffer(base64.b64decode(text, validate=True), dtype="<f4").astype(np.float64)
+        values = np.frombuffer(base64.b64decode(text, validate=True), dtype="<f4").astype(np.float64)
     except ValueError as error:
         msg = f"the numbers of a domain are damaged: {error}"
         raise ValueError(msg) from error
+    values.flags.writeable = False
+    return values

@@ -144,9 +144,7 @@ class Sentence:
     @property
     def negated(self) -> bool:
         """Whether it says that no picture shows what it names."""
-        return (
-            re.search(r"\b(?:no|none of the|neither) (?:image|picture|photo)s?\b", self.text, re.IGNORECASE) is not None
-        )
+        return _NO_PICTURE.search(self.text) is not None
 
     @property
     def bare_number(self) -> tuple[int, int, int] | None:

@@ -243,7 +243,7 @@ def check_page(page: Path | None, section: str, *, quick: bool) -> None:
     around_section(page, section)
 
 
-_DEFAULTS: Mapping[str, Any] = {"model": EMBEDDED, "max-new-tokens": MAX_NEW_TOKENS, "split": _TRAINING}
+_DEFAULTS: Mapping[str, Any] = {"model": EMBEDDED, "max-new-tokens": MAX_NEW_TOKENS}
 
 
 def command_line(name: str, options: Mapping[str, Any], *, quick: bool) -> str:

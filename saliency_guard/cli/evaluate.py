@@ -18,6 +18,7 @@ from saliency_guard.cli.options import (
     Alpha,
     Beta,
     Json,
+    Limit,
     Locore,
     MinP,
     Model,
@@ -40,7 +41,6 @@ _Out = Annotated[
     Path,
     typer.Option(help="Folder for answers.jsonl and result.json; an interrupted run is continued."),
 ]
-_Limit = Annotated[int | None, typer.Option(min=1, help="Use only the first so many.")]
 _MaxNewTokens = Annotated[int, typer.Option(min=1, help="Largest number of tokens in an answer.")]
 
 
@@ -57,7 +57,7 @@ def eval_pope(
     locore: Locore = False,
     beta: Beta = None,
     max_new_tokens: _MaxNewTokens = 16,
-    limit: _Limit = None,
+    limit: Limit = None,
     json_out: Json = False,
     engine: EngineName = "local",
     workers: Workers = None,
@@ -103,7 +103,7 @@ def eval_chair(
     locore: Locore = False,
     beta: Beta = None,
     max_new_tokens: _MaxNewTokens = 128,
-    limit: _Limit = None,
+    limit: Limit = None,
     json_out: Json = False,
     engine: EngineName = "local",
     workers: Workers = None,

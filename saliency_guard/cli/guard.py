@@ -164,7 +164,9 @@ def _source(
     kept = out.with_name(f"{out.stem}-records.jsonl")
     if scenes is not None:
         # Greedy answers of a good model are too rarely wrong to learn from; a guarantee needs a policy's own draws.
-        run = WorldRun(split=SCENES, scenes=scenes, several=scenes // 12, told=True, draws=max(2, draws))
+        # There are retries only of answers about one picture: a policy with retries is tested on these alone.
+        several = scenes // 12 if draws == 1 else 0
+        run = WorldRun(split=SCENES, scenes=scenes, several=several, told=True, draws=max(2, draws))
         if draws == 1:
             run = replace(run, retry_temperature=1.0)
         with engine, progress("answers", run.answers) as done:

@@ -51,8 +51,8 @@ def load_command(
         output_folder(out)
         with load.served(2 if quick else None, clients=clients) as url:
             measured = asyncio.run(rows(url))
-        told = [{"one": asdict(one), "several": asdict(several)} for one, several in measured]
-        write_result(out / "result.json", {"rounds": told})
+        loads = [{"one": asdict(single), "several": asdict(several)} for single, several in measured]
+        write_result(out / "result.json", {"rounds": loads})
         options = {"clients": clients if clients != _CLIENTS else None, "rounds": rounds, "page": page}
         section = _section(measured, tokens, command_line(_SECTION, options, quick=quick))
         if page is not None:

@@ -119,12 +119,12 @@ def sheet(models: Sequence[ModelShape] = MODELS, gpus: Sequence[Gpu] = GPUS, *, 
         ["---", "---:", "---:", *("---:" for _ in gpus)],
     ]
     for model in models:
-        found = [capacity(model, gpu, positions=positions) for gpu in gpus]
+        fits = [capacity(model, gpu, positions=positions) for gpu in gpus]
         cells = [
             f"{each.answers} answers, {_rounded(each.tokens_per_second)} tokens/s" if each.answers else "does not fit"
-            for each in found
+            for each in fits
         ]
-        rows.append([model.name, f"{found[0].weights:.1f} GiB", f"{found[0].per_answer:.2f} GiB", *cells])
+        rows.append([model.name, f"{fits[0].weights:.1f} GiB", f"{fits[0].per_answer:.2f} GiB", *cells])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

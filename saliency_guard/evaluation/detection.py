@@ -203,13 +203,15 @@ def _numbers(claim: Claim) -> tuple[float, ...]:
 
 def _located(claim: Claim | None, name: str, picture: WorldPicture) -> tuple[float, float]:
     """Whether a claim's box is about an object of the class, and what part of the picture these take."""
+    if claim is None or claim.box is None:
+        return float("nan"), float("nan")
     drawn = render(picture.scene, PICTURE_SIZE)
     places = [
         [edge / PICTURE_SIZE for edge in drawn.box(index)]
         for index, thing in enumerate(picture.scene.objects)
         if thing.name == name
     ]
-    if claim is None or claim.box is None or not places:
+    if not places:
         return float("nan"), float("nan")
     x, y = (claim.box[0] + claim.box[2]) / 2, (claim.box[1] + claim.box[3]) / 2
     inside = any(left <= x <= right and top <= y <= bottom for left, top, right, bottom in places)

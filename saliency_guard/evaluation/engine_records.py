@@ -18,11 +18,10 @@ from saliency_guard.errors import ModelError
 from saliency_guard.evaluation.labelled import AnswerToLabel, LabelledAnswer, answers_to_label, label_answer
 from saliency_guard.evaluation.labelling import BATCH, MAX_NEW_TOKENS, Looking, write_records
 from saliency_guard.evaluation.questions import Asked
+from saliency_guard.evaluation.record_file import Key
 from saliency_guard.evaluation.world import batches
 from saliency_guard.lvlm import LVLM
 from saliency_guard.saliency.config import SaliencyConfig
-
-Key = tuple[str, str, int]
 
 
 @dataclass(frozen=True, slots=True)

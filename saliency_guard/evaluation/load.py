@@ -24,11 +24,11 @@ from saliency_guard.embedded import EMBEDDED_PATH
 from saliency_guard.errors import ModelError
 from saliency_guard.evaluation.speed import random_llava
 from saliency_guard.lvlm import LVLM
+from saliency_guard.scenes.language import DESCRIBE
 from saliency_guard.scenes.scene import render, sample_scene
 
 PERCENTILES = (50, 90, 99)
 _SIDE = 336
-_QUESTION = "Describe the image in detail."
 _STARTED = "Uvicorn running on"
 _PATIENCE = 600.0
 
@@ -170,7 +170,7 @@ def _body(seed: int, tokens: int) -> dict[str, Any]:
     file = io.BytesIO()
     render(sample_scene(seed), _SIDE).image.save(file, "PNG")
     url = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
-    content = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": _QUESTION}]
+    content = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": DESCRIBE}]
     return {"messages": [{"role": "user", "content": content}], "max_tokens": tokens}
 
 

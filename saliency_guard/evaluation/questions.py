@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,13 +23,14 @@ from saliency_guard.scenes.language import (
     counted_otherwise,
     described_otherwise,
     how_many,
+    listed,
     negatives,
     presence,
     present_otherwise,
 )
 from saliency_guard.scenes.scene import Scene
 from saliency_guard.scenes.vocabulary import counted, number, plural, singular, with_article
-from saliency_guard.storage import open_file
+from saliency_guard.storage import digest_of
 
 TASKS = ("describe", "presence", "count")
 QUESTIONS_A_SCENE = len(TASKS) + 1
@@ -150,8 +150,7 @@ def several_questions(pictures: Sequence[WorldPicture]) -> list[Asked]:
 
 def _shows(scene: Scene, number_: int) -> str:
     things = [counted(name, count) for name, count in sorted(scene.counts.items())]
-    listed = things[0] if len(things) == 1 else f"{', '.join(things[:-1])} and {things[-1]}"
-    return f"Picture {number_} shows {listed}."
+    return f"Picture {number_} shows {listed(things)}."
 
 
 def _counted_in(scene: Scene, name: str, number_: int) -> str:
@@ -211,5 +210,4 @@ def _coco_truth(claim: ExtractedClaim, *, shown: frozenset[str], vocabulary: Obj
 
 def picture_name(path: Path) -> str:
     """A picture's name by its content: the same however the file is called, and wherever it lies."""
-    with open_file(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    return digest_of(path)

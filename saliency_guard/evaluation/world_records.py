@@ -88,7 +88,6 @@ def world_records(
         on_answer: called after each.
     """
     engine = engine_of(model)
-    empty = empty_records(engine, looking, generation(run))
     made = []
     for questions, draws in run.parts():
         writing = Writing(draws, run.temperature, run.retry_temperature, run.max_new_tokens, run.told)
@@ -99,4 +98,5 @@ def world_records(
             made.append(record)
     if file is not None:
         return file.finish()
+    empty = empty_records(engine, looking, generation(run))
     return Records(empty.fingerprint, made, generation=empty.generation, verify=empty.verify)

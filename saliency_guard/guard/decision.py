@@ -111,9 +111,7 @@ def decide(
         threshold=policy.min_grounding,
         calibrated=policy.min_grounding is not None and all(attempt.answer.calibrated for attempt in attempts),
         reason=reason,
-        passes=decision == "accepted"
-        or (decision == "repaired" and bool(text))
-        or (decision == "unscored" and policy.unscored == "pass"),
+        passes=policy.lets_pass(decision, text),
         repaired=repaired,
         guarantee=guarantee,
     )

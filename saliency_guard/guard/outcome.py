@@ -35,6 +35,11 @@ class Attempt(Frozen):
         return self.problem is None
 
     @property
+    def verdict(self) -> Literal["accepted", "refused", "unscored"]:
+        """What the policy said of it."""
+        return "accepted" if self.accepted else "refused" if self.refused is not None else "unscored"
+
+    @property
     def problem(self) -> str | None:
         """Why it is not accepted: ``refused`` or ``reason``; None where it is."""
         return self.refused if self.refused is not None else self.reason
@@ -98,6 +103,15 @@ class GuardOutcome(Frozen):
     def score(self) -> float | None:
         """The calibrated grounding of the answer decided for; None for a fallback's."""
         return self.answer.grounding if self.answer is not None else None
+
+    def replacement(self, judged: str) -> str | None:
+        """The text that is given out instead of the one that was judged; None where it is that one.
+
+        Args:
+            judged: the text of the answer that was decided for.
+        """
+        is_same = self.decision == "not_applicable" or (self.chosen is not None and self.text == judged)
+        return None if is_same else self.text
 
 
 class LowGroundingError(SaliencyGuardError):

@@ -116,6 +116,19 @@ class PolicySettings(Settings):
             self._check_guarantee(self.guarantee)
         return self
 
+    def lets_pass(self, decision: str, text: str) -> bool:
+        """Whether callers may go on with a text as if it were accepted; see `GuardOutcome.passes`.
+
+        Args:
+            decision: of the policy.
+            text: what it gives out.
+        """
+        return (
+            decision in {"accepted", "not_applicable"}
+            or (decision == "repaired" and bool(text))
+            or (decision == "unscored" and self.unscored == "pass")
+        )
+
     def _check_guarantee(self, guarantee: RiskGuarantee) -> None:
         if self.untested:
             names = ", ".join(self.untested)

@@ -74,9 +74,7 @@ def is_true(claim: ExtractedClaim, scene: Scene, *, answer: bool | None = None) 
 def _placed(claim: ExtractedClaim, things: Sequence[SceneObject], scene: Scene) -> bool | None:
     if not claim.other:
         words = claim.place.split()
-        known = (
-            len(words) > 2 and words[1] == "the" and (set(words[2:]) <= {"left", "right", "top", "bottom", "center"})
-        )
+        known = len(words) > 2 and words[1] == "the" and set(words[2:]) <= _SPOTS
         return any(is_at(thing, claim.place) for thing in things) if known else None
     others = [thing for thing in scene.objects if thing.name == class_names().get(claim.other)]
     side = _SIDES.get(claim.place)

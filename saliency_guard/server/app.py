@@ -90,8 +90,8 @@ class _Routes:
     async def ready(self) -> Response:
         """Whether requests are answered now."""
         state = self._state
-        told = "ready" if state.ready else "shutting down" if state.draining else "loading"
-        return JSONResponse({"status": told}, 200 if state.ready else 503)
+        status = "ready" if state.ready else "shutting down" if state.draining else "loading"
+        return JSONResponse({"status": status}, 200 if state.ready else 503)
 
     async def metrics(self) -> Response:
         """For Prometheus."""

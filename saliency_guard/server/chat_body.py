@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from saliency_guard.adapters.prompt_memo import CoreMessages
 from saliency_guard.adapters.report import ReportDetail
 from saliency_guard.adapters.settings import Request
 from saliency_guard.chat.tools import checked_tools, openai_schema, required_tools
@@ -19,7 +20,7 @@ from saliency_guard.guard.policy import GuardPolicy
 from saliency_guard.models.locore import LocoREConfig
 from saliency_guard.server.body import StrictBody
 from saliency_guard.server.errors import invalid
-from saliency_guard.server.messages import CoreMessages, core_messages
+from saliency_guard.server.messages import core_messages
 from saliency_guard.server.policies import policy_of, report_of
 from saliency_guard.server.settings import ServerSettings
 from saliency_guard.settings import Seconds, Settings

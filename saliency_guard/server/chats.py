@@ -6,11 +6,11 @@ import time
 from collections import OrderedDict
 from typing import Any
 
+from saliency_guard.adapters.prompt_memo import CoreMessages
+
 _MOST = 256
 _MOST_BYTES = 256_000_000
 _LONGEST = 600.0
-
-CoreMessages = list[dict[str, Any]]
 
 
 class RecentChats:

@@ -39,13 +39,13 @@ class ChoiceWriter:
 
     def choice(self, end: Finished) -> dict[str, Any]:
         """The whole answer."""
-        said = self._said(end)
+        said, report = self._said(end), self._report(end)
         choice = {
             "index": self.index,
             "message": {"role": "assistant", "content": said.content, "refusal": None, **said.calls_of_message()},
             "finish_reason": said.finish_reason,
-            "logprobs": self._logprobs(said.tokens, end) if self.call.logprobs else None,
-            "grounding": self._report(end),
+            "logprobs": self._logprobs(said.tokens, report) if self.call.logprobs else None,
+            "grounding": report,
         }
         return {**choice, "token_ids": _ids(said.tokens)} if self.call.token_ids else choice
 
@@ -59,7 +59,7 @@ class ChoiceWriter:
 
     def rest(self, end: Finished) -> Iterator[dict[str, Any]]:
         """What is left to send at the end: the answer where it was held back, and its report."""
-        said = self._said(end)
+        said, report = self._said(end), self._report(end)
         if not self.call.live:
             if said.content and not said.calls and said.tokens:
                 yield from (self.piece(token) for token in said.tokens)
@@ -67,9 +67,9 @@ class ChoiceWriter:
                 calls = [{"index": index, **call} for index, call in enumerate(said.calls)]
                 delta = {"content": said.content, **({"tool_calls": calls} if calls else {})}
                 yield self._piece(delta, said.tokens)
-        last = self._piece({}, finish_reason=said.finish_reason) | {"grounding": self._report(end)}
+        last = self._piece({}, finish_reason=said.finish_reason) | {"grounding": report}
         if self.call.logprobs:
-            last["logprobs"] = {"content": [], "refusal": None, "grounding": self._report(end)}
+            last["logprobs"] = self._logprobs([], report)
         yield last
 
     def _piece(
@@ -85,10 +85,10 @@ class ChoiceWriter:
             piece["logprobs"] = {"content": [self._entry(token) for token in tokens], "refusal": None}
         return {**piece, "token_ids": _ids(tokens)} if self.call.token_ids else piece
 
-    def _logprobs(self, tokens: Sequence[TokenGrounding], end: Finished) -> dict[str, Any]:
+    def _logprobs(self, tokens: Sequence[TokenGrounding], report: dict[str, Any]) -> dict[str, Any]:
         """Log-probabilities; with the report, as some clients keep nothing else of a choice."""
         content = [self._entry(token) for token in tokens]
-        return {"content": content, "refusal": None, "grounding": self._report(end)}
+        return {"content": content, "refusal": None, "grounding": report}
 
     def _entry(self, token: TokenGrounding) -> dict[str, Any]:
         known = self.alternatives.at(token.position) if self.alternatives is not None else []

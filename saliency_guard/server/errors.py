@@ -127,8 +127,8 @@ def invalid_body(error: ValidationError) -> RequestError:
     if unknown:
         msg = f"the parameter {shown(unknown[0])} is not supported: leave it out"
         return invalid(msg, unknown[0][:100], code="unsupported_parameter")
-    told = "; ".join(f"{_place(item['loc'])}: {item['msg']}" for item in problems[:_MOST_PROBLEMS])
-    return invalid(told, str(problems[0]["loc"][0]) if problems[0]["loc"] else None)
+    listed = "; ".join(f"{_place(item['loc'])}: {item['msg']}" for item in problems[:_MOST_PROBLEMS])
+    return invalid(listed, str(problems[0]["loc"][0]) if problems[0]["loc"] else None)
 
 
 def _place(loc: tuple[int | str, ...]) -> str:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
+from saliency_guard.adapters.prompt_memo import CoreMessages
 from saliency_guard.adapters.report import answer_report, raised_report
 from saliency_guard.adapters.turns import Turn
 from saliency_guard.adapters.unjudged import not_applicable, unscored_attempt
@@ -21,7 +22,7 @@ from saliency_guard.guard.outcome import GuardOutcome, LowGroundingError
 from saliency_guard.guard.policy import GuardPolicy
 from saliency_guard.server.body import StrictBody
 from saliency_guard.server.errors import invalid
-from saliency_guard.server.messages import CoreMessages, core_messages, picture_messages
+from saliency_guard.server.messages import core_messages, picture_messages
 from saliency_guard.server.policies import policy_of
 from saliency_guard.server.record import RequestRecord
 from saliency_guard.server.scoring import judged

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from saliency_guard.adapters.prompt_memo import CoreMessages
 from saliency_guard.chat.fetch import fetched, is_remote, scheme_of
 from saliency_guard.chat.images import data_url_bytes
 from saliency_guard.chat.limits import MAX_MESSAGES
 from saliency_guard.errors import ImageError, MessageError, shown
 from saliency_guard.server.settings import ServerSettings
-
-CoreMessages = list[dict[str, Any]]
 
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
 _TEXTS = {"text", "input_text", "output_text"}

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from saliency_guard.adapters.prompt_memo import CoreMessages
 from saliency_guard.adapters.report import ReportDetail
 from saliency_guard.adapters.run import Finished, finished
 from saliency_guard.adapters.scorer import LocalScorer, fitted_saliency
@@ -16,7 +17,7 @@ from saliency_guard.guard.outcome import LowGroundingError
 from saliency_guard.guard.policy import GuardPolicy
 from saliency_guard.server.body import StrictBody
 from saliency_guard.server.errors import invalid
-from saliency_guard.server.messages import CoreMessages, core_messages
+from saliency_guard.server.messages import core_messages
 from saliency_guard.server.policies import policy_of, report_of
 from saliency_guard.server.record import RequestRecord, new_id
 from saliency_guard.server.state import ServerState

@@ -45,7 +45,6 @@ class AnswerCall:
         lvlm: the model.
         prompts: messages of each answer.
         options: of the call.
-        texts: the answers to score.
     """
 
     recorder: Recorder
@@ -53,7 +52,6 @@ class AnswerCall:
     lvlm: LVLM
     prompts: Sequence[Any]
     options: Mapping[str, Any]
-    texts: Sequence[str] = ()
     _spans: list[Span] = field(init=False)
     _parent: Span = field(init=False)
     _started: float = field(default_factory=time.monotonic)
@@ -131,7 +129,7 @@ class AnswerCall:
             return
         for span in self._spans:
             self.recorder.fail(span, error)
-        self._end(names.ERROR_TYPE, type(error).__name__)
+        self._end(type(error).__name__)
 
     def left(self) -> None:
         """Nobody wants the rest; a stream may be left with its answer."""
@@ -142,8 +140,8 @@ class AnswerCall:
             span.set_attribute(names.CANCELLED, value=True)
         self._end()
 
-    def _end(self, *more: str) -> None:
-        attributes = {**self._of_metrics, **({more[0]: more[1]} if more else {})}
+    def _end(self, error_type: str | None = None) -> None:
+        attributes = {**self._of_metrics, names.ERROR_TYPE: error_type}
         self.recorder.measure(names.DURATION, time.monotonic() - self._started, attributes)
         for span in self._spans:
             span.end()

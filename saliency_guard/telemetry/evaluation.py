@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from saliency_guard.adapters.report import reason_of
 from saliency_guard.answer import GroundedAnswer
 from saliency_guard.guard.outcome import GuardOutcome, LowGroundingError
 
 Name = Literal["grounding", "guardrail"]
-
-_NO_GROUNDING = "no calibration fits this answer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,7 @@ def grounding_of(answer: GroundedAnswer, trace_id: str, span_id: str) -> Evaluat
         name="grounding",
         score=score,
         label="unscored" if score is None else "scored",
-        explanation=answer.grounding_reason or _NO_GROUNDING if score is None else None,
+        explanation=reason_of(answer),
         model=answer.model_id,
         trace_id=trace_id,
         span_id=span_id,

@@ -108,10 +108,9 @@ class GuardCall:
             )
         )
         for number, attempt in enumerate(outcome.attempts):
-            refused = "refused" if attempt.refused is not None else "unscored"
             event = {
                 "number": number,
-                "verdict": "accepted" if attempt.accepted else refused,
+                "verdict": attempt.verdict,
                 "score": attempt.score,
                 "reason": attempt.problem,
                 "change": attempt.change or None,

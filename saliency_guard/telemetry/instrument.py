@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
+    from saliency_guard.telemetry.answers import Operation
     from saliency_guard.telemetry.recorder import Recorder
 
 Begin = Callable[..., "ObservedCall | None"]
@@ -96,20 +97,17 @@ def _wrapped(recorder: Recorder) -> list[tuple[type, str, Any]]:
     )
     from saliency_guard.telemetry.guards import GuardCall  # noqa: PLC0415 - an extra
 
-    def chat(lvlm: LVLM, messages: Any, **options: Any) -> ObservedCall | None:
-        return None if inside_of_a_call() else AnswerCall(recorder, "chat", lvlm, [messages], options)
+    def answers(operation: Operation, prompts_of: Callable[[Any], Sequence[Any]]) -> Begin:
+        def begin(lvlm: LVLM, given: Any, *_: Any, **options: Any) -> ObservedCall | None:
+            if inside_of_a_call():
+                return None
+            return AnswerCall(recorder, operation, lvlm, prompts_of(given), options)
 
-    def chat_batch(lvlm: LVLM, batch: Any, **options: Any) -> ObservedCall | None:
-        return None if inside_of_a_call() else AnswerCall(recorder, "chat", lvlm, list(batch), options)
+        return begin
 
-    def score(lvlm: LVLM, messages: Any, text: str, **options: Any) -> ObservedCall | None:
-        return None if inside_of_a_call() else AnswerCall(recorder, "score", lvlm, [messages], options, [text])
-
-    def score_batch(lvlm: LVLM, batch: Any, **options: Any) -> ObservedCall | None:
-        if inside_of_a_call():
-            return None
-        prompts, texts = [pair[0] for pair in batch], [pair[1] for pair in batch]
-        return AnswerCall(recorder, "score", lvlm, prompts, options, texts)
+    chat, chat_batch = answers("chat", lambda messages: [messages]), answers("chat", list)
+    score = answers("score", lambda messages: [messages])
+    score_batch = answers("score", lambda batch: [messages for messages, _ in batch])
 
     def guard(policy: GuardPolicy, *_: Any, **__: Any) -> ObservedCall:
         return GuardCall(recorder, policy)

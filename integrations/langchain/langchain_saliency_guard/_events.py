@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -12,6 +12,8 @@ from uuid import UUID, uuid4
 from langchain_core.callbacks import AsyncCallbackManager, BaseCallbackHandler, BaseCallbackManager, CallbackManager
 from langchain_core.callbacks.manager import BaseRunManager, ahandle_event, handle_event
 from langchain_core.runnables import RunnableConfig, ensure_config
+
+from saliency_guard.adapters import bound
 
 TOKEN = "grounding_token"  # noqa: S105 - an event's name
 REPORT = "grounding_report"
@@ -28,14 +30,9 @@ Item = TypeVar("Item")
 _SILENT: ContextVar[bool] = ContextVar("saliency_guard_silent", default=False)
 
 
-@contextmanager
-def silent() -> Iterator[None]:
+def silent() -> AbstractContextManager[object]:
     """Calls inside write nothing to a graph's custom stream."""
-    token = _SILENT.set(True)
-    try:
-        yield
-    finally:
-        _SILENT.reset(token)
+    return bound(_SILENT, value=True)
 
 
 def _graph_writer() -> Callable[[Any], None] | None:
@@ -131,34 +128,23 @@ def current(manager: BaseRunManager | None) -> Emitter:
 
 def during(emitter: Emitter, call: Callable[[], Item]) -> Item:
     """Call a function while an emitter is current."""
-    token = _CURRENT.set(emitter)
-    try:
+    with bound(_CURRENT, emitter):
         return call()
-    finally:
-        _CURRENT.reset(token)
 
 
 async def aduring(emitter: Emitter, call: Awaitable[Item]) -> Item:
     """Await a call while an emitter is current."""
-    token = _CURRENT.set(emitter)
-    try:
+    with bound(_CURRENT, emitter):
         return await call
-    finally:
-        _CURRENT.reset(token)
 
 
 _RUNS: ContextVar[list[bool] | None] = ContextVar("saliency_guard_runs", default=None)
 
 
-@contextmanager
-def watched() -> Iterator[list[bool]]:
+def watched() -> AbstractContextManager[list[bool]]:
     """Whether the model runs inside: the list is empty after a call that a cache answered."""
     runs: list[bool] = []
-    token = _RUNS.set(runs)
-    try:
-        yield runs
-    finally:
-        _RUNS.reset(token)
+    return bound(_RUNS, runs)
 
 
 def note_run() -> None:
@@ -188,13 +174,10 @@ async def aiterate(emitter: Emitter, items: AsyncGenerator[Item, None]) -> Async
     """As `iterate`, for asynchronous generators."""
     try:
         while True:
-            token = _CURRENT.set(emitter)
             try:
-                item = await anext(items)
+                item = await aduring(emitter, anext(items))
             except StopAsyncIteration:
                 return
-            finally:
-                _CURRENT.reset(token)
             yield item
     finally:
         await items.aclose()

@@ -9,13 +9,10 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
 from langchain_saliency_guard._messages import SKIPPED_TYPES, has_picture
 from saliency_guard import SaliencyGuardError
-from saliency_guard.adapters import JudgedText, Turn
+from saliency_guard.adapters import NO_ARGUMENTS, SAID_SO, JudgedText, Turn
 
 ShouldScore = Callable[[Any, AIMessage], bool]
 """Whether an answer is to be scored: called with the request (of a guard, the chat) and the message."""
-
-TOOL_CALL = "a tool call without arguments claims nothing"
-_TOLD = "should_score said that there is nothing to score"
 
 
 def judged_text(message: AIMessage, structured: Any = None) -> JudgedText | None:
@@ -63,9 +60,9 @@ def nothing_to_score(
         saw_picture: whether there was a picture in the chat that may be gone.
     """
     if text is None:
-        return TOOL_CALL
+        return NO_ARGUMENTS
     if should_score is not None:
-        return None if should_score(request, message) else _TOLD
+        return None if should_score(request, message) else SAID_SO
     return _turn(chat, text.text, saw_picture=saw_picture).other_subject
 
 

@@ -23,7 +23,7 @@ from saliency_guard.adapters import Fetch as FetchImage
 
 _ROLES = {"human": "user", "user": "user", "ai": "assistant", "assistant": "assistant", "system": "system"}
 _IMAGE_KEYS = ("image", "path", "url", "base64", "data")
-_BASE64 = re.compile(r"[A-Za-z0-9+/\s]++={0,2}\s*")
+BASE64 = re.compile(r"[A-Za-z0-9+/\s]++={0,2}\s*")
 _MAX_PATH_LENGTH = 1024
 _MAX_DEPTH = 8
 _IMAGE_TYPES = {"image", "image_url", "input_image"}
@@ -175,7 +175,7 @@ def _picture(block: Mapping[str, Any]) -> tuple[str, Any]:
 
 def image_of(data: Any) -> Any:
     """A picture in a form that the core loads; a string that looks like base64 is a path only if that file exists."""
-    if not isinstance(data, str) or not _BASE64.fullmatch(data):
+    if not isinstance(data, str) or not BASE64.fullmatch(data):
         return data
     return data if len(data) < _MAX_PATH_LENGTH and Path(data).is_file() else _data_uri(data)
 

@@ -81,11 +81,6 @@ def as_answer(answer: Any) -> AIMessage:
     raise ConfigError(msg)
 
 
-def says_something(message: AIMessage) -> bool:
-    """Whether a message is an answer: not a tool call, and not empty."""
-    return not message.tool_calls and bool(message.text.strip())
-
-
 def with_report(message: AIMessage, report: dict[str, Any], text: str | None = None) -> AIMessage:
     """A copy of a message with its report.
 
@@ -103,14 +98,3 @@ def with_report(message: AIMessage, report: dict[str, Any], text: str | None = N
     if is_replaced:
         update |= {"content": text, "tool_calls": [], "invalid_tool_calls": [], "additional_kwargs": {}}
     return message.model_copy(update=update)
-
-
-def replacement(outcome: GuardOutcome, judged: str) -> str | None:
-    """The text that a policy gives out instead of the one it judged; None where it gives out that one.
-
-    Args:
-        outcome: what it decided.
-        judged: the text of the answer that it decided for.
-    """
-    is_same = outcome.decision == "not_applicable" or (outcome.chosen is not None and outcome.text == judged)
-    return None if is_same else outcome.text

@@ -8,6 +8,7 @@ from langchain_core.messages import ToolMessage
 from langgraph.types import Command
 
 from langchain_saliency_guard._verdicts import Verdict
+from saliency_guard.adapters import is_low, warning
 
 
 def flagged(result: Any, verdicts: list[Verdict]) -> Any:
@@ -19,7 +20,7 @@ def flagged(result: Any, verdicts: list[Verdict]) -> Any:
     """
     if isinstance(result, ToolMessage):
         low = next((verdict for verdict in reversed(verdicts) if _concerns(verdict, result.text, verdicts)), None)
-        return result if low is None else _with_note(result, _note(low))
+        return result if low is None else _with_note(result, warning(low.decision, low.reason, "its picture"))
     if isinstance(result, Command) and isinstance(result.update, dict) and "messages" in result.update:
         messages = [flagged(message, verdicts) for message in result.update["messages"]]
         return Command(
@@ -30,16 +31,8 @@ def flagged(result: Any, verdicts: list[Verdict]) -> Any:
 
 def _concerns(verdict: Verdict, content: str, verdicts: list[Verdict]) -> bool:
     """Whether a badly grounded answer is in a tool's result: word for word, or because it was the last one made."""
-    is_low = not verdict.passes and verdict.decision in ("flagged", "unscored", "repaired")
-    return is_low and (verdict is verdicts[-1] or (bool(verdict.text.strip()) and verdict.text.strip() in content))
-
-
-def _note(verdict: Verdict) -> str:
-    what = {
-        "flagged": "is not grounded in its picture",
-        "repaired": "is empty, because none of its claims is grounded in its picture",
-    }.get(verdict.decision, "was not judged")
-    return f"[Warning: this answer {what}: {verdict.reason}. Do not rely on it.]"
+    low = is_low(verdict.decision, passes=verdict.passes)
+    return low and (verdict is verdicts[-1] or (bool(verdict.text.strip()) and verdict.text.strip() in content))
 
 
 def _with_note(message: ToolMessage, note: str) -> ToolMessage:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
 from saliency_guard import GuardOutcome, GuardPolicy
-from saliency_guard.adapters import answer_report
+from saliency_guard.adapters import bound, reason_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,22 +32,17 @@ class Verdict:
 _VERDICTS: ContextVar[list[Verdict] | None] = ContextVar("saliency_guard_verdicts", default=None)
 
 
-@contextmanager
-def collect_verdicts() -> Iterator[list[Verdict]]:
+def collect_verdicts() -> AbstractContextManager[list[Verdict]]:
     """The verdicts on answers that are given out inside, in tasks and threads that are started inside, too."""
     verdicts: list[Verdict] = []
-    token = _VERDICTS.set(verdicts)
-    try:
-        yield verdicts
-    finally:
-        _VERDICTS.reset(token)
+    return bound(_VERDICTS, verdicts)
 
 
 def record(outcome: GuardOutcome | None) -> None:
     """Remember a verdict for the tool that is running, if one is."""
     verdicts = _VERDICTS.get()
     if verdicts is not None and outcome is not None:
-        reason = answer_report(outcome.answer, outcome)["reason"]
+        reason = reason_of(outcome.answer, outcome)
         verdicts.append(Verdict(outcome.text, outcome.decision, reason, outcome.passes))
 
 
@@ -63,9 +58,4 @@ def record_cached(text: str, report: Mapping[str, Any], policy: GuardPolicy | No
     if verdicts is None or policy is None:
         return
     decision = report["decision"]
-    passes = (
-        decision in ("accepted", "not_applicable")
-        or (decision == "repaired" and bool(text))
-        or (decision == "unscored" and policy.unscored == "pass")
-    )
-    verdicts.append(Verdict(text, decision, report["reason"], passes))
+    verdicts.append(Verdict(text, decision, report["reason"], policy.lets_pass(decision, text)))

@@ -16,7 +16,7 @@ from langchain_saliency_guard._drafts import pieces
 from langchain_saliency_guard._events import REPORT, Emitter, Event
 from langchain_saliency_guard._grounding_events import outcome_events, progress
 from langchain_saliency_guard._judged import ShouldScore, judged_text, may_have_picture, nothing_to_score
-from langchain_saliency_guard._scoring import ChatScorer, Checked, as_answer, chat_of, replacement, with_report
+from langchain_saliency_guard._scoring import ChatScorer, Checked, as_answer, chat_of, with_report
 from langchain_saliency_guard._verdicts import record
 from langchain_saliency_guard.guarded_model import GuardedModel
 from saliency_guard import ConfigError, GroundedAnswer, GuardOutcome, GuardPolicy, LowGroundingError, SaliencyGuardError
@@ -233,7 +233,7 @@ class GroundingGuard(Runnable[GuardInput, AIMessage]):
         record(outcome)
         report = answer_report(outcome.answer, outcome, detail=self.report)
         judged = judged_text(answer)
-        message = with_report(answer, report, replacement(outcome, judged.text if judged is not None else ""))
+        message = with_report(answer, report, outcome.replacement(judged.text if judged is not None else ""))
         return Checked(chat, message, outcome), outcome_events(outcome.answer, outcome, report)
 
 

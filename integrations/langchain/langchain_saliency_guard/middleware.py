@@ -16,7 +16,7 @@ from langchain_saliency_guard._events import REPORT, Emitter
 from langchain_saliency_guard._grounding_events import outcome_events
 from langchain_saliency_guard._judged import ShouldScore, may_have_picture
 from langchain_saliency_guard._report import GROUNDING, brief
-from langchain_saliency_guard._scoring import ChatScorer, replacement, with_report
+from langchain_saliency_guard._scoring import ChatScorer, with_report
 from langchain_saliency_guard._verdicts import collect_verdicts, record
 from langchain_saliency_guard.chat_models import SaliencyGuardedLVLM
 from saliency_guard import Attempt, ConfigError, GroundedAnswer, GuardPolicy, LowGroundingError, SaliencyGuardError
@@ -52,7 +52,7 @@ from langchain.chat_models import init_chat_model  # noqa: E402 - an extra
 from langgraph.types import Command, interrupt  # noqa: E402 - an extra
 
 from langchain_saliency_guard._guarding import Action, Decided, GuardedCall, Guarding  # noqa: E402 - an extra
-from langchain_saliency_guard._review import Held, hold  # noqa: E402 - an extra
+from langchain_saliency_guard._review import Held, Review, hold  # noqa: E402 - an extra
 from langchain_saliency_guard._tool_results import flagged  # noqa: E402 - an extra
 
 OnLow = Literal["flag", "raise", "interrupt"]
@@ -251,26 +251,20 @@ class GroundingMiddleware(AgentMiddleware[GroundingState, Any]):
     @hook_config(can_jump_to=["end", "model"])
     def after_model(self, state: GroundingState, runtime: Any) -> dict[str, Any] | None:  # noqa: ARG002 - LangChain's
         """With ``on_low="interrupt"``, ask a person about an answer that is not good enough."""
-        kept = state.get("grounding_draft")
-        if not kept:
+        reviewed = _reviewed(state)
+        if reviewed is None:
             return None
-        held = Held(kept)
-        review = held.review(interrupt)
-        if review.decision == "retried":
-            return held.update(review, None)
-        return held.update(review, Shown(None, state["messages"][:-1], held.given_out(review)).show())
+        held, review, shown = reviewed
+        return held.update(review, shown.show() if shown is not None else None)
 
     @hook_config(can_jump_to=["end", "model"])
     async def aafter_model(self, state: GroundingState, runtime: Any) -> dict[str, Any] | None:  # noqa: ARG002 - as above
         """As `after_model`."""
-        kept = state.get("grounding_draft")
-        if not kept:
+        reviewed = _reviewed(state)
+        if reviewed is None:
             return None
-        held = Held(kept)
-        review = held.review(interrupt)
-        if review.decision == "retried":
-            return held.update(review, None)
-        return held.update(review, await Shown(None, state["messages"][:-1], held.given_out(review)).ashow())
+        held, review, shown = reviewed
+        return held.update(review, await shown.ashow() if shown is not None else None)
 
     def _is_for_review(self, report: dict[str, Any], decided: Decided) -> bool:
         """Whether a person is to decide on an answer: it is not good enough, or nobody could judge it."""
@@ -340,7 +334,7 @@ class GroundingMiddleware(AgentMiddleware[GroundingState, Any]):
         """The answer that is given out, and its report."""
         record(decided.outcome)
         report = answer_report(decided.outcome.answer, decided.outcome, detail=self.report)
-        message = with_report(decided.message, report, replacement(decided.outcome, decided.judged))
+        message = with_report(decided.message, report, decided.outcome.replacement(decided.judged))
         return message.model_copy(update={"usage_metadata": decided.usage}), report
 
 
@@ -348,7 +342,7 @@ def _extended(
     request: ModelRequest, decided: Decided, message: AIMessage, report: dict[str, Any]
 ) -> ExtendedModelResponse:
     """The response of the chosen attempt, with its report; a text that replaces it replaces its object, too."""
-    is_replaced = replacement(decided.outcome, decided.judged) is not None
+    is_replaced = decided.outcome.replacement(decided.judged) is not None
     rest = [] if is_replaced else decided.response.result[decided.response.result.index(decided.message) + 1 :]
     response = ModelResponse(
         result=[message, *rest], structured_response=None if is_replaced else decided.response.structured_response
@@ -357,6 +351,18 @@ def _extended(
     if may_have_picture(request.messages):  # Of a tool, perhaps, that was called since `before_agent`.
         update["grounding_saw_picture"] = True
     return ExtendedModelResponse(model_response=response, command=Command(update=update))
+
+
+def _reviewed(state: GroundingState) -> tuple[Held, Review, Shown | None] | None:
+    """A person's review of the answer that is held back, and what is given out; None where none is held back."""
+    kept = state.get("grounding_draft")
+    if not kept:
+        return None
+    held = Held(kept)
+    review = held.review(interrupt)
+    if review.decision == "retried":
+        return held, review, None
+    return held, review, Shown(None, state["messages"][:-1], held.given_out(review))
 
 
 def _held(extended: ExtendedModelResponse) -> tuple[AIMessage, ExtendedModelResponse]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
-import re
 import threading
 from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
 from contextlib import aclosing
@@ -19,14 +17,15 @@ from langchain_saliency_guard._citations import CitedAnswer, annotated, citation
 from langchain_saliency_guard._drafts import pieces
 from langchain_saliency_guard._events import REPORT, Emitter
 from langchain_saliency_guard._grounding_events import outcome_events
-from langchain_saliency_guard._judged import TOOL_CALL, judged_text
-from langchain_saliency_guard._messages import image_of
+from langchain_saliency_guard._judged import judged_text
+from langchain_saliency_guard._messages import BASE64, image_of
 from langchain_saliency_guard._report import usage_metadata
-from langchain_saliency_guard._scoring import as_answer, replacement, with_report
+from langchain_saliency_guard._scoring import as_answer, with_report
 from langchain_saliency_guard._verdicts import record
 from saliency_guard import ConfigError, GuardOutcome, GuardPolicy, LowGroundingError, SaliencyGuardError
 from saliency_guard.adapters import (
     EMBEDDED,
+    NO_ARGUMENTS,
     Documents,
     JudgedAnswer,
     LocalScorer,
@@ -52,7 +51,6 @@ _DEFAULT = GuardPolicy(min_grounding=0.5)
 _LEAST_PICTURE = 64
 _SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM")
 """The first bytes of pictures, by which base64 in a document's content is told from text."""
-_BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
 
 _Result = tuple[CitedAnswer, GuardOutcome]
 
@@ -194,7 +192,7 @@ class RetrievalGuard(Runnable[dict[str, Any], CitedAnswer]):
         judged: JudgedAnswer | None = None
         said = judged_text(message) if message is not None else None
         if message is not None and said is None:
-            outcome = not_applicable(message.text, TOOL_CALL, applied)
+            outcome = not_applicable(message.text, NO_ARGUMENTS, applied)
         elif message is not None and said is not None and not said.text:
             outcome = applied.decide((empty_attempt(),))
         else:
@@ -234,7 +232,7 @@ class RetrievalGuard(Runnable[dict[str, Any], CitedAnswer]):
         report = answer_report(outcome.answer, outcome, detail=self.report)
         shares = judged.shares if judged is not None else ()
         report["documents"] = dict(zip(names, shares, strict=False))
-        given_out = with_report(message, report, replacement(outcome, said))
+        given_out = with_report(message, report, outcome.replacement(said))
         citations = citations_of(judged, outcome, names) if judged is not None else ()
         has_calls = bool(given_out.tool_calls)  # Then what was judged is not the text alone.
         return CitedAnswer(
@@ -289,13 +287,13 @@ def _is_picture(content: str) -> bool:
     text = content.strip()
     if text.startswith("data:image/"):
         return True
-    if len(text) < _LEAST_PICTURE or _BASE64.fullmatch(text) is None:
+    if len(text) < _LEAST_PICTURE:
         return False
     try:
         start = base64.b64decode("".join(text[:_LEAST_PICTURE].split())[:16])
-    except binascii.Error:
+    except ValueError:  # Not ASCII, or not base64.
         return False
-    return start.startswith(_SIGNATURES)
+    return start.startswith(_SIGNATURES) and BASE64.fullmatch(text) is not None
 
 
 def _ids(documents: Sequence[Document]) -> list[str]:

@@ -6,13 +6,13 @@ Much of LlamaIndex calls a model through `LLM.predict`, which takes no settings 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
 from saliency_guard import LVLM
-from saliency_guard.adapters import Finished, PlannedAttempt, ReportDetail
+from saliency_guard.adapters import Finished, PlannedAttempt, ReportDetail, bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,21 +64,13 @@ def collect_grounding() -> Iterator[GroundingCollector]:
     Tasks and threads that were started inside are included, others are not.
     """
     collector = GroundingCollector()
-    token = _COLLECTORS.set((*_COLLECTORS.get(), collector))
-    try:
+    with bound(_COLLECTORS, (*_COLLECTORS.get(), collector)):
         yield collector
-    finally:
-        _COLLECTORS.reset(token)
 
 
-@contextmanager
-def attempting(planned: PlannedAttempt) -> Iterator[None]:
+def attempting(planned: PlannedAttempt) -> AbstractContextManager[PlannedAttempt]:
     """Calls inside the ``with`` block use the settings of a policy's attempt."""
-    token = _ATTEMPT.set(planned)
-    try:
-        yield
-    finally:
-        _ATTEMPT.reset(token)
+    return bound(_ATTEMPT, planned)
 
 
 def collectors() -> tuple[GroundingCollector, ...]:

@@ -20,7 +20,9 @@ from llama_index.core.instrumentation.events.retrieval import RetrievalEndEvent
 from llama_index.core.schema import NodeWithScore
 from llama_index_instrumentation.dispatcher import Dispatcher
 
+from llama_index.llms.saliency_guard.events import dispatcher, raised_event
 from saliency_guard import LowGroundingError
+from saliency_guard.adapters import ReportDetail
 
 _HELD = ("event", "span_enter", "span_exit", "span_drop")
 """Methods of a dispatcher that tell its handlers something."""
@@ -98,17 +100,19 @@ def drafting() -> Iterator[Draft]:
 
 
 @contextmanager
-def attempts(raised: Callable[[LowGroundingError], Any]) -> Iterator[list[Draft]]:
+def attempts(detail: ReportDetail) -> Iterator[list[Draft]]:
     """The drafts of the attempts at one answer: those that were not shown are dropped in the end.
 
+    Of an answer that the policy raises an event tells, and nothing else.
+
     Args:
-        raised: tells of an answer that the policy raised, of which nobody hears anything else.
+        detail: how much the report of that event holds.
     """
     drafts: list[Draft] = []
     try:
         yield drafts
     except LowGroundingError as error:
-        raised(error)
+        dispatcher.event(raised_event(error, detail))
         raise
     finally:
         for draft in drafts:

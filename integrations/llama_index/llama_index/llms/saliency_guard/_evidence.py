@@ -115,8 +115,8 @@ def sources(given: Sequence[NodeWithScore], retrieved: Sequence[NodeWithScore]) 
         originals = [original for original in retrieved if original.node.node_id == scored.node.node_id]
         # A text about a picture may have been given the picture's own id.
         same_kind = any(type(scored.node) is type(original.node) for original in originals)
-        found = [scored] if same_kind else originals
-        kept += [node for node in found if not any(is_same_node(node, known) for known in kept)]
+        nodes = [scored] if same_kind else originals
+        kept += [node for node in nodes if not any(is_same_node(node, known) for known in kept)]
     return kept or retrieved or given
 
 

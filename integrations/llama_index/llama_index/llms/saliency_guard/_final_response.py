@@ -16,6 +16,7 @@ from llama_index.core.schema import NodeWithScore
 
 from llama_index.llms.saliency_guard._evidence import with_grounding
 from saliency_guard import GuardOutcome
+from saliency_guard.adapters import is_low, warning
 
 
 class WarnedResponse(Response):
@@ -58,11 +59,7 @@ class WarnedAsyncStreamingResponse(AsyncStreamingResponse):
 
 def _warning(metadata: dict[str, Any] | None) -> str:
     report = (metadata or {})["grounding"]
-    verdict = {
-        "flagged": "is not grounded in its sources",
-        "repaired": "is empty, because none of its claims is grounded in its sources",
-    }.get(report["decision"], "was not judged")
-    return f"[Warning: this answer {verdict}: {report['reason']}. Do not rely on it.]"
+    return warning(report["decision"], report["reason"], "its sources")
 
 
 def _stream_end(metadata: dict[str, Any] | None) -> str:
@@ -94,16 +91,16 @@ def final_response(
     metadata = with_grounding(kept, report)
     pieces = [token.text for token in outcome.answer.tokens] if outcome.answer is not None else []
     pieces = pieces if "".join(pieces) == text else [text]
-    is_low = not outcome.passes and outcome.decision in ("flagged", "unscored", "repaired")
-    if is_low:
+    low = is_low(outcome.decision, passes=outcome.passes)
+    if low:
         pieces = [*pieces, _stream_end(metadata)]
     if isinstance(response, StreamingResponse):
-        return (WarnedStreamingResponse if is_low else StreamingResponse)(_stream(pieces), nodes, metadata)
+        return (WarnedStreamingResponse if low else StreamingResponse)(_stream(pieces), nodes, metadata)
     if isinstance(response, AsyncStreamingResponse):
-        return (WarnedAsyncStreamingResponse if is_low else AsyncStreamingResponse)(_astream(pieces), nodes, metadata)
+        return (WarnedAsyncStreamingResponse if low else AsyncStreamingResponse)(_astream(pieces), nodes, metadata)
     if isinstance(response, PydanticResponse) and text == str(response):
-        return (WarnedPydanticResponse if is_low else PydanticResponse)(response.response, nodes, metadata)
-    return (WarnedResponse if is_low else Response)(text, nodes, metadata)
+        return (WarnedPydanticResponse if low else PydanticResponse)(response.response, nodes, metadata)
+    return (WarnedResponse if low else Response)(text, nodes, metadata)
 
 
 def _stream(pieces: Sequence[str]) -> Generator[str, None, None]:

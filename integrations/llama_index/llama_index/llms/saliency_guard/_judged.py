@@ -15,8 +15,6 @@ ShouldScore = Callable[[Any, Any], bool]
 """Whether an answer is to be scored: called with the request (a chat or a query) and the answer."""
 
 NO_SOURCE = "there is no picture among the sources"
-TOLD = "should_score said that there is nothing to score"
-TOOL_CALL = "a tool call without arguments claims nothing"
 
 
 def may_have_picture(chat: Sequence[ChatMessage]) -> bool:

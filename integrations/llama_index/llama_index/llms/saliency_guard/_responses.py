@@ -22,6 +22,7 @@ from llama_index.llms.saliency_guard.events import (
     GroundingRetryEvent,
     GroundingScoreEvent,
     dispatcher,
+    raised_event,
 )
 from saliency_guard import (
     LVLM,
@@ -37,7 +38,6 @@ from saliency_guard.adapters import (
     Request,
     RunEvent,
     attempt_report,
-    raised_report,
     token_report,
 )
 
@@ -96,7 +96,7 @@ def responses(
             if events or response is not None:
                 yield events, response
     except LowGroundingError as error:
-        yield [GroundingScoreEvent(report=raised_report(error, detail=detail), attempt=None)], None
+        yield [raised_event(error, detail)], None
         raise
 
 

@@ -24,7 +24,7 @@ from llama_index.llms.saliency_guard._agent_outputs import UNJUDGED_OBJECT, guar
 from llama_index.llms.saliency_guard._collecting import attempting, collect_grounding
 from llama_index.llms.saliency_guard._drafts import Draft, attempts, drafting
 from llama_index.llms.saliency_guard._evidence import scorer_of
-from llama_index.llms.saliency_guard._judged import TOLD, TOOL_CALL, may_have_picture, other_subject
+from llama_index.llms.saliency_guard._judged import may_have_picture, other_subject
 from llama_index.llms.saliency_guard._messages import to_core
 from llama_index.llms.saliency_guard._responses import send_retry
 from llama_index.llms.saliency_guard.base import SaliencyGuardedLVLM
@@ -35,12 +35,13 @@ from saliency_guard import (
     GroundedAnswer,
     GuardOutcome,
     GuardPolicy,
-    LowGroundingError,
     SaliencyGuardError,
 )
 from saliency_guard.adapters import (
+    NO_ARGUMENTS,
     NO_PICTURE,
     PICTURE_GONE,
+    SAID_SO,
     JudgedText,
     LocalScorer,
     OnError,
@@ -51,7 +52,6 @@ from saliency_guard.adapters import (
     answer_report,
     empty_attempt,
     not_applicable,
-    raised_report,
     remember_prompts,
     scorer_trouble,
     unscored_attempt,
@@ -162,7 +162,7 @@ class GroundedAgentMixin(BaseWorkflowAgent):
         messages, trouble = await self._converted(chat, scorer, prompts) if has_picture else (None, PICTURE_GONE)
         plan = self._plan(messages)
         planned = next(plan)
-        with attempts(self._tell_raised) as drafts:
+        with attempts(self.report) as drafts:
             while True:
                 await asyncio.sleep(planned.wait)
                 step = await self._attempt(planned, ctx, llm_input, tools, memory)
@@ -183,9 +183,6 @@ class GroundedAgentMixin(BaseWorkflowAgent):
                 except StopIteration as end:
                     return await self._decided(end.value, steps)
                 send_retry(len(steps) - 1, self.policy, result, self.report)
-
-    def _tell_raised(self, error: LowGroundingError) -> None:
-        dispatcher.event(GroundingScoreEvent(report=raised_report(error, detail=self.report), attempt=None))
 
     async def _converted(
         self, chat: list[ChatMessage], scorer: LocalScorer, prompts: PromptMemo
@@ -220,9 +217,9 @@ class GroundedAgentMixin(BaseWorkflowAgent):
         self, chat: list[ChatMessage], message: ChatMessage, text: JudgedText | None, *, saw_picture: bool
     ) -> str | None:
         if text is None:
-            return TOOL_CALL
+            return NO_ARGUMENTS
         if self.should_score is not None:
-            return None if self.should_score(chat, message) else TOLD
+            return None if self.should_score(chat, message) else SAID_SO
         return other_subject(chat, text.text, saw_picture=saw_picture)
 
     def _local_scorer(self) -> LocalScorer:
@@ -293,9 +290,8 @@ class GroundedAgentMixin(BaseWorkflowAgent):
         given = self._judged_text(step.output)
         text = judged if judged is not None else given.text if given is not None else ""
         report = self._add_report(step.output, outcome)
-        is_same = outcome.decision == "not_applicable" or (outcome.chosen is not None and outcome.text == text)
         replaced = None
-        if is_same:
+        if outcome.replacement(text) is None:
             step.draft.show()
         else:
             await self._replace_answer(outcome.text, step)
@@ -330,7 +326,7 @@ class GroundedAgentMixin(BaseWorkflowAgent):
     ) -> ChatResponse:
         """The answer that an agent is stopped with (``early_stopping_method="generate"``): judged, and not retried."""
         context, scorer = DraftContext(ctx), self._local_scorer()
-        with remember_prompts() as prompts, attempts(self._tell_raised) as drafts:
+        with remember_prompts() as prompts, attempts(self.report) as drafts:
             with drafting() as draft, collect_grounding():
                 response: ChatResponse = await super()._get_llm_response(context, llm_input, llm)  # type: ignore[arg-type]
             drafts.append(draft)
@@ -350,7 +346,7 @@ class GroundedAgentMixin(BaseWorkflowAgent):
                 outcome = self.policy.decide((attempt,), messages)
             report = answer_report(outcome.answer, outcome, detail=self.report)
             raw = response.raw if isinstance(response.raw, Mapping) else {"response": response.raw}
-            if outcome.decision == "not_applicable" or (outcome.chosen is not None and outcome.text == text.text):
+            if outcome.replacement(text.text) is None:
                 draft.show()
                 await context.commit()
             else:

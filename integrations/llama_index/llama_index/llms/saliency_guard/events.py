@@ -7,6 +7,9 @@ from typing import Any
 from llama_index.core.instrumentation.events import BaseEvent
 from llama_index_instrumentation import get_dispatcher
 
+from saliency_guard import LowGroundingError
+from saliency_guard.adapters import ReportDetail, raised_report
+
 dispatcher = get_dispatcher(__name__)
 
 
@@ -25,6 +28,11 @@ class GroundingScoreEvent(BaseEvent):
     def class_name(cls) -> str:
         """Name of the event."""
         return "GroundingScoreEvent"
+
+
+def raised_event(error: LowGroundingError, detail: ReportDetail) -> GroundingScoreEvent:
+    """The event of an answer that a policy did not give out."""
+    return GroundingScoreEvent(report=raised_report(error, detail=detail), attempt=None)
 
 
 class GroundingRejectionEvent(BaseEvent):

@@ -24,11 +24,12 @@ from llama_index.llms.saliency_guard._collecting import GroundingCollector, atte
 from llama_index.llms.saliency_guard._drafts import Draft, attempts, drafting
 from llama_index.llms.saliency_guard._evidence import Evidence, scorer_of, sources
 from llama_index.llms.saliency_guard._final_response import final_response
-from llama_index.llms.saliency_guard._judged import NO_SOURCE, TOLD, ShouldScore
+from llama_index.llms.saliency_guard._judged import NO_SOURCE, ShouldScore
 from llama_index.llms.saliency_guard._responses import send_retry
 from llama_index.llms.saliency_guard.events import GroundingScoreEvent, dispatcher
-from saliency_guard import Attempt, GuardOutcome, GuardPolicy, LowGroundingError, SaliencyGuardError
+from saliency_guard import Attempt, GuardOutcome, GuardPolicy, SaliencyGuardError
 from saliency_guard.adapters import (
+    SAID_SO,
     JudgedAnswer,
     JudgedText,
     OnError,
@@ -38,7 +39,6 @@ from saliency_guard.adapters import (
     answer_report,
     empty_attempt,
     not_applicable,
-    raised_report,
     remember_prompts,
     scorer_trouble,
     unscored_attempt,
@@ -205,11 +205,8 @@ class GroundedQueryEngine(BaseQueryEngine):
 
     def _guarding(self, query: QueryBundle) -> _Guarding:
         """Yields the actions in order; send in the response or the scores of each. Returns the final response."""
-        with attempts(self._tell_raised) as drafts:
+        with attempts(self._report) as drafts:
             return (yield from self._attempts(query, drafts))
-
-    def _tell_raised(self, error: LowGroundingError) -> None:
-        dispatcher.event(GroundingScoreEvent(report=raised_report(error, detail=self._report), attempt=None))
 
     def _attempts(self, query: QueryBundle, drafts: list[Draft]) -> _Guarding:
         responses: list[_Response] = []
@@ -251,7 +248,7 @@ class GroundedQueryEngine(BaseQueryEngine):
     def _nothing_to_score(self, query: QueryBundle, response: _Response, evidence: Evidence | None) -> str | None:
         """Why there is nothing to score; None where there is, or where it cannot be read."""
         if self._should_score is not None:
-            return None if self._should_score(query, response.response) else TOLD
+            return None if self._should_score(query, response.response) else SAID_SO
         return NO_SOURCE if evidence is not None and not evidence.documents.has_picture else None
 
     def _evidence(
@@ -274,9 +271,7 @@ class GroundedQueryEngine(BaseQueryEngine):
             "nodes": _shares(chosen),
             "calls": _calls(responses, chosen, self._report),
         }
-        is_same = outcome.decision == "not_applicable" or (
-            outcome.chosen is not None and outcome.text == chosen.claims.text
-        )
+        is_same = outcome.replacement(chosen.claims.text) is None
         if is_same:
             chosen.draft.show()
         number = outcome.chosen if outcome.attempts else len(responses) - 1
