@@ -22,7 +22,7 @@ from saliency_guard.models.session import Session
 from saliency_guard.models.vision_features import picture_features
 from saliency_guard.saliency.boxes import box_of
 from saliency_guard.scenes.claims import Extractor, extractor_of
-from saliency_guard.signals.combined_map import combined_map
+from saliency_guard.signals.combined_map import box_part, combined_map
 from saliency_guard.signals.trace import AnswerTrace
 from saliency_guard.signals.verification import VerifyConfig
 from saliency_guard.verifier import Verified, Verifier
@@ -139,14 +139,14 @@ class ClaimJudge:
         """Where in its picture an object is by its token's `combined_map`; None for claims about no place in one."""
         boxes: list[Box | None] = []
         owners = trace.picture_owners
-        maps = combined_map(trace, [indices[-1] for indices in tokens])
+        maps, part = combined_map(trace, [indices[-1] for indices in tokens]), box_part(trace)
         for claim, values in zip(claims, maps, strict=True):
             columns = [column for column, owner in enumerate(owners) if owner == claim.source]
             patches = None
             if claim.kind == "object" and not claim.negated and columns and conversation is not None:
                 image = conversation.images[int(owners[columns[0]].removeprefix("image_"))]
                 patches = self.reader.patch_boxes(image, len(columns))
-            boxes.append(box_of(values[columns], patches) if patches is not None else None)
+            boxes.append(box_of(values[columns], patches, part=part) if patches is not None else None)
         return boxes
 
     def verified(

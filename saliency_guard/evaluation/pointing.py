@@ -9,13 +9,13 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from itertools import islice
+from itertools import compress, islice
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
-from saliency_guard.answer import Claim
 from saliency_guard.calibration.features import Floats
 from saliency_guard.calibration.reliability import Bools
 from saliency_guard.calibration.token_filter import token_at
@@ -29,9 +29,11 @@ from saliency_guard.evaluation.pointing_maps import MentionTokens, candidate_map
 from saliency_guard.evaluation.world import PICTURE_SIZE, WorldPicture, batches, pictures, write_answers
 from saliency_guard.lvlm import LVLM
 from saliency_guard.models.session import Session
+from saliency_guard.saliency.boxes import box_of
 from saliency_guard.saliency.config import SaliencyConfig
 from saliency_guard.scenes.language import DESCRIBE, caption
 from saliency_guard.scenes.scene import Scene, render
+from saliency_guard.signals.combined_map import box_part
 from saliency_guard.signals.picture_maps import picture_maps
 from saliency_guard.signals.trace import trace_answers
 from saliency_guard.storage import open_file
@@ -93,8 +95,8 @@ class PointedTable:
         right: ``[n, M]`` the part of the map's largest patches (one, but for ties) in the picture that was asked about.
         peak: ``[n, M]`` the part of them in an object of the class there; NaN where there is no such map.
         mass: ``[n, M]`` the part of the map's sum there.
-        box: ``[n, 2]`` whether the centre of `Claim.box` lies in an object of the class, and the overlap
-            (intersection over union) of that box with the object's that it overlaps most; NaN without a box.
+        box: ``[n, 2]`` whether the centre of the box that a claim gets lies in an object of the class, and its overlap
+            (intersection over union) with the object's box that it overlaps most; NaN without a box.
     """
 
     maps: npt.NDArray[np.str_]
@@ -202,20 +204,21 @@ def _rows(lvlm: LVLM, shown: Shown, ids: Sequence[int]) -> list[_Row]:
     owners = np.array([int(owner.removeprefix("image_")) for owner in maps.owners])
     right = owners == shown.about
     known = np.array([patch is not None for patch in patches])
-    claims = _claims(lvlm, prepared, pieces)
     rows = []
     for mention in mentions:
         objects = boxes_of(shown.scene, mention.name)
         inside = np.array([patch is not None and _in_any(patch, objects) for patch in patches]) & right
+        tokens = _tokens(pieces, mention)
         pointed = {
             name: (
                 points(values[known], right[known])[0],
                 *points(values[known], inside[known]),
             )
-            for name, values in candidate_maps(maps, trace, _tokens(pieces, mention), patches).items()
+            for name, values in candidate_maps(maps, trace, tokens, patches).items()
         }
-        claim = claims.get(mention.start, claims.get(mention.stop))
-        rows.append(_Row(shown.scene.seed, told, pointed, box_hit(claim.box if claim else None, objects)))
+        looks, shown_there = maps.combined[tokens.word][torch.from_numpy(right)], list(compress(patches, right))
+        box = box_of(looks, shown_there, part=box_part(trace))
+        rows.append(_Row(shown.scene.seed, told, pointed, box_hit(box, objects)))
     return rows
 
 
@@ -239,14 +242,6 @@ def _patches(lvlm: LVLM, prepared: PreparedPrompt, owners: Sequence[str]) -> lis
             raise UnsupportedModelError(msg)
         patches += boxes
     return patches
-
-
-def _claims(lvlm: LVLM, prepared: PreparedPrompt, pieces: Sequence[str]) -> dict[int, Claim]:
-    """The claims about objects, by their first character and the one after their last; without a calibration none."""
-    if lvlm.calibrator is None:
-        return {}
-    answer = lvlm.score(prepared, "".join(pieces))
-    return {character: claim for claim in answer.claims if claim.kind == "object" for character in claim.span}
 
 
 def boxes_of(scene: Scene, name: str) -> list[Box]:

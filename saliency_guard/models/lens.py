@@ -7,6 +7,11 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 
+def has_lens(model: PreTrainedModel) -> bool:
+    """Whether the decoder keeps its final norm under the usual name (``norm``), and has a head."""
+    return getattr(model.get_decoder(), "norm", None) is not None and model.get_output_embeddings() is not None
+
+
 def lens_logits(model: PreTrainedModel, states: Tensor, *, normalised: bool) -> Tensor | None:
     """``[n, V]`` float32 logits of states ``[n, D]``; None where the decoder keeps no final norm under the usual name.
 

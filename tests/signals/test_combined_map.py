@@ -11,7 +11,7 @@ import torch
 
 from saliency_guard import SaliencyConfig
 from saliency_guard.models.session import Session
-from saliency_guard.signals.combined_map import combined_map, word_map
+from saliency_guard.signals.combined_map import box_part, combined_map, word_map
 from saliency_guard.signals.trace import AnswerTrace, trace_answer
 
 
@@ -50,8 +50,10 @@ def test_without_a_lens_it_is_saliency() -> None:
     case = tiny.build("llava-gqa")
     trace = trace_answer(case.model, case.inputs, tiny.ANSWER)
     looks = trace.rows[:, trace.image_positions]
+    assert box_part(trace) < 0.1
     del case.model.get_decoder().norm
     assert word_map(trace, [0]) is None
+    assert box_part(trace) == 0.5
     expected = looks / looks.sum(dim=1, keepdim=True)
     torch.testing.assert_close(combined_map(trace, range(len(tiny.ANSWER))), expected)
 
