@@ -15,7 +15,6 @@ from torch import Tensor
 from saliency_guard.models.lens import has_lens, token_logits
 from saliency_guard.signals.trace import AnswerTrace
 
-
 _PART, _PART_ALONE = 1 / 16, 1 / 2
 
 
