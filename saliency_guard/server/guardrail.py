@@ -143,7 +143,7 @@ async def _verdict(
     except LowGroundingError as error:
         return _Verdict("", json_value(raised_report(error)), str(error))
     record.decisions.append(outcome.decision)
-    state.metrics.judged(None, outcome.decision, 0)
+    state.metrics.outcome(outcome)
     return _of_outcome(outcome)
 
 
