@@ -14,12 +14,14 @@ from saliency_guard.calibration.calibrator import Calibrator
 from saliency_guard.chat.detokenize import EncodedText
 from saliency_guard.chat.messages import Conversation
 from saliency_guard.chat.template import PromptReader
+from saliency_guard.chat.tools import read_calls
 from saliency_guard.claim_judge import (
     DOCUMENTS,
     EMPTY,
     NO_CALIBRATION,
     NO_PICTURE,
     OTHER_SALIENCY,
+    STRUCTURED,
     ClaimJudge,
     JudgedAnswer,
 )
@@ -48,6 +50,7 @@ class WantedScores:
         verify: how claims are verified; None leaves that to the calibrator.
         scored: whether the tokens have their scores already.
         guarded: whether SGRS looked at these scores: then they stay as it saw them.
+        structured: whether the answers are held to a JSON schema.
     """
 
     saliency: SaliencyConfig | None
@@ -55,6 +58,7 @@ class WantedScores:
     verify: VerifyConfig | None
     scored: bool = False
     guarded: bool = False
+    structured: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +161,8 @@ class AnswerBuilder:
         saliency, signals = wanted.saliency, wanted.signals
         config = saliency or SaliencyConfig()
         written = [index for index, answer in enumerate(finished) if answer.tokens]
-        judged = [index for index in written if self._open_reason(finished[index], saliency) is None]
+        reasons = [self._open_reason(answer, wanted) for answer in finished]
+        judged = [index for index in written if reasons[index] is None]
         # The calibrator looks at an answer as the plain model sees it, so that it says the same however it was written.
         plain = [index for index in judged if finished[index].session.locore is None]
         traces = self._traced(finished, written if signals else plain, config)
@@ -175,25 +180,34 @@ class AnswerBuilder:
         traces |= self._traced([answer.without_locore() for answer in finished], unseen, config)
         judge = ClaimJudge(self.reader, self.calibrator, wanted.verify)
         answers = [
-            self._answer(answer, tokens[index], self._judged(judge, answer, traces.get(index), saliency))
+            self._answer(answer, tokens[index], _judged(judge, answer, traces.get(index), reasons[index]))
             for index, answer in enumerate(finished)
         ]
         for answer in finished:
             self.prompts.keep(answer.session)  # From here on it is not this answer's alone.
         return answers
 
-    def _open_reason(self, answer: FinishedAnswer, saliency: SaliencyConfig | None) -> str | None:
+    def _open_reason(self, answer: FinishedAnswer, wanted: WantedScores) -> str | None:
         """Why an answer is not to be judged; None where it is."""
         if not answer.tokens:
             return EMPTY
         if self.calibrator is None:
             return NO_CALIBRATION
-        if not self._judges(saliency):
+        if not self._judges(wanted.saliency):
             return OTHER_SALIENCY
+        if wanted.structured or self._has_call(answer):
+            return STRUCTURED
         if answer.session.layout.visual_sources:
             return None
         conversation = answer.conversation
         return DOCUMENTS if conversation is not None and conversation.documents else NO_PICTURE
+
+    def _has_call(self, answer: FinishedAnswer) -> bool:
+        if not self.reader.tells_tools:
+            return False
+        text = "".join(token.text for token in answer.tokens)
+        parsed = read_calls(text, answer.ids, self.tokenizer, was_forced=False)
+        return bool(parsed.calls or parsed.malformed)
 
     def _traced(
         self, finished: Sequence[FinishedAnswer], chosen: Sequence[int], saliency: SaliencyConfig
@@ -206,14 +220,6 @@ class AnswerBuilder:
         ids = [finished[index].ids for index in chosen]
         traces = trace_answers(sessions, ids, saliency, read=self.prompts.blank)
         return dict(zip(chosen, traces, strict=True))
-
-    def _judged(
-        self, judge: ClaimJudge, answer: FinishedAnswer, trace: AnswerTrace | None, saliency: SaliencyConfig | None
-    ) -> JudgedAnswer:
-        reason = self._open_reason(answer, saliency)
-        pieces = [token.text for token in answer.tokens]
-        trace = trace if reason is None else None
-        return judge.judge(pieces, answer.session, answer.conversation, trace, reason=reason)
 
     def _answer(
         self, finished: FinishedAnswer, tokens: Sequence[TokenGrounding], judged: JudgedAnswer
@@ -232,6 +238,12 @@ class AnswerBuilder:
                 "repairs": self.calibrator.repairs if self.calibrator is not None else (),
             }
         )
+
+
+def _judged(judge: ClaimJudge, answer: FinishedAnswer, trace: AnswerTrace | None, reason: str | None) -> JudgedAnswer:
+    pieces = [token.text for token in answer.tokens]
+    trace = trace if reason is None else None
+    return judge.judge(pieces, answer.session, answer.conversation, trace, reason=reason)
 
 
 def _scored(

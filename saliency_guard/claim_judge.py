@@ -32,6 +32,7 @@ TEXT_DOCUMENTS = "the prompt has text documents, and calibrations are fitted on 
 NO_PICTURE = "the prompt shows no picture"
 DOCUMENTS = "the answer is about text documents, and the calibration was fitted on answers about pictures"
 EMPTY = "the answer is empty"
+STRUCTURED = "the answer is JSON or a tool call, and the calibration was fitted on sentences"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -126,7 +126,10 @@ class WritingCall(AnswerCall):
         options = plan.options
         guarded = options["sgrs"] is not None
         scored = guarded or (live and options["saliency"] is not None)
-        wanted = WantedScores(options["saliency"], plan.signals, options["verify"], scored=scored, guarded=guarded)
+        structured = options["json_schema"] is not None
+        wanted = WantedScores(
+            options["saliency"], plan.signals, options["verify"], scored=scored, guarded=guarded, structured=structured
+        )
         # A caller's own logits processors may count their calls, hold the thread up, or call the model themselves.
         super().__init__(builder, wanted, options["locore"], deadline, cancel, alone=not plan.drafts_ahead)
         self.plan = plan

@@ -94,6 +94,11 @@ class PromptReader:
         other._tools = checked_tools(tools)
         return other
 
+    @property
+    def tells_tools(self) -> bool:
+        """Whether its prompts describe tools: then there may be calls in answers."""
+        return bool(self._tools)
+
     def seen_part(self, image: Image.Image) -> Box | None:
         """The part of a picture that the model sees as one square grid of patches; None where that is not known."""
         return seen_part(getattr(self._processor, "image_processor", None), image)

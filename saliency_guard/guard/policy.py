@@ -27,9 +27,10 @@ from saliency_guard.decoding.options import generation_plan
 from saliency_guard.decoding.sgrs import SGRSConfig
 from saliency_guard.errors import ConfigError, DeadlineError
 from saliency_guard.guard import decision
-from saliency_guard.guard.outcome import Attempt, GuardOutcome
+from saliency_guard.guard.outcome import EMPTY_ANSWER, Attempt, GuardOutcome
 from saliency_guard.guard.retry import AttemptPlanner, AttemptWriter, PlannedAttempt, RetryLoop, Stop, retry_loop
 from saliency_guard.guard.settings import PolicySettings
+from saliency_guard.guard.structured import ReadFields, object_fields
 from saliency_guard.lvlm import LVLM
 from saliency_guard.models.locore import LocoREConfig
 from saliency_guard.saliency.config import SaliencyConfig
@@ -149,9 +150,24 @@ class GuardPolicy(PolicySettings):
         return cast("GuardOutcome", outcome)
 
     def steps(
-        self, lvlm: LVLM, messages: Messages, *, cancel: threading.Event | None = None, **generation: Any
+        self,
+        lvlm: LVLM,
+        messages: Messages,
+        *,
+        cancel: threading.Event | None = None,
+        fields: ReadFields | None = None,
+        **generation: Any,
     ) -> Iterator[Attempt | GuardOutcome]:
-        """`run`, attempt by attempt: each as it is made, and the outcome last; arguments and errors as there."""
+        """`run`, attempt by attempt: each as it is made, and the outcome last; arguments and errors as there.
+
+        Args:
+            lvlm: as for `run`.
+            messages: as for `run`.
+            cancel: as for `run`.
+            fields: what of an answer is judged, where there may be tool calls in it; None is the answer, and with a
+                ``json_schema`` the fields of its object.
+            **generation: as for `run`.
+        """
         scorer = lvlm if self.calibrator is None else lvlm.with_calibrator(self.calibrator)
         generation, guarantee = self._guaranteed(generation)
         options = generation_plan(generation).options
@@ -172,6 +188,9 @@ class GuardPolicy(PolicySettings):
             timeout=options["timeout"],
             cancel=cancel or threading.Event(),
         )
+        if fields is None and options["json_schema"] is not None:
+            fields = object_fields
+        policy = self
         attempts: list[Attempt] = []
         loop = self._loop(planner)
         planned: PlannedAttempt | None = next(loop)
@@ -179,13 +198,26 @@ class GuardPolicy(PolicySettings):
             answer = writer.write(planned)
             if answer is None:  # The deadline passed: earlier attempts are all there is.
                 break
-            attempts.append(self.judge(answer, planned.change))
+            said = fields(answer) if fields is not None else None
+            if fields is not None and said is None:
+                yield decision.not_applicable(answer.text, decision.NO_ARGUMENTS, self, answer)
+                return
+            if said is not None and said.fields:
+                answer = writer.judged(answer, said)
+                policy, guarantee = self._of_structured(), None
+            is_empty = said is not None and not said.text and bool(answer.text)
+            attempt = self.judge(answer, planned.change)
+            attempts.append(attempt.model_copy(update=_SAYS_NOTHING) if is_empty else attempt)
             yield attempts[-1]
             planned = _following(loop, attempts[-1])
         if not attempts:
             msg = f"the deadline of {self.deadline:g} s passed before the first answer was finished"
             raise DeadlineError(msg)
-        yield decision.decide(self, tuple(attempts), messages, guarantee=guarantee)
+        yield decision.decide(policy, tuple(attempts), messages, guarantee=guarantee)
+
+    def _of_structured(self) -> GuardPolicy:
+        """The policy for structured answers: one without some of its values would not fit its schema."""
+        return self.model_copy(update={"on_low": "flag"}) if self.on_low == "repair" else self
 
     def _guaranteed(self, generation: dict[str, Any]) -> tuple[dict[str, Any], RiskGuarantee | None]:
         """Generation options, by default those of the guarantee; and the guarantee, if it covers them."""
@@ -339,6 +371,7 @@ class GuardPolicy(PolicySettings):
             raise ConfigError(msg)
 
 
+_SAYS_NOTHING = {"score": None, "refused": EMPTY_ANSWER.refused, "reason": None}
 _NO_CALIBRATOR = (
     "min_grounding needs a calibrated grounding, and there is no calibrator: fit one with `saliency-guard calibrate`, "
     'or use rules on raw signals (rules=(SignalRule("saliency_ratio", below=0.6),))'

@@ -22,7 +22,9 @@ from saliency_guard.chat.template import Messages, PreparedPrompt
 from saliency_guard.decoding.options import SMALLEST_TEMPERATURE
 from saliency_guard.decoding.sgrs import SGRSConfig
 from saliency_guard.errors import CancelledError, ConfigError, DeadlineError
+from saliency_guard.guard.fields import JudgedText
 from saliency_guard.guard.outcome import Attempt
+from saliency_guard.guard.structured import judged_by_fields
 from saliency_guard.lvlm import LVLM
 from saliency_guard.models.locore import LocoREConfig
 from saliency_guard.settings import Settings
@@ -317,6 +319,23 @@ class AttemptWriter:
         except DeadlineError:
             self._require_going_on()
             return None
+
+    def judged(self, answer: GroundedAnswer, said: JudgedText) -> GroundedAnswer:
+        """A structured answer with the grounding of its fields; without one where no calibration covers it.
+
+        Args:
+            answer: that `write` gave.
+            said: what it says.
+
+        Raises:
+            CancelledError: if ``cancel`` is set.
+        """
+        options = {name: self.generation[name] for name in ("saliency", "verify") if name in self.generation}
+        calibrator = self.lvlm.calibrator
+        if calibrator is None or options.get("saliency", calibrator.fingerprint.saliency) is None:
+            return answer
+        scored = self.lvlm.score(self._prompt(""), said.text, cancel=self.cancel, **options)
+        return judged_by_fields(answer, said, scored)
 
     def _prompt(self, request: str) -> PreparedPrompt:
         if request:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from saliency_guard import __version__
-from saliency_guard.adapters.run import Finished, RunEvent, run_events
+from saliency_guard.adapters.run import Finished, RunEvent, fields_of, run_events
 from saliency_guard.answer import TokenGrounding, Usage
 from saliency_guard.chat.template import PreparedPrompt
 from saliency_guard.guard.outcome import LowGroundingError
@@ -194,9 +194,10 @@ class _Choice:
 
     def _run(self, cancel: threading.Event) -> Generator[RunEvent, None, None]:
         """The events that somebody waits for: tokens of a stream, and the end."""
-        policy, live = self._call.request.policy, self._call.live
+        request, live = self._call.request, self._call.live
+        policy, fields = request.policy, fields_of(self._lvlm, request)
         prompt = self._call.messages if self._prompt is None or policy is not None else self._prompt
-        work = run_events(self._lvlm, prompt, self._generation, cancel=cancel, policy=policy, live=live)
+        work = run_events(self._lvlm, prompt, self._generation, cancel=cancel, policy=policy, live=live, fields=fields)
         with closing(work):
             for event in work:
                 if live or isinstance(event, Finished):
