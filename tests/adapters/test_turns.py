@@ -74,19 +74,14 @@ def test_a_picture_of_its_own_or_none_at_all_decides() -> None:
     assert turn("What colour is it?", chat_has_picture=False).other_subject == NO_PICTURE
 
 
+def message(text: str, *, is_user: bool = True, has_picture: bool = False) -> TurnMessage:
+    return TurnMessage(text, is_user, has_picture)
+
+
 def test_the_last_turn_begins_with_the_user_s_last_messages() -> None:
-    shown, said = (
-        TurnMessage("Look.", is_user=True, has_picture=True),
-        TurnMessage("A dog.", is_user=False, has_picture=False),
-    )
-    asked, more = (
-        TurnMessage("What", is_user=True, has_picture=False),
-        TurnMessage("is it?", is_user=True, has_picture=False),
-    )
-    system, tool = (
-        TurnMessage("Be brief.", is_user=False, has_picture=False),
-        TurnMessage("", is_user=False, has_picture=True),
-    )
+    shown, said = message("Look.", has_picture=True), message("A dog.", is_user=False)
+    asked, more = message("What"), message("is it?")
+    system, tool = message("Be brief.", is_user=False), message("", is_user=False, has_picture=True)
     last = Turn.last_of([system, shown, said, asked, more], "Brown.")
     assert (last.question, last.earlier, last.answer) == ("What is it?", ["Look.", "A dog."], "Brown.")
     assert (last.has_picture, last.chat_has_picture) == (False, True)
