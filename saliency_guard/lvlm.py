@@ -211,6 +211,11 @@ class LVLM(AsyncAnswers, CopiedWithModel):
         return AnswerBuilder(self.model_id, self._reader, self._prompts, self.end_tokens, self._calibrator, self._fits)
 
     @property
+    def _prepares_beside(self) -> bool:
+        # On a CPU threads beside the one that works would only take its turns and its cores.
+        return self.model.device.type != "cpu"
+
+    @property
     def context_length(self) -> int | None:
         """Positions that prompt and answer may take together; None where the config does not say."""
         return self._reader.context_length

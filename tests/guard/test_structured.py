@@ -122,7 +122,7 @@ def test_calls_say_their_arguments(lvlm: LVLM) -> None:
 @pytest.mark.parametrize(
     ("text", "said_so", "words"),
     [
-        ('{"cup": "A cup is here.", "b": "A cup"}', JudgedText.of("", {"cup": "A cup is here.", "b": "A cup"}), "cup"),
+        ('{"cup": "A cup is here.", "b": ["A cup!"]}', JudgedText.of("", "A cup is here.", "A cup!"), "cup"),
         ('{"a": "A \\u0063up \\"x\\" is here."}', JudgedText.of("", {"a": 'A cup "x" is here.'}), None),
         (
             'There is a cup. {"name": "A cup", "arguments": {"a": "A book is here."}}',
