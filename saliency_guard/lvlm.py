@@ -213,8 +213,7 @@ class LVLM(AsyncAnswers, CopiedWithModel):
 
     @property
     def _prepares_beside(self) -> bool:
-        # On a CPU threads beside the one that works would only take its turns and its cores.
-        return self.model.device.type != "cpu"
+        return self.model.device.type != "cpu"  # Where threads beside the working one would only take its cores.
 
     @property
     def context_length(self) -> int | None:
