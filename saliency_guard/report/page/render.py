@@ -1,4 +1,4 @@
-"""The page as text: template, style and script in one file that needs no network and runs nothing but its own script."""
+"""The page as text: one file that needs no network and runs nothing but its own script."""
 
 from __future__ import annotations
 
