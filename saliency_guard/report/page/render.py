@@ -6,6 +6,7 @@ import base64
 import hashlib
 import html
 import json
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -23,16 +24,21 @@ def page(content: PageContent) -> str:
     """A whole HTML document."""
     template, style, script = _assets()
     question = content.view.question or "Grounding of an answer"
-    title = question if len(question) <= _TITLE else question[: _TITLE - 1] + "…"
-    text: str = template.render(
+    return rendered(
+        template,
+        style,
+        script,
         **template_values(content),
-        title=title,
+        title=question if len(question) <= _TITLE else question[: _TITLE - 1] + "…",
         version=__version__,
-        style=_markup(style),
-        script=_markup(script),
-        policy=_policy(style, script),
+        policy=content_policy([style], [script]),
         data=_markup(script_json(script_data(content))),
     )
+
+
+def rendered(template: str, style: str, script: str, **values: Any) -> str:
+    """A document of ours with its style and script; every other value is escaped."""
+    text: str = _template(template).render(style=_markup(style), script=_markup(script), **values)
     return text.encode("utf-8", "replace").decode("utf-8")  # Half a surrogate pair is no text.
 
 
@@ -63,16 +69,27 @@ def script_json(value: Any) -> str:
     return text.translate(str.maketrans(escaped))
 
 
-@cache
-def _assets() -> tuple[Any, str, str]:
-    from jinja2 import Environment, StrictUndefined  # noqa: PLC0415 - most who import the package want no page
+def own_style_and_script() -> tuple[str, str]:
+    """The page's own, which a document that frames it has to allow."""
+    _, style, script = _assets()
+    return style, script
 
+
+@cache
+def _assets() -> tuple[str, str, str]:
     folder = files(__package__) / "assets"
-    page_html, style, script = (
+    template, style, script = (
         (folder / name).read_text(encoding="utf-8") for name in ("page.html", "page.css", "page.js")
     )
+    return template, style, script
+
+
+@cache
+def _template(text: str) -> Any:
+    from jinja2 import Environment, StrictUndefined  # noqa: PLC0415 - most who import the package want no page
+
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(page_html), style, script
+    return environment.from_string(text)
 
 
 def _markup(text: str) -> Any:
@@ -81,11 +98,11 @@ def _markup(text: str) -> Any:
     return Markup(text)  # noqa: S704 - our own files, and JSON that was escaped above
 
 
-def _policy(style: str, script: str) -> str:
-    """Nothing is loaded, and only our own style and script are taken, by their hashes."""
+def content_policy(styles: Sequence[str], scripts: Sequence[str]) -> str:
+    """Nothing is loaded, and only our own styles and scripts are taken, by their hashes."""
     return (
-        f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}; "
-        "base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; img-src data:; style-src {' '.join(map(_hash, styles))}; "
+        f"script-src {' '.join(map(_hash, scripts))}; base-uri 'none'; form-action 'none'"
     )
 
 
