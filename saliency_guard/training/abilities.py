@@ -13,14 +13,14 @@ from saliency_guard.chat.tools import parse_tool_calls
 from saliency_guard.evaluation.statistics import ratio
 from saliency_guard.evaluation.world import PICTURE_SIZE, WorldPicture
 from saliency_guard.lvlm import LVLM
-from saliency_guard.scenes import language
+from saliency_guard.scenes import documents, language
 from saliency_guard.scenes.language import CANNOT_SEE, CANNOT_TELL, DESCRIBE
 from saliency_guard.scenes.scene import Scene
 from saliency_guard.scenes.statements import KINDS, statement
 from saliency_guard.scenes.vocabulary import CLASSES, counted, plural, singular, with_article
-from saliency_guard.training import blanks, calls, documents, forms, frames, several, single, statements
+from saliency_guard.scenes.words import pick
+from saliency_guard.training import blanks, calls, forms, frames, several, single, statements
 from saliency_guard.training.prompts import answers, assistant, picture, user
-from saliency_guard.training.words import pick
 
 _PHRASES = {counted(name, count): (name, count) for name in CLASSES for count in range(1, 9)}
 _SINGLES = {singular(name): name for name in CLASSES}
