@@ -29,12 +29,19 @@ def sentence_claims(text: str, question: str = "") -> list[ExtractedClaim]:
                 continue
         words = text[start:stop].strip()
         short = len(words.split()) <= _FEW and bool(asked)
-        statement = f'The answer to "{asked}" is: {words}' if short else words
+        statement = _NAMED.format(asked, words) if short else words
         claims.append(ExtractedClaim("statement", start, stop, statement))
     return claims
 
 
 _FEW = 3
+_NAMED = 'The answer to "{}" is: {}'
+
+
+def answer_named(statement: str) -> str | None:
+    """The few words that a statement names as the answer to a question; None where it is no such statement."""
+    head, said, words = statement.rpartition(_NAMED.format("", "").removeprefix('The answer to "'))
+    return words if said and head.startswith('The answer to "') else None
 
 
 def sentence_of(text: str, claim: ExtractedClaim) -> str:

@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
+from saliency_guard.chat.messages import chat_about
 from saliency_guard.claims import phrases
 from saliency_guard.claims.extract import ExtractedClaim
 from saliency_guard.evaluation.files import CocoImage, PopeQuestion
@@ -52,6 +54,7 @@ class Asked:
         check: says whether a claim of an answer is true.
         told: an answer from elsewhere, true or not, that is looked at, too: to be judged is not to be written.
         extractor: takes its answers apart.
+        documents: texts in the prompt, each a source of its own; then there are no pictures.
     """
 
     picture: str
@@ -60,6 +63,16 @@ class Asked:
     check: Checker
     told: str | None = None
     extractor: Extractor = "picture_world"
+    documents: tuple[str, ...] = ()
+
+    def messages(self, images: Sequence[Image.Image]) -> list[dict[str, Any]]:
+        """The prompt, with the pictures opened."""
+        (message,) = chat_about(images, self.question)
+        texts = [
+            {"type": "text", "text": text, "source": f"document_{number}"}
+            for number, text in enumerate(self.documents, start=1)
+        ]
+        return [{**message, "content": [*texts, *message["content"]]}]
 
 
 def world_questions(picture: WorldPicture, tasks: Sequence[str] = TASKS) -> list[Asked]:
