@@ -13,14 +13,14 @@ def sentence_claims(text: str, question: str = "") -> list[ExtractedClaim]:
     the statement names it.
     """
     claims: list[ExtractedClaim] = []
-    asked = question.strip().splitlines()[-1].strip() if question.strip() else ""
+    asked = phrases.last_line(question)
     for sentence in phrases.sentences(text):
         if phrases.abstains(sentence.text) or not sentence.words:
             continue
-        start, stop = sentence.start, sentence.start + len(sentence.text.rstrip())
+        start, stop = sentence.span
         said = sentence.yes_or_no
         if said is not None and asked:
-            statement = phrases.question_as_statement(asked) or f"The answer to this question is yes: {asked}"
+            statement = phrases.yes_statement(asked)
             claims.append(ExtractedClaim("yes_no", said[1], said[2], statement, negated=said[0] == "no"))
             start = said[2]
             rest = text[start:stop].lstrip(" ,.;:")

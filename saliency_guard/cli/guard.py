@@ -53,7 +53,10 @@ def calibrate(
     limit: Limit = None,
     calibrator: Annotated[
         str | None,
-        typer.Option(help="With --risk: a calibration (file or hub id) fitted on other pictures, not a new one."),
+        typer.Option(
+            help="A calibration (file or hub id) fitted on other pictures, not a new one: the policy's with --risk, "
+            "else one that records of text documents are added to."
+        ),
     ] = None,
     method: Annotated[str, typer.Option(help="logistic, platt or isotonic.")] = "logistic",
     features: Annotated[
@@ -109,15 +112,17 @@ def calibrate(
         )
         extractor: Extractor = "picture_world" if scenes is not None else _one_of(extract, "english", "picture_world")
         fit = partial(Calibrator.fit, method=how, features=features, extractor=extractor, source=source)
+        known = read_calibrator(calibrator)
         if risk is None:
-            fitted = fit(records)
+            added = partial(known.with_documents, method=how, source=source) if known is not None else fit
+            fitted = added(records)
             fitted.save(out)
             if fitted.report is not None:
                 plot_reliability(fitted.report, out.with_suffix(".png"))
             _show_calibration(fitted, out, as_json=as_json)
             return
-        if calibrator is not None:
-            judge, rest = read_calibrator(calibrator), records
+        if known is not None:
+            judge, rest = known, records
         else:
             half = set(sorted({record.picture for record in records})[::2])
             judge = fit(records.where(record.picture in half for record in records))

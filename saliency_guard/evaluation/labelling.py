@@ -22,7 +22,7 @@ from saliency_guard.chat.images import load_image
 from saliency_guard.chat.template import PreparedPrompt
 from saliency_guard.claim_judge import EMPTY, NO_CALIBRATION, ClaimJudge
 from saliency_guard.claims.extract import ExtractedClaim
-from saliency_guard.evaluation.questions import Asked
+from saliency_guard.evaluation.questions import Asked, messages_about
 from saliency_guard.evaluation.world import batches, write_answers
 from saliency_guard.lvlm import LVLM
 from saliency_guard.models.session import Session
@@ -144,9 +144,13 @@ def _written(
 
 
 def _prepared(lvlm: LVLM, question: Asked, images: Sequence[Image.Image]) -> PreparedPrompt:
-    if not question.documents:
-        return lvlm.prepare(question.messages(images))
-    return lvlm.reader.without_pictures().prepare(question.messages(images))
+    return prepared_about(lvlm, images, question.documents, question.question)
+
+
+def prepared_about(lvlm: LVLM, images: Sequence[Any], documents: Sequence[str], question: str) -> PreparedPrompt:
+    """The prompt of a question about pictures, or about text documents; arguments as for `messages_about`."""
+    messages = messages_about(images, documents, question)
+    return lvlm.reader.without_pictures().prepare(messages) if documents else lvlm.prepare(messages)
 
 
 def label(

@@ -21,6 +21,7 @@ from saliency_guard.evaluation.journal import Journal
 from saliency_guard.evaluation.mentions import ObjectVocabulary
 from saliency_guard.evaluation.statistics import Interval, paired_difference
 from saliency_guard.evaluation.world import WorldPicture
+from saliency_guard.guard.outcome import Attempt
 from saliency_guard.guard.policy import GuardPolicy
 from saliency_guard.guard.retry import RetryPlan
 from saliency_guard.lvlm import LVLM
@@ -208,12 +209,25 @@ def _plain(picture: WorldPicture, *, sampled: bool, max_new_tokens: int) -> dict
     return {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": picture.scene.seed}
 
 
-def _decided(lvlm: LVLM, picture: WorldPicture, policy: GuardPolicy, **plain: Any) -> _Caption:
-    """What a policy gives out; it is not judged where the attempt decided for has no grounding."""
-    saliency = lvlm.calibrator.fingerprint.saliency if lvlm.calibrator is not None else None
-    outcome = policy.run(lvlm, chat(picture.image, language.DESCRIBE), saliency=saliency, **plain)
+def _decided(
+    lvlm: LVLM, picture: WorldPicture, policy: GuardPolicy, made: dict[str, tuple[Attempt, ...]], **plain: Any
+) -> _Caption:
+    """What a policy gives out; it is not judged where the attempt decided for has no grounding.
+
+    Args:
+        lvlm: the model.
+        picture: to be captioned.
+        policy: decides.
+        made: attempts of policies that retry alike; those of this one are added.
+        **plain: how the caption is written.
+    """
+    alike = policy.model_copy(update={"on_low": "flag"}).model_dump_json()
+    if alike not in made:
+        saliency = lvlm.calibrator.fingerprint.saliency if lvlm.calibrator is not None else None
+        made[alike] = policy.run(lvlm, chat(picture.image, language.DESCRIBE), saliency=saliency, **plain).attempts
+    outcome = policy.decide(made[alike])
     tokens = sum(len(attempt.answer.tokens) for attempt in outcome.attempts)
-    return _Caption(outcome.text, 0, tokens, outcome.decision == "unscored")
+    return _Caption(outcome.text, 0, tokens, outcome.reason is not None and outcome.decision != "repaired")
 
 
 def _caption(answer: GroundedAnswer, guard: Guard) -> _Caption:
@@ -242,6 +256,7 @@ def _captions(
     mode = "sampled" if sampled else "greedy"
     for picture in pictures:
         judged: GroundedAnswer | None = None  # One answer serves all repairs.
+        attempts: dict[str, tuple[Attempt, ...]] = {}
         for name, guard in guards.items():
             key = f"caption {picture.scene.seed} {mode} {guard}"
             known = journal.results.get(key) if journal is not None else None
@@ -250,7 +265,7 @@ def _captions(
             else:
                 if guard.policy is not None:
                     plain = _plain(picture, sampled=sampled, max_new_tokens=max_new_tokens)
-                    caption = _decided(lvlm, picture, guard.policy, **plain)
+                    caption = _decided(lvlm, picture, guard.policy, attempts, **plain)
                 else:
                     again = judged if guard.repair is not None else None
                     answer = again or _written(lvlm, picture, guard, sampled=sampled, max_new_tokens=max_new_tokens)

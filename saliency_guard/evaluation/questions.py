@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -65,14 +67,14 @@ class Asked:
     extractor: Extractor = "picture_world"
     documents: tuple[str, ...] = ()
 
-    def messages(self, images: Sequence[Image.Image]) -> list[dict[str, Any]]:
-        """The prompt, with the pictures opened."""
-        (message,) = chat_about(images, self.question)
-        texts = [
-            {"type": "text", "text": text, "source": f"document_{number}"}
-            for number, text in enumerate(self.documents, start=1)
-        ]
-        return [{**message, "content": [*texts, *message["content"]]}]
+
+def messages_about(images: Sequence[Any], documents: Sequence[str], question: str) -> list[dict[str, Any]]:
+    """One user message with text documents, each a source of its own, pictures in any form, and a question."""
+    (message,) = chat_about(images, question)
+    texts = [
+        {"type": "text", "text": text, "source": f"document_{number}"} for number, text in enumerate(documents, start=1)
+    ]
+    return [{**message, "content": [*texts, *message["content"]]}]
 
 
 def world_questions(picture: WorldPicture, tasks: Sequence[str] = TASKS) -> list[Asked]:
@@ -224,3 +226,8 @@ def _coco_truth(claim: ExtractedClaim, *, shown: frozenset[str], vocabulary: Obj
 def picture_name(path: Path) -> str:
     """A picture's name by its content: the same however the file is called, and wherever it lies."""
     return digest_of(path)
+
+
+def documents_name(documents: Sequence[str]) -> str:
+    """A name for text documents by what they say."""
+    return f"documents {hashlib.sha256(json.dumps(list(documents)).encode()).hexdigest()}"
