@@ -10,10 +10,11 @@ from typing import Any, Literal
 from torch import Tensor
 
 from saliency_guard.answer import GroundedAnswer, TokenGrounding, Usage
+from saliency_guard.answer_view import AnswerView
 from saliency_guard.calibration.calibrator import Calibrator
 from saliency_guard.chat.detokenize import EncodedText
 from saliency_guard.chat.messages import Conversation
-from saliency_guard.chat.template import PromptReader
+from saliency_guard.chat.template import PreparedPrompt, PromptReader
 from saliency_guard.claim_judge import NO_CALIBRATION, ClaimJudge, JudgedAnswer
 from saliency_guard.decoding.decoder import Decoder
 from saliency_guard.decoding.options import GenerationPlan
@@ -28,6 +29,7 @@ from saliency_guard.saliency.shares import plain_shares
 from saliency_guard.signals import compute
 from saliency_guard.signals.trace import AnswerTrace, trace_answers
 from saliency_guard.signals.verification import VerifyConfig
+from saliency_guard.viewer import first_view, whole_view
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,10 +173,29 @@ class AnswerBuilder:
         for index, (answer, basis) in enumerate(zip(finished, bases, strict=True)):
             pieces = [token.text for token in answer.tokens]
             known = judge.judge(pieces, answer.session, answer.conversation, basis, traces.get(index))
-            answers.append(self._answer(answer, tokens[index], known))
+            view = self._view(answer, traces.get(index))
+            answers.append(self._answer(answer, tokens[index], known).model_copy(update={"view": view}))
         for answer in finished:
             self.prompts.keep(answer.session)  # From here on it is not this answer's alone.
         return answers
+
+    def _view(self, answer: FinishedAnswer, trace: AnswerTrace | None) -> AnswerView | None:
+        if trace is None or answer.conversation is None:
+            return None
+        return first_view(self.reader, answer.conversation, trace)
+
+    def explained(self, prepared: PreparedPrompt, answer: GroundedAnswer) -> GroundedAnswer:
+        """An answer with all there is to show of it, as the plain model sees it.
+
+        Args:
+            prepared: its prompt, with the messages.
+            answer: not empty.
+        """
+        assert prepared.conversation is not None  # noqa: S101 - of messages
+        session = Session(self.reader.model, prepared.inputs, layout=prepared.layout, with_image_states=True)
+        trace = trace_answers([session], [[token.token_id for token in answer.tokens]], SaliencyConfig())[0]
+        view = whole_view(self.reader, prepared.conversation, session, trace)
+        return answer.model_copy(update={"view": view})
 
     def _traced(
         self, finished: Sequence[FinishedAnswer], chosen: Sequence[int], saliency: SaliencyConfig
