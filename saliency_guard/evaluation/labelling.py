@@ -19,6 +19,7 @@ from saliency_guard.calibration.records import TOLD, GroundingRecord, LabelledCl
 from saliency_guard.chat import detokenize
 from saliency_guard.chat.detokenize import EncodedText
 from saliency_guard.chat.images import load_image
+from saliency_guard.chat.messages import Conversation
 from saliency_guard.chat.template import PreparedPrompt
 from saliency_guard.claim_judge import EMPTY, NO_CALIBRATION, ClaimJudge
 from saliency_guard.claims.extract import ExtractedClaim
@@ -186,13 +187,15 @@ def look(
     looking: Looking = Looking(),
 ) -> GroundingRecord:
     """The record of an answer: its tokens' signals, its claims with their verification and vectors, and the labels."""
+    conversation = prepared.conversation
+    assert conversation is not None  # noqa: S101 - the prompt was made of messages
     if not answer.ids:
         empty = unjudged_answer((), "stop", prepared.length, lvlm.model_id, reason=EMPTY)
-        return _record(empty, labels, prepared)
-    pictured = bool(prepared.conversation.images)
+        return _record(empty, labels, conversation)
+    pictured = bool(conversation.images)
     session = Session(lvlm.model, prepared.inputs, layout=prepared.layout, with_image_states=pictured)
     judge = ClaimJudge(lvlm.reader, None, looking.verify)
-    verified = judge.verified(claims, session, prepared.conversation)
+    verified = judge.verified(claims, session, conversation)
     tokens = [claim_tokens(answer.pieces, claim) for claim in claims]
     labelled = tuple(
         LabelledClaim(
@@ -202,20 +205,20 @@ def look(
     )
     if not pictured:
         known = unjudged_answer(unscored_tokens(answer), "stop", prepared.length, lvlm.model_id, reason=NO_CALIBRATION)
-        return _record(known, labels, prepared, claims=labelled)
+        return _record(known, labels, conversation, claims=labelled)
     domain = picture_features(session)
     (trace,) = trace_answers([session], [answer.ids], looking.saliency)
     traced = traced_answer(trace, answer, SUMMARIES, lvlm.model_id)
     vectors = {}
     if looking.vectors and claims:
         vectors = {name: encoded(claim_rows(rows, tokens)) for name, rows in features(trace, _VECTORS).items()}
-    return _record(traced, labels, prepared, claims=labelled, vectors=vectors, domain=domain)
+    return _record(traced, labels, conversation, claims=labelled, vectors=vectors, domain=domain)
 
 
 def _record(
     answer: GroundedAnswer,
     labels: Labels,
-    prepared: PreparedPrompt,
+    conversation: Conversation,
     *,
     claims: tuple[LabelledClaim, ...] = (),
     vectors: Mapping[str, str] | None = None,
@@ -224,8 +227,8 @@ def _record(
     rows = domain.double().numpy() if domain is not None else ()
     return GroundingRecord(
         picture=labels.picture,
-        pictures=len(prepared.conversation.images),
-        document_lengths=prepared.conversation.document_lengths,
+        pictures=len(conversation.images),
+        document_lengths=conversation.document_lengths,
         question=labels.question,
         draw=labels.draw,
         answer=answer,

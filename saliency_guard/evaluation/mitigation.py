@@ -94,7 +94,7 @@ def retry_guards(calibrator: Calibrator | None) -> dict[str, Guard]:
             policy = GuardPolicy(
                 min_grounding=_REPAIRS[-1],
                 max_retries=_RETRIES,
-                retry=RetryPlan(again=again),  # type: ignore[arg-type]
+                retry=RetryPlan(again=again),
                 on_low=on_low,
             )
             guards[f"{_RETRIES} {words} below {_REPAIRS[-1]}{after}"] = Guard(policy=policy)
