@@ -258,7 +258,7 @@ def _captions(
         judged: GroundedAnswer | None = None  # One answer serves all repairs.
         attempts: dict[str, tuple[Attempt, ...]] = {}
         for name, guard in guards.items():
-            key = f"caption {picture.scene.seed} {mode} {guard}"
+            key = f"caption {picture.scene.seed} {mode} {guard.key}"
             known = journal.results.get(key) if journal is not None else None
             if known is not None:
                 caption = _Caption(**json.loads(known))

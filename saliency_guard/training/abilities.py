@@ -285,10 +285,13 @@ def documents_read(lvlm: LVLM, world_pictures: Sequence[WorldPicture]) -> dict[s
 def documents_verified(lvlm: LVLM, prompts: int) -> dict[str, float]:
     """How well P(yes) tells true claims about text documents from wrong ones: AUROC by the form of the value.
 
-    The model is asked about a fact of a document, and about the same with another value of the same form.
+    The model is asked about a fact of a document, and about the same with another value of the same form. ``answered``
+    is how often it says yes or no at all, as `VerifyConfig` has it.
     """
-    verifier = Verifier(lvlm.reader.without_pictures(), VerifyConfig())
+    verifier = Verifier(lvlm.reader, VerifyConfig(min_mass=0.0))
+    strict = Verifier(lvlm.reader, VerifyConfig())
     odds: list[tuple[str, bool, float]] = []
+    answered = 0
     for number in range(prompts):
         rng = random.Random(f"documents verified {number}")
         known = documents.facts(rng, 4)
@@ -297,14 +300,15 @@ def documents_verified(lvlm: LVLM, prompts: int) -> dict[str, float]:
         conversation = parse_messages(messages_about((), (text,), known[0].question), require_image=False)
         statements = [(known[0].sentence, None), (wrong, None)]
         for truth, verified in zip((True, False), verifier.verify(conversation, None, statements), strict=True):
-            if verified.probability is not None:
-                odds.append((documents.form_of(known[0].value), truth, verified.probability))
+            odds.append((documents.form_of(known[0].value), truth, verified.probability or 0.0))
+        answered += sum(each.probability is not None for each in strict.verify(conversation, None, statements))
     forms = {form: [(truth, value) for of, truth, value in odds if of == form] for form, _, _ in odds}
     forms["all"] = [(truth, value) for _, truth, value in odds]
-    return {
+    areas = {
         form: float(auroc(np.array([value for _, value in pairs]), np.array([truth for truth, _ in pairs]))[0])
         for form, pairs in forms.items()
     }
+    return areas | {"answered": ratio(answered, len(odds))}
 
 
 def nothing_seen(lvlm: LVLM, world_pictures: Sequence[WorldPicture], seed: int) -> dict[str, float]:
