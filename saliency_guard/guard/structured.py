@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from saliency_guard.answer import Claim, GroundedAnswer
 from saliency_guard.calibration.claim_features import claim_tokens
+from saliency_guard.chat.template import PreparedPrompt
 from saliency_guard.chat.tools import read_calls
 from saliency_guard.claim_judge import JudgedAnswer
 from saliency_guard.guard.fields import JudgedText
+from saliency_guard.guard.outcome import EMPTY_ANSWER, Attempt
+from saliency_guard.guard.settings import PolicySettings
+from saliency_guard.lvlm import LVLM
 from saliency_guard.storage import parse_json
 
 ReadFields = Callable[[GroundedAnswer], JudgedText | None]
@@ -51,15 +56,55 @@ def call_fields(tokenizer: Any, *, was_forced: bool) -> ReadFields:
     return read
 
 
-def judged_by_fields(answer: GroundedAnswer, said: JudgedText, scored: GroundedAnswer) -> GroundedAnswer:
+def scored(
+    lvlm: LVLM,
+    prompt: PreparedPrompt,
+    answer: GroundedAnswer,
+    said: JudgedText,
+    *,
+    options: Mapping[str, Any],
+    cancel: threading.Event,
+) -> GroundedAnswer:
+    """A structured answer with the grounding of its fields; as it is where no calibration covers it.
+
+    Args:
+        lvlm: judges.
+        prompt: what is answered.
+        answer: structured.
+        said: what it says.
+        options: of `LVLM.generate`.
+        cancel: stops the work once it is set.
+
+    Raises:
+        CancelledError: if ``cancel`` is set.
+    """
+    if lvlm.calibrator is None or options["saliency"] is None:
+        return answer
+    sentences = lvlm.score(prompt, said.text, saliency=options["saliency"], verify=options["verify"], cancel=cancel)
+    return judged_by_fields(answer, said, sentences)
+
+
+def says_nothing(attempt: Attempt, said: JudgedText) -> Attempt:
+    """An attempt, which is refused as an empty answer is where its answer has no field that says anything."""
+    if said.text or not attempt.answer.text:
+        return attempt
+    return attempt.model_copy(update={"score": None, "refused": EMPTY_ANSWER.refused, "reason": None})
+
+
+def without_repair(policy: PolicySettings) -> dict[str, Any]:
+    """What a policy has otherwise for structured answers: without some of its values one would not fit its schema."""
+    return {"on_low": "flag"} if policy.on_low == "repair" else {}
+
+
+def judged_by_fields(answer: GroundedAnswer, said: JudgedText, sentences: GroundedAnswer) -> GroundedAnswer:
     """A structured answer with what is known of its fields; its tokens, saliency and signals stay its own.
 
     Args:
         answer: structured.
         said: what it says.
-        scored: ``said.text``, scored.
+        sentences: ``said.text``, scored.
     """
-    checked = said.checked(scored)
+    checked = said.checked(sentences)
     places = _Places(answer.text, said)
     claims = tuple(places.in_answer(claim) for claim in checked.claims)
     pieces = [token.text for token in answer.tokens]
