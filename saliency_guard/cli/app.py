@@ -7,7 +7,19 @@ from typing import Annotated
 import typer
 
 from saliency_guard import __version__
-from saliency_guard.cli import answers, bench, calibration, dataset, evaluate, guard, load, records, serve, speed
+from saliency_guard.cli import (
+    answers,
+    bench,
+    calibration,
+    dataset,
+    evaluate,
+    guard,
+    load,
+    records,
+    report,
+    serve,
+    speed,
+)
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -30,6 +42,7 @@ def options(
 
 app.command()(answers.ask)
 app.command()(answers.score)
+app.command()(report.report)
 app.command()(answers.info)
 app.command()(records.records)
 app.command()(guard.calibrate)
