@@ -57,7 +57,8 @@ def detection(
     from saliency_guard.evaluation.probe import require_scikit_learn
     from saliency_guard.evaluation.ranking import rank
     from saliency_guard.evaluation.world import pictures, title
-    from saliency_guard.report.plots import plot_auroc, plot_quartiles, require_matplotlib
+    from saliency_guard.figures import require_matplotlib
+    from saliency_guard.report.plots import plot_auroc, plot_quartiles
     from saliency_guard.scenes import tuxpaint
 
     options = {"model": model, "split": split, "pictures": count, "max-new-tokens": max_new_tokens, "page": page}
@@ -148,7 +149,14 @@ def mitigation(
     from saliency_guard.evaluation.evidence import mitigation_section, replace_section
     from saliency_guard.evaluation.files import output_folder
     from saliency_guard.evaluation.journal import Journal
-    from saliency_guard.evaluation.mitigation import GUARDS, GuardResult, compare, repair_guards, sweep_guards
+    from saliency_guard.evaluation.mitigation import (
+        GUARDS,
+        GuardResult,
+        compare,
+        repair_guards,
+        retry_guards,
+        sweep_guards,
+    )
     from saliency_guard.evaluation.world import pictures, title
     from saliency_guard.evaluation.world_pope import compare_answers
 
@@ -164,7 +172,7 @@ def mitigation(
         weights = weights_of(model, lvlm)
         settings = {"model": lvlm.model_id, "weights": weights, "max_new_tokens": max_new_tokens}
         journal = Journal(out / f"answers-{weights[:8]}.jsonl", settings)
-        repaired = {**GUARDS, **repair_guards(lvlm.calibrator)}
+        repaired = {**GUARDS, **repair_guards(lvlm.calibrator), **retry_guards(lvlm.calibrator)}
         captions: dict[str, list[GuardResult]] = {}
         for name, world in worlds.items():
             # In the other splits greedy captions, and each guard by itself.
