@@ -7,7 +7,19 @@ from typing import Annotated
 import typer
 
 from saliency_guard import __version__
-from saliency_guard.cli import answers, bench, calibration, dataset, evaluate, guard, load, records, serve, speed
+from saliency_guard.cli import (
+    answers,
+    bench,
+    calibration,
+    comparison,
+    dataset,
+    evaluate,
+    guard,
+    load,
+    records,
+    serve,
+    speed,
+)
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -38,6 +50,7 @@ app.command()(dataset.score_dataset)
 app.command("serve")(serve.serve_command)
 app.add_typer(evaluate.app, name="eval")
 bench.app.command("calibration")(calibration.calibration_command)
+bench.app.command("comparison")(comparison.comparison_command)
 bench.app.command("speed")(speed.speed_command)
 bench.app.command("serve")(load.load_command)
 app.add_typer(bench.app, name="bench")
