@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export HF_HUB_OFFLINE := 1
 
-.PHONY: demo test lint bench docs evidence families fuzz validity lowest clean
+.PHONY: demo test lint bench docs notebooks evidence families fuzz validity lowest clean
 demo: $(INSTALLED)
 	@$(BIN)/python examples/demo.py
 
@@ -25,6 +25,10 @@ bench: $(INSTALLED)
 # The documentation as a site in site/ (docs/index.md is its first page); a warning is an error.
 docs: $(INSTALLED)
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# Runs the notebooks of docs/notebooks and stores what they show (NOTEBOOKS=path: only these).
+notebooks: $(INSTALLED)
+	@$(BIN)/python docs/hooks/notebooks.py $(NOTEBOOKS)
 
 # docs/evidence.md anew (about half an hour of one core). Stopped, it goes on where it was.
 evidence: $(INSTALLED)
