@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from saliency_guard.answer_view import AnswerView
 from saliency_guard.claims.extract import ClaimKind, ExtractedClaim
 from saliency_guard.claims.repair import RepairGuarantee, RepairKind, guarantee_for
 from saliency_guard.claims.rewrite import rewritten, with_dependents
@@ -130,6 +131,8 @@ class GroundedAnswer(Frozen):
         domain: for each picture, how usual it is among those the calibration was fitted on (a p-value); empty where
             that is not known.
         repairs: what `repaired` can guarantee; not part of `to_dict`.
+        view: what is shown beside it: pictures, maps of where its tokens look, alternatives; not part of `to_dict`. An
+            answer that was judged comes with its pictures and one map, `LVLM.explain` adds all others.
         unlocated: named texts without a share of their own, because it is not known where they stand in the prompt,
             and why; they count as text.
     """
@@ -146,6 +149,7 @@ class GroundedAnswer(Frozen):
     domain: tuple[Probability, ...] = ()
     unlocated: dict[str, str] = Field(default_factory=dict)
     repairs: tuple[RepairGuarantee, ...] = Field(default=(), exclude=True, repr=False)
+    view: AnswerView | None = Field(default=None, exclude=True, repr=False)
 
     @property
     def saliency(self) -> float | None:

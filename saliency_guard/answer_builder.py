@@ -10,10 +10,11 @@ from typing import Any, Literal
 from torch import Tensor
 
 from saliency_guard.answer import GroundedAnswer, TokenGrounding, Usage
+from saliency_guard.answer_view import AnswerView
 from saliency_guard.calibration.calibrator import Calibrator
 from saliency_guard.chat.detokenize import EncodedText
 from saliency_guard.chat.messages import Conversation
-from saliency_guard.chat.template import PromptReader
+from saliency_guard.chat.template import PreparedPrompt, PromptReader
 from saliency_guard.claim_judge import (
     DOCUMENTS,
     EMPTY,
@@ -36,6 +37,7 @@ from saliency_guard.saliency.shares import plain_shares
 from saliency_guard.signals import compute
 from saliency_guard.signals.trace import AnswerTrace, trace_answers
 from saliency_guard.signals.verification import VerifyConfig
+from saliency_guard.viewer import first_view, whole_view
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,12 +177,32 @@ class AnswerBuilder:
         traces |= self._traced([answer.without_locore() for answer in finished], unseen, config)
         judge = ClaimJudge(self.reader, self.calibrator, wanted.verify)
         answers = [
-            self._answer(answer, tokens[index], self._judged(judge, answer, traces.get(index), saliency))
+            self._answer(answer, tokens[index], self._judged(judge, answer, traces.get(index), saliency)).model_copy(
+                update={"view": self._view(answer, traces.get(index))}
+            )
             for index, answer in enumerate(finished)
         ]
         for answer in finished:
             self.prompts.keep(answer.session)  # From here on it is not this answer's alone.
         return answers
+
+    def _view(self, answer: FinishedAnswer, trace: AnswerTrace | None) -> AnswerView | None:
+        if trace is None or answer.conversation is None:
+            return None
+        return first_view(self.reader, answer.conversation, trace)
+
+    def explained(self, prepared: PreparedPrompt, answer: GroundedAnswer) -> GroundedAnswer:
+        """An answer with all there is to show of it, as the plain model sees it.
+
+        Args:
+            prepared: its prompt, with the messages.
+            answer: not empty.
+        """
+        assert prepared.conversation is not None  # noqa: S101 - of messages
+        session = Session(self.reader.model, prepared.inputs, layout=prepared.layout, with_image_states=True)
+        trace = trace_answers([session], [[token.token_id for token in answer.tokens]], SaliencyConfig())[0]
+        view = whole_view(self.reader, prepared.conversation, session, trace)
+        return answer.model_copy(update={"view": view})
 
     def _open_reason(self, answer: FinishedAnswer, saliency: SaliencyConfig | None) -> str | None:
         """Why an answer is not to be judged; None where it is."""

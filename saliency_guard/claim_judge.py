@@ -141,10 +141,11 @@ class ClaimJudge:
         looks = trace.rows[:, trace.image_positions.to(trace.rows.device)].float().cpu()
         for claim, indices in zip(claims, tokens, strict=True):
             columns = [column for column, owner in enumerate(owners) if owner == claim.source]
-            seen = None
+            patches = None
             if claim.kind == "object" and not claim.negated and columns and conversation is not None:
-                seen = self.reader.seen_part(conversation.images[int(owners[columns[0]].removeprefix("image_"))])
-            boxes.append(box_of(looks[indices[-1], columns], seen) if seen is not None else None)
+                image = conversation.images[int(owners[columns[0]].removeprefix("image_"))]
+                patches = self.reader.patch_boxes(image, len(columns))
+            boxes.append(box_of(looks[indices[-1], columns], patches) if patches is not None else None)
         return boxes
 
     def verified(

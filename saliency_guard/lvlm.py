@@ -43,6 +43,7 @@ from saliency_guard.models.load import load_pretrained
 from saliency_guard.models.prompt_cache import PromptCache
 from saliency_guard.models.supported import require_readable
 from saliency_guard.saliency.scoring import score_answer
+from saliency_guard.viewer import require_explainable
 
 
 class LVLM(AsyncAnswers, CopiedWithModel):
@@ -353,6 +354,24 @@ class LVLM(AsyncAnswers, CopiedWithModel):
                 tokens, "stop", layout.length, self.model_id, layout.unlocated, reason=OTHER_SALIENCY
             )
         return self._scored(messages, text, plan, cancel)
+
+    def explain(self, messages: Messages | PreparedPrompt, answer: GroundedAnswer) -> GroundedAnswer:
+        """The same answer with everything its page shows: where each token looks, layer by layer, and alternatives.
+
+        The answer is traced as the plain model sees it, without SGRS and LocoRE, in the caller's thread.
+
+        Args:
+            messages: what it answers, or what `prepare` made of them.
+            answer: of this model, written or scored by it.
+
+        Raises:
+            InputError: if the answer is empty or of another model, or as for `generate`.
+        """
+        prepared = self.prepare(messages)
+        require_explainable(answer, self.model_id, prepared)
+        self._reader.require_room(prepared.length, len(answer.tokens))
+        with uninterrupted():
+            return self._builder.explained(prepared, answer)
 
     def score_batch(
         self,

@@ -51,30 +51,6 @@ def picture_token(config: Any, kind: str = "image") -> int | None:
 
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom of a part of a picture, from 0 to 1."""
-WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
-
-_OTHER_GRID = ("do_pad", "do_image_splitting", "image_grid_pinpoints", "crop_to_patches", "merge_size", "patch_size")
-"""Settings of image processors that pad or tile a picture, or keep its shape: its patches are no square of it all."""
-
-
-def seen_part(settings: Any, image: Image.Image) -> Box | None:
-    """The part of a picture that a model sees as one square grid of patches; None where that is not known.
-
-    Args:
-        settings: the image processor; None where there is none.
-        image: the picture.
-    """
-    if settings is None or any(getattr(settings, name, None) for name in _OTHER_GRID):
-        return None
-    if not getattr(settings, "do_center_crop", False):
-        return WHOLE
-    size, crop = (dict(getattr(settings, name, None) or {}) for name in ("size", "crop_size"))
-    edges = {size.get("shortest_edge"), crop.get("height"), crop.get("width")}
-    if len(edges) != 1 or None in edges:
-        return None
-    side = min(image.size)
-    across, down = ((1.0 - side / length) / 2.0 for length in image.size)
-    return across, down, 1.0 - across, 1.0 - down
 
 
 class PictureMemo:

@@ -20,7 +20,8 @@ from saliency_guard.chat.images import MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS
 from saliency_guard.chat.layout import PromptLayout, prompt_layout
 from saliency_guard.chat.locate import with_texts
 from saliency_guard.chat.messages import Conversation, parse_messages
-from saliency_guard.chat.pictures import Box, PictureCounter, PictureMemo, holds_pixels, picture_token, seen_part
+from saliency_guard.chat.patches import Boxes, patch_boxes
+from saliency_guard.chat.pictures import PictureCounter, PictureMemo, holds_pixels, picture_token
 from saliency_guard.chat.role_markers import RoleMarkers, RoleMarkersIn, find_role_markers, role_markers_in
 from saliency_guard.chat.tools import checked_tools
 from saliency_guard.errors import ConfigError, ContextLengthError, InputError, ModelError
@@ -32,6 +33,10 @@ _Found = TypeVar("_Found")
 
 _WRONG = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """Exceptions of a processor for messages that it does not support, or of one whose files are damaged."""
+
+
+_SIZES_KEPT = 64
+"""Sizes of pictures of which it is remembered where their positions lie."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,6 +92,7 @@ class PromptReader:
         self._tools: tuple[Mapping[str, Any], ...] = ()
         self._role_markers = role_markers_in(role_markers)
         self._known: dict[str, tuple[object, Any]] = {}  # Shared with all readers that `with_tools` makes.
+        self._patches: dict[tuple[tuple[int, int], int], Boxes | None] = {}
 
     def with_tools(self, tools: Sequence[Mapping[str, Any]]) -> PromptReader:
         """A copy whose prompts describe tools; errors as for `checked_tools`."""
@@ -94,9 +100,15 @@ class PromptReader:
         other._tools = checked_tools(tools)
         return other
 
-    def seen_part(self, image: Image.Image) -> Box | None:
-        """The part of a picture that the model sees as one square grid of patches; None where that is not known."""
-        return seen_part(getattr(self._processor, "image_processor", None), image)
+    def patch_boxes(self, image: Image.Image, count: int) -> Boxes | None:
+        """The part of a picture that each of its ``count`` positions shows; None where that is not known."""
+        key = (image.size, count)
+        if key not in self._patches:
+            while len(self._patches) >= _SIZES_KEPT:
+                self._patches.pop(next(iter(self._patches), key), None)
+            settings = getattr(self._processor, "image_processor", None)
+            self._patches[key] = patch_boxes(settings, self._model.config, *key)
+        return self._patches.get(key)
 
     def without_pictures(self) -> PromptReader:
         """The same, which reads messages without a picture, too."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from saliency_guard.chat.pictures import WHOLE, Box
+from saliency_guard.chat.pictures import Box
 
 _PART = 0.5
+_TOUCHING = 1e-3
 
 
 def blobs(marked: Tensor) -> list[list[int]]:
@@ -36,27 +39,38 @@ def blobs(marked: Tensor) -> list[list[int]]:
     return sorted(parts)
 
 
-def box_of(looks: Tensor, seen: Box = WHOLE) -> Box | None:
+def box_of(looks: Tensor, patches: Sequence[Box | None]) -> Box | None:
     """The box around the patches that touch the strongest and have at least half of its strength.
 
     Args:
-        looks: ``[I]`` saliency of each patch of a square grid, row by row.
-        seen: the part of the picture that the grid is of.
+        looks: ``[I]`` how much each position of a picture is looked at.
+        patches: the part of the picture that each position shows.
 
     Returns:
-        None where the patches are no square, or nothing is looked at.
+        None where nothing is looked at.
     """
-    side = round(len(looks) ** 0.5)
-    if side * side != len(looks) or not side or not bool(torch.isfinite(looks).all()) or not float(looks.max()) > 0.0:
+    known = torch.tensor([patch is not None for patch in patches], dtype=torch.bool)
+    values = torch.where(known, looks, 0.0)
+    if not known.any() or not bool(torch.isfinite(values).all()) or not float(values.max()) > 0.0:
         return None
-    best = int(looks.argmax())
-    marked = (looks >= _PART * looks.max()).view(side, side)
-    around = next(part for part in blobs(marked) if best in part)
-    rows, columns = [patch // side for patch in around], [patch % side for patch in around]
-    left, top, right, bottom = seen
-    return (
-        left + (right - left) * min(columns) / side,
-        top + (bottom - top) * min(rows) / side,
-        left + (right - left) * (max(columns) + 1) / side,
-        top + (bottom - top) * (max(rows) + 1) / side,
-    )
+    marked = {
+        index: patch
+        for index, patch in enumerate(patches)
+        if patch is not None and float(values[index]) >= _PART * float(values.max())
+    }
+    todo = [int(values.argmax())]
+    around = [marked.pop(todo[0])]
+    while todo:
+        patch = patches[todo.pop()]
+        beside = [index for index, other in marked.items() if patch is not None and _touch(patch, other)]
+        around += [marked.pop(index) for index in beside]
+        todo += beside
+    lefts, tops, rights, bottoms = zip(*around, strict=True)
+    return min(lefts), min(tops), max(rights), max(bottoms)
+
+
+def _touch(patch: Box, other: Box) -> bool:
+    """Whether two patches share more than a corner."""
+    across = min(patch[2], other[2]) - max(patch[0], other[0])
+    down = min(patch[3], other[3]) - max(patch[1], other[1])
+    return min(across, down) > -_TOUCHING and max(across, down) > _TOUCHING

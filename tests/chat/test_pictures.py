@@ -16,7 +16,7 @@ from saliency_guard import LVLM, SGRSConfig, UnsupportedModelError, score_answer
 from saliency_guard.chat import detokenize
 from saliency_guard.chat.layout import prompt_layout
 from saliency_guard.chat.messages import chat
-from saliency_guard.chat.pictures import PictureMemo, seen_part
+from saliency_guard.chat.pictures import PictureMemo
 from saliency_guard.chat.template import PromptReader
 from saliency_guard.evaluation.labelling import Labels, look
 from saliency_guard.models.vision_features import RECOGNITION
@@ -233,15 +233,3 @@ def test_what_was_made_of_a_picture_serves_others_that_look_the_same(lvlm: LVLM)
         memo.show(shown)
         memo.made(lambda: (calls.append(1), []))
     assert len(calls) == 3  # The memo held red.
-
-
-def test_the_part_of_a_picture_that_a_model_sees() -> None:
-    wide = Image.new("RGB", (400, 200))
-    stretched = hf.CLIPImageProcessor(do_center_crop=False, size={"height": 32, "width": 32})
-    assert seen_part(stretched, wide) == (0.0, 0.0, 1.0, 1.0)
-    cropped = hf.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
-    assert seen_part(cropped, wide) == (0.25, 0.0, 0.75, 1.0)
-    smaller = hf.CLIPImageProcessor(size={"shortest_edge": 40}, crop_size={"height": 32, "width": 32})
-    assert seen_part(smaller, wide) is None
-    assert seen_part(hf.Qwen2VLImageProcessor(), wide) is None
-    assert seen_part(None, wide) is None

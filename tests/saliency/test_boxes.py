@@ -27,19 +27,39 @@ def test_parts_that_touch(rows: list[str], parts: list[list[int]]) -> None:
     assert blobs(torch.tensor([[patch == "#" for patch in row] for row in rows])) == parts
 
 
+def grid(rows: int, columns: int, left: float = 0.0, right: float = 1.0) -> list[tuple[float, float, float, float]]:
+    width = (right - left) / columns
+    return [
+        (left + column * width, row / rows, left + (column + 1) * width, (row + 1) / rows)
+        for row in range(rows)
+        for column in range(columns)
+    ]
+
+
 def test_the_box_is_around_the_strongest_patch_and_what_touches_it() -> None:
     looks = torch.zeros(4, 4)
     looks[1, 1], looks[1, 2], looks[2, 2] = 1.0, 0.6, 0.5
     looks[3, 0] = 0.9  # Strong, but elsewhere.
     looks[0, 1] = 0.4  # Beside it, but weak.
-    assert box_of(looks.flatten()) == (0.25, 0.25, 0.75, 0.75)
+    assert box_of(looks.flatten(), grid(4, 4)) == (0.25, 0.25, 0.75, 0.75)
     # Of a picture of which the model sees the middle half alone.
-    assert box_of(looks.flatten(), (0.25, 0.0, 0.75, 1.0)) == (0.375, 0.25, 0.625, 0.75)
+    assert box_of(looks.flatten(), grid(4, 4, 0.25, 0.75)) == (0.375, 0.25, 0.625, 0.75)
 
 
-@pytest.mark.parametrize("looks", [torch.ones(6), torch.zeros(4), torch.tensor([1.0, float("nan"), 0.0, 0.0])])
+def test_positions_that_show_nothing_are_in_no_box() -> None:
+    patches = [*grid(1, 2), None]  # A row and its end.
+    assert box_of(torch.tensor([0.1, 0.4, 0.9]), patches) == (0.5, 0.0, 1.0, 1.0)
+
+
+def test_a_tile_joins_the_patches_of_the_whole_that_it_lies_in() -> None:
+    patches = [(0.0, 0.0, 0.5, 0.5), (0.5, 0.5, 1.0, 1.0), (0.25, 0.25, 0.5, 0.5), (0.5, 0.0, 1.0, 0.5)]
+    assert box_of(torch.tensor([0.9, 0.8, 1.0, 0.2]), patches) == (0.0, 0.0, 0.5, 0.5)
+
+
+@pytest.mark.parametrize("looks", [torch.zeros(4), torch.tensor([1.0, float("nan"), 0.0, 0.0])])
 def test_where_nothing_is_known_there_is_no_box(looks: torch.Tensor) -> None:
-    assert box_of(looks) is None
+    assert box_of(looks, grid(2, 2)) is None
+    assert box_of(torch.ones(2), [None, None]) is None
 
 
 def test_boxes_of_true_claims_are_where_the_objects_are(lvlm: LVLM) -> None:
