@@ -110,7 +110,7 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     fetched = re.findall(r'<(?:script|link|img|iframe)[^>]+(?:src|href)="(https?:[^"]+)"', home)
     assert fetched == []  # Nothing but what the reader clicks leaves the page.
     assert "GroundedAnswer" in reference
-    assert "AUROC" in (tmp_path / "site" / "comparison.html").read_text(encoding="utf-8")
+    assert "Measured" in (tmp_path / "site" / "comparison.html").read_text(encoding="utf-8")
     assert (tmp_path / "site" / "notebooks" / "first-look.html").is_file()
 
 

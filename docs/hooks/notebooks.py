@@ -13,6 +13,12 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 
 _KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
+_ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "OMP_NUM_THREADS": "1",
+    "PYTHONWARNINGS": "ignore:IProgress not found",  # bars that need a package of their own
+}
 FOLDER = Path(__file__).parent.parent / "notebooks"
 
 
@@ -34,8 +40,11 @@ def executed(path: Path) -> Any:
             store_widget_state=False,
             record_timing=False,
         )
-        client.execute(env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"})
+        client.execute(env={**os.environ, **_ENVIRONMENT})
     notebook.metadata = nbformat.from_dict({"kernelspec": _KERNEL})
+    for data in (output["data"] for cell in notebook.cells for output in cell.get("outputs", ()) if "data" in output):
+        if "image/png" in data:
+            data.pop("image/jpeg", None)  # the same picture again
     return notebook
 
 
