@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
 import os
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -45,13 +45,31 @@ def executed(path: Path) -> Any:
     for data in (output["data"] for cell in notebook.cells for output in cell.get("outputs", ()) if "data" in output):
         if "image/png" in data:
             data.pop("image/jpeg", None)  # the same picture again
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = _joined(cell.outputs)
     return notebook
 
 
+def _joined(outputs: list[Any]) -> list[Any]:
+    """Outputs with what was printed in one piece; in how many it comes is chance."""
+    joined: list[Any] = []
+    for output in outputs:
+        if output.output_type == "stream" and joined and joined[-1].get("name") == output.name:
+            joined[-1].text += output.text
+        else:
+            joined.append(output)
+    return joined
+
+
 def main() -> None:
-    """Run all notebooks and store them."""
-    for path in map(Path, sys.argv[1:]) if sys.argv[1:] else sorted(FOLDER.glob("*.ipynb")):
-        nbformat.write(executed(path), path)
+    """Run notebooks (all, or those that are named) and store them, in ``--out`` or where they are."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("notebooks", nargs="*", type=Path, default=sorted(FOLDER.glob("*.ipynb")))
+    parser.add_argument("--out", type=Path, help="another folder for what comes out")
+    arguments = parser.parse_args()
+    for path in arguments.notebooks:
+        nbformat.write(executed(path), (arguments.out or path.parent) / path.name)
         print(path.name)
 
 
