@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export HF_HUB_OFFLINE := 1
 
-.PHONY: demo test lint bench docs notebooks evidence families fuzz validity lowest clean
+.PHONY: demo test lint bench docs notebooks evidence families fuzz page-test soak validity lowest clean
 demo: $(INSTALLED)
 	@$(BIN)/python examples/demo.py
 
@@ -51,6 +51,11 @@ validity: $(INSTALLED)
 # Every family of models against brute force and transformers' own `generate`; writes the table of docs/models.md.
 families: $(INSTALLED)
 	@$(BIN)/python -m pytest tests/families_matrix
+
+# The page in a real browser; needs chromium (apt install chromium). SCREENSHOTS=docs/page takes the documents' pictures anew.
+page-test: $(INSTALLED)
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt 'playwright>=1.50'
+	@$(BIN)/python -m pytest tests/browser
 
 # The oldest versions of LangChain and LlamaIndex that our packages say they support.
 lowest:

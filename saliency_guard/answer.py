@@ -11,6 +11,7 @@ from saliency_guard.claims.extract import ClaimKind, ExtractedClaim
 from saliency_guard.claims.repair import RepairGuarantee, RepairKind, guarantee_for
 from saliency_guard.claims.rewrite import rewritten, with_dependents
 from saliency_guard.errors import ConfigError, UnjudgedError
+from saliency_guard.report.page.content import PageContent, RepairContent
 from saliency_guard.settings import Frozen, Probability
 
 Share = Annotated[float, Field(ge=0.0, le=1.001, allow_inf_nan=False)]
@@ -204,6 +205,28 @@ class GroundedAnswer(Frozen):
         """Plain dicts, lists, strings and numbers, fit for JSON."""
         return self.model_dump(mode="json")
 
+    def to_html(self, *, threshold: float | None = None) -> str:
+        """A page about the answer: one HTML file that needs no network.
+
+        It shows the verdict, the claims, every token, and where in the pictures it looks as far as that is known:
+        `LVLM.explain` adds single layers, attention and the logit lens.
+
+        Args:
+            threshold: on the grounding, to show beside it.
+        """
+        from saliency_guard.report.page.render import page  # noqa: PLC0415 - most answers are on no page
+
+        return page(self.page_content(threshold))
+
+    def _repr_html_(self) -> str:
+        from saliency_guard.report.page.render import notebook_page  # noqa: PLC0415 - as above
+
+        return notebook_page(self.page_content())
+
+    def page_content(self, threshold: float | None = None, repaired: RepairContent | None = None) -> PageContent:
+        """What a page shows of the answer."""
+        return PageContent(self.to_dict(), self.view or AnswerView(), threshold, repaired=repaired)
+
 
 class RepairedAnswer(Frozen):
     """An answer without the claims that do not hold.
@@ -221,6 +244,24 @@ class RepairedAnswer(Frozen):
     dropped: tuple[Claim, ...]
     guarantee: RepairGuarantee | None
     answer: GroundedAnswer
+
+    def to_html(self) -> str:
+        """As `GroundedAnswer.to_html`, the repaired text beside the answer."""
+        from saliency_guard.report.page.render import page  # noqa: PLC0415 - most answers are on no page
+
+        threshold = self.guarantee.threshold if self.guarantee is not None else None
+        return page(self.answer.page_content(threshold, self.page_content()))
+
+    def page_content(self) -> RepairContent:
+        """What a page shows of the repair."""
+        if self.guarantee is None:
+            how = "Claims below the threshold were left out; nothing is guaranteed."
+        else:
+            how = (
+                f"Claims with a grounding below {self.guarantee.threshold:.2f} were left out: the risk "
+                f"({self.guarantee.kind.replace('_', ' ')}) is at most {self.guarantee.risk}."
+            )
+        return RepairContent(self.text, tuple(claim.text.strip() for claim in self.dropped), how)
 
 
 def _reaches(grounding: float | None, threshold: float | None) -> bool:

@@ -15,15 +15,7 @@ from saliency_guard.calibration.calibrator import Calibrator
 from saliency_guard.chat.detokenize import EncodedText
 from saliency_guard.chat.messages import Conversation
 from saliency_guard.chat.template import PreparedPrompt, PromptReader
-from saliency_guard.claim_judge import (
-    DOCUMENTS,
-    EMPTY,
-    NO_CALIBRATION,
-    NO_PICTURE,
-    OTHER_SALIENCY,
-    ClaimJudge,
-    JudgedAnswer,
-)
+from saliency_guard.claim_judge import NO_CALIBRATION, ClaimJudge, JudgedAnswer
 from saliency_guard.decoding.decoder import Decoder
 from saliency_guard.decoding.options import GenerationPlan
 from saliency_guard.decoding.sampling import LogitsProcessor
@@ -159,7 +151,9 @@ class AnswerBuilder:
         saliency, signals = wanted.saliency, wanted.signals
         config = saliency or SaliencyConfig()
         written = [index for index, answer in enumerate(finished) if answer.tokens]
-        judged = [index for index in written if self._open_reason(finished[index], saliency) is None]
+        judge = ClaimJudge(self.reader, self.calibrator, wanted.verify)
+        bases = [judge.basis(len(each.tokens), each.session, each.conversation, saliency) for each in finished]
+        judged = [index for index, basis in enumerate(bases) if basis.kind == "pictures"]
         # The calibrator looks at an answer as the plain model sees it, so that it says the same however it was written.
         plain = [index for index in judged if finished[index].session.locore is None]
         traces = self._traced(finished, written if signals else plain, config)
@@ -175,13 +169,12 @@ class AnswerBuilder:
                 tokens[index] = with_signals(tokens[index], compute(trace, signals))
         unseen = [index for index in judged if index not in plain]
         traces |= self._traced([answer.without_locore() for answer in finished], unseen, config)
-        judge = ClaimJudge(self.reader, self.calibrator, wanted.verify)
-        answers = [
-            self._answer(answer, tokens[index], self._judged(judge, answer, traces.get(index), saliency)).model_copy(
-                update={"view": self._view(answer, traces.get(index))}
-            )
-            for index, answer in enumerate(finished)
-        ]
+        answers: list[GroundedAnswer] = []
+        for index, (answer, basis) in enumerate(zip(finished, bases, strict=True)):
+            pieces = [token.text for token in answer.tokens]
+            known = judge.judge(pieces, answer.session, answer.conversation, basis, traces.get(index))
+            view = self._view(answer, traces.get(index))
+            answers.append(self._answer(answer, tokens[index], known).model_copy(update={"view": view}))
         for answer in finished:
             self.prompts.keep(answer.session)  # From here on it is not this answer's alone.
         return answers
@@ -204,19 +197,6 @@ class AnswerBuilder:
         view = whole_view(self.reader, prepared.conversation, session, trace)
         return answer.model_copy(update={"view": view})
 
-    def _open_reason(self, answer: FinishedAnswer, saliency: SaliencyConfig | None) -> str | None:
-        """Why an answer is not to be judged; None where it is."""
-        if not answer.tokens:
-            return EMPTY
-        if self.calibrator is None:
-            return NO_CALIBRATION
-        if not self._judges(saliency):
-            return OTHER_SALIENCY
-        if answer.session.layout.visual_sources:
-            return None
-        conversation = answer.conversation
-        return DOCUMENTS if conversation is not None and conversation.documents else NO_PICTURE
-
     def _traced(
         self, finished: Sequence[FinishedAnswer], chosen: Sequence[int], saliency: SaliencyConfig
     ) -> dict[int, AnswerTrace]:
@@ -228,14 +208,6 @@ class AnswerBuilder:
         ids = [finished[index].ids for index in chosen]
         traces = trace_answers(sessions, ids, saliency, read=self.prompts.blank)
         return dict(zip(chosen, traces, strict=True))
-
-    def _judged(
-        self, judge: ClaimJudge, answer: FinishedAnswer, trace: AnswerTrace | None, saliency: SaliencyConfig | None
-    ) -> JudgedAnswer:
-        reason = self._open_reason(answer, saliency)
-        pieces = [token.text for token in answer.tokens]
-        trace = trace if reason is None else None
-        return judge.judge(pieces, answer.session, answer.conversation, trace, reason=reason)
 
     def _answer(
         self, finished: FinishedAnswer, tokens: Sequence[TokenGrounding], judged: JudgedAnswer
@@ -251,7 +223,7 @@ class AnswerBuilder:
                 "grounding": judged.grounding,
                 "calibrated": self.fits and known,
                 "domain": judged.domain,
-                "repairs": self.calibrator.repairs if self.calibrator is not None else (),
+                "repairs": judged.repairs,
             }
         )
 

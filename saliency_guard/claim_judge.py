@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -17,10 +18,12 @@ from saliency_guard.chat.messages import Conversation
 from saliency_guard.chat.pictures import Box
 from saliency_guard.chat.template import PromptReader
 from saliency_guard.claims.extract import ExtractedClaim
+from saliency_guard.claims.repair import RepairGuarantee
 from saliency_guard.claims.sentences import sentence_claims, sentence_of
 from saliency_guard.models.session import Session
 from saliency_guard.models.vision_features import picture_features
 from saliency_guard.saliency.boxes import box_of
+from saliency_guard.saliency.config import SaliencyConfig
 from saliency_guard.scenes.claims import Extractor, extractor_of
 from saliency_guard.signals.trace import AnswerTrace
 from saliency_guard.signals.verification import VerifyConfig
@@ -28,10 +31,26 @@ from saliency_guard.verifier import Verified, Verifier
 
 NO_CALIBRATION = "there is no calibration for this model: make one with `saliency-guard calibrate`"
 OTHER_SALIENCY = "the answer was not scored with the saliency settings that the calibration was fitted with"
-TEXT_DOCUMENTS = "the prompt has text documents, and calibrations are fitted on prompts with pictures alone"
+BOTH = "the prompt has pictures and text documents, and calibrations are fitted on prompts with one of the two alone"
 NO_PICTURE = "the prompt shows no picture"
-DOCUMENTS = "the answer is about text documents, and the calibration was fitted on answers about pictures"
+OTHER_VERIFICATION = "the claims were not verified in the way that the calibration for text documents was fitted with"
 EMPTY = "the answer is empty"
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What an answer is judged by.
+
+    Attributes:
+        kind: a trace of how it looks at ``"pictures"``, the verification of its claims against ``"documents"``, or
+            nothing, as None.
+        reason: why there will be no grounding, where that is known before.
+        verifies: whether its claims are verified as the calibrator has it.
+    """
+
+    kind: Literal["pictures", "documents"] | None = None
+    reason: str | None = None
+    verifies: bool = True
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,6 +63,7 @@ class JudgedAnswer:
         grounding: as of `GroundedAnswer`.
         reason: why there is none.
         domain: as of `GroundedAnswer`.
+        repairs: as of `GroundedAnswer`: those that were tested on answers like it.
     """
 
     claims: tuple[Claim, ...]
@@ -51,6 +71,7 @@ class JudgedAnswer:
     grounding: float | None = None
     reason: str | None = None
     domain: tuple[float, ...] = ()
+    repairs: tuple[RepairGuarantee, ...] = ()
 
     def with_groundings(self, tokens: Sequence[TokenGrounding]) -> list[TokenGrounding]:
         """The tokens of the answer; those that decide a claim have its grounding (the least of several)."""
@@ -88,45 +109,85 @@ class ClaimJudge:
         question = conversation.question if conversation is not None else ""
         return [claim for claim in extractor(text, question) if claim.stop > claim.start]
 
+    def basis(
+        self, tokens: int, session: Session, conversation: Conversation | None, saliency: SaliencyConfig | None
+    ) -> Basis:
+        """What an answer is to be judged by, or why it is not; said here and nowhere else.
+
+        Args:
+            tokens: how many it has.
+            session: the prompt.
+            conversation: its messages; None where they are not known.
+            saliency: how the answer is scored.
+        """
+        calibrator = self.calibrator
+        if not tokens or calibrator is None:
+            return Basis(reason=NO_CALIBRATION if tokens else EMPTY, verifies=False)
+        if saliency != calibrator.fingerprint.saliency:
+            return Basis(reason=OTHER_SALIENCY, verifies=False)
+        documents = conversation.documents if conversation is not None else ()
+        if session.layout.visual_sources:
+            return Basis(reason=BOTH) if documents else Basis("pictures")
+        if not documents:
+            return Basis(reason=NO_PICTURE, verifies=False)
+        fitted = calibrator.documents
+        if fitted is None or not fitted.kinds:
+            return Basis("documents", verifies=False)  # It will say why there is no number.
+        if self.verify is not None and self.verify != fitted.verify:
+            return Basis(reason=OTHER_VERIFICATION)
+        return Basis("documents")
+
     def judge(
         self,
         pieces: Sequence[str],
         session: Session,
         conversation: Conversation | None,
-        trace: AnswerTrace | None,
-        *,
-        reason: str | None = None,
+        basis: Basis,
+        trace: AnswerTrace | None = None,
     ) -> JudgedAnswer:
-        """An answer's claims, verified where that is asked for, and judged where there is a trace.
+        """An answer's claims, verified where that is asked for, and judged by what there is.
 
         Args:
             pieces: every token's piece of the text.
             session: the prompt, read; with the states at its pictures where there is a trace.
             conversation: the prompt's messages; None where they are not known: then nothing is verified.
-            trace: of the answer, under the calibrator's saliency; None where it is not to be judged.
-            reason: why it is not.
+            basis: of the answer, see `basis`.
+            trace: of the answer, under the calibrator's saliency; there has to be one where the basis is pictures.
         """
         text = "".join(pieces)
         extracted = self.extract(text, conversation)
-        judging = self.calibrator if trace is not None else None
-        config = self.verify or (judging.verify if judging is not None else None)
-        verified = self._verified(extracted, session, conversation, config, text=text)
+        verified = self._verified(extracted, session, conversation, self._config(basis), text=text)
         claims = [
             _claim(text, claim, result, session.layout.visual_sources)
             for claim, result in zip(extracted, verified, strict=True)
         ]
         tokens = tuple(claim_tokens(pieces, claim) for claim in extracted)
-        if judging is None or trace is None:
-            return JudgedAnswer(tuple(claims), tokens, reason=reason)
-        if conversation is not None and conversation.documents:
-            return JudgedAnswer(tuple(claims), tokens, reason=TEXT_DOCUMENTS)
-        judgement = _judgement(judging, claims, tokens, trace, session)
-        boxes = self._boxes(claims, tokens, trace, conversation)
+        boxes: list[Box | None] = [None] * len(claims)
+        repairs: tuple[RepairGuarantee, ...] = ()
+        if self.calibrator is None or basis.kind is None:
+            return JudgedAnswer(tuple(claims), tokens, reason=basis.reason)
+        if basis.kind == "documents":
+            judgement = self.calibrator.judge_documents(
+                [claim.kind for claim in claims],
+                [claim.verified for claim in claims],
+                lengths=conversation.document_lengths if conversation is not None else (),
+            )
+        else:
+            assert trace is not None  # noqa: S101 - says the basis
+            judgement = _judgement(self.calibrator, claims, tokens, trace, session)
+            boxes, repairs = self._boxes(claims, tokens, trace, conversation), self.calibrator.repairs
         judged = [
             claim.model_copy(update={"grounding": value, "box": box})
             for claim, value, box in zip(claims, judgement.claims, boxes, strict=True)
         ]
-        return JudgedAnswer(tuple(judged), tokens, judgement.answer, judgement.reason, judgement.domain)
+        return JudgedAnswer(tuple(judged), tokens, judgement.answer, judgement.reason, judgement.domain, repairs)
+
+    def _config(self, basis: Basis) -> VerifyConfig | None:
+        """How claims are verified: as it is asked for, else as what they are judged by was fitted."""
+        if self.verify is not None or self.calibrator is None or not basis.verifies:
+            return self.verify
+        documents = self.calibrator.documents
+        return documents.verify if basis.kind == "documents" and documents is not None else self.calibrator.verify
 
     def _boxes(
         self,

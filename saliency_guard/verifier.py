@@ -44,7 +44,7 @@ class Verifier:
     def verify(
         self,
         conversation: Conversation,
-        session: Session,
+        session: Session | None,
         statements: Sequence[tuple[str, int | None]],
         sentences: Sequence[str] = (),
     ) -> list[Verified]:
@@ -56,7 +56,7 @@ class Verifier:
 
         Args:
             conversation: what the statements are about.
-            session: its prompt, read by the model: its pictures are not read again.
+            session: its prompt, read by the model: its pictures are not read again; None where it was not read.
             statements: sentences, each with the index of the picture it names, or None.
             sentences: that documents are asked about, one for each of the statements; none are the statements.
         """
@@ -69,19 +69,18 @@ class Verifier:
             values = self._ask(conversation, session, [text for text, _ in statements], None, verbalizer)
             return [Verified(value, 0) for value in values]
         best = [Verified(None)] * len(statements)
+        sentences = list(sentences) or [text for text, _ in statements]
+        sources: list[tuple[list[int], list[str], int | None, str | None]] = []
         for picture in range(pictures):
             chosen = [index for index, (_, named) in enumerate(statements) if named is None or named == picture]
-            texts = [statements[index][0] for index in chosen]
-            for index, value in zip(chosen, self._ask(conversation, None, texts, picture, verbalizer), strict=True):
+            sources.append((chosen, [statements[index][0] for index in chosen], picture, None))
+        sources += [(list(range(len(statements))), sentences, None, name) for name in conversation.documents]
+        for chosen, texts, shown, document in sources:
+            values = self._ask(conversation, None, texts, shown, verbalizer, document=document)
+            for index, value in zip(chosen, values, strict=True):
                 known = best[index].probability
                 if value is not None and (known is None or value > known):
-                    best[index] = Verified(value, picture)
-        texts = list(sentences) or [text for text, _ in statements]
-        for document in conversation.documents:
-            for index, value in enumerate(self._ask(conversation, None, texts, None, verbalizer, document=document)):
-                known = best[index].probability
-                if value is not None and (known is None or value > known):
-                    best[index] = Verified(value, document=document)
+                    best[index] = Verified(value, shown, document)
         return best
 
     def _ask(

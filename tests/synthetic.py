@@ -12,6 +12,7 @@ from saliency_guard import (
     SaliencyConfig,
     TokenGrounding,
     Usage,
+    VerifyConfig,
 )
 from saliency_guard.calibration.features import SUMMARIES
 from saliency_guard.calibration.fingerprint import Fingerprint
@@ -94,6 +95,31 @@ def records(
             for draw in range(draws)
         ],
     )
+
+
+def document_records(
+    count: int, *, seed: int = 0, first: int = 0, tells: float = 2.0, kind: ClaimKind = "statement", documents: int = 1
+) -> Records:
+    """Answers about text documents of 100 characters and more, a claim each, half of them wrong.
+
+    The log-odds of the verification of true and of wrong ones are normal and lie ``tells`` standard deviations apart.
+    """
+    rng = np.random.default_rng(seed)
+    made = []
+    for number in range(count):
+        truth = bool(rng.random() < 0.5)
+        plain = record(first + number, [truth], rng, kind=kind)
+        verified = 1 / (1 + np.exp(-rng.normal() - tells * (truth - 0.5)))
+        claims = tuple(claim.model_copy(update={"verified": float(verified)}) for claim in plain.claims)
+        update = {
+            "picture": f"documents {first + number}",
+            "pictures": 0,
+            "document_lengths": (100 + number % 50,) * documents,
+            "claims": claims,
+            "vectors": {},
+        }
+        made.append(plain.model_copy(update=update))
+    return Records(FINGERPRINT, made, verify=VerifyConfig())
 
 
 def ratios(*values: float) -> GroundedAnswer:

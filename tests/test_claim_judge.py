@@ -5,18 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import synthetic
 import torch
 from PIL import Image
 
-from saliency_guard import LVLM, VerifyConfig
+from saliency_guard import LVLM, ConfigError, Records, SaliencyConfig, VerifyConfig, answer_builder
 from saliency_guard.answer import Claim, TokenGrounding
+from saliency_guard.calibration.calibrator import NO_DOCUMENTS
 from saliency_guard.chat.messages import chat
-from saliency_guard.claim_judge import (
-    DOCUMENTS,
-    ClaimJudge,
-    JudgedAnswer,
-    holds,
-)
+from saliency_guard.claim_judge import BOTH, OTHER_VERIFICATION, Basis, ClaimJudge, JudgedAnswer, holds
 from saliency_guard.claims.extract import EnglishClaims
 from saliency_guard.models.session import Session
 from saliency_guard.scenes.claims import world_claims
@@ -50,7 +47,7 @@ def prompt(lvlm: LVLM, picture: Image.Image) -> tuple[Any, Session]:
 
 def test_without_a_calibrator_claims_are_named_and_nothing_is_said_of_them(lvlm: LVLM, prompt: Any) -> None:
     conversation, session = prompt
-    judged = ClaimJudge(lvlm.reader, None).judge([TEXT], session, conversation, None, reason="why")
+    judged = ClaimJudge(lvlm.reader, None).judge([TEXT], session, conversation, Basis(reason="why"))
     assert [(each.kind, each.negated) for each in judged.claims] == [
         ("object", False),
         ("object", True),
@@ -65,7 +62,7 @@ def test_claims_are_verified_where_that_is_asked_for(lvlm: LVLM, prompt: Any) ->
     conversation, session = prompt
     config = VerifyConfig(min_mass=0.0)
     judge = ClaimJudge(lvlm.reader, None, verify=config)
-    judged = judge.judge([TEXT], session, conversation, None)
+    judged = judge.judge([TEXT], session, conversation, Basis())
     extracted = judge.extract(TEXT, conversation)
     expected = Verifier(lvlm.reader, config).verify(
         conversation, session, [(each.statement, None) for each in extracted]
@@ -105,7 +102,7 @@ def test_claims_about_text_documents_are_verified_on_them_and_get_no_pictures_nu
     answer = reading.score(messages, "Anna lives in Rome.", verify=VerifyConfig(min_mass=0.0))
     (claim,) = answer.claims
     assert (claim.kind, claim.statement, claim.grounding) == ("statement", "Anna lives in Rome.", None)
-    assert (answer.grounding, answer.grounding_reason) == (None, DOCUMENTS)
+    assert (answer.grounding, answer.grounding_reason) == (None, NO_DOCUMENTS)
     # Each document is asked by itself; the one that speaks most for it is its source.
     alone = {}
     for part in (ROME, TREE):
@@ -123,16 +120,66 @@ def test_claims_about_text_documents_are_verified_on_them_and_get_no_pictures_nu
     assert claim.source == max(alone, key=lambda name: alone[name])
 
 
-def test_beside_a_picture_a_claim_has_a_number_only_if_it_is_about_the_picture(
-    lvlm: LVLM, picture: Image.Image
+@pytest.fixture(scope="module")
+def with_documents(lvlm: LVLM) -> LVLM:
+    """The model, with a calibration for documents that is made up: its verification tells right from wrong."""
+    assert lvlm.calibrator is not None
+    made = synthetic.document_records(200, documents=2)
+    records = Records(lvlm.calibrator.fingerprint, made, verify=VerifyConfig(min_mass=0.0))
+    reading = LVLM(lvlm.model, lvlm.processor, require_image=False)
+    return reading.with_calibrator(lvlm.calibrator.with_documents(records))
+
+
+def test_claims_about_text_documents_have_the_number_of_what_the_model_says_of_them(with_documents: LVLM) -> None:
+    messages = asked_about(ROME, TREE)
+    answer = with_documents.score(messages, "Anna lives in Rome. It has 12 pages.")
+    calibrator = with_documents.calibrator
+    assert calibrator is not None and calibrator.documents is not None  # noqa: PT018
+    expected = calibrator.documents.judge(
+        ["statement"] * 2, [claim.verified for claim in answer.claims], lengths=(len(ROME["text"]), len(TREE["text"]))
+    )
+    assert answer.grounding is not None
+    assert (answer.grounding, answer.grounding_reason, answer.calibrated) == (expected.answer, None, True)
+    assert tuple(claim.grounding for claim in answer.claims) == expected.claims
+    assert {claim.source for claim in answer.claims} <= {"document_1", "document_2"}
+    # Repairs were tested on answers about pictures: they guarantee nothing here.
+    assert answer.repairs == ()
+    with pytest.raises(ConfigError, match="has no repair"):
+        answer.repaired(risk=0.3)
+
+
+def test_what_the_documents_calibration_does_not_cover_has_no_number(with_documents: LVLM) -> None:
+    alone = with_documents.score(asked_about(ROME), "Anna lives in Rome.")
+    assert alone.grounding is None
+    assert "has 1 text documents" in str(alone.grounding_reason)
+    other = with_documents.score(asked_about(ROME, TREE), "Anna lives in Rome.", verify=VerifyConfig())
+    assert (other.grounding, other.grounding_reason) == (None, OTHER_VERIFICATION)
+    unscored = with_documents.score(
+        asked_about(ROME, TREE), "Anna lives in Rome.", saliency=SaliencyConfig(layers=(0.0, 1.0))
+    )
+    assert unscored.grounding is None
+
+
+def test_beside_a_picture_there_is_no_number_and_no_trace_is_made_for_it(
+    with_documents: LVLM, picture: Image.Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    traced: list[int] = []
+    trace_answers = answer_builder.trace_answers
+
+    def counted(sessions: Any, *arguments: Any, **named: Any) -> Any:
+        traced.append(len(sessions))
+        return trace_answers(sessions, *arguments, **named)
+
+    monkeypatch.setattr(answer_builder, "trace_answers", counted)
     image = {"type": "image", "image": picture}
-    plain = lvlm.generate(asked_about(image, question="Describe the image."), max_new_tokens=40)
-    text = f"{plain.text} Anna lives in Rome."
-    answer = lvlm.score(asked_about(image, ROME, question="Describe the image."), text)
-    assert {claim.source for claim in answer.claims} <= {"image_0", "document_1"}
-    for claim in answer.claims:
-        assert claim.grounding is None or claim.source == "image_0"
-    if any(claim.source == "document_1" for claim in answer.claims):
-        assert answer.grounding is None
-        assert answer.grounding_reason
+    messages = asked_about(image, ROME, TREE, question="Describe the image.")
+    answer = with_documents.score(messages, "There is a dog. Anna lives in Rome.")
+    assert traced == []
+    assert len(answer.claims) > 1
+    assert {claim.source for claim in answer.claims} <= {"image_0", "document_1", "document_2"}
+    assert all(claim.verified is not None for claim in answer.claims)
+    assert {claim.grounding for claim in answer.claims} == {None}
+    assert (answer.grounding, answer.grounding_reason) == (None, BOTH)
+    alone = with_documents.score(asked_about(image, question="Describe the image."), "There is a dog.")
+    assert traced == [1]
+    assert alone.grounding is not None or "unlike" in str(alone.grounding_reason)

@@ -104,9 +104,17 @@ def test_the_sdist_of_the_core_is_the_whole_project(built: tuple[str, Path]) -> 
 
 @pytest.mark.parametrize("folder", FOLDERS.values(), ids=FOLDERS)
 def test_the_readme_needs_no_repository_around_it(folder: Path) -> None:
-    """Package indexes show it alone: a relative link leads nowhere there."""
+    """Package indexes show it alone: a relative link leads nowhere there. Pictures are left out of what they show."""
     text = (folder / "README.md").read_text(encoding="utf-8")
-    assert re.findall(r"\]\((?!https?://|#)[^)]*\)", text) == []
+    assert re.findall(r"(?<!!)\[[^\]]*\]\((?!https?://|#)[^)]*\)", text) == []
+
+
+def test_the_description_is_the_readme_without_pictures(built: tuple[str, Path]) -> None:
+    _, metadata = wheel_and_metadata(built[1])
+    description = str(metadata.get_payload())
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    assert "```" in description
+    assert "![" not in description
 
 
 def test_the_command_is_the_one_that_says_which_extra_is_missing() -> None:

@@ -6,31 +6,31 @@ of what the first says of all claims. Directions and weights are fitted, none is
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Annotated, Literal
 
-import numpy as np
 from pydantic import Field, model_validator
 
 from saliency_guard.calibration import fit as fitting
-from saliency_guard.calibration.claim_features import ANSWER_FEATURES, answer_summary
+from saliency_guard.calibration.claim_features import ANSWER_FEATURES
+from saliency_guard.calibration.claim_models import ClaimModel, judge_claims
+from saliency_guard.calibration.documents import DocumentCalibration
 from saliency_guard.calibration.domain import Domain
 from saliency_guard.calibration.features import FEATURE_SETS, SUMMARIES, VERIFICATION, Floats
 from saliency_guard.calibration.fingerprint import Fingerprint
 from saliency_guard.calibration.fit import Method
+from saliency_guard.calibration.fitted_on import FittedOn
 from saliency_guard.calibration.linear import LinearModel, ProbabilityMap
 from saliency_guard.calibration.records import GroundingRecord, Records
-from saliency_guard.calibration.reliability import Reliability, reliability
 from saliency_guard.calibration.repair_guarantee import choose_repair, repair_units
 from saliency_guard.calibration.results import CalibrationReport, Judgement
 from saliency_guard.claims.extract import ClaimKind
 from saliency_guard.claims.repair import REPAIR_KINDS, RepairGuarantee
-from saliency_guard.errors import CalibrationMismatchError, ConfigError
+from saliency_guard.errors import CalibrationMismatchError
 from saliency_guard.scenes.claims import Extractor, extractor_of
-from saliency_guard.settings import Count, Frozen, OpenProbability
+from saliency_guard.settings import Frozen, OpenProbability
 from saliency_guard.signals.verification import VerifyConfig
 from saliency_guard.storage import load_model, save_model
 
@@ -41,40 +41,9 @@ REPAIR_RISKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3)
 """Risks that repairs are tested for."""
 FRACTION_LIMIT = 0.1
 """For repairs that bound how often the wrong fraction is above a limit."""
+NO_DOCUMENTS = "the answer is about text documents, and the calibration was fitted on answers about pictures"
 LEVEL = 0.05
 """The part of pictures like the fitted ones that the domain gate refuses."""
-
-
-class FittedOn(Frozen):
-    """What a calibration was fitted on.
-
-    Attributes:
-        source: in words.
-        pictures: how many, those held out for the report included.
-        answers: how many.
-        claims: labelled claims in them.
-        digests: of the pictures' names: a guarantee must not be tested on pictures that the scores were fitted on.
-    """
-
-    source: str
-    pictures: Count
-    answers: Count
-    claims: Count
-    digests: tuple[str, ...] = ()
-
-
-class ClaimModel(Frozen):
-    """The model of one kind of claims.
-
-    Attributes:
-        kind: of the claims.
-        model: log-odds of a claim.
-        map: their probability.
-    """
-
-    kind: ClaimKind
-    model: LinearModel
-    map: ProbabilityMap
 
 
 class Calibrator(Frozen):
@@ -96,6 +65,7 @@ class Calibrator(Frozen):
         level: p-value of a picture below which it is not covered.
         repairs: thresholds for repairs, tested on the pictures held out; one guarantee of each kind and risk.
         report: on pictures held out.
+        documents: for answers about text documents; None covers none.
     """
 
     schema_version: Literal[2] = 2
@@ -113,6 +83,7 @@ class Calibrator(Frozen):
     level: OpenProbability = LEVEL
     repairs: tuple[RepairGuarantee, ...] = ()
     report: CalibrationReport | None = None
+    documents: DocumentCalibration | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Calibrator:
@@ -155,6 +126,8 @@ class Calibrator(Frozen):
     ) -> Calibrator:
         """Fit on labelled answers; one part of their pictures is held out for the report.
 
+        Records of answers about text documents are fitted apart: see `with_documents`.
+
         Args:
             records: the answers, from `Records.load` or `saliency-guard records`.
             method: how log-odds become probabilities: ``"logistic"`` as they are, ``"platt"`` or ``"isotonic"``.
@@ -171,48 +144,55 @@ class Calibrator(Frozen):
             MissingExtraError: if scikit-learn is not installed.
         """
         fitting.require_scikit_learn()
-        if not 0.0 <= held_out < 1.0:
-            msg = f"held_out={held_out} is no part of the pictures: give 0 or more, and less than 1"
-            raise ConfigError(msg)
-        if method not in ("logistic", "platt", "isotonic"):
-            msg = f"method={method!r}: choose logistic, platt or isotonic"
-            raise ConfigError(msg)
-        names = sorted({record.picture for record in records})
-        drawn = np.random.default_rng(seed).permutation(len(names))[: round(held_out * len(names))]
-        hidden = {names[index] for index in drawn}
-        seen = records.where(record.picture not in hidden for record in records)
-        sets = fitting.feature_choices(seen, features)
-        claims = min((fitting.fit_claims(seen, groups) for groups in sets), key=lambda fits: fits.loss)
-        answers = fitting.fit_answers(seen, claims)
+        fitting.require_method(method)
+        documents = records.where(record.documents > 0 for record in records)
+        records = records.where(record.documents == 0 for record in records)
+        seen, tested = fitting.held_apart(records, held_out, seed)
+        claims = fitting.fit_claims(seen, *fitting.feature_choices(seen, features))
         fitted = cls(
             fingerprint=records.fingerprint,
-            fitted_on=FittedOn(
-                source=source,
-                pictures=len(names),
-                answers=len(records),
-                claims=sum(claim.grounded is not None for record in records for claim in record.claims),
-                digests=tuple(map(picture_digest, names)),
-            ),
+            fitted_on=FittedOn.of(records, source),
             extractor=extractor,
             verify=records.verify,
             groups=claims.groups,
-            kinds=tuple(
-                ClaimModel(
-                    kind=each.kind, model=each.model, map=fitting.fit_map(each.odds, each.table.grounded, method)
-                )
-                for each in claims.kinds
-            ),
-            claims_labelled=claims.labelled,
-            answer_model=answers.model if answers is not None else None,
-            answer_map=fitting.fit_map(answers.odds, answers.grounded, method) if answers else ProbabilityMap(),
-            pictures=fitting.picture_counts(seen),
+            **fitting.fitted_models(claims, fitting.fit_answers(seen, claims), method),
+            pictures=fitting.frequent(record.pictures for record in seen),
             domain=fitting.fit_domain(seen, required=domain),
         )
-        if not hidden:
+        if len(tested):
+            repairs = fitted.repair_guarantees(tested) if find_spec("mapie") else ()
+            fitted = fitted.model_copy(update={"report": fitted.evaluate(tested), "repairs": repairs})
+        if not len(documents):
             return fitted
-        tested = records.where(record.picture in hidden for record in records)
-        repairs = fitted.repair_guarantees(tested) if find_spec("mapie") else ()
-        return fitted.model_copy(update={"report": fitted.evaluate(tested), "repairs": repairs})
+        return fitted.with_documents(documents, method=method, held_out=held_out, source=source, seed=seed)
+
+    def with_documents(
+        self,
+        records: Records,
+        *,
+        method: Method = "logistic",
+        held_out: float = 0.25,
+        source: str = "labelled records",
+        seed: int = 0,
+    ) -> Calibrator:
+        """The same calibration, which also covers answers about text documents; nothing else of it changes.
+
+        Args:
+            records: answers about text documents, from `Records.load` or `saliency-guard records --documents`.
+            method: as for `fit`.
+            held_out: part of the prompts that the report is on; 0 makes none.
+            source: what to say it was fitted on.
+            seed: of the choice of held-out prompts.
+
+        Raises:
+            ConfigError: if a setting is out of range.
+            InputError: if there are too few labels of either kind, or a record has pictures, or was not verified.
+            CalibrationMismatchError: if they are another model's.
+            MissingExtraError: if scikit-learn is not installed.
+        """
+        self.require(records.fingerprint)
+        documents = DocumentCalibration.fit(records, method=method, held_out=held_out, source=source, seed=seed)
+        return self.model_copy(update={"documents": documents})
 
     def repair_guarantees(self, records: Records, *, confidence: float = 0.95) -> tuple[RepairGuarantee, ...]:
         """Thresholds for repairs: of each kind, for each of `REPAIR_RISKS` that the records guarantee.
@@ -274,32 +254,7 @@ class Calibrator(Frozen):
                 which = f"picture {values.index(min(values)) + 1}" if pictures > 1 else "the picture"
                 reason = f"{which} is unlike those the calibration was fitted on (p={lowest:.3f})"
                 return Judgement(claims=nothing, answer=None, reason=reason, domain=values)
-        if not kinds:
-            reason = "the answer makes no claim that could be judged"
-            return Judgement(claims=(), answer=None, reason=reason, domain=values)
-        models = {each.kind: each for each in self.kinds}
-        odds = [
-            models[kind].model.log_odds(row[None])[0] if kind in models else np.nan
-            for kind, row in zip(kinds, features, strict=True)
-        ]
-        claims = tuple(
-            float(models[kind].map.probability(np.array([value]))[0])
-            if kind in models and self.claims_labelled
-            else None
-            for kind, value in zip(kinds, odds, strict=True)
-        )
-        missing = next((kind for kind in kinds if kind not in models), None)
-        if missing is not None:
-            reason = f"the answer makes a claim of a kind that the calibration does not cover ({missing})"
-            return Judgement(claims=claims, answer=None, reason=reason, domain=values)
-        if self.answer_model is None:
-            reason = "the calibration was fitted on single claims: it says nothing about whole answers"
-            return Judgement(claims=claims, answer=None, reason=reason, domain=values)
-        summary = answer_summary(np.array(odds), kinds)[None]
-        together = float(self.answer_map.probability(self.answer_model.log_odds(summary))[0])
-        # All claims are true no more often than the least of them.
-        answer = min([together, *(value for value in claims if value is not None)])
-        return Judgement(claims=claims, answer=answer, domain=values)
+        return judge_claims(self, kinds, features, values)
 
     def _verified_odds(self, features: Floats) -> Floats | None:
         """``[claims]`` the verified log-odds among the features; None where there are none."""
@@ -308,8 +263,22 @@ class Calibrator(Frozen):
         odds: Floats = features[:, len(SUMMARIES)]  # Every set with it has the summary signals before it.
         return odds
 
+    def judge_documents(
+        self, kinds: Sequence[ClaimKind], verified: Sequence[float | None], *, lengths: Sequence[int]
+    ) -> Judgement:
+        """What the calibration says of an answer about text documents; arguments as for `DocumentCalibration.judge`."""
+        if self.documents is None:
+            return Judgement(claims=(None,) * len(kinds), answer=None, reason=NO_DOCUMENTS)
+        return self.documents.judge(kinds, verified, lengths=lengths)
+
     def judge_record(self, record: GroundingRecord) -> Judgement:
         """What the calibration says of a labelled answer, labels unseen."""
+        if record.documents:
+            return self.judge_documents(
+                [claim.kind for claim in record.claims],
+                [claim.verified for claim in record.claims],
+                lengths=record.document_lengths,
+            )
         features = record.domain_features
         return self.judge(
             [claim.kind for claim in record.claims],
@@ -325,23 +294,12 @@ class Calibrator(Frozen):
             CalibrationMismatchError: if they are another model's.
         """
         self.require(records.fingerprint)
-        kinds: dict[ClaimKind, list[tuple[float, bool]]] = {}
-        answers: list[tuple[float, bool]] = []
-        refused = 0
-        for record in records:
-            judged = self.judge_record(record)
-            refused += judged.answer is None
-            if judged.answer is not None and record.grounded is not None:
-                answers.append((judged.answer, record.grounded))
-            for claim, value in zip(record.claims, judged.claims, strict=True):
-                if value is not None and claim.grounded is not None:
-                    kinds.setdefault(claim.kind, []).append((value, claim.grounded))
-        return CalibrationReport(
-            claims=_measured([pair for pairs in kinds.values() for pair in pairs]),
-            kinds={kind: measured for kind, pairs in kinds.items() if (measured := _measured(pairs)) is not None},
-            answers=_measured(answers),
-            refused=refused / len(records) if len(records) else 0.0,
-        )
+        return CalibrationReport.of(records, self.judge_record)
+
+    @property
+    def digests(self) -> frozenset[str]:
+        """Of all pictures and prompts that it was fitted on; see `picture_digest`."""
+        return frozenset(self.fitted_on.digests + (self.documents.fitted_on.digests if self.documents else ()))
 
     def require(self, found: Fingerprint) -> None:
         """Check that the calibration belongs to a model and a way of looking at it.
@@ -368,15 +326,3 @@ class Calibrator(Frozen):
                 calibration has.
         """
         return load_model(cls, path, "calibration")
-
-
-def picture_digest(name: str) -> str:
-    """A short name for a picture's name."""
-    return hashlib.sha256(name.encode()).hexdigest()[:10]
-
-
-def _measured(pairs: Sequence[tuple[float, bool]]) -> Reliability | None:
-    if not pairs:
-        return None
-    probability, grounded = zip(*pairs, strict=True)
-    return reliability(np.array(probability), np.array(grounded, dtype=bool))

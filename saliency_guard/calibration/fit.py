@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from saliency_guard.calibration.claim_features import answer_summary
+from saliency_guard.calibration.claim_models import ClaimModel
 from saliency_guard.calibration.domain import FEWEST_PICTURES, Domain
 from saliency_guard.calibration.features import FEATURE_SETS, VERIFICATION, Floats
 from saliency_guard.calibration.linear import FARTHEST, LinearModel, ProbabilityMap
@@ -142,6 +143,17 @@ class ClaimFit:
     by_fold: Mapping[str, LinearModel]
     """Picture -> a model that never saw it."""
 
+    @classmethod
+    def of(cls, kind: ClaimKind, table: ClaimTable, strength: float, odds: Floats) -> ClaimFit:
+        """The models of a strength that was chosen; arguments as the attributes."""
+        fold = folds(table.grounded, table.pictures)
+        by_fold: dict[str, LinearModel] = {}
+        for index in range(FOLDS):
+            others = fold != index
+            model = fit_linear(table.features[others], table.grounded[others], strength)
+            by_fold |= dict.fromkeys(table.pictures[~others].tolist(), model)
+        return cls(kind, table, strength, odds, fit_linear(table.features, table.grounded, strength), by_fold)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClaimFits:
@@ -157,11 +169,26 @@ class ClaimFits:
     kinds: tuple[ClaimFit, ...]
     labelled: bool
 
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trial:
+    """What a feature set says of claims, each by a model that never saw the picture.
+
+    Attributes:
+        groups: the feature groups.
+        labelled: as in `ClaimFits`.
+        kinds: of each kind its claims, the best strength of regularisation, and ``[n]`` log-odds.
+    """
+
+    groups: tuple[str, ...]
+    labelled: bool
+    kinds: Mapping[ClaimKind, tuple[ClaimTable, float, Floats]]
+
     @property
     def loss(self) -> float:
-        """Mean negative log-likelihood of the held-out log-odds over all claims."""
-        counts = [len(fit.table.grounded) for fit in self.kinds]
-        losses = [loss(fit.odds, fit.table.grounded) for fit in self.kinds]
+        """Mean negative log-likelihood of the log-odds over all claims."""
+        counts = [len(table.grounded) for table, _, _ in self.kinds.values()]
+        losses = [loss(odds, table.grounded) for table, _, odds in self.kinds.values()]
         return float(np.average(losses, weights=counts))
 
 
@@ -178,12 +205,18 @@ def feature_choices(records: Records, features: str | None) -> list[tuple[str, .
     return sets or [FEATURE_SETS["signals"]]
 
 
-def fit_claims(records: Records, groups: tuple[str, ...]) -> ClaimFits:
-    """Fit a model for every kind of claim of which enough are labelled.
+def fit_claims(records: Records, *sets: tuple[str, ...]) -> ClaimFits:
+    """Fit a model for every kind of claim of which enough are labelled, on the feature set with the least loss.
 
     Raises:
         InputError: if there are too few labels for any kind, or vectors of different lengths.
     """
+    best = min((tried(records, groups) for groups in sets), key=lambda trial: trial.loss)
+    return ClaimFits(best.groups, tuple(ClaimFit.of(kind, *each) for kind, each in best.kinds.items()), best.labelled)
+
+
+def tried(records: Records, groups: tuple[str, ...]) -> Trial:
+    """One feature set on every kind of claim of which enough are labelled; errors as `fit_claims`."""
     labelled = any(claim.grounded is not None for record in records for claim in record.claims)
     tables = claim_tables(records, groups, labelled=labelled)
     enough_of = {kind: table for kind, table in tables.items() if enough(table.grounded, table.pictures)}
@@ -197,18 +230,10 @@ def fit_claims(records: Records, groups: tuple[str, ...]) -> ClaimFits:
             f"{FOLDS} pictures"
         )
         raise InputError(msg)
-    return ClaimFits(groups, tuple(_fit_kind(kind, table) for kind, table in enough_of.items()), labelled)
-
-
-def _fit_kind(kind: ClaimKind, table: ClaimTable) -> ClaimFit:
-    strength, odds = out_of_fold(table.features, table.grounded, table.pictures)
-    fold = folds(table.grounded, table.pictures)
-    by_fold: dict[str, LinearModel] = {}
-    for index in range(FOLDS):
-        others = fold != index
-        model = fit_linear(table.features[others], table.grounded[others], strength)
-        by_fold |= dict.fromkeys(table.pictures[~others].tolist(), model)
-    return ClaimFit(kind, table, strength, odds, fit_linear(table.features, table.grounded, strength), by_fold)
+    kinds = {
+        kind: (table, *out_of_fold(table.features, table.grounded, table.pictures)) for kind, table in enough_of.items()
+    }
+    return Trial(groups, labelled, kinds)
 
 
 def claim_tables(records: Records, groups: tuple[str, ...], *, labelled: bool) -> dict[ClaimKind, ClaimTable]:
@@ -283,11 +308,54 @@ def fit_answers(records: Records, fits: ClaimFits) -> AnswerFit | None:
     return AnswerFit(fit_linear(table, truth, strength), odds_, truth)
 
 
-def picture_counts(records: Records) -> tuple[int, ...]:
-    """Numbers of pictures in a prompt of which there are enough records; at least the most frequent one."""
-    counts = Counter(record.pictures for record in records)
-    return tuple(sorted(count for count, times in counts.items() if times >= _FEWEST_OF_A_COUNT)) or (
-        counts.most_common(1)[0][0],
+def fitted_models(claims: ClaimFits, answers: AnswerFit | None, method: Method) -> dict[str, Any]:
+    """What was fitted, as the attributes of `FittedModels`."""
+    return {
+        "kinds": tuple(
+            ClaimModel(kind=each.kind, model=each.model, map=fit_map(each.odds, each.table.grounded, method))
+            for each in claims.kinds
+        ),
+        "claims_labelled": claims.labelled,
+        "answer_model": answers.model if answers is not None else None,
+        "answer_map": fit_map(answers.odds, answers.grounded, method) if answers else ProbabilityMap(),
+    }
+
+
+def held_apart(records: Records, part: float, seed: int) -> tuple[Records, Records]:
+    """The records to fit on, and those of the pictures that are held out.
+
+    Args:
+        records: all of them.
+        part: of the pictures that is held out.
+        seed: of the choice.
+
+    Raises:
+        ConfigError: if it is no part.
+    """
+    if not 0.0 <= part < 1.0:
+        msg = f"held_out={part} is no part of the pictures: give 0 or more, and less than 1"
+        raise ConfigError(msg)
+    names = sorted({record.picture for record in records})
+    drawn = np.random.default_rng(seed).permutation(len(names))[: round(part * len(names))]
+    hidden = {names[index] for index in drawn}
+    return (
+        records.where(record.picture not in hidden for record in records),
+        records.where(record.picture in hidden for record in records),
+    )
+
+
+def require_method(method: str) -> None:
+    """Raise `ConfigError` for a method that is none."""
+    if method not in ("logistic", "platt", "isotonic"):
+        msg = f"method={method!r}: choose logistic, platt or isotonic"
+        raise ConfigError(msg)
+
+
+def frequent(counts: Iterable[int]) -> tuple[int, ...]:
+    """Numbers (of the pictures or documents of each record) that are there often enough; at least the most frequent."""
+    known = Counter(counts)
+    return tuple(sorted(count for count, times in known.items() if times >= _FEWEST_OF_A_COUNT)) or (
+        known.most_common(1)[0][0],
     )
 
 

@@ -15,8 +15,9 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from saliency_guard.calibration.calibrator import Calibrator, picture_digest
+from saliency_guard.calibration.calibrator import Calibrator
 from saliency_guard.calibration.features import Floats
+from saliency_guard.calibration.fitted_on import picture_digest
 from saliency_guard.calibration.records import TOLD, GroundingRecord, Records
 from saliency_guard.calibration.reliability import Bools
 from saliency_guard.calibration.thresholds import THRESHOLDS
@@ -301,7 +302,7 @@ def record_scores(records: Records, calibrator: Calibrator | None) -> Sequence[f
             raise InputError(msg)
         return [record.answer.grounding for record in records]
     calibrator.require(records.fingerprint)
-    fitted = set(calibrator.fitted_on.digests)
+    fitted = calibrator.digests
     seen = next((record.picture for record in records if picture_digest(record.picture) in fitted), None)
     if seen is not None:
         msg = (

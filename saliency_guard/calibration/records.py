@@ -65,8 +65,10 @@ class GroundingRecord(Frozen):
     """One answer with its labels.
 
     Attributes:
-        picture: what the answer is about; records of one picture are never fitted on and tested on at once.
-        pictures: how many pictures the prompt has.
+        picture: what the answer is about; records of one picture (or of the same documents) are never fitted on and
+            tested on at once.
+        pictures: how many pictures the prompt has; 0 with text documents alone.
+        document_lengths: characters of each text document of the prompt.
         question: what was asked; with the picture it names the unit of a guarantee.
         draw: 0 for the first answer to the question, 1 for the first retry, and so on; -1 for an answer that the
             model did not write.
@@ -79,7 +81,8 @@ class GroundingRecord(Frozen):
     """
 
     picture: str
-    pictures: Annotated[int, Field(ge=1)] = 1
+    pictures: Count = 1
+    document_lengths: tuple[Annotated[int, Field(ge=1)], ...] = ()
     question: str = ""
     draw: int = 0
     answer: GroundedAnswer
@@ -87,6 +90,18 @@ class GroundingRecord(Frozen):
     grounded: bool | None
     vectors: dict[str, str] = Field(default_factory=dict)
     domain: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> GroundingRecord:
+        if not self.pictures and not self.document_lengths:
+            msg = f"the prompt of record {self.picture!r} has neither pictures nor text documents"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def documents(self) -> int:
+        """How many text documents the prompt has."""
+        return len(self.document_lengths)
 
     @property
     def groups(self) -> frozenset[str]:
@@ -110,7 +125,7 @@ class GroundingRecord(Frozen):
 
     def _group(self, name: str) -> Floats:
         if name == VERIFICATION:
-            return verification_rows([claim.verified for claim in self.claims], self.pictures)
+            return verification_rows([claim.verified for claim in self.claims], self.pictures or self.documents)
         if name == "signals":
             tokens = [token.signals for token in self.answer.tokens]
             table = np.array(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
+import numpy as np
 from pydantic import Field
 
-from saliency_guard.calibration.reliability import Reliability
+from saliency_guard.calibration.records import GroundingRecord, Records
+from saliency_guard.calibration.reliability import Reliability, reliability
 from saliency_guard.claims.extract import ClaimKind
 from saliency_guard.settings import Frozen, Probability
 
@@ -24,6 +28,27 @@ class CalibrationReport(Frozen):
     answers: Reliability | None
     refused: Probability = 0.0
 
+    @classmethod
+    def of(cls, records: Records, judge: Callable[[GroundingRecord], Judgement]) -> CalibrationReport:
+        """Measure what ``judge`` says of labelled answers."""
+        kinds: dict[ClaimKind, list[tuple[float, bool]]] = {}
+        answers: list[tuple[float, bool]] = []
+        refused = 0
+        for record in records:
+            judged = judge(record)
+            refused += judged.answer is None
+            if judged.answer is not None and record.grounded is not None:
+                answers.append((judged.answer, record.grounded))
+            for claim, value in zip(record.claims, judged.claims, strict=True):
+                if value is not None and claim.grounded is not None:
+                    kinds.setdefault(claim.kind, []).append((value, claim.grounded))
+        return cls(
+            claims=_measured([pair for pairs in kinds.values() for pair in pairs]),
+            kinds={kind: measured for kind, pairs in kinds.items() if (measured := _measured(pairs)) is not None},
+            answers=_measured(answers),
+            refused=refused / len(records) if len(records) else 0.0,
+        )
+
 
 class Judgement(Frozen):
     """What a calibration says of one answer.
@@ -39,3 +64,10 @@ class Judgement(Frozen):
     answer: Probability | None
     reason: str | None = None
     domain: tuple[Probability, ...] = ()
+
+
+def _measured(pairs: Sequence[tuple[float, bool]]) -> Reliability | None:
+    if not pairs:
+        return None
+    probability, grounded = zip(*pairs, strict=True)
+    return reliability(np.array(probability), np.array(grounded, dtype=bool))

@@ -65,6 +65,11 @@ class Conversation:
         names = [text.source for text in self.texts if text.source is not None and text.source != "system"]
         return tuple(dict.fromkeys(names))
 
+    @property
+    def document_lengths(self) -> tuple[int, ...]:
+        """Characters of each of the `documents`."""
+        return tuple(sum(len(text.text) for text in self.texts if text.source == name) for name in self.documents)
+
 
 def chat(image: Any, question: str) -> list[dict[str, Any]]:
     """One user message with one image, in any form `parse_messages` takes, and a question about it."""

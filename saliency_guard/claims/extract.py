@@ -168,8 +168,7 @@ class EnglishClaims:
 
 def _whole(sentence: Sentence, picture: int | None = None) -> ExtractedClaim:
     """A whole sentence as a claim."""
-    start, stop = sentence.start, sentence.start + len(sentence.text.rstrip())
-    return ExtractedClaim("statement", start, stop, sentence.text.strip(), picture=picture)
+    return ExtractedClaim("statement", *sentence.span, sentence.text.strip(), picture=picture)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,8 +181,7 @@ class _Question:
 
     @classmethod
     def of(cls, question: str) -> _Question:
-        last = question.strip().splitlines()[-1].strip() if question.strip() else ""
+        last = phrases.last_line(question)
         nouns = [phrase.noun for sentence in phrases.sentences(last) for phrase in sentence.noun_phrases]
         counted = phrases.counted_noun(last)
-        statement = phrases.question_as_statement(last) or f"The answer to this question is yes: {last}"
-        return cls(statement, counted or (nouns[0] if nouns else ""), phrases.picture_named(last))
+        return cls(phrases.yes_statement(last), counted or (nouns[0] if nouns else ""), phrases.picture_named(last))

@@ -123,6 +123,11 @@ class Sentence:
     text: str
     start: int
 
+    @property
+    def span(self) -> tuple[int, int]:
+        """Its characters in the text, without the spaces at its end."""
+        return self.start, self.start + len(self.text.rstrip())
+
     @cached_property
     def words(self) -> list[tuple[str, int, int]]:
         """Every word in small letters, with its characters in the sentence."""
@@ -278,6 +283,16 @@ def counted_noun(question: str) -> str:
     """The noun of "How many ...?"; empty where nothing is counted."""
     match = _HOW_MANY.search(question)
     return match[1].strip() if match else ""
+
+
+def last_line(question: str) -> str:
+    """What is asked in the end, where a question has several lines."""
+    return question.strip().splitlines()[-1].strip() if question.strip() else ""
+
+
+def yes_statement(question: str) -> str:
+    """The statement that "yes" makes of a question; it names the question where that is of no known form."""
+    return question_as_statement(question) or f"The answer to this question is yes: {question}"
 
 
 def question_as_statement(question: str) -> str:

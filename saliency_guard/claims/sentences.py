@@ -13,14 +13,14 @@ def sentence_claims(text: str, question: str = "") -> list[ExtractedClaim]:
     the statement names it.
     """
     claims: list[ExtractedClaim] = []
-    asked = question.strip().splitlines()[-1].strip() if question.strip() else ""
+    asked = phrases.last_line(question)
     for sentence in phrases.sentences(text):
         if phrases.abstains(sentence.text) or not sentence.words:
             continue
-        start, stop = sentence.start, sentence.start + len(sentence.text.rstrip())
+        start, stop = sentence.span
         said = sentence.yes_or_no
         if said is not None and asked:
-            statement = phrases.question_as_statement(asked) or f"The answer to this question is yes: {asked}"
+            statement = phrases.yes_statement(asked)
             claims.append(ExtractedClaim("yes_no", said[1], said[2], statement, negated=said[0] == "no"))
             start = said[2]
             rest = text[start:stop].lstrip(" ,.;:")
@@ -29,12 +29,19 @@ def sentence_claims(text: str, question: str = "") -> list[ExtractedClaim]:
                 continue
         words = text[start:stop].strip()
         short = len(words.split()) <= _FEW and bool(asked)
-        statement = f'The answer to "{asked}" is: {words}' if short else words
+        statement = _NAMED.format(asked, words) if short else words
         claims.append(ExtractedClaim("statement", start, stop, statement))
     return claims
 
 
 _FEW = 3
+_NAMED = 'The answer to "{}" is: {}'
+
+
+def answer_named(statement: str) -> str | None:
+    """The few words that a statement names as the answer to a question; None where it is no such statement."""
+    head, said, words = statement.rpartition(_NAMED.format("", "").removeprefix('The answer to "'))
+    return words if said and head.startswith('The answer to "') else None
 
 
 def sentence_of(text: str, claim: ExtractedClaim) -> str:

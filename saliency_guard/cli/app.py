@@ -17,6 +17,7 @@ from saliency_guard.cli import (
     guard,
     load,
     records,
+    report,
     serve,
     speed,
 )
@@ -42,6 +43,7 @@ def options(
 
 app.command()(answers.ask)
 app.command()(answers.score)
+app.command()(report.report)
 app.command()(answers.info)
 app.command()(records.records)
 app.command()(guard.calibrate)

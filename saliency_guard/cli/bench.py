@@ -148,7 +148,14 @@ def mitigation(
     from saliency_guard.evaluation.evidence import mitigation_section, replace_section
     from saliency_guard.evaluation.files import output_folder
     from saliency_guard.evaluation.journal import Journal
-    from saliency_guard.evaluation.mitigation import GUARDS, GuardResult, compare, repair_guards, sweep_guards
+    from saliency_guard.evaluation.mitigation import (
+        GUARDS,
+        GuardResult,
+        compare,
+        repair_guards,
+        retry_guards,
+        sweep_guards,
+    )
     from saliency_guard.evaluation.world import pictures, title
     from saliency_guard.evaluation.world_pope import compare_answers
 
@@ -164,7 +171,7 @@ def mitigation(
         weights = weights_of(model, lvlm)
         settings = {"model": lvlm.model_id, "weights": weights, "max_new_tokens": max_new_tokens}
         journal = Journal(out / f"answers-{weights[:8]}.jsonl", settings)
-        repaired = {**GUARDS, **repair_guards(lvlm.calibrator)}
+        repaired = {**GUARDS, **repair_guards(lvlm.calibrator), **retry_guards(lvlm.calibrator)}
         captions: dict[str, list[GuardResult]] = {}
         for name, world in worlds.items():
             # In the other splits greedy captions, and each guard by itself.

@@ -43,6 +43,9 @@ def calibrate(
     scenes: Annotated[
         int | None, typer.Option(min=8, help="Without records: number of picture-world scenes to run the model on.")
     ] = None,
+    documents: Annotated[
+        int, typer.Option(min=0, help="With --scenes: also ask about text documents, in so many prompts.")
+    ] = 0,
     pope: Pope = None,
     coco: Coco = None,
     images: Images = None,
@@ -50,7 +53,10 @@ def calibrate(
     limit: Limit = None,
     calibrator: Annotated[
         str | None,
-        typer.Option(help="With --risk: a calibration (file or hub id) fitted on other pictures, not a new one."),
+        typer.Option(
+            help="A calibration (file or hub id) fitted on other pictures, not a new one: the policy's with --risk, "
+            "else one that records of text documents are added to."
+        ),
     ] = None,
     method: Annotated[str, typer.Option(help="logistic, platt or isotonic.")] = "logistic",
     features: Annotated[
@@ -101,18 +107,22 @@ def calibrate(
         how = _one_of(method, "logistic", "platt", "isotonic")
         photos = (pope, coco, images, synonyms, limit)
         chosen = engine_named(engine, model, workers=workers, num_gpus=num_gpus, address=ray_address, quantize=quantize)
-        records, source = _source(records_file or own, chosen, scenes, photos, out, draws=max_retries + 1)
+        records, source = _source(
+            records_file or own, chosen, scenes, photos, out, draws=max_retries + 1, documents=documents
+        )
         extractor: Extractor = "picture_world" if scenes is not None else _one_of(extract, "english", "picture_world")
         fit = partial(Calibrator.fit, method=how, features=features, extractor=extractor, source=source)
+        known = read_calibrator(calibrator)
         if risk is None:
-            fitted = fit(records)
+            added = partial(known.with_documents, method=how, source=source) if known is not None else fit
+            fitted = added(records)
             fitted.save(out)
             if fitted.report is not None:
                 plot_reliability(fitted.report, out.with_suffix(".png"))
             _show_calibration(fitted, out, as_json=as_json)
             return
-        if calibrator is not None:
-            judge, rest = read_calibrator(calibrator), records
+        if known is not None:
+            judge, rest = known, records
         else:
             half = set(sorted({record.picture for record in records})[::2])
             judge = fit(records.where(record.picture in half for record in records))
@@ -146,7 +156,14 @@ _Photos = tuple[Path | None, Path | None, Path | None, Path | None, int | None]
 
 
 def _source(
-    path: Path | None, engine: Engine, scenes: int | None, photos: _Photos, out: Path, *, draws: int
+    path: Path | None,
+    engine: Engine,
+    scenes: int | None,
+    photos: _Photos,
+    out: Path,
+    *,
+    draws: int,
+    documents: int,
 ) -> tuple[Records, str]:
     """Labelled answers and what they are about, in words: those that are there, or those that a model gives now."""
     from saliency_guard.calibration.records import Records
@@ -159,6 +176,9 @@ def _source(
     if sum([path is not None, scenes is not None, pope is not None or coco is not None]) != 1:
         msg = "give either a file of records, --scenes N, or --pope and --coco to calibrate on"
         raise ConfigError(msg)
+    if documents and (scenes is None or draws > 1):
+        msg = "--documents goes with --scenes, and not with --max-retries: prompts with documents are answered once"
+        raise ConfigError(msg)
     if path is not None:
         return Records.load(path), path.name
     kept = out.with_name(f"{out.stem}-records.jsonl")
@@ -166,13 +186,13 @@ def _source(
         # Greedy answers of a good model are too rarely wrong to learn from; a guarantee needs a policy's own draws.
         # There are retries only of answers about one picture: a policy with retries is tested on these alone.
         several = scenes // 12 if draws == 1 else 0
-        run = WorldRun(split=SCENES, scenes=scenes, several=several, told=True, draws=max(2, draws))
+        run = WorldRun(SCENES, scenes, several, told=True, draws=max(2, draws), documents=documents)
         if draws == 1:
             run = replace(run, retry_temperature=1.0)
         with engine, progress("answers", run.answers) as done:
             file = RecordFile(kept, empty_records(engine, Looking(), generation(run)))
             made = world_records(engine, run, file=file, on_answer=done)
-        return made, f"{scenes} scenes of the picture world"
+        return made, f"{scenes} scenes of the picture world" + (f" and {documents} of documents" if documents else "")
     questions = photo_questions(*photos)
     run = WorldRun(split=SCENES, scenes=0, draws=draws)
     with engine:
@@ -198,11 +218,19 @@ def _show_calibration(fitted: Calibrator, out: Path, *, as_json: bool) -> None:
     if report is not None:
         measured = {"claims": report.claims, **{str(kind): each for kind, each in report.kinds.items()}}
         measured["answers"] = report.answers
+    if fitted.documents is not None:
+        of = fitted.documents.report
+        measured |= {f"documents, {kind}": each for kind, each in of.kinds.items()} if of is not None else {}
     for name, values in measured.items():
         if values is not None:
             numbers = (values.grounded, values.auroc, values.ece, values.brier, values.skill)
             table.add_row(name, str(values.count), *("" if number is None else f"{number:.3f}" for number in numbers))
     Console().print(table)
+    if fitted.documents is not None:
+        for kind, value in fitted.documents.auroc.items():
+            known = any(each.kind == kind for each in fitted.documents.kinds)
+            end = "" if known else ": too little for a number"
+            Console().print(f"text documents, {kind} claims: AUROC {value:.3f} of their verification{end}")
 
 
 def _show_guarantee(guarantee: RiskGuarantee | NoGuarantee, out: Path, *, as_json: bool) -> None:

@@ -52,6 +52,9 @@ def records(
     several: Annotated[
         int, typer.Option(min=0, help="With --scenes: prompts with two, three and four pictures, so many of each.")
     ] = 0,
+    documents: Annotated[
+        int, typer.Option(min=0, help="Number of prompts with text documents to ask about; with --scenes or alone.")
+    ] = 0,
     pope: Pope = None,
     coco: Coco = None,
     labelled: Annotated[
@@ -95,6 +98,7 @@ def records(
             retry_temperature=retry_temperature,
             max_new_tokens=max_new_tokens,
             told=told,
+            documents=documents,
         )
         looking = Looking(vectors=vectors)
         source = _records_source(run, pope, coco, labelled, images, synonyms, limit)
@@ -134,10 +138,14 @@ def _records_source(  # noqa: PLR0917 - one caller's options
     from saliency_guard.evaluation.labelled import read_labelled
     from saliency_guard.evaluation.world import pictures
 
-    if sum([run.scenes > 0, pope is not None, coco is not None, labelled is not None]) != 1:
-        msg = "give exactly one source of records: --scenes N, --pope FILE, --coco FILE or --labelled FILE"
+    made_up = run.scenes > 0 or run.documents > 0
+    if sum([made_up, pope is not None, coco is not None, labelled is not None]) != 1:
+        msg = (
+            "give exactly one source of records: --scenes N (with or without --documents N), --pope FILE, --coco FILE "
+            "or --labelled FILE"
+        )
         raise ConfigError(msg)
-    if run.scenes:
+    if made_up:
         next(pictures(run.split, 1))  # What is missing is said before the work.
         return run
     if labelled is not None:

@@ -144,7 +144,7 @@ def mitigation_section(
             (
                 "Below each value its difference from nothing on the same pictures. *Wrong claims*: of all that is "
                 "claimed (objects, numbers, places). *True claims kept*: as a part of those without a guard. "
-                "*Unjudged*: the calibration gave no number, and the repair left the caption as it was."
+                "*Unjudged*: the calibration gave no number, and the caption was left as it was."
             ),
             table(_GUARD_HEADER, [row for result in results for row in _guard_rows(result)]),
         ]

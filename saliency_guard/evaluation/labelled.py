@@ -12,12 +12,11 @@ from pydantic import ValidationError
 
 from saliency_guard.calibration.records import GroundingRecord
 from saliency_guard.chat import detokenize
-from saliency_guard.chat.messages import chat_about
 from saliency_guard.claims.extract import ExtractedClaim
 from saliency_guard.errors import InputError
 from saliency_guard.evaluation.files import is_file
-from saliency_guard.evaluation.labelling import Labels, Looking, claims_of, look
-from saliency_guard.evaluation.questions import picture_name
+from saliency_guard.evaluation.labelling import Labels, Looking, claims_of, look, prepared_about
+from saliency_guard.evaluation.questions import documents_name, picture_name
 from saliency_guard.lvlm import LVLM
 from saliency_guard.settings import Frozen
 from saliency_guard.storage import problem, read_file, read_text
@@ -27,7 +26,8 @@ class LabelledAnswer(Frozen):
     """One line of a user's own file: an answer from anywhere, and whether it is true.
 
     Attributes:
-        image: path of the picture, from the file's folder.
+        image: path of the picture, from the file's folder; empty for an answer about text documents.
+        documents: the text documents that the answer is about, instead of a picture.
         question: what was asked.
         answer: what was answered.
         grounded: whether all of it is true.
@@ -40,7 +40,8 @@ class LabelledAnswer(Frozen):
         text: str
         grounded: bool
 
-    image: str
+    image: str = ""
+    documents: tuple[str, ...] = ()
     question: str
     answer: str
     grounded: bool
@@ -73,7 +74,10 @@ def _check_there(answer: LabelledAnswer, folder: Path) -> None:
     if not answer.answer.strip():
         msg = "the answer is empty"
         raise InputError(msg)
-    if not is_file(folder / answer.image):
+    if bool(answer.image) == bool(answer.documents) or not all(text.strip() for text in answer.documents):
+        msg = "an answer is about one image, or about documents with text in them"
+        raise InputError(msg)
+    if answer.image and not is_file(folder / answer.image):
         msg = f"there is no picture {answer.image}"
         raise InputError(msg)
 
@@ -113,15 +117,15 @@ class AnswerToLabel:
 
     Attributes:
         labelled: the answer.
-        picture: name of its picture.
+        picture: name of its picture, or of its documents.
         question: name of the question in its record: another answer to the same one has a number.
-        image: the picture, or where it is.
+        image: the picture, or where it is; None where the answer is about documents.
     """
 
     labelled: LabelledAnswer
     picture: str
     question: str
-    image: Path | bytes
+    image: Path | bytes | None
 
     def opened(self) -> AnswerToLabel:
         """The same with the picture's bytes: a worker may not have the file."""
@@ -132,19 +136,21 @@ def answers_to_label(answers: Iterable[LabelledAnswer], folder: Path) -> Iterato
     """Answers with the names of their records; ``folder`` is what their images are in."""
     seen: Counter[tuple[str, str]] = Counter()
     for answer in answers:
-        picture = picture_name(folder / answer.image)
+        image = folder / answer.image if answer.image else None
+        picture = picture_name(image) if image is not None else documents_name(answer.documents)
         seen[picture, answer.question] += 1
         # Another answer to the same question is no retry of the first.
         number = seen[picture, answer.question]
         question = answer.question if number == 1 else f"{answer.question} ({number})"
-        yield AnswerToLabel(answer, picture, question, folder / answer.image)
+        yield AnswerToLabel(answer, picture, question, image)
 
 
 def label_answer(lvlm: LVLM, answer: AnswerToLabel, *, looking: Looking = Looking()) -> GroundingRecord:
     """The record of an answer that is there."""
     labelled = answer.labelled
     encoded = detokenize.encode(lvlm.tokenizer, labelled.answer)
-    prepared = lvlm.prepare(chat_about([answer.image], labelled.question))
+    images = [answer.image] if answer.image is not None else []
+    prepared = prepared_about(lvlm, images, labelled.documents, labelled.question)
     claims = claims_of(lvlm, encoded, prepared, "english")
     labels = Labels(answer.picture, answer.question, 0, truths(claims, labelled), labelled.grounded)
     return look(lvlm, prepared, encoded, claims, labels, looking=looking)

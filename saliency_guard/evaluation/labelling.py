@@ -6,23 +6,24 @@ import random
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
 
 from saliency_guard.answer import GroundedAnswer
-from saliency_guard.answer_builder import traced_answer, unjudged_answer
+from saliency_guard.answer_builder import traced_answer, unjudged_answer, unscored_tokens
 from saliency_guard.calibration.claim_features import claim_tokens
 from saliency_guard.calibration.features import GROUPS, SUMMARIES, features
 from saliency_guard.calibration.records import TOLD, GroundingRecord, LabelledClaim, claim_rows, encoded
 from saliency_guard.chat import detokenize
 from saliency_guard.chat.detokenize import EncodedText
 from saliency_guard.chat.images import load_image
-from saliency_guard.chat.messages import chat_about
+from saliency_guard.chat.messages import Conversation
 from saliency_guard.chat.template import PreparedPrompt
-from saliency_guard.claim_judge import EMPTY, ClaimJudge
+from saliency_guard.claim_judge import EMPTY, NO_CALIBRATION, ClaimJudge
 from saliency_guard.claims.extract import ExtractedClaim
-from saliency_guard.evaluation.questions import Asked
+from saliency_guard.evaluation.questions import Asked, messages_about
 from saliency_guard.evaluation.world import batches, write_answers
 from saliency_guard.lvlm import LVLM
 from saliency_guard.models.session import Session
@@ -105,10 +106,10 @@ def write_records(
                 for _ in batch:
                     on_answer()
                 continue
-            written = write_answers(
+            written = _written(
                 lvlm,
+                batch,
                 images,
-                [question.question for question in batch],
                 max_new_tokens=max_new_tokens,
                 temperature=max(temperature, retry_temperature) if draw else temperature,
                 seed=random.Random(f"{batch[0].picture} {draw}").randrange(2**31),
@@ -125,6 +126,34 @@ def write_records(
             on_answer()
 
 
+def _written(
+    lvlm: LVLM,
+    batch: Sequence[Asked],
+    images: Sequence[Sequence[Image.Image]],
+    *,
+    max_new_tokens: int,
+    temperature: float,
+    seed: int,
+) -> list[list[int]]:
+    """Token ids of an answer to each question."""
+    how: dict[str, Any] = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
+    if not any(question.documents for question in batch):
+        return write_answers(lvlm, images, [question.question for question in batch], **how)
+    prompts = [_prepared(lvlm, question, shown) for question, shown in zip(batch, images, strict=True)]
+    answers = lvlm.generate_batch(prompts, saliency=None, **how)
+    return [[token.token_id for token in answer.tokens] for answer in answers]
+
+
+def _prepared(lvlm: LVLM, question: Asked, images: Sequence[Image.Image]) -> PreparedPrompt:
+    return prepared_about(lvlm, images, question.documents, question.question)
+
+
+def prepared_about(lvlm: LVLM, images: Sequence[Any], documents: Sequence[str], question: str) -> PreparedPrompt:
+    """The prompt of a question about pictures, or about text documents; arguments as for `messages_about`."""
+    messages = messages_about(images, documents, question)
+    return lvlm.reader.without_pictures().prepare(messages) if documents else lvlm.prepare(messages)
+
+
 def label(
     lvlm: LVLM,
     question: Asked,
@@ -135,7 +164,7 @@ def label(
     looking: Looking = Looking(),
 ) -> GroundingRecord:
     """Look at one answer and check what it claims; arguments as for `write_records`."""
-    prepared = lvlm.prepare(chat_about(images, question.question))
+    prepared = _prepared(lvlm, question, images)
     claims = claims_of(lvlm, answer, prepared, question.extractor)
     truths = tuple(question.check(claim) for claim in claims)
     labels = Labels(question.picture, question.question, draw, truths, all_true(truths))
@@ -158,30 +187,38 @@ def look(
     looking: Looking = Looking(),
 ) -> GroundingRecord:
     """The record of an answer: its tokens' signals, its claims with their verification and vectors, and the labels."""
+    conversation = prepared.conversation
+    assert conversation is not None  # noqa: S101 - the prompt was made of messages
     if not answer.ids:
-        return _record(unjudged_answer((), "stop", prepared.length, lvlm.model_id, reason=EMPTY), labels)
-    session = Session(lvlm.model, prepared.inputs, layout=prepared.layout, with_image_states=True)
+        empty = unjudged_answer((), "stop", prepared.length, lvlm.model_id, reason=EMPTY)
+        return _record(empty, labels, conversation)
+    pictured = bool(conversation.images)
+    session = Session(lvlm.model, prepared.inputs, layout=prepared.layout, with_image_states=pictured)
     judge = ClaimJudge(lvlm.reader, None, looking.verify)
-    verified = judge.verified(claims, session, prepared.conversation)
-    domain = picture_features(session)
-    (trace,) = trace_answers([session], [answer.ids], looking.saliency)
-    traced = traced_answer(trace, answer, SUMMARIES, lvlm.model_id)
+    verified = judge.verified(claims, session, conversation)
     tokens = [claim_tokens(answer.pieces, claim) for claim in claims]
-    vectors = {}
-    if looking.vectors and claims:
-        vectors = {name: encoded(claim_rows(rows, tokens)) for name, rows in features(trace, _VECTORS).items()}
     labelled = tuple(
         LabelledClaim(
             kind=claim.kind, start=claim.start, stop=claim.stop, tokens=indices, verified=known, grounded=truth
         )
         for claim, indices, known, truth in zip(claims, tokens, verified, labels.truths, strict=True)
     )
-    return _record(traced, labels, claims=labelled, vectors=vectors, domain=domain)
+    if not pictured:
+        known = unjudged_answer(unscored_tokens(answer), "stop", prepared.length, lvlm.model_id, reason=NO_CALIBRATION)
+        return _record(known, labels, conversation, claims=labelled)
+    domain = picture_features(session)
+    (trace,) = trace_answers([session], [answer.ids], looking.saliency)
+    traced = traced_answer(trace, answer, SUMMARIES, lvlm.model_id)
+    vectors = {}
+    if looking.vectors and claims:
+        vectors = {name: encoded(claim_rows(rows, tokens)) for name, rows in features(trace, _VECTORS).items()}
+    return _record(traced, labels, conversation, claims=labelled, vectors=vectors, domain=domain)
 
 
 def _record(
     answer: GroundedAnswer,
     labels: Labels,
+    conversation: Conversation,
     *,
     claims: tuple[LabelledClaim, ...] = (),
     vectors: Mapping[str, str] | None = None,
@@ -190,7 +227,8 @@ def _record(
     rows = domain.double().numpy() if domain is not None else ()
     return GroundingRecord(
         picture=labels.picture,
-        pictures=max(1, len(rows)),
+        pictures=len(conversation.images),
+        document_lengths=conversation.document_lengths,
         question=labels.question,
         draw=labels.draw,
         answer=answer,

@@ -1,11 +1,12 @@
-"""Effect of SGRS, LocoRE and repair: captions of the same pictures with and without them."""
+"""Effect of SGRS, LocoRE, repair and retries: captions of the same pictures with and without them."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,9 @@ from saliency_guard.evaluation.journal import Journal
 from saliency_guard.evaluation.mentions import ObjectVocabulary
 from saliency_guard.evaluation.statistics import Interval, paired_difference
 from saliency_guard.evaluation.world import WorldPicture
+from saliency_guard.guard.outcome import Attempt
+from saliency_guard.guard.policy import GuardPolicy
+from saliency_guard.guard.retry import RetryPlan
 from saliency_guard.lvlm import LVLM
 from saliency_guard.models.locore import LocoREConfig
 from saliency_guard.saliency.config import SaliencyConfig
@@ -37,12 +41,19 @@ class Guard:
         locore: attention to recent output strengthened.
         saliency: what SGRS looks at; None is the default.
         repair: claims whose grounding is below this are left out of the finished caption.
+        policy: what is done with a caption whose grounding is low; it gives out the caption.
     """
 
     sgrs: SGRSConfig | None = None
     locore: LocoREConfig | None = None
     saliency: SaliencyConfig | None = None
     repair: float | None = None
+    policy: GuardPolicy | None = field(default=None, repr=False)
+
+    @property
+    def key(self) -> str:
+        """Names it in a journal."""
+        return str(self) if self.policy is None else f"{self} {self.policy.model_dump_json(exclude_defaults=True)}"
 
 
 RELEASED_LAYERS = (6 / 32, 9 / 32)
@@ -57,6 +68,7 @@ GUARDS: MappingProxyType[str, Guard] = MappingProxyType(
     }
 )
 _REPAIRS = (0.5, 0.9)
+_RETRIES = 2
 
 
 def repair_guards(calibrator: Calibrator | None) -> dict[str, Guard]:
@@ -69,6 +81,23 @@ def repair_guards(calibrator: Calibrator | None) -> dict[str, Guard]:
         if fitting:
             least = min(fitting, key=lambda guarantee: guarantee.risk)
             guards[f"repair, {words} at most {least.risk:g}"] = Guard(repair=least.threshold)
+    return guards
+
+
+def retry_guards(calibrator: Calibrator | None) -> dict[str, Guard]:
+    """Retries of whole captions and of what fails in them, by themselves and with a repair of what is left."""
+    if calibrator is None:
+        return {}
+    guards: dict[str, Guard] = {}
+    for after, on_low in (("", "flag"), (", then repair", "repair")):
+        for again, words in (("whole", "retries"), ("failed", "retries of what fails")):
+            policy = GuardPolicy(
+                min_grounding=_REPAIRS[-1],
+                max_retries=_RETRIES,
+                retry=RetryPlan(again=again),
+                on_low=on_low,
+            )
+            guards[f"{_RETRIES} {words} below {_REPAIRS[-1]}{after}"] = Guard(policy=policy)
     return guards
 
 
@@ -168,13 +197,37 @@ def _written(lvlm: LVLM, picture: WorldPicture, guard: Guard, *, sampled: bool, 
         saliency = lvlm.calibrator.fingerprint.saliency
     return lvlm.generate(
         chat(picture.image, language.DESCRIBE),
-        max_new_tokens=max_new_tokens,
-        temperature=1.0 if sampled else 0.0,
-        seed=picture.scene.seed,
+        **_plain(picture, sampled=sampled, max_new_tokens=max_new_tokens),
         sgrs=guard.sgrs,
         locore=guard.locore,
         saliency=saliency,
     )
+
+
+def _plain(picture: WorldPicture, *, sampled: bool, max_new_tokens: int) -> dict[str, Any]:
+    temperature = 1.0 if sampled else 0.0
+    return {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": picture.scene.seed}
+
+
+def _decided(
+    lvlm: LVLM, picture: WorldPicture, policy: GuardPolicy, made: dict[str, tuple[Attempt, ...]], **plain: Any
+) -> _Caption:
+    """What a policy gives out; it is not judged where the attempt decided for has no grounding.
+
+    Args:
+        lvlm: the model.
+        picture: to be captioned.
+        policy: decides.
+        made: attempts of policies that retry alike; those of this one are added.
+        **plain: how the caption is written.
+    """
+    alike = policy.model_copy(update={"on_low": "flag"}).model_dump_json()
+    if alike not in made:
+        saliency = lvlm.calibrator.fingerprint.saliency if lvlm.calibrator is not None else None
+        made[alike] = policy.run(lvlm, chat(picture.image, language.DESCRIBE), saliency=saliency, **plain).attempts
+    outcome = policy.decide(made[alike])
+    tokens = sum(len(attempt.answer.tokens) for attempt in outcome.attempts)
+    return _Caption(outcome.text, 0, tokens, outcome.reason is not None and outcome.decision != "repaired")
 
 
 def _caption(answer: GroundedAnswer, guard: Guard) -> _Caption:
@@ -203,16 +256,21 @@ def _captions(
     mode = "sampled" if sampled else "greedy"
     for picture in pictures:
         judged: GroundedAnswer | None = None  # One answer serves all repairs.
+        attempts: dict[str, tuple[Attempt, ...]] = {}
         for name, guard in guards.items():
-            key = f"caption {picture.scene.seed} {mode} {guard}"
+            key = f"caption {picture.scene.seed} {mode} {guard.key}"
             known = journal.results.get(key) if journal is not None else None
             if known is not None:
                 caption = _Caption(**json.loads(known))
             else:
-                again = judged if guard.repair is not None else None
-                answer = again or _written(lvlm, picture, guard, sampled=sampled, max_new_tokens=max_new_tokens)
-                judged = answer if guard.repair is not None else judged
-                caption = _caption(answer, guard)
+                if guard.policy is not None:
+                    plain = _plain(picture, sampled=sampled, max_new_tokens=max_new_tokens)
+                    caption = _decided(lvlm, picture, guard.policy, attempts, **plain)
+                else:
+                    again = judged if guard.repair is not None else None
+                    answer = again or _written(lvlm, picture, guard, sampled=sampled, max_new_tokens=max_new_tokens)
+                    judged = answer if guard.repair is not None else judged
+                    caption = _caption(answer, guard)
                 if journal is not None:
                     parts = (caption.text, caption.rejections, caption.tokens, caption.unjudged)
                     journal.add(key, json.dumps(dict(zip(_Caption.__slots__, parts, strict=True))))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
+from saliency_guard.chat.messages import chat_about
 from saliency_guard.claims import phrases
 from saliency_guard.claims.extract import ExtractedClaim
 from saliency_guard.evaluation.files import CocoImage, PopeQuestion
@@ -52,6 +56,7 @@ class Asked:
         check: says whether a claim of an answer is true.
         told: an answer from elsewhere, true or not, that is looked at, too: to be judged is not to be written.
         extractor: takes its answers apart.
+        documents: texts in the prompt, each a source of its own; then there are no pictures.
     """
 
     picture: str
@@ -60,6 +65,16 @@ class Asked:
     check: Checker
     told: str | None = None
     extractor: Extractor = "picture_world"
+    documents: tuple[str, ...] = ()
+
+
+def messages_about(images: Sequence[Any], documents: Sequence[str], question: str) -> list[dict[str, Any]]:
+    """One user message with text documents, each a source of its own, pictures in any form, and a question."""
+    (message,) = chat_about(images, question)
+    texts = [
+        {"type": "text", "text": text, "source": f"document_{number}"} for number, text in enumerate(documents, start=1)
+    ]
+    return [{**message, "content": [*texts, *message["content"]]}]
 
 
 def world_questions(picture: WorldPicture, tasks: Sequence[str] = TASKS) -> list[Asked]:
@@ -211,3 +226,8 @@ def _coco_truth(claim: ExtractedClaim, *, shown: frozenset[str], vocabulary: Obj
 def picture_name(path: Path) -> str:
     """A picture's name by its content: the same however the file is called, and wherever it lies."""
     return digest_of(path)
+
+
+def documents_name(documents: Sequence[str]) -> str:
+    """A name for text documents by what they say."""
+    return f"documents {hashlib.sha256(json.dumps(list(documents)).encode()).hexdigest()}"

@@ -1,13 +1,14 @@
-"""Labelled records of the picture world: questions about single scenes, and about several in one prompt."""
+"""Labelled records of the picture world: questions about single scenes, about several in one prompt, about texts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from saliency_guard.calibration.records import Records
 from saliency_guard.engines.engine import Engine, engine_of
+from saliency_guard.evaluation.document_questions import document_questions
 from saliency_guard.evaluation.engine_records import Writing, empty_records, written_records
 from saliency_guard.evaluation.labelling import MAX_NEW_TOKENS, Looking
 from saliency_guard.evaluation.questions import QUESTIONS_A_SCENE, Asked, several_questions, world_questions
@@ -32,6 +33,7 @@ class WorldRun:
         retry_temperature: of the others, at least.
         max_new_tokens: of each answer.
         told: look at answers from elsewhere, too.
+        documents: how many prompts there are with text documents; their answers from elsewhere are always looked at.
     """
 
     split: str
@@ -42,21 +44,26 @@ class WorldRun:
     retry_temperature: float = 0.7
     max_new_tokens: int = MAX_NEW_TOKENS
     told: bool = False
+    documents: int = 0
 
     @property
     def answers(self) -> int:
         """How many answers there will be."""
         prompts = self.scenes * (self.draws + self.told) + self.several * len(SEVERAL) * (1 + self.told)
-        return QUESTIONS_A_SCENE * prompts
+        return QUESTIONS_A_SCENE * prompts + 2 * self.documents
 
-    def parts(self) -> Iterator[tuple[Iterator[Asked], int]]:
-        """Questions whose prompts have equally many pictures, and how many answers each gets."""
+    def parts(self) -> Iterator[tuple[Iterator[Asked], Writing]]:
+        """Questions whose prompts have equally many pictures, and how their answers are written."""
+        writing = Writing(self.draws, self.temperature, self.retry_temperature, self.max_new_tokens, self.told)
         shown = pictures(self.split, self.scenes + self.several * sum(SEVERAL))
         single = [next(shown) for _ in range(self.scenes)]
-        yield (question for scene in single for question in world_questions(scene)), self.draws
+        if single:
+            yield (question for scene in single for question in world_questions(scene)), writing
         for count in SEVERAL if self.several else ():
             groups = list(batches((next(shown) for _ in range(self.several * count)), count))
-            yield (question for group in groups for question in several_questions(group)), 1
+            yield (question for group in groups for question in several_questions(group)), replace(writing, draws=1)
+        if self.documents:
+            yield document_questions(self.split, self.documents), replace(writing, draws=1, told=True)
 
 
 def generation(run: WorldRun) -> Mapping[str, Any]:
@@ -89,8 +96,7 @@ def world_records(
     """
     engine = engine_of(model)
     made = []
-    for questions, draws in run.parts():
-        writing = Writing(draws, run.temperature, run.retry_temperature, run.max_new_tokens, run.told)
+    for questions, writing in run.parts():
         done = file.done if file is not None else frozenset()
         for record in written_records(engine, questions, writing, looking=looking, done=done, on_answer=on_answer):
             if file is not None:

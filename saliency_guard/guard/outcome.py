@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Literal
 
 from saliency_guard.answer import GroundedAnswer, RepairedAnswer, Usage
+from saliency_guard.answer_view import AnswerView
 from saliency_guard.calibration.guarantee import RiskGuarantee
 from saliency_guard.errors import SaliencyGuardError
+from saliency_guard.report.page.content import AttemptContent, PageContent
 from saliency_guard.settings import Frozen
 
 Decision = Literal["accepted", "flagged", "repaired", "fallback", "unscored", "not_applicable"]
@@ -104,6 +106,25 @@ class GuardOutcome(Frozen):
         """The calibrated grounding of the answer decided for; None for a fallback's."""
         return self.answer.grounding if self.answer is not None else None
 
+    def to_html(self) -> str:
+        """A page about what the policy decided: the answer, all attempts side by side, and what a repair left.
+
+        Texts of refused attempts are on it: it is for whoever looks at what happened, not for the chain's user.
+        """
+        from saliency_guard.report.page.render import page  # noqa: PLC0415 - most outcomes are on no page
+
+        answer = self.answer if self.answer is not None else self.attempts[-1].answer
+        return page(
+            PageContent(
+                answer.to_dict(),
+                answer.view or AnswerView(),
+                self.threshold,
+                self.decision,
+                tuple(_attempt_content(number, attempt) for number, attempt in enumerate(self.attempts)),
+                self.repaired.page_content() if self.repaired is not None else None,
+            )
+        )
+
     def replacement(self, judged: str) -> str | None:
         """The text that is given out instead of the one that was judged; None where it is that one.
 
@@ -112,6 +133,17 @@ class GuardOutcome(Frozen):
         """
         is_same = self.decision == "not_applicable" or (self.chosen is not None and self.text == judged)
         return None if is_same else self.text
+
+
+def _attempt_content(number: int, attempt: Attempt) -> AttemptContent:
+    return AttemptContent(
+        f"Attempt {number + 1}",
+        attempt.answer.text,
+        attempt.verdict,
+        attempt.score,
+        attempt.problem or "",
+        attempt.change,
+    )
 
 
 class LowGroundingError(SaliencyGuardError):

@@ -27,6 +27,7 @@ from saliency_guard.decoding.options import generation_plan
 from saliency_guard.decoding.sgrs import SGRSConfig
 from saliency_guard.errors import ConfigError, DeadlineError
 from saliency_guard.guard import decision
+from saliency_guard.guard.continuation import require_continuing
 from saliency_guard.guard.outcome import Attempt, GuardOutcome
 from saliency_guard.guard.retry import AttemptPlanner, AttemptWriter, PlannedAttempt, RetryLoop, Stop, retry_loop
 from saliency_guard.guard.settings import PolicySettings
@@ -159,10 +160,18 @@ class GuardPolicy(PolicySettings):
         seed = cast("int | None", options["seed"])
         seed = random.randrange(2**31) if seed is None else seed  # noqa: S311 - no secret
         planner = AttemptPlanner(
-            self.retry, seed, options["temperature"], options["sgrs"], options["locore"], names_seed=True
+            self.retry,
+            seed,
+            options["temperature"],
+            options["sgrs"],
+            options["locore"],
+            names_seed=True,
+            threshold=self.min_grounding,
         )
         if self.max_retries:
             planner.require_changes()
+            if self.retry.again == "failed":
+                require_continuing(scorer, options)
         writer = AttemptWriter(
             lvlm=scorer,
             messages=messages,
@@ -240,12 +249,15 @@ class GuardPolicy(PolicySettings):
             asks_again: whether the model may take no settings at all: then every retry changes its prompt.
 
         Raises:
-            ConfigError: if the retry plan changes SGRS or LocoRE and there is none, or changes nothing.
+            ConfigError: if the retry plan changes SGRS or LocoRE and there is none, changes nothing, or keeps a part of
+                an answer.
             LowGroundingError: as `run`, from the generator.
         """
         policy = self
         if has_fallback and policy.on_low == "fallback" and policy.fallback is None:
             policy = policy.model_copy(update={"on_low": "flag"})  # The model is the fallback.
+        if self.max_retries and self.retry.again == "failed":
+            raise ConfigError(_NO_CONTINUING)
         seed = random.randrange(2**31) if seed is None else seed  # noqa: S311 - no secret
         planner = AttemptPlanner(self.retry, seed, temperature, sgrs, locore, asks_again=asks_again)
         if self.max_retries:
@@ -342,6 +354,10 @@ class GuardPolicy(PolicySettings):
 _NO_CALIBRATOR = (
     "min_grounding needs a calibrated grounding, and there is no calibrator: fit one with `saliency-guard calibrate`, "
     'or use rules on raw signals (rules=(SignalRule("saliency_ratio", below=0.6),))'
+)
+_NO_CONTINUING = (
+    'retry.again="failed" continues an answer of a local model (LVLM), and agents and query engines ask their own: set '
+    'again="whole"'
 )
 
 

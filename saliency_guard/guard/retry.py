@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, Field
 from tenacity import RetryCallState, Retrying, retry_if_result
@@ -22,6 +22,7 @@ from saliency_guard.chat.template import Messages, PreparedPrompt
 from saliency_guard.decoding.options import SMALLEST_TEMPERATURE
 from saliency_guard.decoding.sgrs import SGRSConfig
 from saliency_guard.errors import CancelledError, ConfigError, DeadlineError
+from saliency_guard.guard.continuation import continued, kept_text
 from saliency_guard.guard.outcome import Attempt
 from saliency_guard.lvlm import LVLM
 from saliency_guard.models.locore import LocoREConfig
@@ -60,6 +61,8 @@ class RetryPlan(Settings):
         name_spans: the prompt of a retry names the words that had a low grounding.
         weak: words below this grounding are named.
         keep: the ``"first"`` answer that is good enough, or the ``"best"`` of all attempts (which makes them all).
+        again: whether a retry writes the ``"whole"`` answer again, or keeps the sentences whose claims hold and goes on
+            after them (``"failed"``); all of it is judged as one answer. Where nothing holds it is written anew.
     """
 
     temperature: Annotated[float, Field(ge=0.0, allow_inf_nan=False), AfterValidator(_drawn_at)] = 0.7
@@ -69,11 +72,13 @@ class RetryPlan(Settings):
     name_spans: bool = False
     weak: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
     keep: Keep = "first"
+    again: Literal["whole", "failed"] = "whole"
 
     @property
     def changes_something(self) -> bool:
         """Whether a retry can differ from the first attempt at all."""
-        return self.new_seed or self.alpha_step > 0 or self.beta_step > 0 or self.name_spans
+        asks_otherwise = self.name_spans or self.again == "failed"
+        return self.new_seed or self.alpha_step > 0 or self.beta_step > 0 or asks_otherwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,7 @@ class PlannedAttempt:
         change: how it differs from the first attempt, in words.
         wait: seconds to sleep before it is made.
         is_fallback: whether the fallback model is to be asked.
+        kept: what holds of the attempt before, which the answer is to begin with; empty where it is written anew.
     """
 
     number: int
@@ -96,6 +102,7 @@ class PlannedAttempt:
     change: str = ""
     wait: float = 0.0
     is_fallback: bool = False
+    kept: str = ""
 
 
 @dataclass(slots=True)
@@ -110,6 +117,7 @@ class AttemptPlanner:
         locore: of the first attempt; None where it is off, or the model has none.
         names_seed: whether the seed is part of the description: not every model takes one.
         asks_again: whether the model may take no settings at all: then every retry changes its prompt.
+        threshold: claims below it are those that failed; None names none.
     """
 
     plan: RetryPlan
@@ -119,6 +127,7 @@ class AttemptPlanner:
     locore: LocoREConfig | None = None
     names_seed: bool = False
     asks_again: bool = False
+    threshold: float | None = None
     _planned: set[str] = field(default_factory=set)
 
     def require_changes(self) -> None:
@@ -184,7 +193,12 @@ class AttemptPlanner:
         request = check_request(words) if words else look_again(number) if self.asks_again else ""
         if request and not words:
             changes.append("asked to look again")
-        return PlannedAttempt(number, settings, request, "; ".join(changes))
+        kept = ""
+        if plan.again == "failed" and self.threshold is not None and last is not None:
+            kept = kept_text(last, self.threshold)
+        if kept:
+            changes.insert(0, "kept what holds and went on after it")
+        return PlannedAttempt(number, settings, request, "; ".join(changes), kept=kept)
 
     def _identity(self, attempt: PlannedAttempt) -> str:
         """Equal for two attempts that write the same answer."""
@@ -192,7 +206,7 @@ class AttemptPlanner:
         settings = {**first, **attempt.settings}
         if settings["temperature"] == 0:
             settings["seed"] = None  # Greedy answers do not depend on it.
-        return repr((settings, attempt.request))
+        return repr((settings, attempt.request, attempt.kept))
 
 
 RetryLoop = Generator[PlannedAttempt, Attempt, None]
@@ -312,8 +326,11 @@ class AttemptWriter:
         if left is not None and left <= 0:
             return None
         options = {**self.generation, **planned.settings, "signals": self.signals, "timeout": left}
+        prompt = self._prompt(planned.request)
         try:
-            return self.lvlm.generate(self._prompt(planned.request), cancel=self.cancel, **cast("Any", options))
+            if planned.kept:
+                return continued(self.lvlm, prompt, planned.kept, options, self.cancel)
+            return self.lvlm.generate(prompt, cancel=self.cancel, **cast("Any", options))
         except DeadlineError:
             self._require_going_on()
             return None

@@ -112,6 +112,9 @@ class PolicySettings(Settings):
                 "beta_step or name_spans"
             )
             raise ValueError(msg)
+        if self.retry.again == "failed" and self.min_grounding is None:
+            msg = 'retry.again="failed" needs min_grounding: rules on raw signals say nothing about single claims'
+            raise ValueError(msg)
         if self.guarantee is not None:
             self._check_guarantee(self.guarantee)
         return self
@@ -155,6 +158,7 @@ class PolicySettings(Settings):
             "retry.alpha_step": self.retry.alpha_step > 0,
             "retry.beta_step": self.retry.beta_step > 0,
             "retry.name_spans": self.retry.name_spans,
+            'retry.again="failed"': self.retry.again == "failed",
         }
         return [name for name, is_used in used.items() if is_used]
 

@@ -10,16 +10,17 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from saliency_guard.errors import SaliencyGuardError
 from saliency_guard.server.body import read_body
 from saliency_guard.server.chat_body import ChatBody, chat_call
 from saliency_guard.server.completion import Completion
 from saliency_guard.server.errors import RequestError
-from saliency_guard.server.gate import GUARDRAIL, HEALTH, METRICS, READY, Gate, refuse
+from saliency_guard.server.gate import GUARDRAIL, HEALTH, METRICS, PAGE, READY, TRY, Gate, refuse
 from saliency_guard.server.guardrail import GuardrailBody, guardrail
 from saliency_guard.server.metrics import CONTENT_TYPE
+from saliency_guard.server.page import PageBody, answer_page, try_page
 from saliency_guard.server.record import CLIENT_LEFT, record_of
 from saliency_guard.server.reply import JsonReply, StreamReply, reported
 from saliency_guard.server.scoring import ScoreBody, VerifyBody, score, verify
@@ -30,7 +31,7 @@ COMPLETIONS = "/v1/chat/completions"
 MODELS = "/v1/models"
 SCORE = "/v1/score"
 VERIFY = "/v1/verify"
-_ROUTES = (HEALTH, READY, METRICS, MODELS, COMPLETIONS, SCORE, VERIFY, GUARDRAIL)
+_ROUTES = (TRY, HEALTH, READY, METRICS, MODELS, COMPLETIONS, SCORE, VERIFY, PAGE, GUARDRAIL)
 
 
 def create_app(settings: ServerSettings | None = None) -> FastAPI:
@@ -55,6 +56,7 @@ def app_of(state: ServerState) -> FastAPI:
     app.add_middleware(Gate, state=state, routes=_ROUTES)
     routes = _Routes(state)
     asked: dict[str, Callable[..., Awaitable[Response]]] = {
+        TRY: routes.form,
         HEALTH: routes.health,
         READY: routes.ready,
         METRICS: routes.metrics,
@@ -65,6 +67,7 @@ def app_of(state: ServerState) -> FastAPI:
         COMPLETIONS: routes.completions,
         SCORE: routes.score,
         VERIFY: routes.verify,
+        PAGE: routes.page,
         GUARDRAIL: routes.guardrail,
     }
     for method, paths in (("GET", asked), ("POST", sent)):
@@ -81,6 +84,17 @@ class _Routes:
 
     def __init__(self, state: ServerState) -> None:
         self._state = state
+
+    async def form(self) -> Response:
+        """The page to try the model in a browser."""
+        settings = self._state.settings
+        return HTMLResponse(try_page(settings.name, settings.max_images), headers={"x-frame-options": "DENY"})
+
+    async def page(self, request: Request) -> Response:
+        """An answer's page."""
+        body = await read_body(request, self._state.settings, PageBody)
+        work = answer_page(self._state, record_of(request.scope), body)
+        return JsonReply(work, self._state.settings.timeout)
 
     async def health(self) -> Response:
         """Whether the process lives and can come to answer."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import hashlib
 import hmac
@@ -23,6 +24,11 @@ HEALTH = "/health"
 READY = "/ready"
 METRICS = "/metrics"
 GUARDRAIL = "/beta/litellm_basic_guardrail_api"
+TRY = "/"
+PAGE = "/v1/page"
+_IN_BROWSERS = {TRY, PAGE}
+"""What people open in a browser, which asks them for the token: as the password, with any name."""
+
 _PROBES = {HEALTH, READY, METRICS}
 _PATIENCE = 1.0
 _DISCARDED = 4_000_000
@@ -99,7 +105,8 @@ class Gate:
                 return RequestError(403, msg, code="wrong_host")
         elif not any(hmac.compare_digest(_digest(token), self._digest) for token in _tokens(headers, path)):
             msg = "this server wants the header 'Authorization: Bearer ...' with its token"
-            return RequestError(401, msg, code="invalid_api_key", headers={"www-authenticate": "Bearer"})
+            scheme = 'Basic realm="saliency-guard: the token is the password"' if path in _IN_BROWSERS else "Bearer"
+            return RequestError(401, msg, code="invalid_api_key", headers={"www-authenticate": scheme})
         if self._state.draining and path not in _PROBES:
             error = unavailable("the server is shutting down", "shutting_down")
             error.headers["connection"] = "close"
@@ -116,6 +123,9 @@ def _tokens(headers: dict[bytes, bytes], path: str) -> list[bytes]:
     """The tokens that a request shows; LiteLLM sends its guardrails' in a header of its own."""
     scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
     shown = [token.strip()] if scheme.lower() == b"bearer" else []
+    if scheme.lower() == b"basic" and path in _IN_BROWSERS:
+        with contextlib.suppress(ValueError):  # No base64: no token either.
+            shown.append(base64.b64decode(token, validate=True).partition(b":")[2])
     return [*shown, headers[b"x-api-key"]] if path == GUARDRAIL and b"x-api-key" in headers else shown
 
 

@@ -9,18 +9,26 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import numpy as np
+
+from saliency_guard.calibration.reliability import auroc
+from saliency_guard.chat.messages import parse_messages
 from saliency_guard.chat.tools import parse_tool_calls
+from saliency_guard.evaluation.document_questions import wrong_value
+from saliency_guard.evaluation.questions import messages_about
 from saliency_guard.evaluation.statistics import ratio
 from saliency_guard.evaluation.world import PICTURE_SIZE, WorldPicture
 from saliency_guard.lvlm import LVLM
-from saliency_guard.scenes import language
+from saliency_guard.scenes import documents, language
 from saliency_guard.scenes.language import CANNOT_SEE, CANNOT_TELL, DESCRIBE
 from saliency_guard.scenes.scene import Scene
 from saliency_guard.scenes.statements import KINDS, statement
 from saliency_guard.scenes.vocabulary import CLASSES, counted, plural, singular, with_article
-from saliency_guard.training import blanks, calls, documents, forms, frames, several, single, statements
+from saliency_guard.scenes.words import pick
+from saliency_guard.signals.verification import VerifyConfig
+from saliency_guard.training import blanks, calls, forms, frames, several, single, statements
 from saliency_guard.training.prompts import answers, assistant, picture, user
-from saliency_guard.training.words import pick
+from saliency_guard.verifier import Verifier
 
 _PHRASES = {counted(name, count): (name, count) for name in CLASSES for count in range(1, 9)}
 _SINGLES = {singular(name): name for name in CLASSES}
@@ -272,6 +280,35 @@ def documents_read(lvlm: LVLM, world_pictures: Sequence[WorldPicture]) -> dict[s
     for (kind, truth, _), reply in zip(cases, answers(lvlm, [case[2] for case in cases]), strict=True):
         tally.add(kind, right=reply.split(",")[0] == truth.split(",")[0] if kind == "picture" else reply == truth)
     return {kind: value for kind, value in tally.parts().items() if kind != "all"}
+
+
+def documents_verified(lvlm: LVLM, prompts: int) -> dict[str, float]:
+    """How well P(yes) tells true claims about text documents from wrong ones: AUROC by the form of the value.
+
+    The model is asked about a fact of a document, and about the same with another value of the same form. ``answered``
+    is how often it says yes or no at all, as `VerifyConfig` has it.
+    """
+    verifier = Verifier(lvlm.reader, VerifyConfig(min_mass=0.0))
+    strict = Verifier(lvlm.reader, VerifyConfig())
+    odds: list[tuple[str, bool, float]] = []
+    answered = 0
+    for number in range(prompts):
+        rng = random.Random(f"documents verified {number}")
+        known = documents.facts(rng, 4)
+        text = documents.document(rng, known)
+        wrong = documents.with_value(known[0], wrong_value(rng, known[0], known[1:]))
+        conversation = parse_messages(messages_about((), (text,), known[0].question), require_image=False)
+        statements = [(known[0].sentence, None), (wrong, None)]
+        for truth, verified in zip((True, False), verifier.verify(conversation, None, statements), strict=True):
+            odds.append((documents.form_of(known[0].value), truth, verified.probability or 0.0))
+        answered += sum(each.probability is not None for each in strict.verify(conversation, None, statements))
+    forms = {form: [(truth, value) for of, truth, value in odds if of == form] for form, _, _ in odds}
+    forms["all"] = [(truth, value) for _, truth, value in odds]
+    areas = {
+        form: float(auroc(np.array([value for _, value in pairs]), np.array([truth for truth, _ in pairs]))[0])
+        for form, pairs in forms.items()
+    }
+    return areas | {"answered": ratio(answered, len(odds))}
 
 
 def nothing_seen(lvlm: LVLM, world_pictures: Sequence[WorldPicture], seed: int) -> dict[str, float]:

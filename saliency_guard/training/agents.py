@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import random
 
+from saliency_guard.scenes import documents
 from saliency_guard.scenes.language import Exchange
 from saliency_guard.scenes.scene import Scene
 from saliency_guard.scenes.statements import PLACES
 from saliency_guard.scenes.vocabulary import CLASSES
-from saliency_guard.training import calls, documents, single
+from saliency_guard.scenes.words import ATTRIBUTES, THINGS, pick, preamble, value
+from saliency_guard.training import calls, single
 from saliency_guard.training.frames import noise, start
 from saliency_guard.training.sheets import ASSISTANT, END, IMAGE, Branch, Sheet, sheet
-from saliency_guard.training.words import ATTRIBUTES, THINGS, pick, preamble, value
 
 
 def _follow_up(rng: random.Random) -> tuple[Exchange, str, str]:

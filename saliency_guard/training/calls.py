@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from saliency_guard.scenes import documents
 from saliency_guard.scenes.language import CANNOT_TELL, Exchange
 from saliency_guard.scenes.scene import Scene
 from saliency_guard.scenes.vocabulary import CLASSES, plural, singular
-from saliency_guard.training import documents, single
+from saliency_guard.scenes.words import ATTRIBUTES, CITIES, NAMES, THINGS, coined, pick, preamble, sentence, value
+from saliency_guard.training import single
 from saliency_guard.training.sheets import ASSISTANT, END, IMAGE, Branch, Sheet, sheet
-from saliency_guard.training.words import ATTRIBUTES, CITIES, NAMES, THINGS, coined, pick, preamble, sentence, value
 
 TOLD = (
     "You may call these tools:\n{tools}\nTo call one, write "

@@ -124,6 +124,7 @@ def main() -> None:
             "forms": abilities.forms_filled(lvlm, slow_pictures),
             "tools": abilities.tools_called(lvlm, slow_pictures),
             "documents": abilities.documents_read(lvlm, slow_pictures),
+            "claims about documents": abilities.documents_verified(lvlm, len(slow_pictures)),
             "nothing seen": abilities.nothing_seen(lvlm, slow_pictures, FIRST_SEEDS[arguments.split]),
             "follow-ups": abilities.follow_ups(lvlm, slow_pictures),
         }

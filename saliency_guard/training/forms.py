@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from saliency_guard.scenes import language
+from saliency_guard.scenes import documents, language
 from saliency_guard.scenes.language import CANNOT_TELL
 from saliency_guard.scenes.scene import Scene
 from saliency_guard.scenes.vocabulary import CLASSES, plural, singular, with_article
-from saliency_guard.training import documents, single
+from saliency_guard.scenes.words import coined, pick, preamble
+from saliency_guard.training import single
 from saliency_guard.training.sheets import ASSISTANT, Branch, Sheet, opening, sheet
-from saliency_guard.training.words import coined, pick, preamble
 
 NOWHERE = "not in the image"
 """The place of what is not there."""

@@ -9,14 +9,14 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from saliency_guard.scenes import language
+from saliency_guard.scenes import documents, language
+from saliency_guard.scenes.documents import Fact
 from saliency_guard.scenes.language import CANNOT_TELL, Exchange
 from saliency_guard.scenes.scene import Scene
 from saliency_guard.scenes.vocabulary import CLASSES
-from saliency_guard.training import documents, single
-from saliency_guard.training.documents import Fact
+from saliency_guard.scenes.words import coined, pick, preamble
+from saliency_guard.training import single
 from saliency_guard.training.sheets import ASSISTANT, IMAGE, Branch, Sheet, sheet
-from saliency_guard.training.words import coined, pick, preamble
 
 _HEADS = (
     "The context is given below.",

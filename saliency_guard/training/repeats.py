@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 
+from saliency_guard.scenes import documents
 from saliency_guard.scenes.scene import Scene
-from saliency_guard.training import documents, single
+from saliency_guard.scenes.words import coined, jumble, pick, preamble, sentence, value
+from saliency_guard.training import single
 from saliency_guard.training.frames import start
 from saliency_guard.training.sheets import ASSISTANT, IMAGE, Branch, Sheet, opening, sheet
-from saliency_guard.training.words import coined, jumble, pick, preamble, sentence, value
 
 REPEATED = (
     "Repeat: {text}",

@@ -9,8 +9,8 @@ from saliency_guard.scenes import language
 from saliency_guard.scenes.language import Exchange, listed
 from saliency_guard.scenes.scene import Scene
 from saliency_guard.scenes.vocabulary import CLASSES, counted, number, plural, singular, with_article
+from saliency_guard.scenes.words import pick, preamble
 from saliency_guard.training.sheets import IMAGE, Branch, Sheet, asked, history, opening, sheet
-from saliency_guard.training.words import pick, preamble
 
 Shown = Sequence[Scene | None]
 """The pictures of a prompt, in order; None is a picture without recognisable objects."""

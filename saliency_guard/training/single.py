@@ -6,14 +6,14 @@ import random
 import re
 from collections.abc import Callable
 
-from saliency_guard.scenes import language
+from saliency_guard.scenes import documents, language
 from saliency_guard.scenes.language import CANNOT_SEE, CANNOT_TELL, Exchange, listed
 from saliency_guard.scenes.scene import Scene
 from saliency_guard.scenes.statements import PLACES, statement, things_at
 from saliency_guard.scenes.vocabulary import CLASSES, NEVER_DRAWN, counted, number, plural, singular, with_article
-from saliency_guard.training import documents, statements
+from saliency_guard.scenes.words import pick, preamble
+from saliency_guard.training import statements
 from saliency_guard.training.sheets import Branch, Sheet, asked, history, opening, sheet
-from saliency_guard.training.words import pick, preamble
 
 _CUT_SHORT = 0.7
 RELATION = re.compile(r"The (.+) is (to the left of|to the right of|above|below) the (.+)\.")

@@ -6,8 +6,8 @@ import random
 
 from saliency_guard.scenes.scene import Scene
 from saliency_guard.scenes.statements import KINDS, Kind, Statement, lowered, statement
+from saliency_guard.scenes.words import pick
 from saliency_guard.training.sheets import Branch, asked
-from saliency_guard.training.words import pick
 
 ASKED = (
     "Is this true: {text}",

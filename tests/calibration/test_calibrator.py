@@ -26,7 +26,7 @@ from saliency_guard import (
     Records,
     VerifyConfig,
 )
-from saliency_guard.calibration.calibrator import CALIBRATOR_FILE
+from saliency_guard.calibration.calibrator import CALIBRATOR_FILE, NO_DOCUMENTS
 from saliency_guard.calibration.features import FEATURE_SETS, SUMMARIES
 from saliency_guard.calibration.records import encoded
 from saliency_guard.embedded import EMBEDDED_PATH
@@ -285,3 +285,40 @@ def test_a_calibration_is_copied_and_sent(fitted: Calibrator) -> None:
     for again in (copy.copy(fitted), copy.deepcopy(fitted), pickle.loads(pickle.dumps(fitted))):  # noqa: S301
         assert again == fitted
         assert again.judge_record(one) == fitted.judge_record(one)
+
+
+def test_answers_about_documents_are_fitted_apart_and_change_nothing_else(fitted: Calibrator, tmp_path: Path) -> None:
+    documents = synthetic.document_records(200)
+    both = fitted.with_documents(documents)
+    assert both.model_copy(update={"documents": None}) == fitted
+    plain = synthetic.records(600)
+    together = Calibrator.fit(
+        Records(plain.fingerprint, [*plain, *documents], verify=documents.verify), features="signals"
+    )
+    assert together.documents == both.documents
+    assert together.model_copy(update={"documents": None, "verify": None}) == fitted
+    record = documents.records[0]
+    judged = both.judge_record(record)
+    assert judged.answer is not None
+    assert judged == both.documents.judge_record(record)
+    both.save(tmp_path / "both.json")
+    loaded = Calibrator.load(tmp_path / "both.json")
+    assert loaded == both
+    assert loaded.judge_record(record) == judged
+    # A guarantee must not be tested on any of them.
+    assert loaded.digests == set(fitted.fitted_on.digests) | set(both.documents.fitted_on.digests)
+
+
+def test_a_file_without_documents_says_nothing_of_them(fitted: Calibrator, tmp_path: Path) -> None:
+    old = json.loads(fitted.model_dump_json())
+    del old["documents"]
+    (tmp_path / "old.json").write_text(json.dumps(old))
+    judged = Calibrator.load(tmp_path / "old.json").judge_record(synthetic.document_records(1).records[0])
+    assert (judged.claims, judged.answer, judged.reason) == ((None,), None, NO_DOCUMENTS)
+
+
+def test_documents_of_another_model_are_refused(fitted: Calibrator) -> None:
+    records = synthetic.document_records(20)
+    other = synthetic.FINGERPRINT.model_copy(update={"weights": "another"})
+    with pytest.raises(CalibrationMismatchError, match="weights"):
+        fitted.with_documents(Records(other, records, verify=records.verify))

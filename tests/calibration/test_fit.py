@@ -100,7 +100,25 @@ def test_every_kind_with_labels_enough_has_a_model_of_its_own() -> None:
     assert [kind.kind for kind in fits.kinds] == ["object", "place"]
     assert fits.labelled
     assert all(len(kind.by_fold) == 40 for kind in fits.kinds)
-    assert fits.loss == pytest.approx(np.mean([fit.loss(kind.odds, kind.table.grounded) for kind in fits.kinds]))
+    expected = np.mean([fit.loss(kind.odds, kind.table.grounded) for kind in fits.kinds])
+    assert fit.tried(records, ("signals",)).loss == pytest.approx(expected)
+
+
+def test_only_the_feature_set_that_wins_gets_its_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    records = synthetic.records(60)
+    fitted: list[int] = []
+    fit_linear = fit.fit_linear
+
+    def counted(features: fit.Floats, *arguments: object) -> object:
+        fitted.append(features.shape[1])
+        return fit_linear(features, *arguments)
+
+    monkeypatch.setattr(fit, "fit_linear", counted)
+    fits = fit.fit_claims(records, ("signals",), ("signals", "evidence"))
+    losses = {groups: fit.tried(records, groups).loss for groups in (("signals",), ("signals", "evidence"))}
+    assert fits.groups == min(losses, key=lambda groups: losses[groups])
+    assert len(fitted) == fit.FOLDS + 1
+    assert len(set(fitted)) == 1
 
 
 def test_records_of_two_models_do_not_mix() -> None:
@@ -132,11 +150,22 @@ def test_whole_answers_are_fitted_on_what_other_pictures_models_say() -> None:
 
 
 def test_numbers_of_pictures_count_from_twenty_records_on() -> None:
-    records = [record.model_copy(update={"pictures": 2}) for record in synthetic.records(19, first=100)]
-    known = synthetic.records(30)
-    assert fit.picture_counts(Records(known.fingerprint, [*known, *records])) == (1,)
-    assert fit.picture_counts(Records(known.fingerprint, [*known, *records, records[0]])) == (1, 2)
-    assert fit.picture_counts(Records(known.fingerprint, records)) == (2,)
+    assert fit.frequent([1] * 30 + [2] * 19) == (1,)
+    assert fit.frequent([2] * 20 + [1] * 30) == (1, 2)
+    assert fit.frequent([2] * 19) == (2,)
+
+
+def test_pictures_are_held_apart() -> None:
+    records = synthetic.records(40, draws=2)
+    seen, tested = fit.held_apart(records, 0.25, 3)
+    pictures = [{record.picture for record in part} for part in (seen, tested)]
+    assert [len(part) for part in pictures] == [30, 10]
+    assert not pictures[0] & pictures[1]
+    assert len(seen) + len(tested) == len(records) == 80
+    assert [record.picture for record in fit.held_apart(records, 0.25, 4)[1]] != [record.picture for record in tested]
+    assert len(fit.held_apart(records, 0.0, 3)[1]) == 0
+    with pytest.raises(ConfigError, match="held_out"):
+        fit.held_apart(records, 1.0, 0)
 
 
 def test_a_domain_is_fitted_where_there_are_pictures_enough() -> None:

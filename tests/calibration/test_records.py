@@ -83,3 +83,13 @@ def test_numbers_that_are_none_are_refused(tmp_path: Path, before: str, after: s
     path.write_text(f"{head}\n{line.replace(before, after, 1)}\n")
     with pytest.raises(InputError, match=said):
         Records.load(path)
+
+
+def test_a_prompt_has_pictures_or_documents() -> None:
+    (record,) = synthetic.document_records(1, documents=2)
+    assert (record.pictures, record.documents) == (0, 2)
+    again = type(record).model_validate_json(record.model_dump_json())
+    assert again == record
+    np.testing.assert_allclose(again.features(("verification",))[:, 2], np.log(2))
+    with pytest.raises(ValueError, match="neither pictures nor text documents"):
+        type(record).model_validate({**record.model_dump(), "document_lengths": ()})

@@ -9,11 +9,13 @@ import pytest
 from saliency_guard.claims.phrases import (
     abstains,
     counted_noun,
+    last_line,
     picture_named,
     question_as_statement,
     sentences,
     singular,
     with_article,
+    yes_statement,
 )
 
 
@@ -126,3 +128,15 @@ def test_singulars(noun: str, expected: str) -> None:
 
 def test_articles() -> None:
     assert [with_article(noun) for noun in ("apple", "dog", "owl")] == ["an apple", "a dog", "an owl"]
+
+
+def test_the_span_of_a_sentence_ends_with_its_last_character() -> None:
+    text = " A cat.  A dog. "
+    assert [text[slice(*sentence.span)] for sentence in sentences(text)] == ["A cat.", "A dog."]
+
+
+def test_what_a_yes_says_names_the_question_where_its_form_is_not_known() -> None:
+    assert last_line("Read this.\n\nIs there a cat? \n") == "Is there a cat?"
+    assert last_line("  ") == ""
+    assert yes_statement("Is there a cat?") == "There is a cat."
+    assert yes_statement("Would it float?") == "The answer to this question is yes: Would it float?"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from saliency_guard.claims.extract import EnglishClaims
-from saliency_guard.claims.sentences import sentence_claims, sentence_of
+from saliency_guard.claims.sentences import answer_named, sentence_claims, sentence_of
 
 TEXT = "Anna lives in Rome. She was born in 1999."
 
@@ -45,3 +45,10 @@ def test_a_claim_stands_in_a_sentence() -> None:
     claims = {claim.noun: claim for claim in EnglishClaims()(text)}
     assert sentence_of(text, claims["dog"]) == "There is a dog."
     assert sentence_of(text, claims["cat"]) == "Anna has a cat."
+
+
+def test_the_few_words_are_found_again() -> None:
+    (claim,) = sentence_claims("In Rome.", 'Where is "it": here?')
+    assert answer_named(claim.statement) == "In Rome."
+    assert answer_named("Anna lives in Rome.") is None
+    assert answer_named('Anna says "so" is: right.') is None

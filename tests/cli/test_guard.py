@@ -95,6 +95,25 @@ def test_photographs_are_calibrated_on_in_one_command_that_goes_on_where_it_stop
     assert len(Records.load(kept)) == 24
 
 
+def test_answers_about_documents_are_added_to_a_calibration(tmp_path: Path, lvlm: LVLM) -> None:
+    assert lvlm.calibrator is not None
+    lvlm.calibrator.save(tmp_path / "known.json")
+    made = synthetic.document_records(120)
+    Records(lvlm.calibrator.fingerprint, made, verify=made.verify).save(tmp_path / "records.jsonl")
+    out = tmp_path / "both.json"
+    given = ["--calibrator", str(tmp_path / "known.json"), "--out", str(out)]
+    done = invoke("calibrate", str(tmp_path / "records.jsonl"), *given)
+    assert done.exit_code == 0, done.output
+    fitted = Calibrator.load(out)
+    assert fitted.documents is not None
+    assert fitted.model_copy(update={"documents": None}) == lvlm.calibrator
+    assert "text documents, statement claims: AUROC" in " ".join(done.output.split())
+    assert "too little for a number" not in " ".join(done.output.split())
+    wrong = invoke("calibrate", "--documents", "8", "--pope", "pope.jsonl", "--out", str(out))
+    assert wrong.exit_code == 2
+    assert "--documents goes with --scenes" in " ".join(wrong.output.split())
+
+
 def photographs(folder: Path, count: int) -> list[dict[str, str]]:
     """Pictures, and POPE's questions about them: one whose truth is as it says, and one of half whose truth is not."""
     folder.mkdir()

@@ -45,6 +45,26 @@ def test_records_of_ones_own_labelled_answers(tmp_path: Path, image: Path, lvlm:
     assert lvlm.calibrator.judge_record(first).answer == pytest.approx(scored.grounding, abs=0.02)
 
 
+def test_records_about_text_documents(tmp_path: Path, lvlm: LVLM) -> None:
+    out = tmp_path / "made.jsonl"
+    done = invoke("records", "--documents", "3", "--split", "development", "--max-new-tokens", "8", "--out", str(out))
+    assert done.exit_code == 0, done.output
+    assert [(record.pictures, record.draw) for record in Records.load(out)] == [(0, 0)] * 3 + [(0, -1)] * 3
+    row = {"documents": ["Anna lives in Rome.", "It rains."], "question": "Where does Anna live?", "grounded": False,
+           "answer": "Anna lives in Oslo.", "mentions": [{"text": "Oslo", "grounded": False}]}  # fmt: skip
+    listed = tmp_path / "labelled.jsonl"
+    listed.write_text(json.dumps(row))
+    done = invoke("records", "--labelled", str(listed), "--out", str(tmp_path / "own.jsonl"))
+    assert done.exit_code == 0, done.output
+    (record,) = Records.load(tmp_path / "own.jsonl").records
+    assert (record.pictures, record.document_lengths) == (0, (19, 9))
+    assert [(claim.kind, claim.grounded) for claim in record.claims] == [("statement", False)]
+    listed.write_text(json.dumps(row | {"image": "a.png"}))
+    done = invoke("records", "--labelled", str(listed), "--out", str(tmp_path / "own.jsonl"))
+    assert done.exit_code == 2
+    assert "about one image, or about documents" in " ".join(done.output.split())
+
+
 def test_records_of_pope_files(tmp_path: Path, image: Path) -> None:
     questions = tmp_path / "pope.jsonl"
     row = {"question_id": 1, "image": image.name, "text": "Is there a cat in the image?", "label": "yes"}

@@ -9,7 +9,7 @@ from saliency_guard.chat.messages import chat
 from saliency_guard.evaluation.chair import chair, score_caption
 from saliency_guard.evaluation.journal import Journal
 from saliency_guard.evaluation.mentions import ObjectVocabulary
-from saliency_guard.evaluation.mitigation import Guard, compare, repair_guards, sweep_guards
+from saliency_guard.evaluation.mitigation import Guard, compare, repair_guards, retry_guards, sweep_guards
 from saliency_guard.evaluation.world import pictures
 from saliency_guard.scenes.claims import is_true, world_claims
 from saliency_guard.scenes.language import DESCRIBE
@@ -85,3 +85,30 @@ def test_the_sweep_has_the_layers_and_the_fallback_of_the_released_code(lvlm: LV
     assert set(repair_guards(None)) == set()
     least = min(each.risk for each in lvlm.calibrator.repairs if each.kind == "any") if lvlm.calibrator else 0.0
     assert f"repair, P(any wrong claim) at most {least:g}" in repair_guards(lvlm.calibrator)
+
+
+def test_captions_of_a_policy_are_those_that_it_gives_out(lvlm: LVLM, tmp_path: Path) -> None:
+    shown = list(pictures("development", 3))
+    guards = {"nothing": Guard(), **retry_guards(lvlm.calibrator)}
+    assert len(guards) == 5
+    assert len({guard.key for guard in guards.values()}) == 5
+    assert retry_guards(None) == {}
+    name, guard = list(guards.items())[-1]
+    assert name == "2 retries of what fails below 0.9, then repair"
+    assert guard.policy is not None
+    assert (guard.policy.retry.again, guard.policy.on_low, guard.policy.max_retries) == ("failed", "repair", 2)
+    journal = Journal(tmp_path / "j", {})
+    (_, retried), _ = compare(
+        lvlm, shown, {"nothing": Guard(), name: guard}, sampled=False, max_new_tokens=48, journal=journal
+    )
+    outcomes = [
+        guard.policy.run(lvlm, chat(each.image, DESCRIBE), max_new_tokens=48, seed=each.scene.seed) for each in shown
+    ]
+    words = [len(outcome.text.split()) for outcome in outcomes]
+    assert retried.values["words"] == pytest.approx(sum(words) / 3)
+    unscored = [outcome.decision == "unscored" for outcome in outcomes]
+    assert retried.values["unjudged"] == pytest.approx(sum(unscored) / 3)
+    again, _ = compare(
+        lvlm, shown, {"nothing": Guard(), name: guard}, sampled=False, max_new_tokens=48, journal=journal
+    )
+    assert repr(again[1]) == repr(retried)

@@ -33,3 +33,18 @@ def test_what_is_in_the_file_is_not_made_again(lvlm: LVLM, tmp_path: Path) -> No
         lvlm, RUN, looking=LOOKING, file=RecordFile(path, empty_records(lvlm, LOOKING, generation(RUN)))
     )
     assert set(map(repr, again)) == set(map(repr, whole))
+
+
+def test_answers_about_text_documents_have_no_picture_and_what_is_told_is_labelled(lvlm: LVLM) -> None:
+    run = WorldRun(split="development", scenes=0, documents=6, max_new_tokens=12)
+    calls: list[None] = []
+    records = world_records(lvlm, run, looking=LOOKING, on_answer=lambda: calls.append(None))
+    assert len(records) == len(calls) == run.answers == 12
+    assert {record.draw for record in records} == {0, -1}
+    for record in records:
+        assert (record.pictures, record.domain) == (0, ())
+        assert min(record.document_lengths) > 0
+    told = [record for record in records if record.draw == -1]
+    assert {record.grounded for record in told} == {True, False}
+    assert any(claim.verified is not None for record in records for claim in record.claims)
+    assert any(claim.grounded is not None for record in records if record.draw == 0 for claim in record.claims)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from saliency_guard import LVLM
 from saliency_guard.evaluation.world import pictures
 from saliency_guard.scenes.scene import Scene, SceneObject, sample_scene
 from saliency_guard.training import abilities
+from saliency_guard.verifier import Verified, Verifier
 
 
 def thing(name: str, x: float, y: float) -> SceneObject:
@@ -68,3 +71,18 @@ def test_forms_and_blanks_are_measured(lvlm: LVLM) -> None:
     assert {"keys", "whole forms"} <= set(filled)
     seen = abilities.nothing_seen(lvlm, shown, 500_000)
     assert seen["scenes"] >= 0.0
+
+
+def test_claims_about_documents_are_asked_about_in_the_models_own_words(
+    lvlm: LVLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = abilities.documents_verified(lvlm, 12)
+    assert set(measured) - {"all", "answered"} <= {"year", "number", "place", "name", "word"}
+    assert all(0.0 <= value <= 1.0 for value in measured.values())
+
+    def knowing(self: Verifier, conversation: Any, session: Any, statements: Any) -> list[Verified]:
+        text = conversation.texts[0].text
+        return [Verified(0.9 if statement in text else 0.1) for statement, _ in statements]
+
+    monkeypatch.setattr(Verifier, "verify", knowing)
+    assert set(abilities.documents_verified(lvlm, 12).values()) == {1.0}

@@ -4,6 +4,7 @@ import random
 import re
 
 from saliency_guard.scenes.language import CANNOT_TELL
+from saliency_guard.scenes.scene import sample_scene
 from saliency_guard.training import frames
 
 
@@ -40,3 +41,16 @@ def test_summaries_hold_every_fact() -> None:
     for seed in range(40):
         for branch in frames.summarizing(None, random.Random(seed)).branches:
             assert all(f"{one}." in branch.prompt for one in branch.answer.removesuffix(".").split(". "))
+
+
+def test_what_no_document_says_is_not_told() -> None:
+    told = unknown = 0
+    for seed in range(150):
+        made = frames.plain_documents(sample_scene(seed), random.Random(seed))
+        for branch in made.branches:
+            if branch.answer == CANNOT_TELL:
+                unknown += 1
+            elif branch.answer in made.prefix:
+                told += 1
+    assert told > 200
+    assert unknown > 60

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from saliency_guard.training.words import (
+from saliency_guard.scenes.words import (
     ATTRIBUTES,
     CITIES,
     COLOURS,
@@ -103,6 +105,52 @@ def facts(rng: random.Random, count: int) -> list[Fact]:
         if all(new.question != old.question and new.topic != old.topic for old in made):
             made.append(new)
     return made
+
+
+ValueForm = Literal["year", "number", "place", "name", "word"]
+"""What kind of value a fact has."""
+
+_YEAR = re.compile(r"\b(?:19|20)\d\d$")
+_LISTS = (CITIES, NAMES, COLOURS, DAYS, ROOMS)
+
+
+def form_of(said: str) -> ValueForm:
+    """What kind of value it is: a date with its year, another number or code, a place, a person's name, a word."""
+    if any(character.isdigit() for character in said):
+        return "year" if " " in said and _YEAR.search(said) else "number"
+    if said in CITIES or said in ROOMS:
+        return "place"
+    return "name" if said.split(maxsplit=1)[0] in NAMES else "word"
+
+
+def another_value(rng: random.Random, said: str) -> str:
+    """Another value of the same form: 1984 for 1972, Oslo for Rome."""
+    while True:
+        other = _like(rng, said)
+        if other != said:
+            return other
+
+
+def _like(rng: random.Random, said: str) -> str:
+    listed = next((choices for choices in _LISTS if said in choices), None)
+    if listed is not None:
+        return pick(rng, listed)
+    if ":" in said:
+        return f"{rng.randint(1, 23)}:{rng.randrange(0, 60, 5):02d}"
+    if form_of(said) == "year":
+        return f"{said[:-4]}{rng.randint(1950, 2030)}"
+    if any(character.isdigit() for character in said):
+        head, last, tail = re.split(r"(\d+)(?!.*\d)", said)
+        first = rng.choice("123456789" if len(last) > 1 and last[0] != "0" else "0123456789")
+        return f"{head}{first}{''.join(rng.choice('0123456789') for _ in last[1:])}{tail}"
+    words = said.split()
+    return f"{pick(rng, NAMES)} {coined(rng).capitalize()}" if len(words) == 2 else coined(rng)
+
+
+def with_value(known: Fact, said: str) -> str:
+    """The sentence of a fact with another value, which makes it wrong."""
+    head, _, tail = known.sentence.rpartition(known.value)
+    return f"{head}{said}{tail}"
 
 
 def request(rng: random.Random, question: str) -> str:

@@ -6,8 +6,8 @@ import random
 
 import pytest
 
+from saliency_guard.scenes import words
 from saliency_guard.scenes.vocabulary import CLASSES
-from saliency_guard.training import words
 
 
 @pytest.mark.parametrize("make", [words.coined, words.value, words.sentence])

@@ -1,0 +1,1 @@
+"""The page: one self-contained HTML file about an answer. Plain values in, text out."""
