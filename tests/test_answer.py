@@ -98,3 +98,16 @@ def test_the_plain_dict_has_claims_and_no_guarantees() -> None:
     plain = claimed(TEXT, 0.9, 0.2, 0.8, 0.9).to_dict()
     assert plain["claims"][0]["grounding"] == 0.9
     assert "repairs" not in plain
+
+
+def test_a_page_shows_what_a_repair_left_out() -> None:
+    repaired = claimed(TEXT, 0.9, 0.2, 0.8, 0.9).repaired(threshold=0.5)
+    page = repaired.to_html()
+    assert "2 left out" in page
+    assert "<del>cat</del>" in page
+    assert "nothing is guaranteed" in page
+    promised = claimed(TEXT, 0.9, 0.55, 0.8, 0.9).repaired(risk=0.15).to_html()
+    assert "the risk (any) is at most 0.1" in promised
+    plain = claimed(TEXT, 0.9, 0.2, 0.8, 0.9).to_html(threshold=0.7)
+    assert "left out" not in plain
+    assert '"threshold":0.7' in plain

@@ -18,7 +18,7 @@ ROOT = Path(saliency_guard.__file__).parent
 # From the bottom up; a package may import from the rows above its own.
 ORDER = (
     ("errors",),
-    ("placement", "settings", "storage"),
+    ("figures", "placement", "settings", "storage"),
     ("claims",),
     ("scenes",),
     ("answer_view",),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
@@ -29,7 +30,10 @@ from saliency_guard.embedded import EMBEDDED
 from saliency_guard.errors import ConfigError
 
 if TYPE_CHECKING:
-    from saliency_guard.answer import GroundedAnswer
+    from collections.abc import Iterator
+
+    from saliency_guard.answer import GroundedAnswer, Step
+    from saliency_guard.decoding.options import GenerationOptions
     from saliency_guard.models.layer_choice import LayerChoice
     from saliency_guard.saliency.config import SaliencyConfig
 
@@ -60,27 +64,45 @@ def ask(
     locore: Locore = False,
     beta: Beta = None,
     layers: _Layers = None,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Show the answer as it is written, and colour it once it is judged.")
+    ] = False,
     as_json: Json = False,
     tokens: _Tokens = False,
 ) -> None:
     """Ask about a picture."""
     with reported():
+        if stream and as_json:
+            msg = "--json prints the whole answer at once: leave out --stream"
+            raise ConfigError(msg)
         rejection = sgrs_settings(on=sgrs, alpha=alpha, min_p=min_p)
         reinforcement = locore_settings(on=locore, beta=beta)
 
         from saliency_guard.chat.messages import chat
 
-        saliency = _saliency(layers)
-        answer = load(model, calibrator, quantize).generate(
-            chat(image, question),
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            seed=seed,
-            sgrs=rejection,
-            locore=reinforcement,
-            saliency=saliency,
-        )
+        options: GenerationOptions = {
+            "max_new_tokens": max_new_tokens,
+            "temperature": temperature,
+            "seed": seed,
+            "sgrs": rejection,
+            "locore": reinforcement,
+            "saliency": _saliency(layers),
+        }
+        lvlm = load(model, calibrator, quantize)
+        messages = chat(image, question)
+        answer = _streamed(lvlm.stream(messages, **options)) if stream else lvlm.generate(messages, **options)
     _show(answer, question, as_json=as_json, tokens=tokens)
+
+
+def _streamed(steps: Iterator[Step]) -> GroundedAnswer:
+    """Show an answer as it is written: plain until it is judged, then in the colours of its groundings."""
+    from saliency_guard.report.terminal import StreamView
+
+    view = StreamView()
+    with Live(view, console=Console(), refresh_per_second=12, transient=True):
+        for step in steps:
+            view.take(step)
+    return view.whole
 
 
 def score(

@@ -57,7 +57,8 @@ def detection(
     from saliency_guard.evaluation.probe import require_scikit_learn
     from saliency_guard.evaluation.ranking import rank
     from saliency_guard.evaluation.world import pictures, title
-    from saliency_guard.report.plots import plot_auroc, plot_quartiles, require_matplotlib
+    from saliency_guard.figures import require_matplotlib
+    from saliency_guard.report.plots import plot_auroc, plot_quartiles
     from saliency_guard.scenes import tuxpaint
 
     options = {"model": model, "split": split, "pictures": count, "max-new-tokens": max_new_tokens, "page": page}

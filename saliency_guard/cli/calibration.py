@@ -47,7 +47,8 @@ def calibration_command(
     from saliency_guard.evaluation.evidence_records import WORLD, EvidenceRun, evidence_records, evidence_sources
     from saliency_guard.evaluation.files import output_folder
     from saliency_guard.evaluation.world import title
-    from saliency_guard.report.plots import plot_coverage, plot_reliability, require_matplotlib
+    from saliency_guard.figures import require_matplotlib
+    from saliency_guard.report.plots import plot_coverage, plot_reliability
 
     options = {
         "model": model,

@@ -96,9 +96,10 @@ def calibrate(
     from saliency_guard.calibration.guarantee import NoGuarantee
     from saliency_guard.calibration.sharing import read_calibrator
     from saliency_guard.evaluation.files import output_folder
+    from saliency_guard.figures import require_matplotlib
     from saliency_guard.guard.policy import GuardPolicy
     from saliency_guard.guard.retry import RetryPlan
-    from saliency_guard.report.plots import plot_reliability, require_matplotlib
+    from saliency_guard.report.plots import plot_reliability
 
     with reported():
         require_scikit_learn()

@@ -75,7 +75,8 @@ def speed_command(
     from saliency_guard.evaluation import machine, speed
     from saliency_guard.evaluation.evidence import replace_section
     from saliency_guard.evaluation.files import output_folder
-    from saliency_guard.report.plots import plot_costs, require_matplotlib
+    from saliency_guard.figures import require_matplotlib
+    from saliency_guard.report.plots import plot_costs
 
     count = rounds or (1 if quick else 5)
     with reported():

@@ -1,4 +1,4 @@
-"""Plots of the evidence page. Needs the extra ``bench`` (matplotlib)."""
+"""Plots: reliability, risk and coverage, and those of the evidence page. Needs the extra ``plot`` (matplotlib)."""
 
 from __future__ import annotations
 
@@ -7,60 +7,53 @@ from pathlib import Path
 from typing import Any
 
 from saliency_guard.calibration.results import CalibrationReport
-from saliency_guard.errors import require_extra
+from saliency_guard.figures import INK, TRUE, WRONG, new_figure
 
-_TRUE, _WRONG, _INK = "#2a7f62", "#b3423a", "#333333"
 _FLOORS = frozenset({"position", "repetition", "position only", "word only"})  # They look at no picture.
 
 
-def require_matplotlib() -> None:
-    """Raise `MissingExtraError` now rather than later if matplotlib is missing."""
-    require_extra("matplotlib", "matplotlib", "bench")
+def _saved(figure: Any, path: Path | None) -> Any:
+    if path is not None:
+        figure.savefig(path, dpi=150)
+    return figure
 
 
-def _axes(width: float, height: float, panels: int = 1) -> tuple[Any, Sequence[Any]]:
-    require_matplotlib()
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - an extra
-    from matplotlib.figure import Figure  # noqa: PLC0415 - an extra
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(1, panels, squeeze=False, sharey=True)[0]
-    for axis in axes:
-        axis.spines[["top", "right"]].set_visible(False)
-    return figure, axes
-
-
-def plot_auroc(rows: Mapping[str, Sequence[tuple[str, float, float, float]]], path: Path) -> None:
+def plot_auroc(rows: Mapping[str, Sequence[tuple[str, float, float, float]]], path: Path | None = None) -> Any:
     """AUROC of every signal and combination with its interval, one panel a split.
 
     Args:
         rows: split -> (name, value, low, high), in the order to draw them.
-        path: a file name with the picture's type.
+        path: a file name with the picture's type; None writes no file.
+
+    Returns:
+        The `matplotlib.figure.Figure`.
     """
-    figure, axes = _axes(3.1 * len(rows) + 1.6, 0.26 * max(map(len, rows.values())) + 1.2, len(rows))
+    figure, axes = new_figure(3.1 * len(rows) + 1.6, 0.26 * max(map(len, rows.values())) + 1.2, len(rows))
     for axis, (split, entries) in zip(axes, rows.items(), strict=True):
         heights = range(len(entries), 0, -1)
         for height, (name, value, low, high) in zip(heights, entries, strict=True):
-            colour = _INK if name in _FLOORS else _TRUE
+            colour = INK if name in _FLOORS else TRUE
             axis.plot([low, high], [height, height], color=colour, linewidth=1.4)
             axis.plot(value, height, "o", color=colour, markersize=4)
-        axis.axvline(0.5, color=_INK, linewidth=0.8, linestyle=":")
+        axis.axvline(0.5, color=INK, linewidth=0.8, linestyle=":")
         axis.set_yticks(list(heights), [name for name, *_ in entries], fontsize=8)
         axis.set_xlim(0.3, 1.0)
         axis.set_title(split, fontsize=10)
         axis.set_xlabel("AUROC, hallucinated mentions")
-    figure.savefig(path, dpi=150)
+    return _saved(figure, path)
 
 
-def plot_quartiles(rates: Mapping[str, Sequence[float]], path: Path) -> None:
+def plot_quartiles(rates: Mapping[str, Sequence[float]], path: Path | None = None) -> Any:
     """Hallucination rate by quartile of S.
 
     Args:
         rates: name of a split and mode -> the four rates, lowest quartile first.
-        path: a file name with the picture's type.
+        path: a file name with the picture's type; None writes no file.
+
+    Returns:
+        The `matplotlib.figure.Figure`.
     """
-    figure, (axis,) = _axes(6.4, 3.8)
+    figure, (axis,) = new_figure(6.4, 3.8)
     for index, (name, values) in enumerate(rates.items()):
         offset = 0.8 * (index / max(1, len(rates)) - 0.5)
         shade = index / max(1, len(rates) - 1)
@@ -71,7 +64,7 @@ def plot_quartiles(rates: Mapping[str, Sequence[float]], path: Path) -> None:
             0.72 / len(rates),
             align="edge",
             label=name,
-            color=_WRONG,
+            color=WRONG,
             alpha=1 - 0.75 * shade,
         )
     axis.set_xticks(range(1, 5), ["lowest quarter", "second", "third", "highest quarter"])
@@ -79,61 +72,72 @@ def plot_quartiles(rates: Mapping[str, Sequence[float]], path: Path) -> None:
     axis.set_ylabel("hallucinated")
     axis.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     figure.legend(frameon=False, fontsize=8, loc="outside upper center", ncols=3)
-    figure.savefig(path, dpi=150)
+    return _saved(figure, path)
 
 
-def plot_costs(panels: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]], path: Path) -> None:
+def plot_costs(panels: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]], path: Path | None = None) -> Any:
     """Ratio to plain ``generate`` against length.
 
     Args:
         panels: what the length is of -> way -> (length, ratio), in order.
-        path: a file name with the picture's type.
+        path: a file name with the picture's type; None writes no file.
+
+    Returns:
+        The `matplotlib.figure.Figure`.
     """
-    figure, axes = _axes(9.0, 3.4, len(panels))
+    figure, axes = new_figure(9.0, 3.4, len(panels))
     for axis, (name, ways) in zip(axes, panels.items(), strict=True):
         for way, points in ways.items():
             lengths, ratios = zip(*points, strict=True)
             axis.plot(lengths, ratios, "o-", label=way, linewidth=1.4, markersize=4)
-        axis.axhline(1.0, color=_INK, linewidth=0.8, linestyle=":")
+        axis.axhline(1.0, color=INK, linewidth=0.8, linestyle=":")
         axis.set_xscale("log", base=2)
         axis.set_xticks(sorted({length for points in ways.values() for length, _ in points}))
         axis.xaxis.set_major_formatter(lambda value, _: f"{value:.0f}")
         axis.set_xlabel(f"positions of the {name}")
     axes[0].set_ylabel("time, ratio to plain generate")
     axes[0].legend(frameon=False, fontsize=8)
-    figure.savefig(path, dpi=150)
+    return _saved(figure, path)
 
 
-def plot_reliability(report: CalibrationReport, path: Path) -> None:
+def plot_reliability(report: CalibrationReport, path: Path | None = None) -> Any:
     """How often what was said to be grounded is, against how likely it was said to be.
 
     Args:
         report: of a calibration, on pictures it never saw.
-        path: a file name with the picture's type.
+        path: a file name with the picture's type; None writes no file.
+
+    Returns:
+        The `matplotlib.figure.Figure`.
     """
     panels = {name: measured for name in ("claims", "answers") if (measured := getattr(report, name)) is not None}
-    figure, axes = _axes(4.2 * len(panels), 3.8, len(panels))
+    figure, axes = new_figure(4.2 * len(panels), 3.8, len(panels))
     for axis, (name, measured) in zip(axes, panels.items(), strict=True):
-        axis.plot([0, 1], [0, 1], color=_INK, linewidth=0.8, linestyle=":")
+        axis.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":")
         axis.plot(
-            [part.predicted for part in measured.bins], [part.observed for part in measured.bins], "o-", color=_TRUE
+            [part.predicted for part in measured.bins], [part.observed for part in measured.bins], "o-", color=TRUE
         )
         axis.set_title(f"{name}: ECE {measured.ece:.3f}, {measured.count} of them", fontsize=9)
         axis.set_xlabel("calibrated grounding")
         axis.set_xlim(-0.02, 1.02)
         axis.set_ylim(-0.02, 1.02)
     axes[0].set_ylabel("grounded")
-    figure.savefig(path, dpi=150)
+    return _saved(figure, path)
 
 
-def plot_coverage(curves: Mapping[str, Mapping[str, Sequence[tuple[float, float, float]]]], path: Path) -> None:
+def plot_coverage(
+    curves: Mapping[str, Mapping[str, Sequence[tuple[float, float, float]]]], path: Path | None = None
+) -> Any:
     """Risk among the answered questions against how many are answered, one panel a split.
 
     Args:
         curves: split -> policy -> (threshold, part answered, part of those ungrounded).
-        path: a file name with the picture's type.
+        path: a file name with the picture's type; None writes no file.
+
+    Returns:
+        The `matplotlib.figure.Figure`.
     """
-    figure, axes = _axes(4.6 * len(curves), 3.8, len(curves))
+    figure, axes = new_figure(4.6 * len(curves), 3.8, len(curves))
     for axis, (name, policies) in zip(axes, curves.items(), strict=True):
         for policy, points in policies.items():
             axis.plot([taken for _, taken, _ in points], [risk for _, _, risk in points], label=policy, linewidth=1.4)
@@ -143,4 +147,4 @@ def plot_coverage(curves: Mapping[str, Mapping[str, Sequence[tuple[float, float,
         axis.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axes[0].set_ylabel("ungrounded among the answered")
     axes[0].legend(frameon=False, fontsize=8)
-    figure.savefig(path, dpi=150)
+    return _saved(figure, path)

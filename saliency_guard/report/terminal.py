@@ -12,7 +12,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from saliency_guard.answer import Claim, GroundedAnswer
+from saliency_guard.answer import Claim, GroundedAnswer, Step, TokenGrounding
 
 _LOW, _HIGH = 0.5, 0.9
 _COLOURS = {"low": "white on red3", "middle": "black on khaki1", "high": "black on pale_green3"}
@@ -35,6 +35,51 @@ def answer_view(answer: GroundedAnswer, title: str) -> RenderableType:
     if any(token.rejected for token in answer.tokens):
         parts.append(rejections_table(answer))
     return Group(*parts)
+
+
+class StreamView:
+    """An answer that is being written: its text so far, and what its last token rests on.
+
+    Nothing is coloured before the answer is judged: what a token rests on is no measure of trust.
+    """
+
+    def __init__(self) -> None:
+        self._tokens: list[TokenGrounding] = []
+        self._answer: GroundedAnswer | None = None
+
+    def take(self, step: Step) -> None:
+        """The next step of the stream."""
+        if step.token is not None:
+            self._tokens.append(step.token)
+        self._answer = step.answer or self._answer
+
+    @property
+    def whole(self) -> GroundedAnswer:
+        """The answer, once its stream has ended.
+
+        Raises:
+            RuntimeError: before that.
+        """
+        if self._answer is None:
+            msg = "the stream has not ended"
+            raise RuntimeError(msg)
+        return self._answer
+
+    def __rich__(self) -> RenderableType:
+        """What is shown now."""
+        if self._answer is not None:
+            return Panel(coloured(self._answer), title="judged", title_align="left")
+        text = Text("".join(token.text for token in self._tokens), style="dim")
+        shares = self._tokens[-1].shares if self._tokens else {}
+        rests = ", ".join(f"{source} {share:.0%}" for source, share in shares.items())
+        count = f"{len(self._tokens)} tokens"
+        return Panel(
+            text,
+            title="not judged yet",
+            title_align="left",
+            subtitle=f"{count}; the last rests on {rests}" if rests else count,
+            subtitle_align="left",
+        )
 
 
 def verdict(answer: GroundedAnswer) -> Text:

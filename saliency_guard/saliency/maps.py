@@ -40,6 +40,41 @@ class SaliencyMap:
     normalized: Tensor
     layout: PromptLayout
 
+    def plot(self, layer: int | None = None, head: int | None = None) -> Any:
+        """A picture of the map: rows are queries, columns keys, with lines between the sources.
+
+        Args:
+            layer: an entry of ``layers``; None is the mean over all of them.
+            head: of the layer, by Eq. 4; None is Eq. 5, over all heads.
+
+        Returns:
+            A `matplotlib.figure.Figure`; notebooks show it by themselves.
+
+        Raises:
+            ConfigError: if there is no such layer or head, or a head without a layer.
+            MissingExtraError: without the extra ``plot``.
+        """
+        from saliency_guard.saliency.map_plots import plot_map  # noqa: PLC0415 - needs an extra
+
+        return plot_map(self, layer, head)
+
+    def plot_heads(self, source: str = "image_0") -> Any:
+        """How much of what the target's row looks at lies on a source: one cell for each layer and head.
+
+        Args:
+            source: one of ``layout.sources``.
+
+        Returns:
+            A `matplotlib.figure.Figure`; notebooks show it by themselves.
+
+        Raises:
+            ConfigError: if there is no such source.
+            MissingExtraError: without the extra ``plot``.
+        """
+        from saliency_guard.saliency.map_plots import plot_heads  # noqa: PLC0415 - needs an extra
+
+        return plot_heads(self, source)
+
 
 @uninterrupted()
 def saliency_map(

@@ -54,6 +54,12 @@ def test_options_reach_the_model(file: str, lvlm: LVLM) -> None:
     assert ask("--temperature", "1.3", "--seed", "4") == ask("--temperature", "1.3", "--seed", "4")
 
 
+def test_a_streamed_answer_ends_like_any_other(file: str) -> None:
+    whole = run("ask", file, QUESTION, "--max-new-tokens", "9")
+    assert run("ask", file, QUESTION, "--max-new-tokens", "9", "--stream").endswith(whole)
+    assert "leave out --stream" in run("ask", file, QUESTION, "--stream", "--json", code=2)
+
+
 def test_score_shows_an_answer_from_anywhere(file: str) -> None:
     text = "An elephant on a sofa."
     answer = json.loads(run("score", file, QUESTION, text, "--json"))

@@ -28,3 +28,20 @@ def test_an_error_goes_from_one_process_to_another(answer: GroundedAnswer) -> No
     sent = pickle.loads(pickle.dumps(caught.value))  # noqa: S301 - our own
     assert (str(sent), sent.attempts, sent.score) == (str(caught.value), caught.value.attempts, caught.value.score)
     assert (sent.answer, sent.threshold) == (answer, 1.0)
+
+
+def test_a_page_shows_all_attempts_and_what_was_decided(answer: GroundedAnswer) -> None:
+    policy = GuardPolicy(min_grounding=0.5)
+    low = answer.model_copy(update={"grounding": 0.1, "text": "A refused draft."})
+    page = policy.decide((policy.judge(low), policy.judge(answer, "seed 1"))).to_html()
+    for part in (
+        "Attempt 1",
+        "A refused draft.",
+        "is below 0.500",
+        "Attempt 2",
+        "Changed: seed 1",
+        "decision: accepted",
+    ):
+        assert part in page
+    fallback = GuardPolicy(min_grounding=0.5, on_low="fallback", fallback=lambda *_: "No idea.")
+    assert "decision: fallback" in fallback.decide((fallback.judge(low),), messages=[]).to_html()

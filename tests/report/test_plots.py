@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from PIL import Image
 
 from saliency_guard.calibration.reliability import reliability
 from saliency_guard.calibration.results import CalibrationReport
-from saliency_guard.errors import MissingExtraError
 from saliency_guard.report import plots
 
 MEASURED = reliability(np.array([0.1, 0.2, 0.8, 0.9]), np.array([False, False, True, True]))
@@ -81,9 +79,3 @@ def test_costs_and_coverage_are_drawn_as_given(tmp_path: Path, figures: list[Fig
     costs, coverage = figures
     assert points(costs)[0] == [(512, 1.2), (1024, 1.4)]
     assert points(coverage)[0] == [(1.0, 0.3), (0.5, 0.1)]
-
-
-def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(MissingExtraError, match=r"saliency-guard\[bench\]"):
-        plots.require_matplotlib()

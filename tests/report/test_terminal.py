@@ -8,7 +8,7 @@ from rich.console import Console, RenderableType
 
 from saliency_guard import LVLM, GroundedAnswer, SGRSConfig
 from saliency_guard.chat.messages import chat
-from saliency_guard.report.terminal import answer_view, coloured, comparison_table, tokens_table
+from saliency_guard.report.terminal import StreamView, answer_view, coloured, comparison_table, tokens_table
 from saliency_guard.scenes.language import DESCRIBE
 
 
@@ -60,3 +60,22 @@ def test_answers_are_compared_side_by_side(answer: GroundedAnswer, lvlm: LVLM, p
     table = printed(comparison_table({"first": answer, "second": other}))
     for part in ("first", "second", f"{other.grounding:.3f}", "share on image_0"):
         assert part in table
+
+
+def test_a_stream_is_plain_until_it_is_judged(lvlm: LVLM, picture: Image.Image) -> None:
+    view = StreamView()
+    assert "0 tokens" in printed(view)
+    steps = list(lvlm.stream(chat(picture, DESCRIBE), max_new_tokens=12))
+    for step in steps[:5]:
+        view.take(step)
+    text = "".join(step.token.text for step in steps[:5] if step.token is not None)
+    assert text.strip() in printed(view)
+    assert "not judged yet" in printed(view)
+    assert "image_0" in printed(view)
+    with pytest.raises(RuntimeError, match="not ended"):
+        _ = view.whole
+    for step in steps[5:]:
+        view.take(step)
+    assert view.whole is steps[-1].answer
+    assert view.whole.text in " ".join(printed(view).split())
+    assert "not judged yet" not in printed(view)
