@@ -15,7 +15,8 @@ from saliency_guard.calibration.calibrator import Calibrator
 from saliency_guard.chat.detokenize import EncodedText
 from saliency_guard.chat.messages import Conversation
 from saliency_guard.chat.template import PreparedPrompt, PromptReader
-from saliency_guard.claim_judge import NO_CALIBRATION, ClaimJudge, JudgedAnswer
+from saliency_guard.chat.tools import read_calls
+from saliency_guard.claim_judge import NO_CALIBRATION, STRUCTURED, Basis, ClaimJudge, JudgedAnswer
 from saliency_guard.decoding.decoder import Decoder
 from saliency_guard.decoding.options import GenerationPlan
 from saliency_guard.decoding.sampling import LogitsProcessor
@@ -42,6 +43,7 @@ class WantedScores:
         verify: how claims are verified; None leaves that to the calibrator.
         scored: whether the tokens have their scores already.
         guarded: whether SGRS looked at these scores: then they stay as it saw them.
+        structured: whether the answers are held to a JSON schema.
     """
 
     saliency: SaliencyConfig | None
@@ -49,6 +51,7 @@ class WantedScores:
     verify: VerifyConfig | None
     scored: bool = False
     guarded: bool = False
+    structured: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +157,7 @@ class AnswerBuilder:
         judge = ClaimJudge(self.reader, self.calibrator, wanted.verify)
         bases = [judge.basis(len(each.tokens), each.session, each.conversation, saliency) for each in finished]
         judged = [index for index, basis in enumerate(bases) if basis.kind == "pictures"]
+        bases = [self._of_sentences(basis, each, wanted) for basis, each in zip(bases, finished, strict=True)]
         # The calibrator looks at an answer as the plain model sees it, so that it says the same however it was written.
         plain = [index for index in judged if finished[index].session.locore is None]
         traces = self._traced(finished, written if signals else plain, config)
@@ -196,6 +200,15 @@ class AnswerBuilder:
         trace = trace_answers([session], [[token.token_id for token in answer.tokens]], SaliencyConfig())[0]
         view = whole_view(self.reader, prepared.conversation, session, trace)
         return answer.model_copy(update={"view": view})
+
+    def _of_sentences(self, basis: Basis, answer: FinishedAnswer, wanted: WantedScores) -> Basis:
+        """The basis of an answer; none of JSON and tool calls."""
+        has_call = wanted.structured
+        if basis.kind is not None and not has_call and self.reader.tells_tools:
+            text = "".join(token.text for token in answer.tokens)
+            parsed = read_calls(text, answer.ids, self.tokenizer, was_forced=False)
+            has_call = bool(parsed.calls or parsed.malformed)
+        return Basis(reason=STRUCTURED, verifies=False) if basis.kind is not None and has_call else basis
 
     def _traced(
         self, finished: Sequence[FinishedAnswer], chosen: Sequence[int], saliency: SaliencyConfig

@@ -35,6 +35,7 @@ BOTH = "the prompt has pictures and text documents, and calibrations are fitted 
 NO_PICTURE = "the prompt shows no picture"
 OTHER_VERIFICATION = "the claims were not verified in the way that the calibration for text documents was fitted with"
 EMPTY = "the answer is empty"
+STRUCTURED = "the answer is JSON or a tool call, and the calibration was fitted on sentences"
 
 
 @dataclass(frozen=True, slots=True)

@@ -212,6 +212,10 @@ class LVLM(AsyncAnswers, CopiedWithModel):
         return AnswerBuilder(self.model_id, self._reader, self._prompts, self.end_tokens, self._calibrator, self._fits)
 
     @property
+    def _prepares_beside(self) -> bool:
+        return self.model.device.type != "cpu"  # Where threads beside the working one would only take its cores.
+
+    @property
     def context_length(self) -> int | None:
         """Positions that prompt and answer may take together; None where the config does not say."""
         return self._reader.context_length

@@ -1,8 +1,7 @@
 """What LangChain, LlamaIndex and the server share; integrations import from here and from `saliency_guard` only."""
 
 from saliency_guard.adapters.bound import bound
-from saliency_guard.adapters.citations import Documents, JudgedAnswer
-from saliency_guard.adapters.fields import JudgedText
+from saliency_guard.adapters.citations import Documents, JudgedAnswer, unique_names
 from saliency_guard.adapters.prompt_memo import PromptMemo, remember_prompts
 from saliency_guard.adapters.report import (
     ReportDetail,
@@ -26,14 +25,13 @@ from saliency_guard.adapters.run import (
 from saliency_guard.adapters.scorer import LocalScorer, ScorerModel, fitted_saliency
 from saliency_guard.adapters.settings import Request, ServedLVLM
 from saliency_guard.adapters.shared_models import clear_model_cache, shared_lvlm
-from saliency_guard.adapters.turns import NO_PICTURE, Turn
+from saliency_guard.adapters.turns import NO_PICTURE, Turn, TurnMessage
 from saliency_guard.adapters.unjudged import (
-    NO_ARGUMENTS,
     PICTURE_GONE,
     SAID_SO,
     OnError,
     empty_attempt,
-    not_applicable,
+    nothing_to_score,
     scorer_trouble,
     unscored_attempt,
 )
@@ -53,6 +51,8 @@ from saliency_guard.chat.tools import (
 )
 from saliency_guard.embedded import EMBEDDED
 from saliency_guard.errors import require_extra, shown
+from saliency_guard.guard.decision import NO_ARGUMENTS, not_applicable
+from saliency_guard.guard.fields import JudgedText
 from saliency_guard.guard.outcome import EMPTY_ANSWER
 from saliency_guard.guard.policy import PlannedAttempts
 from saliency_guard.guard.retry import PlannedAttempt, weak_words
@@ -89,6 +89,7 @@ __all__ = [
     "Tool",
     "ToolCall",
     "Turn",
+    "TurnMessage",
     "answer_report",
     "answered",
     "as_streamed",
@@ -108,6 +109,7 @@ __all__ = [
     "is_low",
     "is_remote",
     "not_applicable",
+    "nothing_to_score",
     "openai_schema",
     "parse_json",
     "raised_report",
@@ -125,6 +127,7 @@ __all__ = [
     "shown",
     "takes_tools",
     "token_report",
+    "unique_names",
     "unscored_attempt",
     "warning",
     "weak_words",

@@ -8,13 +8,13 @@ from typing import Any
 
 from PIL import Image
 
-from saliency_guard.adapters.fields import JudgedText
 from saliency_guard.adapters.scorer import LocalScorer
 from saliency_guard.answer import Claim, GroundedAnswer
 from saliency_guard.calibration.token_filter import TokenFilter
 from saliency_guard.chat.template import PreparedPrompt
 from saliency_guard.guard.decision import low_claim
-from saliency_guard.guard.outcome import Attempt
+from saliency_guard.guard.fields import JudgedText
+from saliency_guard.guard.outcome import Attempt, GuardOutcome
 from saliency_guard.guard.policy import GuardPolicy
 from saliency_guard.signals.verification import VerifyConfig
 
@@ -44,6 +44,21 @@ class JudgedAnswer:
     answer: GroundedAnswer
     documents: tuple[int | None, ...]
     shares: tuple[float, ...]
+
+    def cited(self, outcome: GuardOutcome) -> list[tuple[Claim, int]]:
+        """The claims in what is given out that rest on a document, each with the document's index.
+
+        Args:
+            outcome: what a policy decided; of a repaired answer, what is left counts.
+        """
+        if outcome.chosen is None:
+            return []
+        kept = None if outcome.repaired is None else {claim.span for claim in outcome.repaired.kept}
+        return [
+            (claim, number)
+            for claim, number in zip(self.answer.claims, self.documents, strict=True)
+            if number is not None and (kept is None or claim.span in kept)
+        ]
 
     def attempt(self, policy: GuardPolicy) -> Attempt:
         """The answer as an attempt, which is refused for each of its claims, too.
@@ -198,6 +213,18 @@ class Documents:
 
     def _with_question(self, parts: Sequence[Part]) -> list[dict[str, Any]]:
         return [{"role": "user", "content": [*parts, {"type": "text", "text": self.question}]}]
+
+
+def unique_names(names: Sequence[str]) -> list[str]:
+    """A name for each document: where names repeat, the later ones get numbers."""
+    unique: list[str] = []
+    for name in names:
+        count, free = 1, name
+        while free in unique:
+            count += 1
+            free = f"{name}#{count}"
+        unique.append(free)
+    return unique
 
 
 def _beside_texts(claim: Claim, threshold: float) -> Claim:

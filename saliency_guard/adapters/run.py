@@ -14,6 +14,7 @@ from saliency_guard.answer import GroundedAnswer, TokenGrounding, Usage
 from saliency_guard.chat.template import Messages, PreparedPrompt
 from saliency_guard.guard.outcome import Attempt, GuardOutcome
 from saliency_guard.guard.policy import GuardPolicy
+from saliency_guard.guard.structured import ReadFields, call_fields
 from saliency_guard.lvlm import LVLM
 
 
@@ -56,6 +57,7 @@ def run_events(
     cancel: threading.Event,
     policy: GuardPolicy | None = None,
     live: bool = True,
+    fields: ReadFields | None = None,
 ) -> Generator[RunEvent, None, None]:
     """Tokens as they are written, or under a policy attempts as they are made; the end last.
 
@@ -68,6 +70,7 @@ def run_events(
         cancel: stops the work between two tokens once it is set.
         policy: decides on the answer; None gives out every token as it is written.
         live: whether tokens are wanted before the end; without, they all come at the end, which costs less.
+        fields: what of an answer a policy judges; as for `GuardPolicy.steps`.
 
     Raises:
         DeadlineError: if the timeout passes.
@@ -87,11 +90,15 @@ def run_events(
     if isinstance(messages, PreparedPrompt):
         msg = "a policy needs the messages themselves, not a prepared prompt"
         raise TypeError(msg)
-    for made in policy.steps(lvlm, messages, cancel=cancel, **generation):
+    considered: list[GroundedAnswer] = []
+    for made in policy.steps(lvlm, messages, cancel=cancel, fields=fields, **generation):
         if isinstance(made, Attempt):
+            considered.append(made.answer)
             yield made
         else:
-            yield Finished(made.text, made.answer, made, tuple(attempt.answer for attempt in made.attempts))
+            if made.decision == "not_applicable" and made.answer is not None:
+                considered.append(made.answer)
+            yield Finished(made.text, made.answer, made, tuple(considered))
 
 
 def run_request(
@@ -123,7 +130,16 @@ def run_request(
     # A prompt that nobody asks for again is prepared when it is its turn.
     is_shared = memo.is_shared and request.policy is None
     prompt = memo.prompt(lvlm, messages, request.tools) if is_shared else messages
-    yield from run_events(prompted, prompt, request.generation, cancel=cancel, policy=request.policy, live=live)
+    fields = fields_of(lvlm, request)
+    policy = request.policy
+    yield from run_events(prompted, prompt, request.generation, cancel=cancel, policy=policy, live=live, fields=fields)
+
+
+def fields_of(lvlm: LVLM, request: Request) -> ReadFields | None:
+    """What of an answer to a request a policy judges, where it may be a tool call; None where it is none."""
+    if not request.tools and not request.forced:
+        return None
+    return call_fields(lvlm.tokenizer, was_forced=bool(request.forced))
 
 
 def answered(answer: GroundedAnswer) -> Iterator[RunEvent]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
-from saliency_guard.adapters.fields import JudgedText
 from saliency_guard.adapters.settings import ServedLVLM
 from saliency_guard.answer import GroundedAnswer
 from saliency_guard.chat.detokenize import AnswerText
 from saliency_guard.chat.fetch import Fetch
 from saliency_guard.chat.template import Messages, PreparedPrompt
 from saliency_guard.embedded import EMBEDDED
+from saliency_guard.guard.fields import JudgedText
 from saliency_guard.guard.policy import GuardPolicy
 from saliency_guard.lvlm import LVLM
 from saliency_guard.saliency.config import SaliencyConfig

@@ -66,6 +66,21 @@ _LEAST_CONTENT = 3
 
 
 @dataclass(frozen=True, slots=True)
+class TurnMessage:
+    """A message of a chat, as far as it matters here.
+
+    Attributes:
+        text: of it.
+        is_user: whether the user wrote it.
+        has_picture: whether there is a picture in it, or something that may be one.
+    """
+
+    text: str
+    is_user: bool
+    has_picture: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
     """The last turn of a chat.
 
@@ -82,6 +97,27 @@ class Turn:
     earlier: Sequence[str]
     has_picture: bool
     chat_has_picture: bool
+
+    @classmethod
+    def last_of(cls, chat: Sequence[TurnMessage], answer: str, *, saw_picture: bool = False) -> Turn:
+        """The last turn of a chat: it begins with the first of the user's last messages in a row.
+
+        Args:
+            chat: what is answered.
+            answer: the answer.
+            saw_picture: whether there was a picture in the chat that may be gone.
+        """
+        start = next((number for number in reversed(range(len(chat))) if chat[number].is_user), 0)
+        while start > 0 and chat[start - 1].is_user:
+            start -= 1
+        first = next((number for number, message in enumerate(chat) if message.has_picture), None)
+        return cls(
+            question=" ".join(message.text for message in chat[start:] if message.is_user),
+            answer=answer,
+            earlier=[message.text for message in chat[first or 0 : start]],
+            has_picture=any(message.has_picture for message in chat[start:]),
+            chat_has_picture=saw_picture or first is not None,
+        )
 
     @property
     def other_subject(self) -> str | None:

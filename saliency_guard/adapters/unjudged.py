@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 from saliency_guard.answer import GroundedAnswer, Usage
 from saliency_guard.errors import ConfigError, SaliencyGuardError
-from saliency_guard.guard.outcome import EMPTY_ANSWER, Attempt, GuardOutcome
-from saliency_guard.guard.policy import GuardPolicy
+from saliency_guard.guard.decision import NO_ARGUMENTS
+from saliency_guard.guard.fields import JudgedText
+from saliency_guard.guard.outcome import EMPTY_ANSWER, Attempt
 
 OnError = Literal["unscored", "raise"]
 """What a scorer's own trouble does: the answer counts as not judged, and says why; or the error is raised."""
 
-NO_ARGUMENTS = "a tool call without arguments claims nothing"
 SAID_SO = "should_score said that there is nothing to score"
 PICTURE_GONE = (
     "the picture is no longer in the chat (it was summarised or trimmed away), so nothing can judge the answer"
@@ -29,18 +30,21 @@ def empty_attempt() -> Attempt:
     return EMPTY_ANSWER.model_copy(update={"answer": _plain("")})
 
 
-def not_applicable(text: str, reason: str, policy: GuardPolicy) -> GuardOutcome:
-    """The outcome of an answer that there is nothing to judge about: it passes, and says so."""
-    return GuardOutcome(
-        answer=None,
-        text=text,
-        decision="not_applicable",
-        attempts=(),
-        threshold=policy.min_grounding,
-        calibrated=False,
-        reason=reason,
-        passes=True,
-    )
+def nothing_to_score(
+    text: JudgedText | None, other_subject: Callable[[str], str | None], should_score: Callable[[], bool] | None
+) -> str | None:
+    """Why there is nothing to score of an answer; None where there is.
+
+    Args:
+        text: what it claims; None where it claims nothing.
+        other_subject: why an answer is about no picture; None where it may be.
+        should_score: the caller's own say, instead of that; None where there is none.
+    """
+    if text is None:
+        return NO_ARGUMENTS
+    if should_score is not None:
+        return None if should_score() else SAID_SO
+    return other_subject(text.text)
 
 
 def scorer_trouble(error: SaliencyGuardError, on_error: OnError) -> str:

@@ -33,6 +33,11 @@ class BatchedAnswers(ABC):
     def end_tokens(self) -> frozenset[int]:
         """Ids after which an answer is over."""
 
+    @property
+    @abstractmethod
+    def _prepares_beside(self) -> bool:
+        """Whether callers prepare their prompts in their own threads while the model works; else that is its work."""
+
     @abstractmethod
     def prepare(self, messages: Messages | PreparedPrompt) -> PreparedPrompt:
         """Messages, ready to be read."""
@@ -55,7 +60,9 @@ class BatchedAnswers(ABC):
         call = WritingCall(self._builder, plan, Deadline(plan.options["timeout"]), cancel, live=live)
         self._scheduler.enter(call)
         try:
-            call.take(self.prepare(messages))
+            call.source = lambda: (self.prepare(messages), None)
+            if self._prepares_beside:
+                call.prepare()
             if live:
                 self._scheduler.run(call, lambda: call.is_read)
         except BaseException:
@@ -71,7 +78,9 @@ class BatchedAnswers(ABC):
         call = ScoringCall(self._builder, plan, cancel)
         self._scheduler.enter(call)
         try:
-            call.take(*self._to_score(messages, text))
+            call.source = lambda: self._to_score(messages, text)
+            if self._prepares_beside:
+                call.prepare()
             self._scheduler.run(call)
         finally:
             self._scheduler.leave(call)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from saliency_guard.answer import GroundedAnswer, Step, TokenGrounding
 from saliency_guard.answer_builder import AnswerBuilder, FinishedAnswer, WantedScores, unscored_tokens
@@ -19,6 +19,9 @@ from saliency_guard.decoding.sampling import LogitsProcessor
 from saliency_guard.models.forward import has_own_modes
 from saliency_guard.models.locore import LocoREConfig
 from saliency_guard.models.session import Session
+
+Source = Callable[[], tuple[PreparedPrompt, EncodedText | None]]
+"""Prepares what a call takes: its prompt, and the text where that is given. It does not hold the call."""
 
 
 class AnswerCall(Call):
@@ -47,7 +50,9 @@ class AnswerCall(Call):
         self.builder = builder
         self.wanted = wanted
         self.locore = locore
+        self.source: Source | None = None
         self.prompt: PreparedPrompt | None = None
+        self.text: EncodedText | None = None
         self.session: Session | None = None
         self.answer: GroundedAnswer | None = None
 
@@ -71,10 +76,15 @@ class AnswerCall(Call):
         """Whether the prompt was read."""
         return self.session is not None
 
-    @property
-    @abstractmethod
-    def written(self) -> bool:
-        """Whether all tokens are known, so that the answer can be ended."""
+    def prepare(self) -> None:
+        """Take what is to be read; errors as of `take`."""
+        if self.source is not None:
+            source, self.source = self.source, None
+            self.take(*source())
+
+    def take(self, prompt: PreparedPrompt, text: EncodedText | None = None) -> None:
+        """Take what is to be read: the prompt, and the text where it is given."""
+        self.prompt, self.text = prompt, text
 
     @property
     def reading(self) -> tuple[LocoREConfig | None, bool]:
@@ -126,7 +136,10 @@ class WritingCall(AnswerCall):
         options = plan.options
         guarded = options["sgrs"] is not None
         scored = guarded or (live and options["saliency"] is not None)
-        wanted = WantedScores(options["saliency"], plan.signals, options["verify"], scored=scored, guarded=guarded)
+        structured = options["json_schema"] is not None
+        wanted = WantedScores(
+            options["saliency"], plan.signals, options["verify"], scored=scored, guarded=guarded, structured=structured
+        )
         # A caller's own logits processors may count their calls, hold the thread up, or call the model themselves.
         super().__init__(builder, wanted, options["locore"], deadline, cancel, alone=not plan.drafts_ahead)
         self.plan = plan
@@ -159,7 +172,7 @@ class WritingCall(AnswerCall):
         assert self._row is not None  # noqa: S101 - only called then
         return self._row
 
-    def take(self, prompt: PreparedPrompt) -> None:
+    def take(self, prompt: PreparedPrompt, text: EncodedText | None = None) -> None:
         """Take the prompt.
 
         Raises:
@@ -170,7 +183,7 @@ class WritingCall(AnswerCall):
         builder, plan = self.builder, self.plan
         self._room = builder.reader.room(prompt.length, plan.options["max_new_tokens"])
         self._processor = plan.processor(plan.schema_mask(builder.tokenizer, builder.eos, prompt.length))
-        self.prompt = prompt
+        super().take(prompt, text)
 
     def begin(self, session: Session) -> None:
         """Begin to write."""
@@ -229,20 +242,14 @@ class ScoringCall(AnswerCall):
     def __init__(self, builder: AnswerBuilder, plan: ScoringPlan, cancel: threading.Event | None = None) -> None:
         wanted = WantedScores(plan.saliency, plan.signals, plan.verify)
         super().__init__(builder, wanted, plan.locore, Deadline(None), cancel)
-        self._text: EncodedText | None = None
 
     @property
     def written(self) -> bool:
         """Its tokens are known from the beginning."""
         return self.is_read
 
-    def take(self, prompt: PreparedPrompt, text: EncodedText) -> None:
-        """Take the prompt and the text."""
-        self.prompt = prompt
-        self._text = text
-
     def finished(self) -> FinishedAnswer:
         """The tokens of the text."""
-        assert self.session is not None and self._text is not None  # noqa: S101, PT018 - the prompt was read
+        assert self.session is not None and self.text is not None  # noqa: S101, PT018 - the prompt was read
         conversation = self.prompt.conversation if self.prompt is not None else None
-        return FinishedAnswer(self.session, unscored_tokens(self._text), "stop", conversation)
+        return FinishedAnswer(self.session, unscored_tokens(self.text), "stop", conversation)

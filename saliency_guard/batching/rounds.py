@@ -24,11 +24,21 @@ def advance(calls: Sequence[Call]) -> list[int]:
     answers = cast("Sequence[AnswerCall]", calls)
     end([call for call in answers if call.written])
     unread = [call for call in answers if not call.is_read]
+    prepare(unread)
     read(unread)
     if len(answers) == 1 and unread:
         return []
     end([call for call in unread if call.written])
     return write([call for call in answers if isinstance(call, WritingCall)])
+
+
+def prepare(calls: Sequence[AnswerCall]) -> None:
+    """Prepare the prompts of calls, where nobody has."""
+    for call in _going(calls):
+        try:
+            call.prepare()
+        except Exception as error:  # noqa: BLE001 - raised where the call is waited for
+            call.fail(error)
 
 
 def read(calls: Sequence[AnswerCall]) -> None:

@@ -71,6 +71,11 @@ class Call(ABC):
         """Whether there is nothing left to work on."""
 
     @property
+    def written(self) -> bool:
+        """Whether only its end is left to work on: then it takes no place in the batch."""
+        return False
+
+    @property
     @abstractmethod
     def may_run_ahead(self) -> bool:
         """Whether it may be advanced although nobody waits for it."""
@@ -336,7 +341,12 @@ class Scheduler:
         wanted = [call for call in self._calls if call.joined and call.is_to_go_on()]
         if not any(call.is_awaited for call in wanted):
             return []
-        return [call for call in wanted if call.is_awaited or call.may_run_ahead][: self._batch_size]
+        chosen, rows = [], 0
+        for call in wanted:
+            if (call.is_awaited or call.may_run_ahead) and (call.written or rows < self._batch_size):
+                chosen.append(call)
+                rows += not call.written
+        return chosen
 
     def forget_threads(self) -> None:
         """In a forked child: only the thread that forked is left, and what it has are the streams it reads from."""

@@ -100,6 +100,11 @@ class PromptReader:
         other._tools = checked_tools(tools)
         return other
 
+    @property
+    def tells_tools(self) -> bool:
+        """Whether its prompts describe tools: then there may be calls in answers."""
+        return bool(self._tools)
+
     def patch_boxes(self, image: Image.Image, count: int) -> Boxes | None:
         """The part of a picture that each of its ``count`` positions shows; None where that is not known."""
         key = (image.size, count)

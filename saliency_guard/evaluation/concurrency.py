@@ -35,7 +35,7 @@ STREAMS_SERIAL = "streams, one after the other"
 STREAMS = "concurrent streams (`stream` in threads)"
 
 CALLS, MANY_CALLS, STREAM_CALLS = 20, 50, 8
-_BEAT = 0.002
+_BEAT = 0.01
 _FIRST_SCENE, _PICTURE = 2523, 224
 _SHORTEST_PROMPT = 640
 

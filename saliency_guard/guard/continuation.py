@@ -15,8 +15,8 @@ from saliency_guard.errors import ConfigError, UnjudgedError
 from saliency_guard.lvlm import LVLM
 from saliency_guard.models.inputs import ANSWER_KINDS, extended, unpadded
 
-NOT_WITH = ("sgrs", "locore", "json_schema")
-"""Generation options that look back at an answer from its first token on."""
+NOT_WITH = ("sgrs", "locore", "json_schema", "tools")
+"""Options that look back at an answer from its first token on; of a tool call no sentence is kept."""
 
 
 def kept_text(answer: GroundedAnswer, threshold: float) -> str:

@@ -14,6 +14,7 @@ from saliency_guard.guard.settings import PolicySettings
 
 _NO_FALLBACK = 'on_low="fallback" needs fallback=..., a function that takes the messages and the attempts'
 _NO_GROUNDING = "the answer has no calibrated grounding"
+NO_ARGUMENTS = "a tool call without arguments claims nothing"
 
 
 def judge(policy: PolicySettings, answer: GroundedAnswer, change: str = "") -> Attempt:
@@ -114,6 +115,29 @@ def decide(
         passes=policy.lets_pass(decision, text),
         repaired=repaired,
         guarantee=guarantee,
+    )
+
+
+def not_applicable(
+    text: str, reason: str, policy: PolicySettings, answer: GroundedAnswer | None = None
+) -> GuardOutcome:
+    """The outcome of an answer that there is nothing to judge about: it passes, and says so.
+
+    Args:
+        text: of the answer.
+        reason: why there is nothing.
+        policy: whose outcome it is.
+        answer: with its tokens, where they are known.
+    """
+    return GuardOutcome(
+        answer=answer,
+        text=text,
+        decision="not_applicable",
+        attempts=(),
+        threshold=policy.min_grounding,
+        calibrated=False,
+        reason=reason,
+        passes=True,
     )
 
 

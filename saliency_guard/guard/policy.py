@@ -26,8 +26,9 @@ from saliency_guard.chat.template import Messages
 from saliency_guard.decoding.options import generation_plan
 from saliency_guard.decoding.sgrs import SGRSConfig
 from saliency_guard.errors import ConfigError, DeadlineError
-from saliency_guard.guard import decision
+from saliency_guard.guard import decision, structured
 from saliency_guard.guard.continuation import require_continuing
+from saliency_guard.guard.fields import JudgedText
 from saliency_guard.guard.outcome import Attempt, GuardOutcome
 from saliency_guard.guard.retry import AttemptPlanner, AttemptWriter, PlannedAttempt, RetryLoop, Stop, retry_loop
 from saliency_guard.guard.settings import PolicySettings
@@ -150,9 +151,24 @@ class GuardPolicy(PolicySettings):
         return cast("GuardOutcome", outcome)
 
     def steps(
-        self, lvlm: LVLM, messages: Messages, *, cancel: threading.Event | None = None, **generation: Any
+        self,
+        lvlm: LVLM,
+        messages: Messages,
+        *,
+        cancel: threading.Event | None = None,
+        fields: structured.ReadFields | None = None,
+        **generation: Any,
     ) -> Iterator[Attempt | GuardOutcome]:
-        """`run`, attempt by attempt: each as it is made, and the outcome last; arguments and errors as there."""
+        """`run`, attempt by attempt: each as it is made, and the outcome last; arguments and errors as there.
+
+        Args:
+            lvlm: as for `run`.
+            messages: as for `run`.
+            cancel: as for `run`.
+            fields: what of an answer is judged, where there may be tool calls in it; None is the answer, and with a
+                ``json_schema`` the fields of its object.
+            **generation: as for `run`.
+        """
         scorer = lvlm if self.calibrator is None else lvlm.with_calibrator(self.calibrator)
         generation, guarantee = self._guaranteed(generation)
         options = generation_plan(generation).options
@@ -171,7 +187,7 @@ class GuardPolicy(PolicySettings):
         if self.max_retries:
             planner.require_changes()
             if self.retry.again == "failed":
-                require_continuing(scorer, options)
+                require_continuing(scorer, {**options, "tools": fields})
         writer = AttemptWriter(
             lvlm=scorer,
             messages=messages,
@@ -181,6 +197,9 @@ class GuardPolicy(PolicySettings):
             timeout=options["timeout"],
             cancel=cancel or threading.Event(),
         )
+        if fields is None and options["json_schema"] is not None:
+            fields = structured.object_fields
+        policy = self
         attempts: list[Attempt] = []
         loop = self._loop(planner)
         planned: PlannedAttempt | None = next(loop)
@@ -188,13 +207,21 @@ class GuardPolicy(PolicySettings):
             answer = writer.write(planned)
             if answer is None:  # The deadline passed: earlier attempts are all there is.
                 break
-            attempts.append(self.judge(answer, planned.change))
+            said = fields(answer) if fields is not None else JudgedText(answer.text)
+            if said is None:
+                yield decision.not_applicable(answer.text, decision.NO_ARGUMENTS, self, answer)
+                return
+            if said.fields:
+                prompt = writer.prompt()
+                answer = structured.scored(scorer, prompt, answer, said, options=options, cancel=writer.cancel)
+                policy, guarantee = self.model_copy(update=structured.without_repair(self)), None
+            attempts.append(structured.says_nothing(self.judge(answer, planned.change), said))
             yield attempts[-1]
             planned = _following(loop, attempts[-1])
         if not attempts:
             msg = f"the deadline of {self.deadline:g} s passed before the first answer was finished"
             raise DeadlineError(msg)
-        yield decision.decide(self, tuple(attempts), messages, guarantee=guarantee)
+        yield decision.decide(policy, tuple(attempts), messages, guarantee=guarantee)
 
     def _guaranteed(self, generation: dict[str, Any]) -> tuple[dict[str, Any], RiskGuarantee | None]:
         """Generation options, by default those of the guarantee; and the guarantee, if it covers them."""

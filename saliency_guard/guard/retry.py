@@ -326,7 +326,7 @@ class AttemptWriter:
         if left is not None and left <= 0:
             return None
         options = {**self.generation, **planned.settings, "signals": self.signals, "timeout": left}
-        prompt = self._prompt(planned.request)
+        prompt = self.prompt(planned.request)
         try:
             if planned.kept:
                 return continued(self.lvlm, prompt, planned.kept, options, self.cancel)
@@ -335,7 +335,8 @@ class AttemptWriter:
             self._require_going_on()
             return None
 
-    def _prompt(self, request: str) -> PreparedPrompt:
+    def prompt(self, request: str = "") -> PreparedPrompt:
+        """The prompt, with a sentence added to the question where there is one."""
         if request:
             return self.lvlm.prepare(_with_request(self.messages, request))
         if self._prepared is None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
+from contextlib import aclosing, closing
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from saliency_guard import __version__
-from saliency_guard.adapters.run import Finished, RunEvent, finished, run_events
+from saliency_guard.adapters.run import Finished, RunEvent, fields_of, run_events
 from saliency_guard.answer import TokenGrounding, Usage
 from saliency_guard.chat.template import PreparedPrompt
 from saliency_guard.guard.outcome import LowGroundingError
@@ -179,8 +179,7 @@ class _Choice:
                         self._completion.state.metrics.answer(event)
                     yield event
         except LowGroundingError as error:
-            refused = sum(attempt.refused is not None for attempt in error.attempts)
-            self._completion.state.metrics.judged(error.score, "raised", refused)
+            self._completion.state.metrics.raised(error)
             record = self._completion.record
             record.decisions.append("raised")
             for attempt in error.attempts:
@@ -188,21 +187,21 @@ class _Choice:
             raise
 
     async def _events(self) -> AsyncGenerator[RunEvent, None]:
-        policy = self._call.request.policy
-        prompt = self._call.messages if self._prompt is None else self._prompt
-        if policy is not None:
-            cancel = threading.Event()
-            work = run_events(self._lvlm, self._call.messages, self._generation, cancel=cancel, policy=policy)
-            async with aclosing(in_thread(work, cancel)) as events:
-                async for event in events:
+        cancel = threading.Event()
+        async with aclosing(in_thread(self._run(cancel), cancel)) as events:
+            async for event in events:
+                yield event
+
+    def _run(self, cancel: threading.Event) -> Generator[RunEvent, None, None]:
+        """The events that somebody waits for: tokens of a stream, and the end."""
+        request, live = self._call.request, self._call.live
+        policy, fields = request.policy, fields_of(self._lvlm, request)
+        prompt = self._call.messages if self._prompt is None or policy is not None else self._prompt
+        work = run_events(self._lvlm, prompt, self._generation, cancel=cancel, policy=policy, live=live, fields=fields)
+        with closing(work):
+            for event in work:
+                if live or isinstance(event, Finished):
                     yield event
-        elif self._call.live:
-            stream: Any = self._lvlm.astream(prompt, **self._generation)  # An async generator.
-            async with aclosing(stream) as steps:
-                async for step in steps:
-                    yield step.token if step.answer is None else finished(step.answer)
-        else:
-            yield finished(await self._lvlm.agenerate(prompt, **self._generation))
 
 
 async def merged(sources: Sequence[AsyncGenerator[Item, None]]) -> AsyncGenerator[tuple[int, Item], None]:

@@ -16,8 +16,9 @@ from pydantic import ConfigDict, Field
 
 from saliency_guard.adapters.prompt_memo import CoreMessages
 from saliency_guard.adapters.report import answer_report, raised_report
-from saliency_guard.adapters.turns import Turn
-from saliency_guard.adapters.unjudged import not_applicable, unscored_attempt
+from saliency_guard.adapters.turns import Turn, TurnMessage
+from saliency_guard.adapters.unjudged import unscored_attempt
+from saliency_guard.guard.decision import not_applicable
 from saliency_guard.guard.outcome import GuardOutcome, LowGroundingError
 from saliency_guard.guard.policy import GuardPolicy
 from saliency_guard.server.body import StrictBody
@@ -143,7 +144,7 @@ async def _verdict(
     except LowGroundingError as error:
         return _Verdict("", json_value(raised_report(error)), str(error))
     record.decisions.append(outcome.decision)
-    state.metrics.judged(None, outcome.decision, 0)
+    state.metrics.outcome(outcome)
     return _of_outcome(outcome)
 
 
@@ -154,18 +155,8 @@ def _of_outcome(outcome: GuardOutcome) -> _Verdict:
 
 
 def _turn(chat: CoreMessages, answer: str) -> Turn:
-    start = max((index for index, message in enumerate(chat) if message["role"] == "user"), default=0)
-    while start > 0 and chat[start - 1]["role"] == "user":
-        start -= 1
-    pictures = [index for index, message in enumerate(chat) if _has_picture(message)]
-    first = pictures[0] if pictures else 0
-    return Turn(
-        question=" ".join(_text(message) for message in chat[start:] if message["role"] == "user"),
-        answer=answer,
-        earlier=[_text(message) for message in chat[first:start]],
-        has_picture=any(index >= start for index in pictures),
-        chat_has_picture=bool(pictures),
-    )
+    messages = [TurnMessage(_text(message), message["role"] == "user", _has_picture(message)) for message in chat]
+    return Turn.last_of(messages, answer)
 
 
 def _has_picture(message: Mapping[str, Any]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 
 from saliency_guard.adapters.run import Finished
 from saliency_guard.batching.scheduler import BatchingStatistics
+from saliency_guard.guard.outcome import Attempt, GuardOutcome, LowGroundingError
 from saliency_guard.server.queue import RequestQueue
 from saliency_guard.server.record import RequestRecord
 
@@ -77,22 +78,22 @@ class Metrics:
 
     def answer(self, end: Finished) -> None:
         """Count an answer that is given out."""
-        self.judged(
-            end.answer.grounding if end.answer is not None else None,
-            end.outcome.decision if end.outcome is not None else "none",
-            sum(attempt.refused is not None for attempt in end.outcome.attempts) if end.outcome is not None else 0,
-        )
+        if end.outcome is None:
+            self._count(end.answer.grounding if end.answer is not None else None, "none")
+        else:
+            self.outcome(end.outcome)
 
-    def judged(self, grounding: float | None, decision: str, refused: int) -> None:
-        """Count an answer.
+    def outcome(self, outcome: GuardOutcome) -> None:
+        """Count an answer that a policy decided on."""
+        self._count(outcome.score, outcome.decision, outcome.attempts)
 
-        Args:
-            grounding: of it; None where it has none.
-            decision: of a policy; ``"none"`` without one, ``"raised"`` where it gave out an error.
-            refused: how many attempts the policy refused.
-        """
+    def raised(self, error: LowGroundingError) -> None:
+        """Count an answer that a policy did not give out."""
+        self._count(error.score, "raised", error.attempts)
+
+    def _count(self, grounding: float | None, decision: str, attempts: Sequence[Attempt] = ()) -> None:
         self._answers.labels(decision).inc()
-        self._refused.inc(refused)
+        self._refused.inc(sum(attempt.refused is not None for attempt in attempts))
         if grounding is None:
             self._unscored.inc()
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -12,9 +13,11 @@ from saliency_guard.adapters.report import ReportDetail
 from saliency_guard.adapters.run import Finished, finished
 from saliency_guard.adapters.scorer import LocalScorer, fitted_saliency
 from saliency_guard.answer import Claim, GroundedAnswer
+from saliency_guard.batching.scheduler import DEFAULT_BATCH_SIZE
 from saliency_guard.chat.detokenize import AnswerText
 from saliency_guard.guard.outcome import LowGroundingError
 from saliency_guard.guard.policy import GuardPolicy
+from saliency_guard.lvlm import LVLM
 from saliency_guard.server.body import StrictBody
 from saliency_guard.server.errors import invalid
 from saliency_guard.server.messages import core_messages
@@ -78,7 +81,7 @@ async def judged(
             outcome = policy.check(scored, messages=messages)
         except LowGroundingError as error:
             record.decisions.append("raised")
-            state.metrics.judged(error.score, "raised", sum(each.refused is not None for each in error.attempts))
+            state.metrics.raised(error)
             raise
         end = Finished(outcome.text, outcome.answer, outcome, (scored,))
     record.decisions.append(end.outcome.decision if end.outcome is not None else None)
@@ -129,11 +132,7 @@ async def verify(state: ServerState, record: RequestRecord, body: VerifyBody) ->
     statements = [body.text] if body.text is not None else list(body.claims or ())
     fitted = lvlm.calibrator.verify if lvlm.calibrator is not None else None
     async with state.queue.slot():
-        answers = await lvlm.ascore_batch(
-            [(messages, statement) for statement in statements],
-            saliency=fitted_saliency(lvlm),
-            verify=fitted or VerifyConfig(),
-        )
+        answers = await _scored_together(lvlm, messages, statements, fitted or VerifyConfig())
     for answer in answers:
         record.used(answer.usage)
         record.groundings.append(answer.grounding)
@@ -141,6 +140,26 @@ async def verify(state: ServerState, record: RequestRecord, body: VerifyBody) ->
     if body.text is not None:
         claims = [{**_claim(claim), "reason": _reason(answers[0], claim)} for claim in answers[0].claims]
     return {"id": new_id("verify"), "object": "verification", "model": model, "claims": json_value(claims)}
+
+
+async def _scored_together(
+    lvlm: LVLM, messages: CoreMessages, statements: Sequence[str], verify: VerifyConfig
+) -> list[GroundedAnswer]:
+    """Statements, scored side by side with the calls of all other requests; the first error ends all."""
+    prompt = await asyncio.to_thread(lvlm.prepare, messages)
+    places = asyncio.Semaphore(DEFAULT_BATCH_SIZE)  # As many threads as a batch has rows.
+
+    async def scored(statement: str) -> GroundedAnswer:
+        async with places:
+            return await lvlm.ascore(prompt, statement, saliency=fitted_saliency(lvlm), verify=verify)
+
+    tasks = [asyncio.ensure_future(scored(statement)) for statement in statements]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _statement(answer: GroundedAnswer) -> dict[str, Any]:

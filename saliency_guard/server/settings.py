@@ -24,8 +24,8 @@ _Most = Annotated[int, Field(ge=1)]
 
 
 def _key_of_environment() -> SecretStr | None:
-    key = os.environ.get(API_KEY_VARIABLE, "")
-    return SecretStr(key) if key else None
+    key = os.environ.get(API_KEY_VARIABLE)
+    return SecretStr(key) if key is not None else None
 
 
 def is_loopback(host: str) -> bool:
@@ -87,7 +87,13 @@ class ServerSettings(ServedLVLM):
     @classmethod
     def _check_key(cls, key: SecretStr | None) -> SecretStr | None:
         text = key.get_secret_value() if key is not None else "unused"
-        if not text or not text.isascii() or any(sign.isspace() or not sign.isprintable() for sign in text):
+        if not text:
+            msg = (
+                f"the token is empty, and a server without one is for this machine alone: give {API_KEY_VARIABLE} a "
+                f"value, or leave it out (`unset {API_KEY_VARIABLE}`) if that is meant"
+            )
+            raise ValueError(msg)
+        if not text.isascii() or any(sign.isspace() or not sign.isprintable() for sign in text):
             msg = "a token is printable ASCII without white space, as it stands in a header"
             raise ValueError(msg)
         return key
@@ -115,7 +121,7 @@ class ServerSettings(ServedLVLM):
             "max_image_bytes": self.max_image_bytes,
             "max_image_pixels": self.max_image_pixels,
             "batch_size": self.batch_size,
-            "queue_size": max(DEFAULT_QUEUE_SIZE, self.max_running * self.max_choices),
+            "queue_size": max(DEFAULT_QUEUE_SIZE, self.max_running * max(self.max_choices, DEFAULT_BATCH_SIZE)),
         }
         lvlm = self.model_copy(update={"model_kwargs": {**limits, **self.model_kwargs}}).engine()
         return lvlm if self.calibrator is None else lvlm.with_calibrator(self.calibrator)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from saliency_guard import LVLM, ContextLengthError, GuardPolicy, TokenFilter
-from saliency_guard.adapters.citations import Documents, JudgedAnswer
+from saliency_guard.adapters.citations import Documents, JudgedAnswer, unique_names
 from saliency_guard.adapters.scorer import LocalScorer
 from saliency_guard.adapters.settings import ServedLVLM
 
@@ -140,3 +140,23 @@ def test_documents_that_do_not_fit_are_an_error(engine: LVLM) -> None:
     long = Documents([[picture("dog")], [text(1, "word " * 20_000)]], QUESTION)
     with pytest.raises(ContextLengthError):
         judged(engine, long, "The image shows a dog.")
+
+
+def test_names_that_repeat_get_numbers() -> None:
+    assert unique_names(["a", "b", "a", "a#2", "a"]) == ["a", "b", "a#2", "a#2#2", "a#3"]
+    assert unique_names([]) == []
+
+
+def test_what_is_cited_is_what_is_given_out(engine: LVLM, pictures: Documents) -> None:
+    *_, judged = pictures.judging(LocalScorer(engine), "The image shows a bird. There is a zebra.", POLICY)
+    assert judged is not None
+    bird = next(claim for claim in judged.answer.claims if claim.noun == "bird")
+    attempt = judged.attempt(POLICY)
+    assert judged.cited(POLICY.decide((attempt,))) == [(bird, 1)]
+    repaired = POLICY.model_copy(update={"on_low": "repair"}).decide((attempt,))
+    assert repaired.decision == "repaired"
+    assert judged.cited(repaired) == [(bird, 1)]
+    nothing_left = POLICY.model_copy(update={"on_low": "repair", "min_grounding": 1.0}).decide((attempt,))
+    assert judged.cited(nothing_left) == []
+    fallback = POLICY.model_copy(update={"on_low": "fallback", "fallback": lambda *_: "A bird."}).decide((attempt,))
+    assert judged.cited(fallback) == []

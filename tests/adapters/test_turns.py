@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from saliency_guard.adapters.turns import NO_PICTURE, OTHER_SUBJECT, Turn
+from saliency_guard.adapters.turns import NO_PICTURE, OTHER_SUBJECT, Turn, TurnMessage
 
 EARLIER = ("Describe the image in detail.", "The image shows a brown dog and a red umbrella.")
 
@@ -72,3 +72,20 @@ def test_what_may_be_about_an_earlier_picture_is(question: str, answer: str) -> 
 def test_a_picture_of_its_own_or_none_at_all_decides() -> None:
     assert turn("What is the capital of France?", has_picture=True).other_subject is None
     assert turn("What colour is it?", chat_has_picture=False).other_subject == NO_PICTURE
+
+
+def message(text: str, *, is_user: bool = True, has_picture: bool = False) -> TurnMessage:
+    return TurnMessage(text, is_user, has_picture)
+
+
+def test_the_last_turn_begins_with_the_user_s_last_messages() -> None:
+    shown, said = message("Look.", has_picture=True), message("A dog.", is_user=False)
+    asked, more = message("What"), message("is it?")
+    system, tool = message("Be brief.", is_user=False), message("", is_user=False, has_picture=True)
+    last = Turn.last_of([system, shown, said, asked, more], "Brown.")
+    assert (last.question, last.earlier, last.answer) == ("What is it?", ["Look.", "A dog."], "Brown.")
+    assert (last.has_picture, last.chat_has_picture) == (False, True)
+    assert Turn.last_of([asked, tool], "Brown.").has_picture
+    assert Turn.last_of([asked], "Brown.", saw_picture=True).chat_has_picture
+    alone = Turn.last_of([], "Brown.")
+    assert (alone.question, alone.earlier, alone.has_picture, alone.chat_has_picture) == ("", [], False, False)

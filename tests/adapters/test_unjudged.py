@@ -5,7 +5,17 @@ from __future__ import annotations
 import pytest
 
 from saliency_guard import ConfigError, GuardPolicy, ImageError, LowGroundingError
-from saliency_guard.adapters import answer_report, empty_attempt, not_applicable, scorer_trouble, unscored_attempt
+from saliency_guard.adapters import (
+    NO_ARGUMENTS,
+    SAID_SO,
+    JudgedText,
+    answer_report,
+    empty_attempt,
+    not_applicable,
+    nothing_to_score,
+    scorer_trouble,
+    unscored_attempt,
+)
 
 
 def test_a_policy_decides_on_what_could_not_be_judged() -> None:
@@ -43,3 +53,11 @@ def test_trouble_of_the_scorer_is_a_reason_or_an_error() -> None:
         scorer_trouble(trouble, "raise")
     with pytest.raises(ConfigError):
         scorer_trouble(ConfigError("no calibrator"), "unscored")
+
+
+def test_why_there_is_nothing_to_score() -> None:
+    said = JudgedText("Paris.")
+    assert nothing_to_score(None, lambda _: None, lambda: True) == NO_ARGUMENTS
+    assert nothing_to_score(said, lambda text: f"about {text}", None) == "about Paris."
+    assert nothing_to_score(said, lambda _: "about Paris", lambda: True) is None
+    assert nothing_to_score(said, lambda _: None, lambda: False) == SAID_SO

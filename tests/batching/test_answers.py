@@ -18,6 +18,7 @@ from saliency_guard import (
     ConfigError,
     DeadlineError,
     GroundedAnswer,
+    ImageError,
     LocoREConfig,
     QueueFullError,
     SaliencyConfig,
@@ -174,6 +175,42 @@ def test_equal_settings_share_every_round(exact: LVLM, pictures: list[Image.Imag
     after = exact.batching
     assert after.largest == len(prompts)
     assert (after.rows - before.rows) / (after.rounds - before.rounds) > 1.5
+
+
+def test_prompts_are_prepared_by_the_thread_that_works(
+    lvlm: LVLM, pictures: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a CPU: threads beside it would only take its turns."""
+    prepared: list[str] = []
+    prepare = LVLM.prepare
+
+    def noted(self: LVLM, messages: Any) -> Any:
+        prepared.append(threading.current_thread().name)
+        return prepare(self, messages)
+
+    monkeypatch.setattr(LVLM, "prepare", noted)
+    chats = [chat(picture, DESCRIBE) for picture in pictures]
+    Gate(lvlm, len(chats))
+    in_threads([lambda messages=messages: lvlm.generate(messages, max_new_tokens=4) for messages in chats])
+    assert prepared.count("saliency-guard batch") >= len(chats) - 1
+    prepared.clear()
+    monkeypatch.setattr(LVLM, "_prepares_beside", True)
+    Gate(lvlm, len(chats))
+    calls = [lambda messages=messages: lvlm.generate(messages, max_new_tokens=4) for messages in chats]
+    answers = in_threads([*calls, lambda: lvlm.score(chats[0], "A dog.")])
+    assert all(isinstance(answer, GroundedAnswer) for answer in answers)
+    assert len(prepared) == len(answers)
+    assert "saliency-guard batch" not in prepared
+
+
+def test_a_prompt_that_cannot_be_prepared_fails_alone(lvlm: LVLM, pictures: list[Image.Image]) -> None:
+    chats: list[Any] = [chat(picture, DESCRIBE) for picture in pictures]
+    chats[2] = chat("no such picture.png", DESCRIBE)
+    Gate(lvlm, len(chats))
+    answers = in_threads([lambda messages=messages: lvlm.generate(messages, max_new_tokens=4) for messages in chats])
+    assert [type(answer) for answer in answers].count(GroundedAnswer) == 3
+    assert isinstance(answers[2], ImageError)
+    assert lvlm.batching.active == 0
 
 
 def test_no_more_than_batch_size_at_a_time_and_no_more_calls_than_the_queue_holds(

@@ -21,7 +21,7 @@ from saliency_guard.decoding.options import Deadline
 
 
 class Counting(Call):
-    """A call of so many pieces of work; a stream gives out each of them."""
+    """A call of so many pieces of work; a stream gives out each of them. The last may be its end."""
 
     def __init__(
         self,
@@ -31,12 +31,18 @@ class Counting(Call):
         timeout: float | None = None,
         cancel: threading.Event | None = None,
         alone: bool = False,
+        ends: bool = False,
     ) -> None:
         super().__init__(Deadline(timeout), cancel, alone=alone)
         self.left = pieces
         self.streams = streams
         self.made = 0
         self.taken = 0
+        self.ends = ends
+
+    @property
+    def written(self) -> bool:
+        return self.ends and self.left == 1
 
     @property
     def ready(self) -> bool:
@@ -177,6 +183,18 @@ def test_first_come_first_served(work: Work) -> None:
     assert first[:4] == sorted(first[:4])
     assert all(first[earlier] < first[later] for earlier, later in ((0, 4), (1, 5), (2, 6)))
     assert scheduler.statistics.active == 0
+
+
+def test_a_call_of_which_only_the_end_is_left_takes_no_place(work: Work) -> None:
+    scheduler = Scheduler(work, 2, 16)
+    callers = Callers(scheduler, work)
+    calls = [Counting(2, ends=True) for _ in range(4)]
+    for call in calls:
+        callers.call(call)
+    callers.finish()
+    assert callers.errors == []
+    first, second, third, fourth = calls
+    assert work.rounds == [[first], [first, second, third], [second, third, fourth], [fourth]]
 
 
 def test_a_full_queue_refuses_and_says_so(work: Work) -> None:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from saliency_guard import GroundedAnswer, GuardPolicy, Usage
+from saliency_guard import Attempt, GroundedAnswer, GuardPolicy, LowGroundingError, Usage
 from saliency_guard.adapters import finished, not_applicable
 from saliency_guard.adapters.run import Finished
 from saliency_guard.batching.scheduler import BatchingStatistics
@@ -24,7 +24,9 @@ async def test_what_is_counted() -> None:
     metrics.answer(finished(answer(None)))
     outcome = not_applicable("Hello.", "there is no picture in the chat", GuardPolicy(min_grounding=0.5))
     metrics.answer(Finished("Hello.", None, outcome, ()))
-    metrics.judged(0.1, "raised", 3)
+    refused = Attempt(answer=answer(0.1), score=0.1, refused="grounding 0.100 is below 0.500")
+    unscored = Attempt(answer=answer(None), score=None, refused=None, reason="there is no calibration")
+    metrics.raised(LowGroundingError(refused.answer, 0.1, 0.5, (refused, unscored, refused, refused)))
     record = RequestRecord("/v1/score", "POST", status=200)
     record.used(USAGE)
     record.token()
@@ -52,7 +54,7 @@ async def test_what_is_counted() -> None:
 
 async def test_two_servers_in_one_process_count_apart() -> None:
     first, second = Metrics(RequestQueue(1, 1)), Metrics(RequestQueue(1, 1))
-    first.judged(None, "none", 0)
+    first.answer(finished(answer(None)))
     assert b"saliency_guard_unscored_total 1.0" in first.text()
     assert b"saliency_guard_unscored_total 0.0" in second.text()
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
 import pytest
 from PIL import Image
-from served import chat_about, error_of
+from served import PATIENCE, chat_about, error_of
 
 from saliency_guard import LVLM, GroundedAnswer
+from saliency_guard.answer_builder import AnswerBuilder, FinishedAnswer, WantedScores
 from saliency_guard.server.state import ServerState
 
 
@@ -86,6 +90,35 @@ async def test_statements_are_verified(
     assert first["calibrated"]
     assert first["reason"] is None
     assert state.queue.running == 0
+
+
+async def test_statements_of_several_requests_are_scored_side_by_side(
+    client: httpx.AsyncClient, state: ServerState, picture: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bodies = [
+        {"messages": chat_about(picture, question), "claims": ["There is a dog.", "There is an elephant."]}
+        for question in ("What is there?", "Describe the image.", "What do you see?")
+    ]
+    alone = [(await client.post("/v1/verify", json=body)).json()["claims"] for body in bodies]
+    together: list[int] = []
+    ended = AnswerBuilder.ended
+
+    def counted(self: AnswerBuilder, answers: Sequence[FinishedAnswer], wanted: WantedScores) -> list[GroundedAnswer]:
+        together.append(len(answers))
+        late = time.monotonic() + PATIENCE
+        while together == [1] and state.lvlm.batching.active < 6 and time.monotonic() < late:
+            time.sleep(0.01)  # Until the others have come.
+        return ended(self, answers, wanted)
+
+    monkeypatch.setattr(AnswerBuilder, "ended", counted)
+    replies = await asyncio.gather(*(client.post("/v1/verify", json=body) for body in bodies))
+    assert sum(together) == 6
+    assert max(together) >= 5
+    for reply, expected in zip(replies, alone, strict=True):
+        claims = reply.json()["claims"]
+        assert [claim["text"] for claim in claims] == [claim["text"] for claim in expected]
+        for name in ("verified", "grounding"):
+            assert [claim[name] for claim in claims] == pytest.approx([claim[name] for claim in expected], abs=1e-4)
 
 
 async def test_an_answer_is_taken_apart_and_verified(

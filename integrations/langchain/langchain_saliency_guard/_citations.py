@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from langchain_core.messages import AIMessage, AIMessageChunk, content
 
-from saliency_guard import Claim, GuardOutcome
+from saliency_guard import GuardOutcome
 from saliency_guard.adapters import JudgedAnswer
 
 
@@ -71,24 +71,16 @@ def citations_of(judged: JudgedAnswer, outcome: GuardOutcome, names: Sequence[st
         outcome: what the policy decided for it.
         names: of the documents.
     """
-    if outcome.chosen is None:
-        return ()
     citations: list[Citation] = []
     cursor = 0
-    for claim, number in zip(judged.answer.claims, judged.documents, strict=True):
-        if outcome.repaired is not None and not _is_kept(claim, outcome):
-            continue
+    for claim, number in judged.cited(outcome):
         start = claim.span[0] if outcome.repaired is None else outcome.text.find(claim.text, cursor)
-        if number is None or start < 0:
+        if start < 0:
             continue
         cursor = start if outcome.repaired is not None else cursor
         end = start + len(claim.text)
         citations.append(Citation(names[number], number, start, end, claim.text, claim.grounding, claim.verified))
     return tuple(citations)
-
-
-def _is_kept(claim: Claim, outcome: GuardOutcome) -> bool:
-    return outcome.repaired is not None and any(kept.span == claim.span for kept in outcome.repaired.kept)
 
 
 def annotated(message: AIMessage, citations: Sequence[Citation]) -> AIMessage:

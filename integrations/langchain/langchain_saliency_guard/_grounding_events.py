@@ -13,8 +13,8 @@ from langchain_core.outputs import ChatResult
 from langchain_saliency_guard._events import PROGRESS, REJECTION, REPORT, RETRY, TOKEN, Event
 from langchain_saliency_guard._report import GROUNDING
 from langchain_saliency_guard._verdicts import record_cached
-from saliency_guard import Attempt, GroundedAnswer, GuardOutcome, GuardPolicy, TokenGrounding
-from saliency_guard.adapters import ReportDetail, RunEvent, attempt_report, token_report
+from saliency_guard import Attempt, GroundedAnswer, GuardOutcome, GuardPolicy, LowGroundingError, TokenGrounding
+from saliency_guard.adapters import ReportDetail, RunEvent, attempt_report, raised_report, token_report
 
 
 class GroundingEvents:
@@ -43,8 +43,8 @@ class GroundingEvents:
             return retry
         report = event.report(self._detail)
         if event.outcome is None:
-            return [(REPORT, report)]
-        return outcome_events(event.answer, event.outcome, report)
+            return [report_event(report, 0)]
+        return outcome_events(event.answer, event.outcome, report, self._attempt_count)
 
 
 def progress(attempt: int, state: Literal["writing", "judging"]) -> Event:
@@ -57,11 +57,35 @@ def retry_event(number: int, attempt: Attempt, detail: ReportDetail) -> Event:
     return RETRY, attempt_report(number, attempt, detail)
 
 
-def outcome_events(answer: GroundedAnswer | None, outcome: GuardOutcome, report: dict[str, Any]) -> list[Event]:
-    """The events of an answer that was held back until a policy gave it out: its tokens, and its report."""
-    number = outcome.chosen
+def report_event(report: dict[str, Any], attempt: int | None) -> Event:
+    """The event for an answer that is finished.
+
+    Args:
+        report: of its grounding.
+        attempt: number of the attempt that is given out; None where none is, or where a cache gave the answer.
+    """
+    return REPORT, {**report, "attempt": attempt}
+
+
+def raised_event(error: LowGroundingError, detail: ReportDetail) -> Event:
+    """The event for an answer that a policy did not give out."""
+    return report_event(raised_report(error, detail=detail), None)
+
+
+def outcome_events(
+    answer: GroundedAnswer | None, outcome: GuardOutcome, report: dict[str, Any], attempt: int = 0
+) -> list[Event]:
+    """The events of an answer that was held back until a policy gave it out: its tokens, and its report.
+
+    Args:
+        answer: that is given out; None for a plain text.
+        outcome: what was decided.
+        report: of its grounding.
+        attempt: number of the attempt that there was nothing to judge of, where that was decided.
+    """
+    number = outcome.chosen if outcome.decision != "not_applicable" else attempt
     tokens = answer.tokens if answer is not None and number is not None and answer.text == outcome.text else ()
-    return [*(event for token in tokens for event in _token_events(token, number or 0)), (REPORT, report)]
+    return [*(event for token in tokens for event in _token_events(token, number or 0)), report_event(report, number)]
 
 
 def _token_events(token: TokenGrounding, attempt: int) -> list[Event]:
@@ -93,5 +117,5 @@ def cached_events(result: ChatResult, policy: GuardPolicy | None) -> list[Event]
         report = generation.message.response_metadata.get(GROUNDING)
         if report is not None:
             record_cached(generation.message.text, report, policy)
-            events.append((REPORT, report))
+            events.append(report_event(report, None))
     return events

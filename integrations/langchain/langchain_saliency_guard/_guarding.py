@@ -61,6 +61,7 @@ class Decided:
         judged: the text of the answer that was judged.
         model: what wrote it.
         usage: tokens of all attempts together, where the models count them.
+        number: of that attempt.
     """
 
     outcome: GuardOutcome
@@ -69,6 +70,7 @@ class Decided:
     judged: str
     model: Any
     usage: UsageMetadata | None
+    number: int
 
 
 Guarding = Generator[Action, Any, Decided | ModelResponse]
@@ -204,4 +206,5 @@ class GuardedCall:
             usage = add_usage(usage, response.message.usage_metadata)
         known = usage if any(response.message.usage_metadata for response in self._responses) else None
         judged = given.text.text if given.text is not None else ""
-        return Decided(outcome, given.response, given.message, judged, given.model, known)
+        number = next(number for number, response in enumerate(self._responses) if response is given)
+        return Decided(outcome, given.response, given.message, judged, given.model, known, number)

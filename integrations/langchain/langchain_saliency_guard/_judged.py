@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
 from langchain_saliency_guard._messages import SKIPPED_TYPES, has_picture
 from saliency_guard import SaliencyGuardError
-from saliency_guard.adapters import NO_ARGUMENTS, SAID_SO, JudgedText, Turn
+from saliency_guard.adapters import JudgedText, Turn, TurnMessage
+from saliency_guard.adapters import nothing_to_score as nothing
 
 ShouldScore = Callable[[Any, AIMessage], bool]
 """Whether an answer is to be scored: called with the request (of a guard, the chat) and the message."""
@@ -59,11 +61,9 @@ def nothing_to_score(
         should_score: decides; None is `saliency_guard.adapters.Turn`'s own rule.
         saw_picture: whether there was a picture in the chat that may be gone.
     """
-    if text is None:
-        return NO_ARGUMENTS
-    if should_score is not None:
-        return None if should_score(request, message) else SAID_SO
-    return _turn(chat, text.text, saw_picture=saw_picture).other_subject
+    asked = None if should_score is None else partial(should_score, request, message)
+    turn = [TurnMessage(part.text, isinstance(part, HumanMessage), may_have_picture([part])) for part in chat]
+    return nothing(text, lambda said: Turn.last_of(turn, said, saw_picture=saw_picture).other_subject, asked)
 
 
 def may_have_picture(chat: Sequence[BaseMessage]) -> bool:
@@ -72,23 +72,3 @@ def may_have_picture(chat: Sequence[BaseMessage]) -> bool:
         return has_picture(chat)
     except SaliencyGuardError:
         return True
-
-
-def _turn(chat: Sequence[BaseMessage], answer: str, *, saw_picture: bool) -> Turn:
-    start = _start_of_turn(chat)
-    first = next((number for number, message in enumerate(chat) if may_have_picture([message])), 0)
-    return Turn(
-        question=" ".join(message.text for message in chat[start:] if isinstance(message, HumanMessage)),
-        answer=answer,
-        earlier=[message.text for message in chat[first:start]],
-        has_picture=may_have_picture(chat[start:]),
-        chat_has_picture=saw_picture or may_have_picture(chat),
-    )
-
-
-def _start_of_turn(chat: Sequence[BaseMessage]) -> int:
-    """Where the last turn begins: the first of the user's last messages in a row."""
-    last = next((number for number in reversed(range(len(chat))) if isinstance(chat[number], HumanMessage)), 0)
-    while last > 0 and isinstance(chat[last - 1], HumanMessage):
-        last -= 1
-    return last

@@ -33,7 +33,10 @@ class GroundingCallbackHandler(BaseCallbackHandler):
         """
 
     def on_grounding_report(self, report: dict[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
-        """An answer is finished, or comes from a cache: the report in its ``response_metadata["grounding"]``."""
+        """An answer is finished, or comes from a cache: the report in its ``response_metadata["grounding"]``.
+
+        ``attempt`` is the number of the attempt that is given out; None where none is, and for an answer from a cache.
+        """
 
     def on_grounding_rejection(self, rejection: dict[str, Any], *, run_id: UUID, **kwargs: Any) -> None:
         """SGRS rejected a candidate.

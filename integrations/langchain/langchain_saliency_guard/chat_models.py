@@ -21,7 +21,6 @@ from pydantic import BaseModel, Field, SecretStr
 from langchain_saliency_guard._batches import Batch, Place, at_place, place_of
 from langchain_saliency_guard._chunks import PROVIDER, last_chunks, result_of, token_chunk
 from langchain_saliency_guard._events import (
-    REPORT,
     Emitter,
     Event,
     aduring,
@@ -33,7 +32,7 @@ from langchain_saliency_guard._events import (
     watched,
     with_run_id,
 )
-from langchain_saliency_guard._grounding_events import GroundingEvents, cached_events, progress
+from langchain_saliency_guard._grounding_events import GroundingEvents, cached_events, progress, raised_event
 from langchain_saliency_guard._identity import digest, plain, profile
 from langchain_saliency_guard._messages import by_content, to_core
 from langchain_saliency_guard._requests import request
@@ -42,7 +41,7 @@ from langchain_saliency_guard._token_counts import prompt_length, text_ids
 from langchain_saliency_guard._tools import as_functions
 from langchain_saliency_guard._verdicts import record
 from saliency_guard import LowGroundingError, TokenGrounding
-from saliency_guard.adapters import Finished, Request, ServedLVLM, in_thread, raised_report, run_request
+from saliency_guard.adapters import Finished, Request, ServedLVLM, in_thread, run_request
 
 
 class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
@@ -143,7 +142,7 @@ class SaliencyGuardedLVLM(ServedLVLM, BaseChatModel):
                     chunks = last_chunks(lvlm, event, request, self.report, streams=streams)
                     yield from (([], last) for last in chunks)
         except LowGroundingError as error:
-            yield [(REPORT, raised_report(error, detail=self.report))], None
+            yield [raised_event(error, self.report)], None
             raise
         finally:
             run_events.close()

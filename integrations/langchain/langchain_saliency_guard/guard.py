@@ -13,8 +13,8 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 
 from langchain_saliency_guard._drafts import pieces
-from langchain_saliency_guard._events import REPORT, Emitter, Event
-from langchain_saliency_guard._grounding_events import outcome_events, progress
+from langchain_saliency_guard._events import Emitter, Event
+from langchain_saliency_guard._grounding_events import outcome_events, progress, raised_event
 from langchain_saliency_guard._judged import ShouldScore, judged_text, may_have_picture, nothing_to_score
 from langchain_saliency_guard._scoring import ChatScorer, Checked, as_answer, chat_of, with_report
 from langchain_saliency_guard._verdicts import record
@@ -31,7 +31,6 @@ from saliency_guard.adapters import (
     answer_report,
     empty_attempt,
     not_applicable,
-    raised_report,
     scorer_trouble,
     unscored_attempt,
 )
@@ -173,7 +172,7 @@ class GroundingGuard(Runnable[GuardInput, AIMessage]):
                     scored = scorer_trouble(error, self.on_error)
                 undecided = self._decided(undecided, scored)
         except LowGroundingError as error:
-            emit(REPORT, raised_report(error, detail=self.report))
+            emit(*raised_event(error, self.report))
             raise
         checked, events = self._with_events(chat, answer, undecided)
         for event in events:
@@ -194,7 +193,7 @@ class GroundingGuard(Runnable[GuardInput, AIMessage]):
                     scored = scorer_trouble(error, self.on_error)
                 undecided = await asyncio.to_thread(self._decided, undecided, scored)
         except LowGroundingError as error:
-            await emit.send(REPORT, raised_report(error, detail=self.report))
+            await emit.send(*raised_event(error, self.report))
             raise
         checked, events = self._with_events(chat, answer, undecided)
         for event in events:

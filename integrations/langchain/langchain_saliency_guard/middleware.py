@@ -12,8 +12,8 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 
 from langchain_saliency_guard._drafts import Shown, unobserved
-from langchain_saliency_guard._events import REPORT, Emitter
-from langchain_saliency_guard._grounding_events import outcome_events
+from langchain_saliency_guard._events import Emitter
+from langchain_saliency_guard._grounding_events import outcome_events, raised_event, report_event
 from langchain_saliency_guard._judged import ShouldScore, may_have_picture
 from langchain_saliency_guard._report import GROUNDING, brief
 from langchain_saliency_guard._scoring import ChatScorer, with_report
@@ -30,7 +30,6 @@ from saliency_guard.adapters import (
     ScorerModel,
     answer_report,
     not_applicable,
-    raised_report,
     remember_prompts,
     require_extra,
     scorer_trouble,
@@ -185,16 +184,16 @@ class GroundingMiddleware(AgentMiddleware[GroundingState, Any]):
                         result = self._scored(scorer, prompts, request, step.text)
                     step = _next_step(guarding, result)
         except LowGroundingError as error:
-            emit(REPORT, raised_report(error, detail=self.report))
+            emit(*raised_event(error, self.report))
             raise
         if isinstance(step, ModelResponse):
             return step
         message, report = self._reported(step)
         if self._is_for_review(report, step):
             stands, held = _held(_extended(request, step, message, report))
-            emit(REPORT, stands.response_metadata[GROUNDING])
+            emit(*report_event(stands.response_metadata[GROUNDING], step.number))
             return held
-        for event in outcome_events(step.outcome.answer, step.outcome, report):
+        for event in outcome_events(step.outcome.answer, step.outcome, report, step.number):
             emit(*event)
         shown = Shown(step.model, _messages(request), message, step.outcome.answer).show()
         return _extended(request, step, shown, report)
@@ -222,16 +221,16 @@ class GroundingMiddleware(AgentMiddleware[GroundingState, Any]):
                         result = await self._ascored(scorer, prompts, request, step.text)
                     step = await asyncio.to_thread(_next_step, guarding, result)
         except LowGroundingError as error:
-            await emit.send(REPORT, raised_report(error, detail=self.report))
+            await emit.send(*raised_event(error, self.report))
             raise
         if isinstance(step, ModelResponse):
             return step
         message, report = self._reported(step)
         if self._is_for_review(report, step):
             stands, held = _held(_extended(request, step, message, report))
-            await emit.send(REPORT, stands.response_metadata[GROUNDING])
+            await emit.send(*report_event(stands.response_metadata[GROUNDING], step.number))
             return held
-        for event in outcome_events(step.outcome.answer, step.outcome, report):
+        for event in outcome_events(step.outcome.answer, step.outcome, report, step.number):
             await emit.send(*event)
         shown = Shown(step.model, _messages(request), message, step.outcome.answer)
         return _extended(request, step, await shown.ashow(), report)

@@ -15,8 +15,8 @@ from langchain_core.runnables import Runnable, RunnableConfig
 
 from langchain_saliency_guard._citations import CitedAnswer, annotated, citations_of, piece
 from langchain_saliency_guard._drafts import pieces
-from langchain_saliency_guard._events import REPORT, Emitter
-from langchain_saliency_guard._grounding_events import outcome_events
+from langchain_saliency_guard._events import Emitter
+from langchain_saliency_guard._grounding_events import outcome_events, raised_event
 from langchain_saliency_guard._judged import judged_text
 from langchain_saliency_guard._messages import BASE64, image_of
 from langchain_saliency_guard._report import usage_metadata
@@ -38,9 +38,9 @@ from saliency_guard.adapters import (
     in_thread,
     is_remote,
     not_applicable,
-    raised_report,
     scorer_trouble,
     shown,
+    unique_names,
     unscored_attempt,
 )
 
@@ -151,7 +151,7 @@ class RetrievalGuard(Runnable[dict[str, Any], CitedAnswer]):
             try:
                 *_, last = self._steps(given)
             except LowGroundingError as error:
-                emit(REPORT, raised_report(error, detail=self.report))
+                emit(*raised_event(error, self.report))
                 raise
             results.append(cast("_Result", last))
             for event in self._events(results[0]):
@@ -170,7 +170,7 @@ class RetrievalGuard(Runnable[dict[str, Any], CitedAnswer]):
                 async with aclosing(in_thread(self._steps(given), threading.Event())) as steps:
                     last = [step async for step in steps][-1]
             except LowGroundingError as error:
-                await emit.send(REPORT, raised_report(error, detail=self.report))
+                await emit.send(*raised_event(error, self.report))
                 raise
             results.append(cast("_Result", last))
             for event in self._events(results[0]):
@@ -220,7 +220,8 @@ class RetrievalGuard(Runnable[dict[str, Any], CitedAnswer]):
                 attempt = unscored_attempt(message.text, scorer_trouble(error, self.on_error))
             outcome = applied.decide((attempt,), evidence.messages if evidence is not None else None)
         assert message is not None  # noqa: S101 - given or written by now
-        yield self._cited(message, said.text if said is not None else "", judged, outcome, _ids(documents)), outcome
+        names = unique_names([_id(document, number) for number, document in enumerate(documents)])
+        yield self._cited(message, said.text if said is not None else "", judged, outcome, names), outcome
 
     def _evidence(self, documents: Sequence[Document], question: str) -> Documents:
         parts = [self._parts(document, number) for number, document in enumerate(documents)]
@@ -294,17 +295,6 @@ def _is_picture(content: str) -> bool:
     except ValueError:  # Not ASCII, or not base64.
         return False
     return start.startswith(_SIGNATURES) and BASE64.fullmatch(text) is not None
-
-
-def _ids(documents: Sequence[Document]) -> list[str]:
-    """A unique name for each document: pages of the same source get numbers."""
-    names: list[str] = []
-    for number, document in enumerate(documents):
-        name, count = _id(document, number), 1
-        while (unique := name if count == 1 else f"{name}#{count}") in names:
-            count += 1
-        names.append(unique)
-    return names
 
 
 def _id(document: Document, number: int) -> str:

@@ -17,7 +17,6 @@ from llama_index.core.llms import LLM
 from llama_index.core.llms.custom import CustomLLM
 from llama_index.core.prompts import PromptTemplate
 from llama_index.core.tools import FunctionTool
-from pydantic import BaseModel
 
 from llama_index.llms.saliency_guard import (
     GroundingRejectionEvent,
@@ -302,47 +301,6 @@ def test_one_call_where_one_is_allowed(llm: SaliencyGuardedLVLM) -> None:
     kept = llm._validate_chat_with_tools_response(response.model_copy(deep=True), [], allow_parallel_tool_calls=True)
     assert kept.message.blocks == blocks
     assert llm._validate_chat_with_tools_response(response, []).message.blocks == blocks[:1]
-
-
-def test_the_verdict_on_an_object_is_in_the_event(llm: SaliencyGuardedLVLM, ask: Ask, heard: list[Any]) -> None:
-    refuses = GuardPolicy(rules=(SignalRule("logprob", below=1.0),))  # Every token breaks it.
-    prompt = PromptTemplate("Describe {what}.")
-    flags = llm.model_copy(update={"policy": refuses})
-    with collect_grounding() as collector:
-        assert isinstance(flags.structured_predict(Scene, prompt, what="it"), Scene)
-    decisions = [event.report["decision"] for event in heard if isinstance(event, GroundingScoreEvent)]
-    assert decisions == [report["decision"] for report in collector.reports] == ["flagged"]
-    assert flags.chat(ask(), json_schema=Scene).raw["grounding"]["decision"] == "flagged"
-    strict = llm.model_copy(update={"policy": refuses.model_copy(update={"on_low": "raise"})})
-    with pytest.raises(LowGroundingError):
-        strict.structured_predict(Scene, prompt, what="it")
-    with pytest.raises(LowGroundingError):
-        strict.as_structured_llm(Scene).chat(ask())
-
-
-class Scene(BaseModel):
-    """What is there."""
-
-    caption: str
-    people: int
-
-
-def test_objects(llm: SaliencyGuardedLVLM, ask: Ask, heard: list[Any]) -> None:
-    prompt = PromptTemplate("Describe {what}.")
-    found = llm.structured_predict(Scene, prompt, what="it")
-    assert isinstance(found, Scene)
-    assert names(heard)[0] == "LLMStructuredPredictStartEvent"
-    assert names(heard)[-1] == "LLMStructuredPredictEndEvent"
-    assert asyncio.run(llm.astructured_predict(Scene, prompt, what="it")) == found
-    assert list(llm.stream_structured_predict(Scene, prompt, what="it")) == [found]
-    structured = llm.as_structured_llm(Scene).chat(ask())
-    assert isinstance(structured.raw, Scene)
-    with pytest.raises(ConfigError, match="max_tokens"):
-        llm.structured_predict(Scene, prompt, llm_kwargs={"max_tokens": 3}, what="it")
-    schema = {"type": "json_schema", "json_schema": {"schema": Scene.model_json_schema()}}
-    assert Scene.model_validate_json(str(llm.chat(ask(), response_format=schema).message.content))
-    with pytest.raises(ConfigError, match="schema"):
-        llm.chat(ask(), json_schema=7)
 
 
 def test_bad_pictures_are_refused(llm: SaliencyGuardedLVLM) -> None:

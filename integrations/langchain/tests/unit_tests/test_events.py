@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from langchain_core.tools import tool
 from langgraph.graph import START, MessagesState, StateGraph
 
 from langchain_saliency_guard import GroundingGuard, GroundingMiddleware, SaliencyGuardedLVLM
-from saliency_guard import GuardPolicy
+from saliency_guard import GuardPolicy, LowGroundingError
 
 Says = Callable[..., GenericFakeChatModel]
 FALSE = "The image shows a zebra."
@@ -47,8 +48,9 @@ async def test_a_cached_answer_tells_its_verdict(ask: Any, policy: GuardPolicy |
     message = model.invoke([ask()], {"callbacks": [first]})
     assert model.invoke([ask()], {"callbacks": [second]}).text == message.text
     await model.ainvoke([ask()], {"callbacks": [third]})
-    assert second.events == third.events == [("grounding_report", message.response_metadata["grounding"])]
-    assert first.of("grounding_report") == second.of("grounding_report")
+    report = message.response_metadata["grounding"]
+    assert second.events == third.events == [("grounding_report", {**report, "attempt": None})]
+    assert first.of("grounding_report") == [{**report, "attempt": 0}]
     assert first.of("grounding_token")
 
 
@@ -94,7 +96,7 @@ async def test_progress_and_verdicts_are_in_a_graph_s_custom_stream(says: Says, 
         assert states == [(number, state) for number in range(attempts) for state in ("writing", "judging")]
         assert [part["type"] for part in parts].count("grounding_retry") == attempts - 1
         assert parts[-1]["type"] == "grounding_report"
-        assert parts[-1]["decision"] == "accepted"
+        assert (parts[-1]["decision"], parts[-1]["attempt"]) == ("accepted", attempts - 1)
         assert {token["attempt"] for token in parts if token["type"] == "grounding_token"} == {attempts - 1}
         assert len({part["run_id"] for part in parts}) == 1
         events = [(part["type"], {name: part[name] for name in set(part) - {"type", "run_id"}}) for part in parts]
@@ -117,6 +119,25 @@ def test_a_model_s_own_policy_tells_its_attempts(ask: Any) -> None:
     names = [name for name, _ in handler.events if name in ("grounding_progress", "grounding_retry")]
     assert names == ["grounding_progress", "grounding_retry", "grounding_progress"]
     assert [data["attempt"] for data in handler.of("grounding_progress")] == [0, 1]
+    (report,) = handler.of("grounding_report")
+    scores = [attempt["score"] for attempt in report["attempts"]]
+    assert report["attempt"] == scores.index(max(scores))  # The best of them is given out.
+
+
+def test_a_report_says_which_attempt_is_given_out(says: Says, ask: Any, true: str) -> None:
+    fallback = RETRY.model_copy(update={"fallback": lambda *_: "I can not tell.", "on_low": "fallback"})
+    strict = RETRY.model_copy(update={"on_low": "raise"})
+    for policy, texts, expected in (
+        (RETRY, (FALSE, true), ("accepted", 1)),
+        (fallback, (FALSE, FALSE), ("fallback", None)),
+        (strict, (FALSE, FALSE), ("raised", None)),
+    ):
+        handler = Heard()
+        agent = create_agent(says(*texts), tools=[], middleware=[GroundingMiddleware(policy)])
+        with suppress(LowGroundingError):
+            agent.invoke({"messages": [ask()]}, {"callbacks": [handler]})
+        (report,) = handler.of("grounding_report")
+        assert (report["decision"], report["attempt"]) == expected
 
 
 def test_a_retry_does_not_ask_a_cache(says: Says, ask: Any, true: str) -> None:

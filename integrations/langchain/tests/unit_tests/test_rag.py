@@ -175,7 +175,7 @@ class Heard(BaseCallbackHandler):
 async def test_the_verdict_is_told_also_where_it_is_raised() -> None:
     heard = Heard()
     output = RetrievalGuard().invoke(given("The image shows a zebra."), {"callbacks": [heard]})
-    assert heard.reports == [report(output)]
+    assert heard.reports == [{**report(output), "attempt": 0}]
     for answer in ("The image shows a zebra.", ""):
         heard = Heard()
         with pytest.raises(LowGroundingError):

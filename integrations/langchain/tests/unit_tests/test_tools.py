@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import copy
+import json
 from typing import Any
 
 import pytest
+from forced_text import Writes
+from langchain.agents import create_agent
+from langchain.agents.structured_output import ProviderStrategy, ToolStrategy
+from langchain_core.messages import AIMessage
 from message_checks import Heard, whole
 from pydantic import BaseModel
 
@@ -119,3 +124,95 @@ def test_calls_are_read_out_of_answers(
     streamed = whole(list(model.stream([ask()])))
     assert [call["args"] for call in streamed.tool_calls] == [call["args"] for call in message.tool_calls]
     assert message.content == ("" if calls or invalid else written)
+
+
+class Seen(BaseModel):
+    """What is there."""
+
+    what: str
+
+
+@pytest.fixture
+def writes(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Makes the model write a text, however it is called."""
+    generate: Any = LVLM.generate
+
+    def put(text: str) -> None:
+        def written(self: LVLM, messages: Any, **settings: Any) -> Any:
+            return generate(self, messages, **{**settings, "logits_processor": Writes(self.tokenizer, text)})
+
+        monkeypatch.setattr(LVLM, "generate", written)
+
+    return put
+
+
+WHATS = [("There is a cup.", "accepted"), ("There is an elephant.", "flagged"), ("left", "unscored")]
+POLICY = GuardPolicy(min_grounding=0.5)
+
+
+def as_call(what: str) -> str:
+    return json.dumps({"name": "Seen", "arguments": {"what": what}})
+
+
+def as_object(what: str) -> str:
+    return json.dumps({"what": what})
+
+
+@pytest.mark.parametrize(("what", "decision"), WHATS)
+@pytest.mark.parametrize(("method", "text"), [("json_schema", as_object), ("function_calling", as_call)])
+def test_fields_are_judged_under_the_model_s_own_policy(
+    ask: Any, writes: Any, method: Any, text: Any, what: str, decision: str
+) -> None:
+    writes(text(what))
+    structured: Any = SaliencyGuardedLVLM(policy=POLICY).with_structured_output(Seen, method=method, include_raw=True)
+    both = structured.invoke([ask()])
+    assert both["parsed"] == Seen(what=what)
+    report = both["raw"].response_metadata["grounding"]
+    assert report["decision"] == decision
+    assert [claim["text"] for claim in report["claims"]] == {"accepted": ["cup"], "flagged": ["elephant"]}.get(
+        decision, []
+    )
+
+
+@pytest.mark.parametrize(("what", "decision"), WHATS)
+@pytest.mark.parametrize(("strategy", "text"), [(ToolStrategy, as_call), (ProviderStrategy, as_object)])
+def test_fields_are_judged_in_agents_of_a_model_with_a_policy(
+    ask: Any, writes: Any, strategy: Any, text: Any, what: str, decision: str
+) -> None:
+    writes(text(what))
+    agent: Any = create_agent(SaliencyGuardedLVLM(policy=POLICY), tools=[], response_format=strategy(Seen))
+    state = agent.invoke({"messages": [ask()]})
+    assert state["structured_response"] == Seen(what=what)
+    (report,) = [part.response_metadata["grounding"] for part in state["messages"] if isinstance(part, AIMessage)]
+    assert report["decision"] == decision
+
+
+def test_arguments_are_judged_under_the_model_s_own_policy(ask: Any, writes: Any) -> None:
+    model = SaliencyGuardedLVLM(policy=POLICY).bind_tools([look])
+    for arguments, decision in (
+        ({"where": "There is a cup."}, "accepted"),
+        ({"where": "There is an elephant."}, "flagged"),
+        ({}, "not_applicable"),
+    ):
+        call = {"name": "look", "arguments": arguments}
+        writes(f"<tool_call>{json.dumps(call)}</tool_call>")
+        message = model.invoke([ask()])
+        assert [call["args"] for call in message.tool_calls] == [arguments]
+        assert message.response_metadata["grounding"]["decision"] == decision
+        assert message.usage_metadata is not None
+        assert message.usage_metadata["output_tokens"] > 0
+    writes("There is a cup.")
+    message = model.invoke([ask()])
+    assert (message.text, message.response_metadata["grounding"]["decision"]) == ("There is a cup.", "accepted")
+
+
+def test_without_a_policy_calls_and_objects_have_no_number(ask: Any, writes: Any) -> None:
+    model = SaliencyGuardedLVLM()
+    writes(as_object("There is a cup."))
+    both: Any = model.with_structured_output(Seen, method="json_schema", include_raw=True)
+    reports = [both.invoke([ask()])["raw"].response_metadata["grounding"]]
+    writes(f"<tool_call>{as_call('There is a cup.')}</tool_call>")
+    reports.append(model.bind_tools([look]).invoke([ask()]).response_metadata["grounding"])
+    for report in reports:
+        assert (report["score"], report["calibrated"]) == (None, False)
+        assert "JSON or a tool call" in report["reason"]

@@ -22,6 +22,7 @@ from saliency_guard.adapters import (
     PreparedPrompt,
     ScorerModel,
     in_thread,
+    unique_names,
 )
 
 _FEEDBACK_END = "Now answer the question.\n"
@@ -91,13 +92,7 @@ class Evidence:
 
     def names(self) -> list[str]:
         """A name for each node: its id; where ids repeat, the later ones get numbers."""
-        names: list[str] = []
-        for node in self._nodes:
-            name, count = node.node_id, 1
-            while (unique := name if count == 1 else f"{name}#{count}") in names:
-                count += 1
-            names.append(unique)
-        return names
+        return unique_names([node.node_id for node in self._nodes])
 
 
 def sources(given: Sequence[NodeWithScore], retrieved: Sequence[NodeWithScore]) -> Sequence[NodeWithScore]:

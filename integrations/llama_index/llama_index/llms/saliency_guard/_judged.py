@@ -9,7 +9,7 @@ from llama_index.core.base.llms.types import ChatMessage, MessageRole
 
 from llama_index.llms.saliency_guard._messages import has_picture
 from saliency_guard import SaliencyGuardError
-from saliency_guard.adapters import Turn
+from saliency_guard.adapters import Turn, TurnMessage
 
 ShouldScore = Callable[[Any, Any], bool]
 """Whether an answer is to be scored: called with the request (a chat or a query) and the answer."""
@@ -33,15 +33,8 @@ def other_subject(chat: Sequence[ChatMessage], answer: str, *, saw_picture: bool
         answer: the answer.
         saw_picture: whether there was a picture in the chat that may be gone.
     """
-    start = next((number for number in reversed(range(len(chat))) if chat[number].role == MessageRole.USER), 0)
-    while start > 0 and chat[start - 1].role == MessageRole.USER:
-        start -= 1
-    first = next((number for number, message in enumerate(chat) if may_have_picture([message])), 0)
-    turn = Turn(
-        question=" ".join(message.content or "" for message in chat[start:] if message.role == MessageRole.USER),
-        answer=answer,
-        earlier=[message.content or "" for message in chat[first:start]],
-        has_picture=may_have_picture(chat[start:]),
-        chat_has_picture=saw_picture or may_have_picture(chat),
-    )
-    return turn.other_subject
+    messages = [
+        TurnMessage(message.content or "", message.role == MessageRole.USER, may_have_picture([message]))
+        for message in chat
+    ]
+    return Turn.last_of(messages, answer, saw_picture=saw_picture).other_subject

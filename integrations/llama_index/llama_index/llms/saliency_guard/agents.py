@@ -38,10 +38,8 @@ from saliency_guard import (
     SaliencyGuardError,
 )
 from saliency_guard.adapters import (
-    NO_ARGUMENTS,
     NO_PICTURE,
     PICTURE_GONE,
-    SAID_SO,
     JudgedText,
     LocalScorer,
     OnError,
@@ -52,6 +50,7 @@ from saliency_guard.adapters import (
     answer_report,
     empty_attempt,
     not_applicable,
+    nothing_to_score,
     remember_prompts,
     scorer_trouble,
     unscored_attempt,
@@ -147,11 +146,7 @@ class GroundedAgentMixin(BaseWorkflowAgent):
         memory: BaseMemory,
     ) -> AgentOutput:
         scorer = self._local_scorer()
-        chat = [*llm_input, *await self._scratchpad(ctx), *await ctx.store.get(_PICTURES, default=[])]
-        has_picture = may_have_picture(chat)
-        saw_picture = has_picture or await ctx.store.get(_SAW_PICTURE, default=False)
-        if has_picture:
-            await ctx.store.set(_SAW_PICTURE, value=True)
+        chat, has_picture, saw_picture = await self._seen(ctx, [*llm_input, *await self._scratchpad(ctx)])
         steps: list[_Step] = []
         if not saw_picture and self.should_score is None:
             live = DraftContext(ctx, is_live=True)
@@ -183,6 +178,16 @@ class GroundedAgentMixin(BaseWorkflowAgent):
                 except StopIteration as end:
                     return await self._decided(end.value, steps)
                 send_retry(len(steps) - 1, self.policy, result, self.report)
+
+    @staticmethod
+    async def _seen(ctx: AgentContext | Context, chat: list[ChatMessage]) -> tuple[list[ChatMessage], bool, bool]:
+        """A chat with the pictures in tools' results, whether it has any, and whether it has or had any."""
+        chat = [*chat, *await ctx.store.get(_PICTURES, default=[])]
+        has_picture = may_have_picture(chat)
+        saw_picture = has_picture or await ctx.store.get(_SAW_PICTURE, default=False)
+        if has_picture:
+            await ctx.store.set(_SAW_PICTURE, value=True)
+        return chat, has_picture, saw_picture
 
     async def _converted(
         self, chat: list[ChatMessage], scorer: LocalScorer, prompts: PromptMemo
@@ -216,11 +221,8 @@ class GroundedAgentMixin(BaseWorkflowAgent):
     def _nothing_to_score(
         self, chat: list[ChatMessage], message: ChatMessage, text: JudgedText | None, *, saw_picture: bool
     ) -> str | None:
-        if text is None:
-            return NO_ARGUMENTS
-        if self.should_score is not None:
-            return None if self.should_score(chat, message) else SAID_SO
-        return other_subject(chat, text.text, saw_picture=saw_picture)
+        asked = None if self.should_score is None else partial(self.should_score, chat, message)
+        return nothing_to_score(text, lambda said: other_subject(chat, said, saw_picture=saw_picture), asked)
 
     def _local_scorer(self) -> LocalScorer:
         llm = self.llm if isinstance(self.llm, SaliencyGuardedLVLM) else None
@@ -290,22 +292,29 @@ class GroundedAgentMixin(BaseWorkflowAgent):
         given = self._judged_text(step.output)
         text = judged if judged is not None else given.text if given is not None else ""
         report = self._add_report(step.output, outcome)
-        replaced = None
-        if outcome.replacement(text) is None:
-            step.draft.show()
-        else:
+        is_replaced = outcome.replacement(text) is not None
+        if is_replaced:
             await self._replace_answer(outcome.text, step)
-            replaced = AgentStream(
-                delta=outcome.text, response=outcome.text, current_agent_name=self.name, raw={"grounding": report}
-            )
             step.output.raw = {"grounding": report}
             step.output.tool_calls = []
         number = outcome.chosen if outcome.attempts else len(steps) - 1
-        dispatcher.event(GroundingScoreEvent(report=report, attempt=number))
-        await step.context.commit(replaced)
+        await self._show(outcome.text if is_replaced else None, report, number, step.draft, step.context)
         return step.output
 
-    def _add_report(self, output: AgentOutput, outcome: GuardOutcome) -> dict[str, Any]:
+    async def _show(
+        self, text: str | None, report: dict[str, Any], number: int | None, draft: Draft, context: DraftContext
+    ) -> None:
+        """Show what is given out: the draft, or the text that replaces it; and the verdict on it."""
+        replaced = None
+        if text is None:
+            draft.show()
+        else:
+            raw = {"grounding": report}
+            replaced = AgentStream(delta=text, response=text, current_agent_name=self.name, raw=raw)
+        dispatcher.event(GroundingScoreEvent(report=report, attempt=number))
+        await context.commit(replaced)
+
+    def _add_report(self, output: AgentOutput | ChatResponse, outcome: GuardOutcome) -> dict[str, Any]:
         raw = output.raw if isinstance(output.raw, Mapping) else {"response": output.raw}
         report = answer_report(outcome.answer, outcome, detail=self.report)
         output.raw = {**raw, "grounding": report}
@@ -330,9 +339,7 @@ class GroundedAgentMixin(BaseWorkflowAgent):
             with drafting() as draft, collect_grounding():
                 response: ChatResponse = await super()._get_llm_response(context, llm_input, llm)  # type: ignore[arg-type]
             drafts.append(draft)
-            chat = [*llm_input, *await ctx.store.get(_PICTURES, default=[])]
-            has_picture = may_have_picture(chat)
-            saw_picture = has_picture or await ctx.store.get(_SAW_PICTURE, default=False)
+            chat, has_picture, saw_picture = await self._seen(ctx, llm_input)
             text = JudgedText.of(response.message.content or "")
             reason = self._nothing_to_score(chat, response.message, text, saw_picture=saw_picture)
             if reason is not None:
@@ -344,26 +351,13 @@ class GroundedAgentMixin(BaseWorkflowAgent):
                 result = await self._judged(text, messages, trouble, scorer, prompts)
                 attempt = result if isinstance(result, Attempt) else self.policy.judge(result)
                 outcome = self.policy.decide((attempt,), messages)
-            report = answer_report(outcome.answer, outcome, detail=self.report)
-            raw = response.raw if isinstance(response.raw, Mapping) else {"response": response.raw}
-            if outcome.replacement(text.text) is None:
-                draft.show()
-                await context.commit()
-            else:
-                raw = {}
+            is_replaced = outcome.replacement(text.text) is not None
+            if is_replaced:
                 message = ChatMessage(role=MessageRole.ASSISTANT, blocks=[TextBlock(text=outcome.text)])
-                response = ChatResponse(message=message, delta=outcome.text)
-                await context.commit(
-                    AgentStream(
-                        delta=outcome.text,
-                        response=outcome.text,
-                        current_agent_name=self.name,
-                        raw={"grounding": report},
-                    )
-                )
+                response = ChatResponse(message=message, delta=outcome.text, raw={})
+            report = self._add_report(response, outcome)
             number = outcome.chosen if outcome.attempts else 0
-            dispatcher.event(GroundingScoreEvent(report=report, attempt=number))
-            response.raw = {**raw, "grounding": report}
+            await self._show(outcome.text if is_replaced else None, report, number, draft, context)
             return response
 
     def _has_object(self) -> bool:

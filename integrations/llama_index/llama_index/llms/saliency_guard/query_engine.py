@@ -289,14 +289,12 @@ def _shares(response: _Response) -> dict[str, float]:
 
 def _citations(response: _Response, outcome: GuardOutcome) -> list[dict[str, Any]]:
     """The claims that rest on a node, with their characters in what was judged; of a repaired answer, what is left."""
-    if response.judged is None or response.evidence is None or outcome.chosen is None:
+    if response.judged is None or response.evidence is None:
         return []
-    kept = None if outcome.repaired is None else {claim.span for claim in outcome.repaired.kept}
     names = response.evidence.names()
     return [
         {"node": names[number], "text": claim.text, "span": list(claim.span), "grounding": claim.grounding}
-        for claim, number in zip(response.judged.answer.claims, response.judged.documents, strict=True)
-        if number is not None and (kept is None or claim.span in kept)
+        for claim, number in response.judged.cited(outcome)
     ]
 
 

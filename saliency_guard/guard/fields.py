@@ -23,10 +23,12 @@ class JudgedText:
     Attributes:
         text: all of it: what is said, and then a sentence for every field.
         fields: these sentences; each has to make a claim that can be judged.
+        values: what each field says, without its name.
     """
 
     text: str
     fields: tuple[str, ...] = ()
+    values: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, said: str, *structured: Any) -> JudgedText:
@@ -36,8 +38,10 @@ class JudgedText:
             said: the text; may be empty.
             *structured: pydantic objects, dataclasses, dicts of arguments.
         """
-        fields = tuple(claim for value in structured for claim in _claims(_plain(value), ""))
-        return cls(" ".join(part for part in (said.strip(), *fields) if part), fields)
+        claims = [claim for value in structured for claim in _claims(_plain(value), "")]
+        fields = tuple(sentence for sentence, _ in claims)
+        text = " ".join(part for part in (said.strip(), *fields) if part)
+        return cls(text, fields, tuple(value for _, value in claims))
 
     def checked(self, answer: GroundedAnswer) -> GroundedAnswer:
         """The scored text; without a grounding where one of its fields makes no claim that could be judged.
@@ -64,8 +68,8 @@ def _plain(structured: Any) -> Any:
     return dataclasses.asdict(structured) if is_object else structured
 
 
-def _claims(value: Any, name: str) -> Iterator[str]:
-    """Every field as a short sentence."""
+def _claims(value: Any, name: str) -> Iterator[tuple[str, str]]:
+    """Every field as a short sentence, and what it says."""
     if isinstance(value, Mapping):
         for key, field in value.items():
             yield from _claims(_plain(field), str(key).replace("_", " "))
@@ -75,4 +79,4 @@ def _claims(value: Any, name: str) -> Iterator[str]:
     elif value is not None and str(value).strip():
         said = str(value).strip()
         sentence = said if not name or len(said.split()) >= _PHRASE else f"{name}: {said}"
-        yield sentence if sentence.endswith((".", "!", "?")) else f"{sentence}."
+        yield sentence if sentence.endswith((".", "!", "?")) else f"{sentence}.", said

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pydantic import BaseModel
 
 from saliency_guard import LVLM
-from saliency_guard.adapters.fields import JudgedText
 from saliency_guard.adapters.scorer import LocalScorer
 from saliency_guard.chat.messages import chat
+from saliency_guard.guard.fields import JudgedText
 from saliency_guard.scenes.language import DESCRIBE
 
 
