@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export HF_HUB_OFFLINE := 1
 
-.PHONY: demo test lint bench evidence families fuzz page-test soak validity lowest clean
+.PHONY: demo test lint bench docs notebooks evidence families fuzz page-test soak validity lowest clean
 demo: $(INSTALLED)
 	@$(BIN)/python examples/demo.py
 
@@ -21,6 +21,14 @@ lint: $(INSTALLED)
 
 bench: $(INSTALLED)
 	@$(BIN)/saliency-guard bench speed
+
+# The documentation as a site in site/ (docs/index.md is its first page); a warning is an error.
+docs: $(INSTALLED)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# Runs the notebooks of docs/notebooks and stores what they show (NOTEBOOKS=path: only these).
+notebooks: $(INSTALLED)
+	@$(BIN)/python docs/hooks/notebooks.py $(NOTEBOOKS)
 
 # docs/evidence.md anew (about half an hour of one core). Stopped, it goes on where it was.
 evidence: $(INSTALLED)
@@ -70,4 +78,4 @@ $(INSTALLED): pyproject.toml constraints.txt $(wildcard integrations/*/pyproject
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .venv-lowest build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-lowest build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis

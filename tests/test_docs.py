@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import runpy
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from markdown.extensions.toc import slugify, unique
+
+import saliency_guard
 
 ROOT = Path(__file__).parent.parent
 _BLOCK = re.compile(
@@ -17,12 +23,15 @@ _BLOCK = re.compile(
     r"(?:\n+(?:[^\n`]+\n+)?```text\n(.*?)```)?",  # what it prints, perhaps behind one line of text
     re.DOTALL,
 )
+_FENCE = re.compile(r"^( *)```.*?^\1```$", re.DOTALL | re.MULTILINE)
 INTEGRATIONS = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("integrations/*/README.md"))
 DOCUMENTS = [
     "README.md",
     *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md")),
     *INTEGRATIONS,
 ]
+HUB = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("hub/*/README.md"))
+LINKING = [*DOCUMENTS, *HUB, "CHANGELOG.md", "CONTRIBUTING.md", "saliency_guard/embedded/model/README.md"]
 
 
 @pytest.fixture(autouse=True)
@@ -63,16 +72,46 @@ def test_examples_run(
         assert "accepted" in out
 
 
+def links_of(document: str) -> Iterator[tuple[Path, str]]:
+    """What a document links to in this repository: the file and the heading in it, which may be empty."""
+    text = _FENCE.sub("", (ROOT / document).read_text(encoding="utf-8"))
+    for target, heading in re.findall(r"\]\((?!\w+:)([^)#\s]*)#?([^)\s]*)\)", text):
+        yield (ROOT / document).parent.joinpath(target).resolve() if target else ROOT / document, heading
+
+
+def headings_of(path: Path) -> set[str]:
+    """The anchors of a document's headings."""
+    text = _FENCE.sub("", path.read_text(encoding="utf-8"))
+    known: set[str] = set()
+    for title in re.findall(r"^#+ (.+)$", text, re.MULTILINE):
+        unique(slugify(re.sub(r"[`*]|\[([^]]*)\]\([^)]*\)", r"\1", title), "-"), known)
+    return known
+
+
 def test_links_lead_somewhere() -> None:
-    links = [
-        (document, target)
-        for document in DOCUMENTS
-        for target in re.findall(r"\]\((?!http)([^)#]+)", (ROOT / document).read_text(encoding="utf-8"))
-    ]
-    assert len(links) > 5
-    assert [
-        (document, target) for document, target in links if not (ROOT / document).parent.joinpath(target).exists()
-    ] == []
+    links = [(document, *link) for document in LINKING for link in links_of(document)]
+    assert len(links) > 100
+    assert [(document, str(path)) for document, path, _ in links if not path.exists()] == []
+    to_headings = [(document, path, heading) for document, path, heading in links if heading]
+    assert len(to_headings) > 30
+    assert [link for link in to_headings if link[2] not in headings_of(link[1])] == []
+
+
+def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
+    built = subprocess.run(  # noqa: S603 - our own documents
+        command, cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    )
+    assert built.returncode == 0, built.stderr
+    home = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
+    reference = (tmp_path / "site" / "reference.html").read_text(encoding="utf-8")
+    for name in set(saliency_guard.__all__) - {"__version__"}:
+        assert f'id="saliency_guard.{name}"' in reference or f'id="{name}"' in reference, name
+    fetched = re.findall(r'<(?:script|link|img|iframe)[^>]+(?:src|href)="(https?:[^"]+)"', home)
+    assert fetched == []  # Nothing but what the reader clicks leaves the page.
+    assert "GroundedAnswer" in reference
+    assert "Measured" in (tmp_path / "site" / "comparison.html").read_text(encoding="utf-8")
+    assert (tmp_path / "site" / "notebooks" / "first-look.html").is_file()
 
 
 def test_paths_that_documents_name_exist() -> None:

@@ -9,8 +9,10 @@ PACKAGE = TESTS.parent / "saliency_guard"
 # What concerns no single module: the project, ways to run a model, and the suites that `make test` leaves out.
 WHOLE_PROJECT = {
     "test_docs.py",
+    "test_hub.py",
     "test_imports.py",
     "test_mirror.py",
+    "test_notebooks.py",
     "test_packages.py",
     "models/test_setups.py",
     "batching/test_load.py",

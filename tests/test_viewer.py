@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
+import families
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from word_processors import aya, idefics3, llava_next, mllama
 
 from saliency_guard import LVLM, InputError
 from saliency_guard.answer import GroundedAnswer
@@ -85,6 +88,36 @@ def test_what_cannot_be_explained_says_why(lvlm: LVLM) -> None:
         lvlm.explain(messages, answer.model_copy(update={"model_id": "another"}))
     with pytest.raises(InputError, match="empty"):
         lvlm.explain(messages, answer.model_copy(update={"tokens": ()}))
+
+
+@pytest.mark.parametrize("build", [idefics3, aya, llava_next])
+def test_tiled_pictures_are_mapped_tile_by_tile(build: Any) -> None:
+    name, processor = build()
+    model = families.build(name).model
+    if hasattr(model.config, "image_grid_pinpoints"):
+        model.config.image_grid_pinpoints = processor.image_processor.image_grid_pinpoints
+    token = "<|IMG_PATCH|>" if name == "aya-vision" else "<image>"
+    model.config.image_token_id = processor.tokenizer.convert_tokens_to_ids(token)
+    model.config.image_token_index = model.config.image_token_id
+    lvlm = LVLM(model, processor)
+    messages = chat_about([Image.new("RGB", size, "red") for size in ((32, 16), (16, 16))], "look 1 2")
+    view = lvlm.explain(messages, lvlm.score(messages, "look 3")).view
+    assert view is not None
+    assert view.note == ""
+    total = sum(picture.positions for picture in view.pictures)
+    assert all(len(picture.patches) == picture.positions > 0 for picture in view.pictures)
+    assert view.pictures[0].positions != view.pictures[1].positions
+    assert {len(heat.values) for heat in view.maps} == {total * len(view.alternatives)}
+
+
+def test_pictures_that_are_seen_across_are_shown_without_maps() -> None:
+    lvlm = mllama()
+    messages = chat_about([Image.new("RGB", (8, 8), "red"), Image.new("RGB", (16, 8), "red")], "look 1 2")
+    answer = lvlm.explain(messages, lvlm.score(messages, "look 3"))
+    assert answer.view is not None
+    assert answer.view.maps == ()
+    assert answer.view.note.startswith("The model looks at pictures across")
+    assert answer.view.note in answer.to_html()
 
 
 def test_large_pictures_are_shown_small() -> None:

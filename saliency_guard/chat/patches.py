@@ -7,6 +7,7 @@ part of the picture each tile or patch was cut from, whatever the processor resi
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
@@ -28,11 +29,11 @@ _FULL = 255.0
 _PADDED = 0.5  # A cell with less of the picture than this shows none of it.
 
 
-def patch_boxes(settings: Any, config: Any, size: tuple[int, int], count: int) -> Boxes | None:
+def patch_boxes(processor: Any, config: Any, size: tuple[int, int], count: int) -> Boxes | None:
     """The part of a picture that each of its positions shows.
 
     Args:
-        settings: the image processor; None where there is none.
+        processor: the model's, or an image processor alone.
         config: the model's.
         size: width and height of the picture.
         count: how many positions it takes.
@@ -40,14 +41,33 @@ def patch_boxes(settings: Any, config: Any, size: tuple[int, int], count: int) -
     Returns:
         None where it is not known how this processor's output becomes positions.
     """
-    if settings is None or count < 1:
+    images = getattr(processor, "image_processor", processor)
+    if images is None or count < 1:
         return None
+    settings = {**_handed_on(processor), "do_normalize": False, "do_rescale": False}
     try:
-        made = settings(images=[_coordinates(size)], do_normalize=False, do_rescale=False, return_tensors="pt")
+        made = images(images=[_coordinates(size)], **settings, return_tensors="pt")
         boxes = _read(config, size, count, dict(made))
     except _WRONG:
         return None
-    return boxes if boxes is not None and len(boxes) == count and any(boxes) else None
+    if boxes is None or len(boxes) != count or not any(boxes):
+        return None
+    return tuple(None if box is None else _rounded(box) for box in boxes)
+
+
+def _rounded(box: Box) -> Box:
+    """Colours of 256 steps tell no more than this of where an edge is."""
+    left, top, right, bottom = (round(edge, 3) for edge in box)
+    return left, top, right, bottom
+
+
+def _handed_on(processor: Any) -> Mapping[str, Any]:
+    """Settings that a processor hands to its image processor, which are not always that one's own defaults."""
+    module = sys.modules.get(type(processor).__module__)
+    names = vars(module) if module is not None else {}  # Asked itself, it may warn of names that are no more.
+    earlier = getattr(names.get(f"{type(processor).__name__}Kwargs"), "_defaults", {}).get("images_kwargs", {})
+    now = getattr(processor, "images_kwargs", {})
+    return {**earlier, **(now if isinstance(now, Mapping) else {})}
 
 
 def _coordinates(size: tuple[int, int]) -> Image.Image:

@@ -111,8 +111,7 @@ class PromptReader:
         if key not in self._patches:
             while len(self._patches) >= _SIZES_KEPT:
                 self._patches.pop(next(iter(self._patches), key), None)
-            settings = getattr(self._processor, "image_processor", None)
-            self._patches[key] = patch_boxes(settings, self._model.config, *key)
+            self._patches[key] = patch_boxes(self._processor, self._model.config, *key)
         return self._patches.get(key)
 
     def without_pictures(self) -> PromptReader:

@@ -11,6 +11,7 @@ from saliency_guard.cli import (
     answers,
     bench,
     calibration,
+    comparison,
     dataset,
     evaluate,
     guard,
@@ -52,6 +53,7 @@ app.command()(dataset.score_dataset)
 app.command("serve")(serve.serve_command)
 app.add_typer(evaluate.app, name="eval")
 bench.app.command("calibration")(calibration.calibration_command)
+bench.app.command("comparison")(comparison.comparison_command)
 bench.app.command("speed")(speed.speed_command)
 bench.app.command("pointing")(pointing.pointing_command)
 bench.app.command("serve")(load.load_command)
