@@ -14,10 +14,13 @@ LOW, HIGH = 0.5, 0.9
 """Groundings below the one are low, from the other on high."""
 
 _SOURCES = {
+    "combined": (
+        "Combined",
+        "Saliency times the token's own logit there: it found objects best",
+    ),
     "saliency": ("Saliency", "Eq. 4 and 5: attention times its gradient"),
     "attention": ("Attention", "Attention, mean over heads"),
     "lens": ("Logit lens", "The token's probability read off the picture's own states"),
-    "combined": ("Combined", "The combination that found objects best (see the evidence)"),
 }
 _LABEL = 14.0  # Height of a box's label, in units of its text.
 
