@@ -35,6 +35,7 @@ evidence: $(INSTALLED)
 	@$(BIN)/saliency-guard bench calibration --page docs/evidence.md
 	@$(BIN)/saliency-guard bench mitigation --page docs/evidence.md
 	@$(BIN)/saliency-guard bench detection --page docs/evidence.md
+	@$(BIN)/saliency-guard bench pointing --page docs/evidence.md
 
 # Random and damaged input (a few minutes): an answer or an error of ours, never a raw one, and never a hang.
 fuzz: $(INSTALLED)

@@ -74,8 +74,9 @@ class Claim(Frozen):
         grounding: calibrated probability that it is true; None where no calibration covers it.
         verified: the model's own probability that it is true, asked about without the answer before it; None where it
             was not asked, or said neither yes nor no.
-        box: where in its picture the token looks that names an object, as left, top, right and bottom from 0 to 1; None
-            for other claims, for what is said not to be there, and where it is not known.
+        box: where in its picture the object is, as left, top, right and bottom from 0 to 1: around the part that the
+            token rests on that names it, and that speaks for the word under the logit lens; None for other claims, for
+            what is said not to be there, and where it is not known.
         source: the picture or document it holds for; None where that is not known.
         negated: whether the answer claims that the statement is false.
         noun: what it is about; empty for yes, no and whole sentences.

@@ -14,8 +14,9 @@ from saliency_guard.settings import Frozen, Probability
 MAX_EDGE = 768
 """Pixels along the longer side of a picture that is shown."""
 
-MapSource = Literal["saliency", "attention", "lens"]
-"""What a map is made of: Eq. 4 and 5, attention, or the token's probability under the logit lens."""
+MapSource = Literal["combined", "saliency", "attention", "lens"]
+"""What a map is made of: saliency and logit lens together (what points best at an object), Eq. 4 and 5, attention, or
+the token's probability under the logit lens."""
 
 PatchBox = tuple[Probability, Probability, Probability, Probability]
 
@@ -46,8 +47,8 @@ class HeatMap(Frozen):
 
     Attributes:
         source: the measure.
-        layer: of which layer; None for all of them together: the mean over the target layers, over all layers, and the
-            largest of any layer, in the order of `MapSource`.
+        layer: of which layer; None for all of them together: of saliency the mean over the target layers, of attention
+            over all layers, of the lens the largest of any layer.
         peaks: the largest value of each token.
         values: for each token one byte for every position of all pictures, in order; 255 is the token's largest value.
     """

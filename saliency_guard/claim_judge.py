@@ -25,6 +25,7 @@ from saliency_guard.models.vision_features import picture_features
 from saliency_guard.saliency.boxes import box_of
 from saliency_guard.saliency.config import SaliencyConfig
 from saliency_guard.scenes.claims import Extractor, extractor_of
+from saliency_guard.signals.combined_map import box_part, combined_map
 from saliency_guard.signals.trace import AnswerTrace
 from saliency_guard.signals.verification import VerifyConfig
 from saliency_guard.verifier import Verified, Verifier
@@ -197,17 +198,17 @@ class ClaimJudge:
         trace: AnswerTrace,
         conversation: Conversation | None,
     ) -> list[Box | None]:
-        """Where in its picture the token looks that names an object; None for claims about no place in a picture."""
+        """Where in its picture an object is by its token's `combined_map`; None for claims about no place in one."""
         boxes: list[Box | None] = []
         owners = trace.picture_owners
-        looks = trace.rows[:, trace.image_positions.to(trace.rows.device)].float().cpu()
-        for claim, indices in zip(claims, tokens, strict=True):
+        maps, part = combined_map(trace, [indices[-1] for indices in tokens]), box_part(trace)
+        for claim, values in zip(claims, maps, strict=True):
             columns = [column for column, owner in enumerate(owners) if owner == claim.source]
             patches = None
             if claim.kind == "object" and not claim.negated and columns and conversation is not None:
                 image = conversation.images[int(owners[columns[0]].removeprefix("image_"))]
                 patches = self.reader.patch_boxes(image, len(columns))
-            boxes.append(box_of(looks[indices[-1], columns], patches) if patches is not None else None)
+            boxes.append(box_of(values[columns], patches, part=part) if patches is not None else None)
         return boxes
 
     def verified(

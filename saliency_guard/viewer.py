@@ -17,6 +17,7 @@ from saliency_guard.chat.messages import Conversation
 from saliency_guard.chat.template import PreparedPrompt, PromptReader
 from saliency_guard.errors import InputError
 from saliency_guard.models.session import Session
+from saliency_guard.signals.combined_map import combined_map
 from saliency_guard.signals.picture_maps import PictureMaps, picture_maps
 from saliency_guard.signals.trace import AnswerTrace
 
@@ -47,7 +48,7 @@ def require_explainable(answer: GroundedAnswer, model_id: str, prepared: Prepare
 
 
 def first_view(reader: PromptReader, conversation: Conversation, trace: AnswerTrace) -> AnswerView:
-    """What a trace alone shows: the pictures, the mean saliency map, the alternatives.
+    """What a trace alone shows: the pictures, the combined and the mean saliency map, the alternatives.
 
     Args:
         reader: of the model's prompts.
@@ -55,7 +56,10 @@ def first_view(reader: PromptReader, conversation: Conversation, trace: AnswerTr
         trace: of the answer.
     """
     positions = trace.layout.beside + trace.image_positions.to(trace.rows.device)
-    maps: list[_Map] = [("saliency", None, trace.rows[:, positions].float().cpu())] if len(positions) else []
+    maps: list[_Map] = []
+    if len(positions):
+        maps.append(("combined", None, combined_map(trace, range(len(trace.tokens)))))
+        maps.append(("saliency", None, trace.rows[:, positions].float().cpu()))
     return _view(reader, conversation, trace, maps)
 
 
@@ -78,12 +82,13 @@ _Map = tuple[MapSource, int | None, Tensor]
 def _chosen(maps: PictureMaps) -> Iterator[_Map]:
     """Means first, then single layers, spread evenly, until they take too much room."""
     has_lens = bool(torch.isfinite(maps.lens).all())
+    yield "combined", None, maps.combined
     yield "saliency", None, maps.mean_saliency
     yield "attention", None, maps.mean_attention
     if has_lens:
         yield "lens", None, maps.best_lens
     each = maps.mean_saliency.numel()
-    room = max(0, MAX_MAP_BYTES // each - 3)
+    room = max(0, MAX_MAP_BYTES // each - 4)
     kinds: list[tuple[MapSource, tuple[int, ...], Tensor]] = [
         ("saliency", maps.layers, maps.saliency),
         ("attention", maps.layers, maps.attention),

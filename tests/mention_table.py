@@ -25,7 +25,6 @@ def synthetic(pictures_: int, seed: int) -> MentionTable:
         hallucinated=wrong,
         priors=np.stack([np.tile(np.arange(8), pictures_), rng.integers(0, 2, n), rng.integers(0, 5, n)], 1) * 1.0,
         judged=np.where(rng.random((n, len(JUDGED))) < 0.1, np.nan, rng.random((n, len(JUDGED))) - wrong[:, None]),
-        located=np.stack([rng.random(n) < 0.8, np.full(n, 0.1)], axis=1).astype(np.float64),
         signals=signals,
         saliency=heads,
         signed=rng.normal(size=(n, 12)),

@@ -33,7 +33,7 @@ def test_a_judged_answer_comes_with_its_picture_one_map_and_alternatives(lvlm: L
     (picture,) = answer.view.pictures
     assert Image.open(io.BytesIO(picture.jpeg)).size == (picture.width, picture.height)
     assert len(picture.patches) == picture.positions == 64
-    assert [(heat.source, heat.layer) for heat in answer.view.maps] == [("saliency", None)]
+    assert [(heat.source, heat.layer) for heat in answer.view.maps] == [("combined", None), ("saliency", None)]
     assert len(answer.view.maps[0].values) == len(answer.tokens) * 64
     for token, alternatives in zip(answer.tokens, answer.view.alternatives, strict=True):
         assert len(alternatives) == 5
@@ -48,15 +48,16 @@ def test_a_judged_answer_comes_with_its_picture_one_map_and_alternatives(lvlm: L
 def test_explained_answers_have_every_measure_and_single_layers(lvlm: LVLM, explained: GroundedAnswer) -> None:
     assert explained.view is not None
     maps = {(heat.source, heat.layer): heat for heat in explained.view.maps}
-    assert list(maps)[:3] == [("saliency", None), ("attention", None), ("lens", None)]
+    assert list(maps)[:4] == [("combined", None), ("saliency", None), ("attention", None), ("lens", None)]
     depth = lvlm.model.config.get_text_config().num_hidden_layers
     assert {layer for source, layer in maps if source == "attention"} == {None, *range(depth)}
     assert explained.view.note == ""
-    # The first map is the one that came with the answer.
+    # The first maps are those that came with the answer.
     again = lvlm.generate(chat("examples/desk.png", QUESTION), max_new_tokens=12)
     assert again.view is not None
-    first, second = (np.frombuffer(view.maps[0].values, np.uint8) for view in (again.view, explained.view))
-    assert np.abs(first.astype(int) - second.astype(int)).max() <= 1
+    for at in (0, 1):
+        first, second = (np.frombuffer(view.maps[at].values, np.uint8) for view in (again.view, explained.view))
+        assert np.abs(first.astype(int) - second.astype(int)).max() <= 1
     assert explained.model_copy(update={"view": None}).to_dict() == again.model_copy(update={"view": None}).to_dict()
 
 
@@ -129,10 +130,17 @@ def test_maps_of_many_layers_stay_small() -> None:
     tokens, layers, positions = 100, 32, 576
     values = torch.rand(tokens, layers, positions)
     maps = PictureMaps(
-        tuple(range(layers)), values, values, values[:, 0], tuple(range(layers)), values, ("image_0",) * positions
+        tuple(range(layers)),
+        values,
+        values,
+        values[:, 0],
+        tuple(range(layers)),
+        values,
+        values[:, 1],
+        ("image_0",) * positions,
     )
     chosen = list(_chosen(maps))
-    assert {source for source, _, _ in chosen} == {"saliency", "attention", "lens"}
+    assert {source for source, _, _ in chosen} == {"combined", "saliency", "attention", "lens"}
     assert len(chosen) > 3
     assert sum(shown.numel() for *_, shown in chosen) <= MAX_MAP_BYTES
 
@@ -140,5 +148,5 @@ def test_maps_of_many_layers_stay_small() -> None:
 def test_a_model_without_a_lens_shows_the_other_two() -> None:
     unknown = torch.full((3, 2, 4), torch.nan)
     known = torch.rand(3, 2, 4)
-    maps = PictureMaps((0, 1), known, known, known[:, 0], (0, 1), unknown, ("image_0",) * 4)
-    assert {source for source, _, _ in _chosen(maps)} == {"saliency", "attention"}
+    maps = PictureMaps((0, 1), known, known, known[:, 0], (0, 1), unknown, known[:, 1], ("image_0",) * 4)
+    assert {source for source, _, _ in _chosen(maps)} == {"combined", "saliency", "attention"}

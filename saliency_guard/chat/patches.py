@@ -50,7 +50,15 @@ def patch_boxes(processor: Any, config: Any, size: tuple[int, int], count: int) 
         boxes = _read(config, size, count, dict(made))
     except _WRONG:
         return None
-    return boxes if boxes is not None and len(boxes) == count and any(boxes) else None
+    if boxes is None or len(boxes) != count or not any(boxes):
+        return None
+    return tuple(None if box is None else _rounded(box) for box in boxes)
+
+
+def _rounded(box: Box) -> Box:
+    """Colours of 256 steps tell no more than this of where an edge is."""
+    left, top, right, bottom = (round(edge, 3) for edge in box)
+    return left, top, right, bottom
 
 
 def _handed_on(processor: Any) -> Mapping[str, Any]:

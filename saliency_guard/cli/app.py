@@ -16,6 +16,7 @@ from saliency_guard.cli import (
     evaluate,
     guard,
     load,
+    pointing,
     records,
     report,
     serve,
@@ -54,5 +55,6 @@ app.add_typer(evaluate.app, name="eval")
 bench.app.command("calibration")(calibration.calibration_command)
 bench.app.command("comparison")(comparison.comparison_command)
 bench.app.command("speed")(speed.speed_command)
+bench.app.command("pointing")(pointing.pointing_command)
 bench.app.command("serve")(load.load_command)
 app.add_typer(bench.app, name="bench")

@@ -16,12 +16,11 @@ from saliency_guard.chat import detokenize as text_module
 from saliency_guard.chat.messages import chat
 from saliency_guard.evaluation.mentions import ObjectVocabulary, first_token
 from saliency_guard.evaluation.mitigation import RELEASED_LAYERS
-from saliency_guard.evaluation.world import PICTURE_SIZE, WorldPicture, batches, write_answers
+from saliency_guard.evaluation.world import WorldPicture, batches, write_answers
 from saliency_guard.lvlm import LVLM
 from saliency_guard.saliency.config import SaliencyConfig
 from saliency_guard.saliency.scoring import score_answer
 from saliency_guard.scenes.language import DESCRIBE
-from saliency_guard.scenes.scene import render
 from saliency_guard.scenes.vocabulary import CLASSES, NEVER_DRAWN
 from saliency_guard.signals import SIGNALS, compute
 from saliency_guard.signals.trace import trace_answer
@@ -47,8 +46,6 @@ class MentionTable:
         hallucinated: ``[n]`` whether the scene has no such object.
         priors: ``[n, 3]`` token position, earlier mentions of the class, earlier mentions: "position only".
         judged: ``[n, len(JUDGED)]`` of the claim; NaN where a user gets no number.
-        located: ``[n, 2]`` whether the centre of the claim's box lies in an object of its class, and what part of the
-            picture these objects take; NaN without a box, or without such an object.
         signals: ``[n, len(SCALARS)]`` NaN where a signal is undefined.
         saliency: ``[n, L * H * 3]`` attention x gradient per layer, head and source.
         signed: ``[n, L * H * 3]`` the same with its sign: positive where attention there supports the token.
@@ -63,7 +60,6 @@ class MentionTable:
     hallucinated: npt.NDArray[np.bool_]
     priors: Floats
     judged: Floats
-    located: Floats
     signals: Floats
     saliency: Floats
     signed: Floats
@@ -119,9 +115,9 @@ def collect(
     for caption in _captions(lvlm, pictures, max_new_tokens, temperature):
         rows += _mentions(lvlm, caption, vocabulary)
         on_caption()
-    dtypes: Sequence[Any] = (np.int64, np.bool_, np.bool_, *[np.float64] * 9, np.int64)
+    dtypes: Sequence[Any] = (np.int64, np.bool_, np.bool_, *[np.float64] * 8, np.int64)
     if not rows:  # A model may mention no known object.
-        shapes = [(0,)] * 3 + [(0, 3), (0, len(JUDGED)), (0, 2), (0, len(SCALARS))] + [(0, 0)] * 5 + [(0,)]
+        shapes = [(0,)] * 3 + [(0, 3), (0, len(JUDGED)), (0, len(SCALARS))] + [(0, 0)] * 5 + [(0,)]
         return MentionTable(*(np.empty(shape, dtype=dtype) for shape, dtype in zip(shapes, dtypes, strict=True)))
     columns = zip(*rows, strict=True)
     return MentionTable(*(np.array(column, dtype=dtype) for column, dtype in zip(columns, dtypes, strict=True)))
@@ -174,7 +170,6 @@ def _mentions(lvlm: LVLM, caption: _Caption, vocabulary: ObjectVocabulary) -> It
             mention.name not in scene.counts,
             (token, earlier_names.count(mention.name), ordinal),
             number,
-            _located(claim, mention.name, caption.picture),
             [values[name][token] for name in SCALARS],
             saliency[token],
             signed[token],
@@ -199,21 +194,3 @@ def _claims(lvlm: LVLM, caption: _Caption, pieces: Sequence[str]) -> dict[int, C
 
 def _numbers(claim: Claim) -> tuple[float, ...]:
     return tuple(float("nan") if number is None else number for number in (claim.grounding, claim.verified))
-
-
-def _located(claim: Claim | None, name: str, picture: WorldPicture) -> tuple[float, float]:
-    """Whether a claim's box is about an object of the class, and what part of the picture these take."""
-    if claim is None or claim.box is None:
-        return float("nan"), float("nan")
-    drawn = render(picture.scene, PICTURE_SIZE)
-    places = [
-        [edge / PICTURE_SIZE for edge in drawn.box(index)]
-        for index, thing in enumerate(picture.scene.objects)
-        if thing.name == name
-    ]
-    if not places:
-        return float("nan"), float("nan")
-    x, y = (claim.box[0] + claim.box[2]) / 2, (claim.box[1] + claim.box[3]) / 2
-    inside = any(left <= x <= right and top <= y <= bottom for left, top, right, bottom in places)
-    area = sum((right - left) * (bottom - top) for left, top, right, bottom in places)
-    return float(inside), min(1.0, area)

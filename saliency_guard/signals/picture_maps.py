@@ -1,4 +1,4 @@
-"""For every token of an answer, how much each layer looks at each position of the pictures, by three measures."""
+"""For every token of an answer, how much each layer looks at each position of the pictures, by several measures."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from saliency_guard.models.layers import attention_layers
 from saliency_guard.models.session import Session
 from saliency_guard.saliency.equations import cotangents, layer_gradients, row_unit, weight_gradient
 from saliency_guard.saliency.scoring import SCORED_TOGETHER
+from saliency_guard.signals.combined_map import combined_map
 from saliency_guard.signals.trace import AnswerTrace
 
 
@@ -27,6 +28,7 @@ class PictureMaps:
         lens_layers: the states of ``lens``; 0 are the embeddings, k is what leaves layer k - 1.
         lens: ``[N, lens layers, I]`` the token's probability under the logit lens; 0 at positions that it was not
             applied to (see `AnswerTrace.lens_positions`), NaN where the model has no such lens.
+        combined: ``[N, I]`` saliency and logit lens together, see `combined_map`; sums to 1.
         owners: the picture of each position.
     """
 
@@ -36,6 +38,7 @@ class PictureMaps:
     mean_saliency: Tensor
     lens_layers: tuple[int, ...]
     lens: Tensor
+    combined: Tensor
     owners: tuple[str, ...]
 
     @property
@@ -95,6 +98,7 @@ def picture_maps(session: Session, trace: AnswerTrace) -> PictureMaps:
         mean_saliency=rows.float().cpu(),
         lens_layers=trace.lens_layers,
         lens=_lens(trace, len(positions)),
+        combined=combined_map(trace, range(len(trace.tokens))),
         owners=tuple(trace.picture_owners),
     )
 

@@ -10,7 +10,7 @@ from saliency_guard import LVLM
 from saliency_guard.evaluation import probe
 from saliency_guard.evaluation.detection import SCALARS, collect
 from saliency_guard.evaluation.evidence import detection_section
-from saliency_guard.evaluation.ranking import box_hits, quartile_rates, rank
+from saliency_guard.evaluation.ranking import quartile_rates, rank
 from saliency_guard.evaluation.world import pictures
 
 
@@ -89,12 +89,3 @@ def test_captions_that_name_nothing_are_an_empty_table(lvlm: LVLM) -> None:
     result = rank("made up", 2, table, samples=20)
     assert all(mode.ranks == () and mode.quartiles == () for mode in result.modes.values())
     assert "0 mentions" in detection_section([result], "the command", model="m", samples=20)
-
-
-def test_boxes_are_counted_where_there_are_some() -> None:
-    table = synthetic(60, 0)
-    table.located[::4] = np.nan
-    known = table.located[np.isfinite(table.located).all(axis=1)]
-    assert box_hits(table) == (len(known), pytest.approx(known[:, 0].mean()), pytest.approx(0.1))
-    table.located[:] = np.nan
-    assert box_hits(table)[0] == 0
