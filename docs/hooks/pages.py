@@ -77,9 +77,10 @@ def _shown(output: dict[str, Any]) -> str:
         return _text("\n".join(output["traceback"]))
     data = output.get("data", {})
     if "text/html" in data:
-        # A document of its own: its styles do not reach the page.
-        content = html.escape("".join(data["text/html"]), quote=True)
-        return f'<iframe class="output" title="Output" srcdoc="{content}" loading="lazy"></iframe>'
+        content = "".join(data["text/html"])
+        if not content.startswith("<iframe"):  # A document of its own: its styles do not reach the page.
+            content = f'<iframe title="Output" srcdoc="{html.escape(content, quote=True)}" loading="lazy"></iframe>'
+        return content.replace("\n", "&#10;")  # One line, so that Markdown takes it as it is.
     if "image/png" in data:
         return f'<img alt="Output" src="data:image/png;base64,{"".join(data["image/png"]).strip()}">'
     return _text("".join(data.get("text/plain", "")))
