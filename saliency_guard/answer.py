@@ -10,7 +10,7 @@ from saliency_guard.answer_view import AnswerView
 from saliency_guard.claims.extract import ClaimKind, ExtractedClaim
 from saliency_guard.claims.repair import RepairGuarantee, RepairKind, guarantee_for
 from saliency_guard.claims.rewrite import rewritten, with_dependents
-from saliency_guard.errors import ConfigError, UnjudgedError
+from saliency_guard.errors import ConfigError, UnjudgedError, shown
 from saliency_guard.report.page.content import PageContent, RepairContent
 from saliency_guard.settings import Frozen, Probability
 
@@ -214,9 +214,15 @@ class GroundedAnswer(Frozen):
 
         Args:
             threshold: on the grounding, to show beside it.
+
+        Raises:
+            ConfigError: if the threshold is no number from 0 to 1.
         """
         from saliency_guard.report.page.render import page  # noqa: PLC0415 - most answers are on no page
 
+        if threshold is not None and not (isinstance(threshold, (int, float)) and 0.0 <= threshold <= 1.0):
+            msg = f"threshold must be a number from 0 to 1, or None, not {shown(threshold)}"
+            raise ConfigError(msg)
         return page(self.page_content(threshold))
 
     def _repr_html_(self) -> str:

@@ -111,3 +111,9 @@ def test_a_page_shows_what_a_repair_left_out() -> None:
     plain = claimed(TEXT, 0.9, 0.2, 0.8, 0.9).to_html(threshold=0.7)
     assert "left out" not in plain
     assert '"threshold":0.7' in plain
+
+
+@pytest.mark.parametrize("threshold", [float("nan"), -0.1, 7, "0.5"])
+def test_a_threshold_to_show_is_a_probability(threshold: Any) -> None:
+    with pytest.raises(ConfigError, match="from 0 to 1"):
+        GroundedAnswer(**ANSWER).to_html(threshold=threshold)

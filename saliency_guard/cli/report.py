@@ -53,6 +53,9 @@ def report(
     with reported():
         from saliency_guard.chat.messages import chat
 
+        if threshold is not None and repair is not None:
+            msg = "--repair shows what is left at its own threshold: leave out --threshold"
+            raise ConfigError(msg)
         if saved is not None:
             if image is not None or question is not None or answer is not None:
                 msg = "give either a picture and a question, or --saved"
@@ -89,7 +92,7 @@ def saved_answers(path: Path) -> list[GroundedAnswer]:
         documents = parse_json(text)
         parts = documents if isinstance(documents, list) else [documents]
     except ValueError:
-        parts = [line for line in text.splitlines() if line.strip()]
+        parts = [line for line in text.split("\n") if line.strip()]  # JSON's texts may hold other line ends.
     if not 0 < len(parts) <= _MAX_SAVED:
         msg = f"cannot read answers from {str(path)!r}: it holds {len(parts)}, and 1 to {_MAX_SAVED} can be shown"
         raise InputError(msg)

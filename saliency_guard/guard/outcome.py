@@ -113,15 +113,25 @@ class GuardOutcome(Frozen):
         """
         from saliency_guard.report.page.render import page  # noqa: PLC0415 - most outcomes are on no page
 
-        answer = self.answer if self.answer is not None else self.attempts[-1].answer
+        given: str | None = None
+        if self.answer is not None:
+            answer = self.answer
+        elif self.attempts:
+            answer, given = self.attempts[-1].answer, self.text
+        else:  # There was nothing to judge, and its tokens are not known.
+            answer = EMPTY_ANSWER.answer.model_copy(update={"text": self.text, "grounding_reason": self.reason})
         return page(
             PageContent(
                 answer.to_dict(),
                 answer.view or AnswerView(),
                 self.threshold,
                 self.decision,
-                tuple(_attempt_content(number, attempt) for number, attempt in enumerate(self.attempts)),
+                tuple(
+                    _attempt_content(number, attempt, is_shown=attempt.answer is answer and len(self.attempts) > 1)
+                    for number, attempt in enumerate(self.attempts)
+                ),
                 self.repaired.page_content() if self.repaired is not None else None,
+                given,
             )
         )
 
@@ -135,9 +145,9 @@ class GuardOutcome(Frozen):
         return None if is_same else self.text
 
 
-def _attempt_content(number: int, attempt: Attempt) -> AttemptContent:
+def _attempt_content(number: int, attempt: Attempt, *, is_shown: bool) -> AttemptContent:
     return AttemptContent(
-        f"Attempt {number + 1}",
+        f"Attempt {number + 1}{', shown above' if is_shown else ''}",
         attempt.answer.text,
         attempt.verdict,
         attempt.score,

@@ -6,6 +6,7 @@ Colours show calibrated groundings and nothing else: raw saliency is no measure 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from unicodedata import category
 
 from rich.console import Group, RenderableType
 from rich.panel import Panel
@@ -23,7 +24,11 @@ def answer_view(answer: GroundedAnswer, title: str) -> RenderableType:
     parts: list[RenderableType] = [
         verdict(answer),
         Panel(
-            coloured(answer), title=Text(title), subtitle=_summary(answer), title_align="left", subtitle_align="left"
+            coloured(answer),
+            title=Text(_harmless(title)),
+            subtitle=_summary(answer),
+            title_align="left",
+            subtitle_align="left",
         ),
     ]
     if answer.claims:
@@ -69,7 +74,7 @@ class StreamView:
         """What is shown now."""
         if self._answer is not None:
             return Panel(coloured(self._answer), title="judged", title_align="left")
-        text = Text("".join(token.text for token in self._tokens), style="dim")
+        text = Text(_harmless("".join(token.text for token in self._tokens)), style="dim")
         shares = self._tokens[-1].shares if self._tokens else {}
         rests = ", ".join(f"{source} {share:.0%}" for source, share in shares.items())
         count = f"{len(self._tokens)} tokens"
@@ -77,7 +82,7 @@ class StreamView:
             text,
             title="not judged yet",
             title_align="left",
-            subtitle=f"{count}; the last rests on {rests}" if rests else count,
+            subtitle=Text(f"{count}; the last rests on {rests}" if rests else count),
             subtitle_align="left",
         )
 
@@ -95,11 +100,16 @@ def verdict(answer: GroundedAnswer) -> Text:
 
 def coloured(answer: GroundedAnswer) -> Text:
     """The answer's text; claims that have a grounding are coloured by it."""
-    text = Text(answer.text)
+    text = Text(_harmless(answer.text))
     for claim in sorted(answer.claims, key=lambda claim: claim.span[0] - claim.span[1]):  # Sentences below their parts.
         if claim.grounding is not None:
             text.stylize(_style(claim.grounding), *claim.span)
     return text
+
+
+def _harmless(text: str) -> str:
+    """The same with a sign in the place of every one that a terminal would obey; its length stays."""
+    return "".join(sign if sign in "\n\t" or category(sign) != "Cc" else "\ufffd" for sign in text)
 
 
 def _style(grounding: float) -> str:
@@ -123,12 +133,14 @@ def claims_table(answer: GroundedAnswer) -> Table:
     table.add_column("verified", justify="right")
     table.add_column("source")
     for claim in answer.claims:
-        table.add_row(_claim_text(claim), claim.kind, *map(_number, (claim.grounding, claim.verified)), claim.source)
+        table.add_row(
+            _claim_text(claim), claim.kind, *map(_number, (claim.grounding, claim.verified)), Text(claim.source or "")
+        )
     return table
 
 
 def _claim_text(claim: Claim) -> Text:
-    return Text(claim.text, style="" if claim.grounding is None else _style(claim.grounding))
+    return Text(_harmless(claim.text), style="" if claim.grounding is None else _style(claim.grounding))
 
 
 def _number(value: float | None) -> str:
@@ -150,7 +162,9 @@ def shares_table(answer: GroundedAnswer) -> Table:
     table.add_column("its share", justify="right")
     for source, share in answer.shares.items():
         strongest = max(answer.tokens, key=lambda token: token.shares.get(source, 0.0))
-        table.add_row(source, f"{share:.1%}", Text(repr(strongest.text)), f"{strongest.shares.get(source, 0.0):.1%}")
+        table.add_row(
+            Text(source), f"{share:.1%}", Text(repr(strongest.text)), f"{strongest.shares.get(source, 0.0):.1%}"
+        )
     return table
 
 
@@ -159,7 +173,7 @@ def tokens_table(answer: GroundedAnswer) -> Table:
     table = Table(title="Token by token", title_justify="left")
     sources = list(answer.shares)
     for name in ("token", "logprob", "saliency", "threshold", *sources):
-        table.add_column(name, justify="left" if name == "token" else "right")
+        table.add_column(Text(name), justify="left" if name == "token" else "right")
     for token in answer.tokens:
         table.add_row(
             Text(repr(token.text)),
@@ -211,5 +225,5 @@ def comparison_table(answers: Mapping[str, GroundedAnswer]) -> Table:
     for source in dict.fromkeys(source for answer in answers.values() for source in answer.shares):
         rows[f"share on {source}"] = [f"{answer.shares.get(source, 0.0):.1%}" for answer in answers.values()]
     for name, cells in rows.items():
-        table.add_row(name, *cells)
+        table.add_row(Text(name), *cells)
     return table

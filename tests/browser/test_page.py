@@ -19,7 +19,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from served import Served
 
 from saliency_guard import LVLM, GroundedAnswer
-from saliency_guard.answer import TokenGrounding
+from saliency_guard.answer import RejectedCandidate, TokenGrounding
 from saliency_guard.answer_view import HeatMap
 from saliency_guard.chat.messages import chat, chat_about
 
@@ -188,6 +188,8 @@ def test_the_table_holds_every_token_and_is_printed(
     assert page.locator("#table tbody tr").count() == len(explained.tokens)
     page.emulate_media(media="print")
     assert page.locator(".controls").is_hidden()
+    page.set_viewport_size({"width": 720, "height": 900})  # As wide as paper: nothing is cut off.
+    assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
     assert page.locator("#table").is_visible()
 
 
@@ -227,6 +229,72 @@ def test_hostile_text_runs_nothing(browser: Browser, explained: GroundedAnswer, 
     assert hostile in page.locator("#table").inner_text()
     assert opened.complaints == []
     assert opened.left(path) == []
+
+
+def test_keys_in_an_answer_without_tokens_do_nothing(
+    browser: Browser, explained: GroundedAnswer, tmp_path: Path
+) -> None:
+    empty = explained.model_copy(update={"text": "", "tokens": (), "claims": ()})
+    opened = Opened(browser)
+    page = opened.show(tmp_path / "page.html", empty.to_html())
+    page.click(".answer")
+    for key in ("ArrowRight", "Enter", "End", "Escape"):
+        page.keyboard.press(key)
+    assert "The answer is empty." in page.locator(".answer").inner_text()
+    assert page.locator("#detail").is_visible()
+    with page.expect_download():
+        page.click("#save-png")
+    assert opened.complaints == []
+
+
+def test_odd_names_and_numbers_are_shown_as_they_are(
+    browser: Browser, explained: GroundedAnswer, tmp_path: Path
+) -> None:
+    """Names of JavaScript's own, a token that cannot be seen, and a logarithm that is no number."""
+    first = explained.tokens[0].model_copy(
+        update={"signals": {"constructor": 0.25, "__proto__": 0.5}, "logprob": float("-inf"), "text": "\u200b\u202e"}
+    )
+    tokens = (first, *explained.tokens[1:])
+    changed = explained.model_copy(update={"tokens": tokens, "text": "".join(token.text for token in tokens)})
+    opened = Opened(browser)
+    page = opened.show(tmp_path / "page.html", changed.to_html())
+    page.focus("#answer")
+    page.keyboard.press("Home")
+    assert page.locator("#detail h3 code").inner_text() == "⟨200B⟩⟨202E⟩"
+    assert page.locator("#detail .num").first.inner_text() == "none"
+    page.select_option("#measure", label="constructor")
+    assert page.locator("#strip .ends").inner_text().startswith("0.00 to 0.25")
+    page.click("summary")
+    assert page.locator("#table tbody tr").nth(1).locator("td").last.inner_text() == "none"
+    assert opened.complaints == []
+
+
+def test_rejected_candidates_have_bars_of_what_is_written_beside_them(
+    browser: Browser, explained: GroundedAnswer, tmp_path: Path
+) -> None:
+    rejected = RejectedCandidate(text=" cat", token_id=1, logprob=-0.01, saliency=0.25)
+    token = explained.tokens[0].model_copy(update={"rejected": (rejected,)})
+    changed = explained.model_copy(update={"tokens": (token, *explained.tokens[1:])})
+    page = Opened(browser).show(tmp_path / "page.html", changed.to_html())
+    page.click("#t0")
+    rows = page.locator("#detail .grid > div").filter(has_text="Rejected by SGRS")
+    assert rows.locator(".num").inner_text() == "0.250"
+    assert rows.locator(".bar b").get_attribute("style") == "width: 25%;"
+
+
+def test_a_very_long_answer_is_saved_as_a_picture(browser: Browser, explained: GroundedAnswer, tmp_path: Path) -> None:
+    words = tuple(
+        explained.tokens[0].model_copy(update={"text": " elephants", "position": index}) for index in range(10_000)
+    )
+    long = explained.model_copy(update={"text": " elephants" * 10_000, "tokens": words, "claims": (), "view": None})
+    opened = Opened(browser)
+    page = opened.show(tmp_path / "page.html", long.to_html())
+    with page.expect_download() as waiting:
+        page.click("#save-png")
+    waiting.value.save_as(tmp_path / "answer.png")
+    with Image.open(tmp_path / "answer.png") as saved:
+        assert saved.height == 16_000
+    assert opened.complaints == []
 
 
 def test_a_notebook_s_frame_works(browser: Browser, explained: GroundedAnswer, tmp_path: Path) -> None:

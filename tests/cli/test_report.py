@@ -36,9 +36,10 @@ def test_saved_answers_have_a_page_each(tmp_path: Path, lvlm: LVLM) -> None:
     answers = [
         lvlm.generate(chat(DESK, question), max_new_tokens=12).to_dict() for question in (QUESTION, "Is there a cup?")
     ]
+    answers[1]["model_id"] = "a\u2028b"  # An end of line to Python, not to JSON.
     forms = {
         "list": json.dumps(answers),
-        "lines": "\n".join(map(json.dumps, answers)),
+        "lines": "\n".join(json.dumps(answer, ensure_ascii=False) for answer in answers),
     }
     for name, text in forms.items():
         saved = tmp_path / f"{name}.json"
@@ -59,6 +60,7 @@ def test_saved_answers_have_a_page_each(tmp_path: Path, lvlm: LVLM) -> None:
         ((DESK,), "give a picture and a question"),
         ((DESK, QUESTION, "--saved", "x.json"), "either a picture and a question, or --saved"),
         (("--saved", "nowhere.json"), "cannot read answers"),
+        (("--saved", "x.json", "--threshold", "0.5", "--repair", "0.5"), "leave out --threshold"),
     ],
 )
 def test_what_is_missing_is_said(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:

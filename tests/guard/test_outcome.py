@@ -7,6 +7,7 @@ import pickle
 import pytest
 
 from saliency_guard import GroundedAnswer, GuardPolicy, LowGroundingError
+from saliency_guard.guard.decision import not_applicable
 from saliency_guard.guard.outcome import EMPTY_ANSWER
 
 
@@ -44,4 +45,22 @@ def test_a_page_shows_all_attempts_and_what_was_decided(answer: GroundedAnswer) 
     ):
         assert part in page
     fallback = GuardPolicy(min_grounding=0.5, on_low="fallback", fallback=lambda *_: "No idea.")
-    assert "decision: fallback" in fallback.decide((fallback.judge(low),), messages=[]).to_html()
+    page = fallback.decide((fallback.judge(low),), messages=[]).to_html()
+    assert "decision: fallback (threshold 0.500); this answer was not given out" in page
+    assert "Given out instead" in page
+    assert "No idea." in page
+
+
+def test_a_page_says_which_attempt_is_shown(answer: GroundedAnswer) -> None:
+    policy = GuardPolicy(min_grounding=0.5)
+    low = answer.model_copy(update={"grounding": 0.1})
+    page = policy.decide((policy.judge(low), policy.judge(answer))).to_html()
+    assert "Attempt 2, shown above" in page
+    assert page.count("shown above") == 1
+
+
+def test_a_page_of_what_was_not_judged_shows_its_text_and_why() -> None:
+    outcome = not_applicable("Good morning.", "the question is about no picture", GuardPolicy(min_grounding=0.5))
+    page = outcome.to_html()
+    assert "Good morning." in page
+    assert "No grounding: the question is about no picture." in page

@@ -7,6 +7,7 @@ from PIL import Image
 from rich.console import Console, RenderableType
 
 from saliency_guard import LVLM, GroundedAnswer, SGRSConfig
+from saliency_guard.answer import Step
 from saliency_guard.chat.messages import chat
 from saliency_guard.report.terminal import StreamView, answer_view, coloured, comparison_table, tokens_table
 from saliency_guard.scenes.language import DESCRIBE
@@ -79,3 +80,16 @@ def test_a_stream_is_plain_until_it_is_judged(lvlm: LVLM, picture: Image.Image) 
     assert view.whole is steps[-1].answer
     assert view.whole.text in " ".join(printed(view).split())
     assert "not judged yet" not in printed(view)
+
+
+def test_names_and_texts_are_no_commands(answer: GroundedAnswer) -> None:
+    token = answer.tokens[0].model_copy(update={"text": "A\x1b[2Jcat", "shares": {"[/red]": 1.0}})
+    claims = tuple(claim.model_copy(update={"text": "\x9bcat", "source": "[/red]"}) for claim in answer.claims)
+    hostile = answer.model_copy(update={"text": "A\x1b[2Jcat", "tokens": (token,), "claims": claims})
+    stream = StreamView()
+    stream.take(Step(token=token))
+    views = [answer_view(hostile, "\x1b[2J"), stream, tokens_table(hostile), comparison_table({"one": hostile})]
+    shown = [printed(view) for view in views]
+    assert all("[/red]" in text for text in shown)
+    assert "A\ufffd[2Jcat" in shown[0]
+    assert not any(sign in text for text in shown for sign in "\x1b\x9b")

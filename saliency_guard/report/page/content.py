@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +23,9 @@ _SOURCES = {
     "attention": ("Attention", "Attention, mean over heads"),
     "lens": ("Logit lens", "The token's probability read off the picture's own states"),
 }
+_DIRECTIONS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+"""Signs that turn the direction of what follows: of their own token alone."""
+
 _LABEL = 14.0  # Height of a box's label, in units of its text.
 
 
@@ -72,6 +76,7 @@ class PageContent:
         decision: of a policy, in a word; empty without one.
         attempts: side by side; empty for a single answer.
         repaired: what is left of it; None where it was not repaired.
+        given: the text that was given out instead of the answer; None where there is none.
     """
 
     answer: Mapping[str, Any]
@@ -80,6 +85,14 @@ class PageContent:
     decision: str = ""
     attempts: tuple[AttemptContent, ...] = ()
     repaired: RepairContent | None = None
+    given: str | None = None
+
+
+def probability(value: float) -> str:
+    """A probability in two digits; one that is not certain is not written as if it were."""
+    if 0.0 < value < 0.005:
+        return "<0.01"
+    return ">0.99" if 0.995 <= value < 1.0 else f"{value:.2f}"
 
 
 def level(grounding: float | None) -> str:
@@ -96,6 +109,7 @@ def template_values(content: PageContent) -> dict[str, Any]:
     named = {heat.source for heat in view.maps}
     return {
         "question": view.question,
+        "text": answer["text"],
         "verdict": verdict(content),
         "facts": _facts(answer),
         "pictures": pictures,
@@ -108,6 +122,7 @@ def template_values(content: PageContent) -> dict[str, Any]:
         "claims": [_claim(claim) for claim in answer["claims"]],
         "attempts": [_attempt(attempt) for attempt in content.attempts],
         "repaired": content.repaired,
+        "given": content.given,
         "low": LOW,
     }
 
@@ -119,7 +134,7 @@ def script_data(content: PageContent) -> dict[str, Any]:
     return {
         "question": view.question,
         "verdict": verdict(content)["sentence"],
-        "threshold": content.threshold,
+        "threshold": _finite(content.threshold),
         "answer": _finite(answer),
         "tokens": tokens,
         "claims": [{"tokens": tokens_of(answer, claim["span"])} for claim in answer["claims"]],
@@ -131,7 +146,8 @@ def script_data(content: PageContent) -> dict[str, Any]:
         ],
         "maps": [_map(heat) for heat in _first_of_each(view.maps)],
         "alternatives": [
-            [{"text": other.text, "logprob": other.logprob} for other in others] for others in view.alternatives
+            [{"text": other.text, "logprob": _finite(other.logprob)} for other in others]
+            for others in view.alternatives
         ],
     }
 
@@ -174,23 +190,26 @@ def verdict(content: PageContent) -> dict[str, Any]:
             more.append(f"{judged} of {claims} claims have one of their own.")
     else:
         what = "its claim is true" if claims == 1 else f"all of its {claims} claims are true"
-        sentence = f"With probability {score:.2f}, {what}."
+        written = probability(score).replace("<", "below ").replace(">", "above ")
+        sentence = f"With probability {written}, {what}."
         if not answer["calibrated"]:
             more.append("The calibration was fitted for another model.")
         low = sum(claim["grounding"] is not None and claim["grounding"] < LOW for claim in answer["claims"])
-        if low:
+        if low and claims > 1:
             more.append(f"{low} of {claims} claims {'is' if low == 1 else 'are'} more likely wrong than right.")
     if content.decision:
-        threshold = f" (threshold {content.threshold:.2f})" if content.threshold is not None else ""
-        more.append(f"The policy's decision: {content.decision.replace('_', ' ')}{threshold}.")
-    return {"score": score, "level": level(score), "sentence": sentence, "more": " ".join(more)}
+        threshold = f" (threshold {content.threshold:.3f})" if content.threshold is not None else ""
+        instead = "; this answer was not given out" if content.given is not None else ""
+        more.append(f"The policy's decision: {content.decision.replace('_', ' ')}{threshold}{instead}.")
+    number = None if score is None else probability(score)
+    return {"score": number, "level": level(score), "sentence": sentence, "more": " ".join(more)}
 
 
 def _facts(answer: Mapping[str, Any]) -> list[tuple[str, str]]:
     usage = answer["usage"]
     ended = {"stop": "by itself", "length": "cut off at the limit"}[answer["finish_reason"]]
     facts = [
-        ("model", str(answer["model_id"])),
+        ("model", str(answer["model_id"]) or "unknown"),
         ("tokens", f"{usage['completion_tokens']} after {usage['prompt_tokens']}"),
         ("ended", ended),
     ]
@@ -208,12 +227,14 @@ def _mean_shares(tokens: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 def _token(token: Mapping[str, Any]) -> dict[str, str]:
     grounding = token["grounding"]
-    spoken = [token["text"].strip() or "space", f"probability {math.exp(token['logprob']):.2f}"]
-    colour = ""
-    if grounding is not None:
-        spoken.append(f"grounding {grounding:.2f}")
-        colour = f" g{round(10 * grounding)}" + (" under" if grounding < LOW else "")
     text = token["text"]
+    spoken = [text.strip() or "space"]
+    if not math.isnan(token["logprob"]):
+        spoken.append(f"probability {math.exp(min(0.0, token['logprob'])):.2f}")
+    colour = " apart" if any(unicodedata.bidirectional(sign) in _DIRECTIONS for sign in text) else ""
+    if grounding is not None:
+        spoken.append(f"grounding {probability(grounding)}")
+        colour += f" g{round(10 * grounding)}" + (" under" if grounding < LOW else "")
     word = text.lstrip() or text
     return {"before": text.removesuffix(word), "text": word, "level": colour, "spoken": ", ".join(spoken)}
 
@@ -223,11 +244,11 @@ def _claim(claim: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "text": claim["text"].strip() or claim["statement"],
         "kind": str(claim["kind"]).replace("_", " or "),
-        "grounding": grounding,
+        "grounding": None if grounding is None else probability(grounding),
         "level": level(grounding),
         "step": 0 if grounding is None else round(10 * grounding),
         "source": claim.get("source"),
-        "verified": claim.get("verified"),
+        "verified": None if claim.get("verified") is None else probability(claim["verified"]),
     }
 
 
@@ -236,7 +257,7 @@ def _attempt(attempt: AttemptContent) -> dict[str, Any]:
         "name": attempt.name,
         "text": attempt.text,
         "verdict": attempt.verdict,
-        "score": "none" if attempt.score is None else f"{attempt.score:.2f}",
+        "score": "none" if attempt.score is None else probability(attempt.score),
         "reason": attempt.reason,
         "change": attempt.change,
     }
@@ -264,7 +285,7 @@ def _boxes(answer: Mapping[str, Any], picture: PictureView) -> list[dict[str, An
     for number, claim in enumerate(answer["claims"]):
         if claim.get("box") is None or claim.get("source") != picture.source:
             continue
-        left, top, right, bottom = claim["box"]
+        (left, right), (top, bottom) = sorted(claim["box"][::2]), sorted(claim["box"][1::2])
         x, y = left * picture.width, top * picture.height
         above = y >= _LABEL * unit
         grounding = claim["grounding"]
@@ -279,7 +300,7 @@ def _boxes(answer: Mapping[str, Any], picture: PictureView) -> list[dict[str, An
                 "height": round((bottom - top) * picture.height, 1),
                 "unit": round(unit, 3),
                 "label_y": round(y - 4 * unit if above else y + 12 * unit, 1),
-                "label": label if grounding is None else f"{label} {grounding:.2f}",
+                "label": label if grounding is None else f"{label} {probability(grounding)}",
             }
         )
     return boxes

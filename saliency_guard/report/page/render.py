@@ -7,6 +7,7 @@ import hashlib
 import html
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -59,7 +60,7 @@ def notebook_page(content: PageContent) -> str:
 
 def _with_maps(content: PageContent, maps: tuple[Any, ...]) -> PageContent:
     view = content.view.model_copy(update={"maps": maps})
-    return PageContent(content.answer, view, content.threshold, content.decision, content.attempts, content.repaired)
+    return replace(content, view=view)
 
 
 def script_json(value: Any) -> str:

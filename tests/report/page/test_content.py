@@ -8,11 +8,12 @@ import pytest
 
 from saliency_guard import GroundedAnswer
 from saliency_guard.answer import Claim, TokenGrounding, Usage
-from saliency_guard.answer_view import AnswerView, HeatMap, PictureView
+from saliency_guard.answer_view import Alternative, AnswerView, HeatMap, PictureView
 from saliency_guard.report.page.content import (
     AttemptContent,
     PageContent,
     level,
+    probability,
     script_data,
     template_values,
     tokens_of,
@@ -60,7 +61,7 @@ def test_the_verdict_is_the_number_or_the_reason() -> None:
 
 def test_a_policy_s_decision_is_told_with_its_threshold() -> None:
     decided = PageContent(answer().to_dict(), threshold=0.8, decision="not_applicable")
-    assert "decision: not applicable (threshold 0.80)" in verdict(decided)["more"]
+    assert "decision: not applicable (threshold 0.800)" in verdict(decided)["more"]
 
 
 @pytest.mark.parametrize(
@@ -119,3 +120,48 @@ def test_attempts_without_a_score_say_so() -> None:
     attempts = (AttemptContent("Attempt 1", "A cat.", "unscored", None, "why"),)
     values = template_values(PageContent(answer().to_dict(), attempts=attempts))
     assert values["attempts"][0]["score"] == "none"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0, "0.00"), (0.004, "<0.01"), (0.006, "0.01"), (0.5, "0.50"), (0.994, "0.99"), (0.996, ">0.99"), (1.0, "1.00")],
+)
+def test_what_is_not_certain_is_not_written_as_if_it_were(value: float, text: str) -> None:
+    assert probability(value) == text
+
+
+def test_a_grounding_close_to_one_is_not_said_to_be_one() -> None:
+    sure = content(grounding=0.9991, calibrated=True, claims=(claim("cat", 2, 0.9991),))
+    assert verdict(sure)["sentence"] == "With probability above 0.99, its claim is true."
+    assert template_values(sure)["claims"][0]["grounding"] == ">0.99"
+    low = content(grounding=0.02, calibrated=True, claims=(claim("cat", 2, 0.02),))
+    assert verdict(low)["more"] == ""
+
+
+def test_numbers_of_files_that_lie_make_no_error() -> None:
+    tokens = (
+        TokenGrounding(text="x", token_id=0, position=0, logprob=1e9, saliency=None),
+        TokenGrounding(text="y", token_id=0, position=0, logprob=float("nan"), saliency=None),
+    )
+    turned = claim("x", 0, 0.5, box=(0.75, 0.5, 0.25, 0.0), source="image_0")
+    other = Alternative(text="z", token_id=1, logprob=float("-inf"))
+    shown = PageContent(
+        answer(tokens=tokens, text="xy", claims=(turned,)).to_dict(),
+        view().model_copy(update={"alternatives": ((other,),)}),
+        threshold=float("nan"),
+    )
+    values = template_values(shown)
+    assert [token["spoken"] for token in values["tokens"]] == ["x, probability 1.00", "y"]
+    (box,) = values["pictures"][0]["boxes"]
+    assert (box["x"], box["y"], box["width"], box["height"]) == (210.0, 0.0, 420.0, 210.0)
+    data = script_data(shown)
+    assert data["alternatives"] == [[{"text": "z", "logprob": None}]]
+    assert data["threshold"] is None
+
+
+def test_a_sign_that_turns_the_direction_turns_its_own_token_only() -> None:
+    tokens = tuple(
+        TokenGrounding(text=text, token_id=0, position=0, logprob=-1.0, saliency=None) for text in ("a\u202eb", " c")
+    )
+    values = template_values(content(tokens=tokens, text="a\u202eb c"))
+    assert [token["level"] for token in values["tokens"]] == [" apart", ""]

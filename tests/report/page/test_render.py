@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saliency_guard import LVLM, GroundedAnswer
-from saliency_guard.answer import TokenGrounding, Usage
+from saliency_guard.answer import Claim, TokenGrounding, Usage
 from saliency_guard.answer_view import AnswerView, HeatMap, PictureView
 from saliency_guard.chat.messages import chat
 from saliency_guard.report.page.content import AttemptContent, PageContent
@@ -133,3 +133,22 @@ def test_a_notebook_shows_it_in_a_frame_and_stays_small() -> None:
     assert tag == "iframe"
     assert attributes["sandbox"] == "allow-scripts allow-downloads allow-modals"
     assert "<!doctype html>" in html.unescape(str(attributes["srcdoc"]))
+
+
+def test_an_answer_without_tokens_shows_its_text() -> None:
+    bare = answer("A cat.").model_copy(update={"tokens": ()})
+    text = page(PageContent(bare.to_dict()))
+    assert '<p class="answer" dir="auto">A cat.</p>' in text
+    assert "The pictures were not kept" in text
+    assert "There is no picture in the prompt" in page(PageContent(bare.to_dict(), AnswerView(question="What?")))
+    assert "The answer is empty." in page(PageContent(bare.model_copy(update={"text": ""}).to_dict()))
+
+
+def test_the_boxes_choice_is_there_where_there_are_boxes() -> None:
+    picture = PictureView(source="image_0", width=9, height=9, jpeg=b"", positions=1, patches=((0.0, 0.0, 1.0, 1.0),))
+    heat = HeatMap(source="saliency", layer=None, peaks=(1.0,), values=bytes(1))
+    view = AnswerView(question="What?", pictures=(picture,), maps=(heat,))
+    claim = Claim(text="a", kind="object", span=(0, 1), statement="a", box=(0.0, 0.0, 1.0, 1.0), source="image_0")
+    boxed = answer(" a").model_copy(update={"claims": (claim,)})
+    assert 'id="boxes"' in page(PageContent(boxed.to_dict(), view))
+    assert 'id="boxes"' not in page(PageContent(answer(" a").to_dict(), view))

@@ -5,6 +5,7 @@
   const find = (name) => document.getElementById(name);
   const answer = find("answer");
   const detail = find("detail");
+  const nothing = detail.firstElementChild;
   const spans = answer ? [...answer.querySelectorAll(".token")] : [];
   const maps = data.maps.map((map) => ({ ...map, bytes: Uint8Array.from(atob(map.values), (c) => c.charCodeAt(0)) }));
   const positions = data.pictures.reduce((sum, picture) => sum + picture.positions, 0);
@@ -125,7 +126,14 @@
     return make("div", "", null, make("h4", "", title), grid);
   }
 
-  const visible = (text) => text.replaceAll("\n", "⏎").replace(/^ /, "␣");
+  /** A text with signs for what cannot be seen: line ends, a leading space, signs without width or that turn directions. */
+  const visible = (text) => text.replaceAll("\n", "⏎").replace(/^ /, "␣").replace(
+    /[\p{Cc}\p{Cf}\u2028\u2029]/gu, (sign) => `⟨${sign.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`);
+
+  /** A probability; null where the logarithm is no number. */
+  const chance = (token) => (token.logprob === null ? null : Math.min(1, Math.exp(token.logprob)));
+
+  const part = (values, name) => (Object.hasOwn(values, name) ? values[name] : null);
 
   function describe(token) {
     const heading = make("h3", "", null, make("code", "", visible(token.text) || "(no text yet)"));
@@ -133,7 +141,7 @@
     if (pinned >= 0) heading.append(", kept in view");
     const parts = make("div", "grid");
     const facts = [
-      ["probability", number(Math.exp(token.logprob)), Math.exp(token.logprob)],
+      ["probability", number(chance(token)), chance(token) ?? 0],
       ["grounding", number(token.grounding), token.grounding ?? 0],
       ["saliency (Eq. 6)", number(token.saliency), token.saliency ?? 0],
     ];
@@ -146,11 +154,11 @@
     const others = data.alternatives[token.position] ?? [];
     if (others.length) {
       parts.append(bars("Most probable", others.map((other) =>
-        [visible(other.text), number(Math.exp(other.logprob)), Math.exp(other.logprob)])));
+        [visible(other.text), number(chance(other)), chance(other) ?? 0])));
     }
     if (token.rejected.length) {
-      parts.append(bars("Rejected by SGRS", token.rejected.map((other) =>
-        [visible(other.text), `S ${number(other.saliency)}`, Math.exp(other.logprob)])));
+      parts.append(bars("Rejected by SGRS: saliency (Eq. 6)", token.rejected.map((other) =>
+        [visible(other.text), number(other.saliency), other.saliency ?? 0])));
     }
     const signals = Object.entries(token.signals);
     if (signals.length) {
@@ -177,7 +185,7 @@
     shown = index;
     document.querySelectorAll(".strip .chosen").forEach((bar) => bar.classList.remove("chosen"));
     if (index < 0) {
-      detail.replaceChildren(make("p", "quiet", "No token is chosen."));
+      detail.replaceChildren(nothing);
       answer.removeAttribute("aria-activedescendant");
       markClaims([]);
     } else {
@@ -262,11 +270,11 @@
 
   const SVG = "http://www.w3.org/2000/svg";
   const measures = [
-    ["probability", (token) => Math.exp(token.logprob)],
+    ["probability", chance],
     ["saliency (Eq. 6)", (token) => token.saliency],
     ["grounding", (token) => token.grounding],
-    ...Object.keys(data.shares).map((name) => [`share on ${name}`, (token) => token.shares[name]]),
-    ...data.signals.map((name) => [name, (token) => token.signals[name]]),
+    ...Object.keys(data.shares).map((name) => [`share on ${name}`, (token) => part(token.shares, name)]),
+    ...data.signals.map((name) => [name, (token) => part(token.signals, name)]),
   ].filter(([, value]) => tokens.some((token) => value(token) !== null && value(token) !== undefined));
   const measure = find("measure");
 
@@ -387,13 +395,17 @@
     const face = style.fontFamily;
     context.font = `18px ${face}`;
     const words = lines(context, tokens.map((token, index) => ({ text: token.text.replaceAll("\n", " "), index })), width);
+    context.font = `600 18px ${face}`;
     const question = lines(context, (data.question || "").split(/(?<= )/).map((text) => ({ text })), width);
     const top = margin + 30 * question.length;
     const pictures = Math.max(0, ...heights);
-    canvas.width = width + 2 * margin;
-    canvas.height = Math.ceil(top + 26 * words.length + 30 + pictures + margin + 30);
+    const height = Math.ceil(top + 26 * words.length + 30 + pictures + margin + 30);
+    const scale = Math.min(1, 16000 / height);  // Browsers draw on nothing larger.
+    canvas.width = Math.ceil(scale * (width + 2 * margin));
+    canvas.height = Math.ceil(scale * height);
     context.fillStyle = style.backgroundColor;
     context.fillRect(0, 0, canvas.width, canvas.height);
+    context.scale(scale, scale);
     context.font = `600 18px ${face}`;
     context.fillStyle = style.color;
     question.forEach((line, row) => line.forEach((word) => context.fillText(word.text, margin + word.x, margin + 8 + 28 * row)));
