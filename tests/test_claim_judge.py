@@ -186,4 +186,14 @@ def test_beside_a_picture_there_is_no_number_and_no_trace_is_made_for_it(
     assert (answer.grounding, answer.grounding_reason) == (None, BOTH)
     alone = with_documents.score(asked_about(image, question="Describe the image."), "There is a dog.")
     assert traced == [1]
-    assert alone.grounding is not None or "unlike" in str(alone.grounding_reason)
+    assert alone.grounding is not None or "fitted on" in str(alone.grounding_reason)
+
+
+def test_a_picture_in_style_is_not_called_unlike_for_what_is_said_of_it(lvlm: LVLM) -> None:
+    """The model is unsure of what is no claim about a picture, and the picture is not to blame."""
+    answer = lvlm.score(chat("examples/desk.png", "What is there?"), "Hello!")
+    assert answer.grounding is None
+    assert answer.grounding_reason is not None
+    assert answer.grounding_reason.startswith("the model is less sure of claims about the picture")
+    grey = lvlm.score(chat(Image.new("RGB", (224, 224), "grey"), "What is there?"), "There is a dog.")
+    assert str(grey.grounding_reason).startswith("the picture is unlike those")

@@ -251,8 +251,13 @@ class Calibrator(Frozen):
             # Of several pictures one is easily unusual: so that not more prompts are refused, each gets its part.
             lowest = min(1.0, min(values) * pictures)
             if lowest < self.level:
-                which = f"picture {values.index(min(values)) + 1}" if pictures > 1 else "the picture"
-                reason = f"{which} is unlike those the calibration was fitted on (p={lowest:.3f})"
+                number = values.index(min(values))
+                which = f"picture {number + 1}" if pictures > 1 else "the picture"
+                by_looks = self.domain.looks_unlike(domain[number], self.level / pictures)
+                what = (
+                    f"{which} is unlike" if by_looks else f"the model is less sure of claims about {which} than about"
+                )
+                reason = f"{what} those the calibration was fitted on (p={lowest:.3f})"
                 return Judgement(claims=nothing, answer=None, reason=reason, domain=values)
         return judge_claims(self, kinds, features, values)
 

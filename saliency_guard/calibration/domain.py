@@ -275,6 +275,15 @@ class Domain(Frozen):
             values.append(min(1.0, value))
         return values
 
+    def looks_unlike(self, features: Floats, level: float) -> bool:
+        """Whether a picture is refused for what it shows alone, however sure the model is of the claims about it.
+
+        Args:
+            features: ``[D + recognition]`` of the picture.
+            level: the p-value below which it is refused.
+        """
+        return min(self.p_values(features[None])) < level
+
 
 def _text(values: Floats) -> str:
     return base64.b64encode(values.astype("<f4").tobytes()).decode("ascii")
