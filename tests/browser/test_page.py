@@ -329,3 +329,16 @@ def test_the_server_s_form_asks_and_shows(browser: Browser, tmp_path: Path) -> N
         assert all("Failed to load resource" in each for each in opened.complaints)
     finally:
         running.stop()
+
+
+def test_the_server_s_form_works_with_the_token_in_its_address(browser: Browser) -> None:
+    running = Served()
+    try:
+        page = Opened(browser).page
+        page.goto(f"http://me:{running.key}@127.0.0.1:{running.port}/")
+        page.set_input_files("#file", DESK)
+        page.wait_for_selector("#thumbs img")
+        page.click("#ask")
+        page.frame_locator("#page").locator("#t4").click(timeout=60_000)
+    finally:
+        running.stop()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,10 +14,13 @@ from importlib.resources import files
 from typing import Any
 
 from saliency_guard import __version__
+from saliency_guard.answer_view import PictureView
 from saliency_guard.report.page.content import PageContent, script_data, template_values
 
 MAX_NOTEBOOK_BYTES = 1_000_000
-"""A notebook keeps every page it has shown: above this, single layers are left out, then all maps."""
+"""A notebook keeps every page it has shown: above this, layers are left out, then all maps; then pictures are shrunk."""
+
+_SMALL_EDGE = 320
 
 _TITLE = 80
 
@@ -50,12 +54,29 @@ def notebook_page(content: PageContent) -> str:
         maps = tuple(heat for heat in content.view.maps if heat.layer is None)
         text = page(_with_maps(content, maps))
     if len(text) > MAX_NOTEBOOK_BYTES:
-        text = page(_with_maps(content, ()))
+        content = _with_maps(content, ())
+        text = page(content)
+    if len(text) > MAX_NOTEBOOK_BYTES:
+        pictures = tuple(_small(picture) for picture in content.view.pictures)
+        text = page(replace(content, view=content.view.model_copy(update={"pictures": pictures})))
     return (
         '<iframe title="Grounding of an answer" sandbox="allow-scripts allow-downloads allow-modals" '
         'style="width:100%;height:680px;border:1px solid #8885;border-radius:8px" loading="lazy" '
         f'srcdoc="{html.escape(text, quote=True)}"></iframe>'
     )
+
+
+def _small(picture: PictureView) -> PictureView:
+    from PIL import Image  # noqa: PLC0415 - most pages show pictures as they come
+
+    file = io.BytesIO()
+    try:
+        with Image.open(io.BytesIO(picture.jpeg)) as image:
+            image.thumbnail((_SMALL_EDGE, _SMALL_EDGE))
+            image.convert("RGB").save(file, "JPEG", quality=75)
+    except OSError:  # No picture: a browser shows none either.
+        return picture
+    return picture.model_copy(update={"jpeg": file.getvalue()})
 
 
 def _with_maps(content: PageContent, maps: tuple[Any, ...]) -> PageContent:

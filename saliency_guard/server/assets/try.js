@@ -47,7 +47,8 @@
     find("ask").disabled = true;
     tell("Looking ...");
     try {
-      const reply = await fetch("v1/page", { method: "POST", headers: { "Content-Type": "application/json" },
+      // An address that was opened with its password in it cannot be asked for as it is.
+      const reply = await fetch(new URL("v1/page", location.origin + location.pathname), { method: "POST", headers: { "Content-Type": "application/json" },
         body: JSON.stringify(body) });
       const told = await reply.json();
       if (!reply.ok) throw new Error(told.error ? told.error.message : `the server answered ${reply.status}`);

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
+import io
 import json
+import random
 import re
 from html.parser import HTMLParser
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from saliency_guard import LVLM, GroundedAnswer
 from saliency_guard.answer import Claim, TokenGrounding, Usage
@@ -152,3 +155,18 @@ def test_the_boxes_choice_is_there_where_there_are_boxes() -> None:
     boxed = answer(" a").model_copy(update={"claims": (claim,)})
     assert 'id="boxes"' in page(PageContent(boxed.to_dict(), view))
     assert 'id="boxes"' not in page(PageContent(answer(" a").to_dict(), view))
+
+
+def test_large_pictures_shrink_in_a_notebook() -> None:
+    noise = Image.frombytes("RGB", (768, 768), random.Random(1).randbytes(3 * 768 * 768))
+    file = io.BytesIO()
+    noise.save(file, "JPEG", quality=88)
+    pictures = tuple(
+        PictureView(source=f"image_{number}", width=768, height=768, jpeg=file.getvalue(), positions=1)
+        for number in range(4)
+    )
+    content = PageContent(answer(" a").to_dict(), AnswerView(question="What?", pictures=pictures))
+    assert len(page(content)) > MAX_NOTEBOOK_BYTES
+    frame = notebook_page(content)
+    assert len(frame) < MAX_NOTEBOOK_BYTES
+    assert html.unescape(frame).count("data:image/jpeg;base64,") == 4
