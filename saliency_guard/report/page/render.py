@@ -18,7 +18,7 @@ from saliency_guard.answer_view import PictureView
 from saliency_guard.report.page.content import PageContent, script_data, template_values
 
 MAX_NOTEBOOK_BYTES = 1_000_000
-"""A notebook keeps every page it has shown: above this, layers are left out, then all maps; then pictures are shrunk."""
+"""A notebook keeps every page it shows: above this, layers are left out, then all maps; then pictures are shrunk."""
 
 _SMALL_EDGE = 320
 
