@@ -5,7 +5,7 @@ Kept small: pictures as JPEG of at most `MAX_EDGE` pixels, maps as one byte for 
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -59,8 +59,8 @@ class HeatMap(Frozen):
     values: bytes = Field(repr=False)
 
 
-class Alternative(Frozen):
-    """A token that could have stood at a position.
+class Alternative(NamedTuple):
+    """A token that could have stood at a position; a tuple, since an answer holds five for every token.
 
     Attributes:
         text: its own text.

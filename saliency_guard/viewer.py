@@ -15,7 +15,7 @@ from saliency_guard.answer_view import MAX_EDGE, Alternative, AnswerView, HeatMa
 from saliency_guard.chat.layout import PromptLayout
 from saliency_guard.chat.messages import Conversation
 from saliency_guard.chat.template import PreparedPrompt, PromptReader
-from saliency_guard.errors import InputError
+from saliency_guard.errors import InputError, shown
 from saliency_guard.models.session import Session
 from saliency_guard.signals.combined_map import combined_map
 from saliency_guard.signals.picture_maps import PictureMaps, picture_maps
@@ -36,7 +36,9 @@ def require_explainable(answer: GroundedAnswer, model_id: str, prepared: Prepare
     Raises:
         InputError: if it is of another model or empty, or its prompt came without messages.
     """
-    if answer.model_id != model_id:
+    if not isinstance(answer, GroundedAnswer):
+        msg = f"explain takes an answer of `generate` or `score`, not {shown(answer)}"
+    elif answer.model_id != model_id:
         msg = f"the answer is of {answer.model_id!r}, not of {model_id!r}: score its text with this model first"
     elif not answer.tokens:
         msg = "the answer is empty: there is nothing to explain"
@@ -119,7 +121,7 @@ def _pictures(reader: PromptReader, conversation: Conversation, layout: PromptLa
     for number, image in enumerate(conversation.images):
         source = f"image_{number}"
         count = sum(span.stop - span.start for span in layout.spans if span.source == source)
-        yield PictureView(
+        yield PictureView.model_construct(  # Checked, it would copy the patches of every answer.
             source=source,
             width=image.width,
             height=image.height,

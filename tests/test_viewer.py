@@ -86,6 +86,8 @@ def test_what_cannot_be_explained_says_why(lvlm: LVLM) -> None:
     answer = lvlm.generate(messages, max_new_tokens=3)
     with pytest.raises(InputError, match="not of"):
         lvlm.explain(messages, answer.model_copy(update={"model_id": "another"}))
+    with pytest.raises(InputError, match="takes an answer"):
+        lvlm.explain(messages, "A cup.")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="empty"):
         lvlm.explain(messages, answer.model_copy(update={"tokens": ()}))
 
