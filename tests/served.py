@@ -37,7 +37,10 @@ class Served:
 
     def __init__(self, *options: str, key: str = KEY, port: int = 0) -> None:
         command = [sys.executable, "-m", "saliency_guard.cli", "serve", "--port", str(port), *options]
-        environment = {**os.environ, "SALIENCY_GUARD_API_KEY": key, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+        environment.pop("SALIENCY_GUARD_API_KEY", None)
+        if key:  # An empty one is an error.
+            environment["SALIENCY_GUARD_API_KEY"] = key
         self.key = key
         self.port = 0
         self.logs: list[dict[str, Any]] = []

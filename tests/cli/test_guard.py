@@ -106,7 +106,8 @@ def test_answers_about_documents_are_added_to_a_calibration(tmp_path: Path, lvlm
     assert done.exit_code == 0, done.output
     fitted = Calibrator.load(out)
     assert fitted.documents is not None
-    assert fitted.model_copy(update={"documents": None}) == lvlm.calibrator
+    nothing = {"documents": None}
+    assert fitted.model_copy(update=nothing) == lvlm.calibrator.model_copy(update=nothing)
     assert "text documents, statement claims: AUROC" in " ".join(done.output.split())
     assert "too little for a number" not in " ".join(done.output.split())
     wrong = invoke("calibrate", "--documents", "8", "--pope", "pope.jsonl", "--out", str(out))

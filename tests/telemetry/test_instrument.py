@@ -38,7 +38,7 @@ def test_every_method_that_gives_answers_has_spans(telemetry: Telemetry) -> None
         name
         for name, value in inspect.getmembers(LVLM, inspect.isfunction)
         if not name.startswith("_") and ("GroundedAnswer" in _returned(value) or "Step" in _returned(value))
-    }
+    } - {"explain"}  # It gives back the answer that it was given.
     assert {"generate", "stream", "agenerate", "astream", "score_batch"} <= giving
     before = {name: getattr(LVLM, name) for name in giving}
     instrument(**telemetry.providers)
