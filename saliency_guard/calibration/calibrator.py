@@ -14,8 +14,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from saliency_guard.calibration import fit as fitting
-from saliency_guard.calibration.claim_features import ANSWER_FEATURES
-from saliency_guard.calibration.claim_models import ClaimModel, judge_claims
+from saliency_guard.calibration.claim_models import ClaimModel, judge_claims, require_single_models
 from saliency_guard.calibration.documents import DocumentCalibration
 from saliency_guard.calibration.domain import Domain
 from saliency_guard.calibration.features import FEATURE_SETS, SUMMARIES, VERIFICATION, Floats
@@ -95,19 +94,13 @@ class Calibrator(Frozen):
         if VERIFICATION in self.groups and self.verify is None:
             msg = f"groups={list(self.groups)} need verify"
             raise ValueError(msg)
-        names = [each.kind for each in self.kinds]
-        if len(set(names)) != len(names):
-            msg = f"kinds={names} holds one twice"
-            raise ValueError(msg)
+        require_single_models(self)
         counts = {len(each.model.median) for each in self.kinds}
         least = len(SUMMARIES) + 3 * (len(self.groups) > 1) + max(0, len(self.groups) - 2)
         if len(counts) != 1 or min(counts) < least or (len(self.groups) <= 2 and min(counts) != least):
             msg = (
                 f"the models of claims have {sorted(counts)} features, and the groups {list(self.groups)} have {least}"
             )
-            raise ValueError(msg)
-        if self.answer_model is not None and len(self.answer_model.median) != ANSWER_FEATURES:
-            msg = f"answer_model has {len(self.answer_model.median)} features, and an answer has {ANSWER_FEATURES}"
             raise ValueError(msg)
         return self
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from saliency_guard.calibration.claim_features import answer_summary
+from saliency_guard.calibration.claim_features import ANSWER_FEATURES, answer_summary
 from saliency_guard.calibration.features import Floats
 from saliency_guard.calibration.linear import LinearModel, ProbabilityMap
 from saliency_guard.calibration.results import Judgement
@@ -47,6 +47,21 @@ class FittedModels(Protocol):
     @property
     def answer_map(self) -> ProbabilityMap:
         """The probability of an answer."""
+
+
+def require_single_models(fitted: FittedModels) -> None:
+    """Refuse two models of one kind of claims, and a model of answers that takes anything but `answer_summary`.
+
+    Raises:
+        ValueError: if they do not fit.
+    """
+    names = [each.kind for each in fitted.kinds]
+    if len(set(names)) != len(names):
+        msg = f"kinds={names} holds one twice"
+        raise ValueError(msg)
+    if fitted.answer_model is not None and len(fitted.answer_model.median) != ANSWER_FEATURES:
+        msg = f"answer_model has {len(fitted.answer_model.median)} features, and an answer has {ANSWER_FEATURES}"
+        raise ValueError(msg)
 
 
 def judge_claims(

@@ -12,8 +12,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from saliency_guard.calibration import fit as fitting
-from saliency_guard.calibration.claim_features import ANSWER_FEATURES
-from saliency_guard.calibration.claim_models import ClaimModel, judge_claims
+from saliency_guard.calibration.claim_models import ClaimModel, judge_claims, require_single_models
 from saliency_guard.calibration.features import VERIFICATION, verification_rows
 from saliency_guard.calibration.fit import ClaimFits, Method
 from saliency_guard.calibration.fitted_on import FittedOn
@@ -61,16 +60,10 @@ class DocumentCalibration(Frozen):
 
     @model_validator(mode="after")
     def _check(self) -> DocumentCalibration:
-        names = [each.kind for each in self.kinds]
-        if len(set(names)) != len(names):
-            msg = f"kinds={names} holds one twice"
-            raise ValueError(msg)
+        require_single_models(self)
         sizes = {len(each.model.median) for each in self.kinds} - {_FEATURES}
         if sizes:
             msg = f"the models of claims have {sorted(sizes)} features, and verification has {_FEATURES}"
-            raise ValueError(msg)
-        if self.answer_model is not None and len(self.answer_model.median) != ANSWER_FEATURES:
-            msg = f"answer_model has {len(self.answer_model.median)} features, and an answer has {ANSWER_FEATURES}"
             raise ValueError(msg)
         return self
 
@@ -100,8 +93,8 @@ class DocumentCalibration(Frozen):
         seen, tested = fitting.held_apart(records, held_out, seed)
         claims = fitting.fit_claims(seen, (VERIFICATION,))
         aurocs = {each.kind: float(auroc(each.odds, each.table.grounded)[0]) for each in claims.kinds}
-        told = tuple(each for each in claims.kinds if aurocs[each.kind] >= LEAST_AUROC)
-        claims = ClaimFits(claims.groups, told, claims.labelled)
+        telling = tuple(each for each in claims.kinds if aurocs[each.kind] >= LEAST_AUROC)
+        claims = ClaimFits(claims.groups, telling, claims.labelled)
         fitted = cls(
             fitted_on=FittedOn.of(records, source),
             verify=records.verify,

@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from saliency_guard.answer import Claim, GroundedAnswer, Step, TokenGrounding
+from saliency_guard.report.page.content import HIGH, LOW, level
 
-_LOW, _HIGH = 0.5, 0.9
 _COLOURS = {"low": "white on red3", "middle": "black on khaki1", "high": "black on pale_green3"}
 
 
@@ -113,11 +113,11 @@ def _harmless(text: str) -> str:
 
 
 def _style(grounding: float) -> str:
-    return _COLOURS["low" if grounding < _LOW else "middle" if grounding < _HIGH else "high"]
+    return _COLOURS[level(grounding)]
 
 
 def _legend() -> Text:
-    labels = {"low": f"below {_LOW}", "middle": f"to {_HIGH}", "high": "above"}
+    labels = {"low": f"below {LOW}", "middle": f"to {HIGH}", "high": "above"}
     text = Text("grounding of a claim: ")
     for name, label in labels.items():
         text.append(f" {label} ", style=_COLOURS[name])

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from functools import cache
-from importlib.resources import files
 from typing import Annotated, Any
 
 from pydantic import Field
 
-from saliency_guard.report.page.render import content_policy, own_style_and_script, rendered
+from saliency_guard.report.page.render import assets, content_policy, own_style_and_script, rendered
 from saliency_guard.server.body import StrictBody
 from saliency_guard.server.errors import invalid
 from saliency_guard.server.messages import core_messages
@@ -68,17 +66,8 @@ def try_page(model: str, pictures: int) -> str:
         model: what it is called.
         pictures: how many are taken.
     """
-    template, style, script = _assets()
+    template, style, script = assets(__package__, "try")
     inner_style, inner_script = own_style_and_script()
     # The answer's page stands in a frame of this one, and under its policy too.
     policy = content_policy([style, inner_style], [script, inner_script]) + "; connect-src 'self'; frame-src 'self'"
     return rendered(template, style, script, policy=policy, model=model, pictures=pictures)
-
-
-@cache
-def _assets() -> tuple[str, str, str]:
-    folder = files(__package__) / "assets"
-    template, style, script = (
-        (folder / name).read_text(encoding="utf-8") for name in ("try.html", "try.css", "try.js")
-    )
-    return template, style, script

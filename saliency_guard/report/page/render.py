@@ -27,7 +27,7 @@ _TITLE = 80
 
 def page(content: PageContent) -> str:
     """A whole HTML document."""
-    template, style, script = _assets()
+    template, style, script = assets(__package__, "page")
     question = content.view.question or "Grounding of an answer"
     return rendered(
         template,
@@ -94,15 +94,16 @@ def script_json(value: Any) -> str:
 
 def own_style_and_script() -> tuple[str, str]:
     """The page's own, which a document that frames it has to allow."""
-    _, style, script = _assets()
+    _, style, script = assets(__package__, "page")
     return style, script
 
 
 @cache
-def _assets() -> tuple[str, str, str]:
-    folder = files(__package__) / "assets"
+def assets(package: str, name: str) -> tuple[str, str, str]:
+    """Template, style and script of a document, from the folder ``assets`` of a package."""
+    folder = files(package) / "assets"
     template, style, script = (
-        (folder / name).read_text(encoding="utf-8") for name in ("page.html", "page.css", "page.js")
+        (folder / f"{name}.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js")
     )
     return template, style, script
 
