@@ -37,7 +37,19 @@ class Field:
     description: str
 
 
-FLAGS = ("has_{one}", "{one}_present", "contains_{one}", "{one}_visible", "shows_{one}", "is_there_{a}", "{one}")
+FLAGS = (
+    "has_{one}",
+    "{one}_present",
+    "contains_{one}",
+    "{one}_visible",
+    "shows_{one}",
+    "is_there_{a}",
+    "{one}",
+    "{one}_exists",
+    "there_are_{many}",
+    "is_{a}_shown",
+    "picture_has_{one}",
+)
 NUMBERS = (
     "number_of_{many}",
     "{one}_count",
@@ -46,8 +58,19 @@ NUMBERS = (
     "{many}",
     "count_of_{many}",
     "{many}_in_image",
+    "{many}_number",
+    "amount_of_{many}",
+    "{one}_total",
 )
-PLACES = ("{one}_position", "{one}_location", "{one}_place", "where_is_{one}", "place_of_{one}")
+PLACES = (
+    "{one}_position",
+    "{one}_location",
+    "{one}_place",
+    "where_is_{one}",
+    "place_of_{one}",
+    "{one}_area",
+    "location_of_{one}",
+)
 LISTS = ("objects", "things", "items", "labels", "visible_objects", "names", "contents", "objects_in_image")
 TEXTS = ("caption", "description", "summary", "title", "short_description", "text")
 TOTALS = ("total", "object_count", "number_of_objects", "count", "total_objects")
@@ -122,7 +145,7 @@ def tallied(scene: Scene, key: str) -> Field:
 
 
 def _class_key(rng: random.Random, patterns: Sequence[str], name: str) -> str:
-    if rng.random() < 0.12:  # A key of unknown words: its class and its type are what is left.
+    if rng.random() < 0.18:  # A key of unknown words: its class and its type are what is left.
         patterns = (f"{coined(rng)}_{{one}}", f"{{one}}_{coined(rng)}", f"{{many}}_{coined(rng)}")
     return keyed(pick(rng, tuple(patterns)), name)
 

@@ -31,8 +31,8 @@ AttentionInterface.register(FLOAT32_ATTENTION, float32_attention)
 
 def states(
     model: LlamaModel, embeds: Tensor, mask: Tensor, position_ids: Tensor, wanted: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Last hidden states ``[N, width]`` of the ``N`` wanted positions; those of all, ``[B, T, width]``, half-way up.
+) -> tuple[Tensor, list[Tensor]]:
+    """Last hidden states ``[N, width]`` of the ``N`` wanted positions; all ``[B, T, width]`` of each layer before.
 
     Args:
         model: the language model.
@@ -42,11 +42,10 @@ def states(
         wanted: ``[B, T]`` bool.
     """
     cos, sin = model.rotary_emb(embeds, position_ids=position_ids)
-    hidden = halfway = embeds
-    for number, layer in enumerate(model.layers[:-1], start=1):
+    hidden, below = embeds, []
+    for layer in model.layers[:-1]:
         hidden = layer(hidden, attention_mask=mask, position_embeddings=(cos, sin), position_ids=position_ids)
-        if number == len(model.layers) // 2:
-            halfway = hidden
+        below.append(hidden)
     last: Any = model.layers[-1]
     rows, columns = wanted.nonzero(as_tuple=True)
     slots = (wanted.cumsum(1) - 1)[rows, columns]
@@ -76,4 +75,4 @@ def states(
     kept = at_places(hidden) + attention.o_proj(seen.transpose(1, 2).flatten(2))
     kept = kept + last.mlp(last.post_attention_layernorm(kept))
     normed: Tensor = model.norm(kept[rows, slots])
-    return normed, halfway
+    return normed, below

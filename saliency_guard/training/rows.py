@@ -7,6 +7,7 @@ drawn by the pool, sorted by length, and cut into batches that cost about the sa
 from __future__ import annotations
 
 import random
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -23,6 +24,7 @@ from saliency_guard.embedded.architecture import IMAGE_TOKENS, token_id
 from saliency_guard.scenes.scene import Scene, sample_scene
 from saliency_guard.training.data import Batch
 from saliency_guard.training.features import SHARD, Shard, shards
+from saliency_guard.training.mentions import MOST_PICTURES, Labels, labels, mentions
 from saliency_guard.training.mixture import Part, part
 from saliency_guard.training.pictures import IGNORED, UNDECIDED
 from saliency_guard.training.sheets import Branch, Sheet
@@ -43,10 +45,14 @@ class Looked(Batch):
     Attributes:
         share: its answer tokens as a part of those of a mean batch of its pool.
         kinds: index of each row's kind of text (in ``MIXTURE``).
+        mentioned: ``[M, 2]`` rows and columns of the tokens that end the name of a class.
+        known: ``[M, 6]`` what is to be known there, as in `saliency_guard.training.mentions.labels`.
     """
 
     share: Tensor
     kinds: Tensor
+    mentioned: Tensor
+    known: Tensor
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,6 +63,7 @@ class _Row:
     positions: list[int]
     segments: list[int]
     kind: int
+    mentioned: list[tuple[int, Labels]]
 
 
 class Encoder:
@@ -87,22 +94,35 @@ class Encoder:
         ]
         return [*ids, self._end], [*labels, self._end]
 
-    def row(self, sheet: Sheet, pictures: list[tuple[str, int]], kind: int) -> _Row:
+    def ends(self, text: str) -> list[tuple[int, str]]:
+        """The tokens of a text that end the name of a class, and the classes."""
+        found = mentions(text)
+        if not found:
+            return []
+        starts = [start for start, _ in self._backend.encode(text, add_special_tokens=False).offsets]
+        return [(bisect_left(starts, end) - 1, name) for end, name in found]
+
+    def row(self, sheet: Sheet, pictures: list[tuple[str, int]], kind: int, shown: Sequence[Scene | None] = ()) -> _Row:
         """A row; branches that are too much for it are left out."""
         ids = self.text(sheet.prefix)
         prefix = len(ids)
-        labels, positions, segments = [IGNORED] * prefix, list(range(prefix)), [0] * prefix
+        targets, positions, segments = [IGNORED] * prefix, list(range(prefix)), [0] * prefix
+        mentioned: list[tuple[int, Labels]] = []
         for number, branch in enumerate(sheet.branches, start=1):
             prompt = self.text(branch.prompt)
             answer, learnt = self.answer(branch)
             length = len(prompt) + len(answer)
             if number > 1 and len(ids) + length > LONGEST:
                 continue
+            if shown:
+                named = self.ends(branch.prompt)
+                named += [(len(prompt) + at, name) for at, name in self.ends(branch.answer) if at < len(answer)]
+                mentioned += [(len(ids) + at, labels(name, shown)) for at, name in named]
             ids += prompt + answer
-            labels += [IGNORED] * len(prompt) + learnt
+            targets += [IGNORED] * len(prompt) + learnt
             positions += range(prefix, prefix + length)
             segments += [number] * length
-        return _Row(pictures, ids, labels, positions, segments, kind)
+        return _Row(pictures, ids, targets, positions, segments, kind, mentioned)
 
 
 @dataclass(eq=False)
@@ -186,8 +206,8 @@ class SheetBatches(Dataset[Looked]):
     def _row(self, rng: random.Random, step: int) -> _Row:
         kind, index = part(rng, early=step < self._early)
         pictures = self._chosen(kind, rng)
-        made = kind.make([self._pictures.scene(each) for each in pictures], rng)
-        return self._encoder.row(made, pictures, index)
+        shown = [self._pictures.scene(each) for each in pictures]
+        return self._encoder.row(kind.make(shown, rng), pictures, index, shown)
 
     def _chosen(self, kind: Part, rng: random.Random) -> list[tuple[str, int]]:
         count = kind.pictures[rng.randrange(len(kind.pictures))]
@@ -217,16 +237,19 @@ class SheetBatches(Dataset[Looked]):
 
         looked = [self._pictures.look(picture) for row in rows for picture in row.pictures]
         cells = torch.zeros(0, IMAGE_TOKENS, 1)
-        labels = torch.zeros(0, IMAGE_TOKENS, dtype=torch.long)
+        no_labels = torch.zeros(0, IMAGE_TOKENS, dtype=torch.long)
+        mentioned = [(number, at, known) for number, row in enumerate(rows) for at, known in row.mentioned]
         return Looked(
             pixels=torch.stack([features for features, _ in looked]) if looked else cells,
-            patches=torch.stack([patches for _, patches in looked]) if looked else labels,
+            patches=torch.stack([patches for _, patches in looked]) if looked else no_labels,
             input_ids=padded([row.ids for row in rows], self._pad),
             labels=padded([row.labels for row in rows], IGNORED),
             position_ids=padded([row.positions for row in rows], 0),
             segments=padded([row.segments for row in rows], -1),
             share=torch.tensor(share),
             kinds=torch.tensor([row.kind for row in rows]),
+            mentioned=torch.tensor([(number, at) for number, at, _ in mentioned]).reshape(-1, 2),
+            known=torch.tensor([known for _, _, known in mentioned]).reshape(-1, MOST_PICTURES + 2),
         )
 
 

@@ -29,13 +29,13 @@ from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
 from saliency_guard.embedded import EMBEDDED_PATH
 from saliency_guard.embedded.architecture import IMAGE_TOKENS, WIDTH
 from saliency_guard.training.growth import corpus, grown, grown_embeddings
+from saliency_guard.training.mentions import COUNTS, MOST_PICTURES, STEPS
 from saliency_guard.training.mixture import MIXTURE
 from saliency_guard.training.packed import FLOAT32_ATTENTION, states
+from saliency_guard.training.pictures import IGNORED
 from saliency_guard.training.rows import Looked, SheetBatches, order
 from saliency_guard.training.train import Trainee, save
 
-MOST_PICTURES = 4
-"""In a prompt of the training texts."""
 _CORPUS = 1500
 _LOGGED = 20
 
@@ -51,6 +51,7 @@ class Tuning:
     weight_decay: float = 0.05
     patch_weight: float = 0.1
     number_weight: float = 0.3
+    mention_weight: float = 0.3
     mean: float = 0.997
     early: int = 0
 
@@ -62,13 +63,16 @@ class Tuning:
 class Follower(Trainee):
     """The model, whose tower is not run: pictures come as what it said of them.
 
-    Half-way up, a picture's tokens are to know which of the prompt's pictures they belong to: without this the model
-    tells of all pictures when it is asked for one.
+    After the first layer a picture's tokens are to know which of the prompt's pictures they belong to: without this
+    the model tells of all pictures when it is asked for one. Half-way up, the name of a thing is to know how many of it
+    each picture shows and where it is.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         super().__init__(tokenizer)
         self.number = nn.Linear(WIDTH, MOST_PICTURES)
+        self.counts = nn.Linear(WIDTH, MOST_PICTURES * COUNTS)
+        self.where = nn.Linear(WIDTH, 2 * STEPS)
 
     def number_loss(self, hidden: Tensor, image_positions: Tensor) -> Tensor:
         """Cross-entropy of the number of each picture token's picture, in rows of several pictures.
@@ -83,8 +87,26 @@ class Follower(Trainee):
             return hidden.new_zeros(())
         return functional.cross_entropy(self.number(hidden[several]).float(), numbers[several])
 
-    def losses(self, batch: Looked, patch_weight: float, number_weight: float) -> tuple[Tensor, Tensor, Tensor]:
-        """The loss; and each answer token's own, with the number of its row."""
+    def mention_loss(self, hidden: Tensor, batch: Looked) -> Tensor:
+        """Cross-entropy of what is to be known where a thing is named.
+
+        Args:
+            hidden: ``[B, T, width]``.
+            batch: with ``mentioned`` and ``known``.
+        """
+        if not len(batch.known):
+            return hidden.new_zeros(())
+        at = hidden[batch.mentioned[:, 0], batch.mentioned[:, 1]]
+        counts = self.counts(at).float().unflatten(-1, (MOST_PICTURES, COUNTS)).flatten(0, 1)
+        loss = functional.cross_entropy(counts, batch.known[:, :MOST_PICTURES].flatten(), ignore_index=IGNORED)
+        alone = batch.known[:, -1] != IGNORED
+        if alone.any():
+            places = self.where(at[alone]).float().unflatten(-1, (2, STEPS)).flatten(0, 1)
+            loss = loss + functional.cross_entropy(places, batch.known[alone, MOST_PICTURES:].flatten())
+        return loss
+
+    def losses(self, batch: Looked, tuning: Tuning) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The loss; each answer token's own, with the number of its row; and those beside, in their weights' order."""
         inner = self.model.model
         embeds = self.model.get_input_embeddings()(batch.input_ids)
         patch = embeds.new_zeros(())
@@ -95,11 +117,14 @@ class Follower(Trainee):
             embeds = embeds.masked_scatter(image_positions[..., None], features.to(embeds.dtype))
         answers = batch.labels[:, 1:] != -100
         wanted = functional.pad(answers, (0, 1))
-        hidden, halfway = states(inner.language_model, embeds, batch.mask(embeds.dtype), batch.position_ids, wanted)
+        hidden, below = states(inner.language_model, embeds, batch.mask(embeds.dtype), batch.position_ids, wanted)
         logits = self.model.lm_head(hidden).float()
         each = functional.cross_entropy(logits, batch.labels[:, 1:][answers], reduction="none")
-        beside = patch_weight * patch + number_weight * self.number_loss(halfway, image_positions)
-        return each.mean() * batch.share + beside, each.detach(), answers.nonzero()[:, 0]
+        number = self.number_loss(below[0], image_positions)
+        mention = self.mention_loss(below[len(below) // 2], batch)
+        beside = tuning.patch_weight * patch + tuning.number_weight * number + tuning.mention_weight * mention
+        loss = each.mean() * batch.share + beside
+        return loss, each.detach(), answers.nonzero()[:, 0], torch.stack((patch, number, mention)).detach()
 
 
 def begin(ancestor: Path, tokenizer_folder: Path) -> tuple[Follower, PreTrainedTokenizerFast]:
@@ -180,7 +205,7 @@ def tune(
         for group in optimizer.param_groups:
             group["lr"] = tuning.learning_rate_at(step)
         with torch.autocast(device, dtype=torch.bfloat16, enabled=half_precision):
-            loss, each, rows = follower.losses(batch, tuning.patch_weight, tuning.number_weight)
+            loss, each, rows, beside = follower.losses(batch, tuning)
         loss.backward()
         nn.utils.clip_grad_norm_(trained.values(), 1.0)
         optimizer.step()
@@ -197,7 +222,8 @@ def tune(
             now = time.monotonic()
             losses = {MIXTURE[kind].name: round(a / b, 3) for kind, (a, b) in sorted(sums.items())}
             whole = sum(a for a, _ in sums.values()) / sum(b for _, b in sums.values())
-            line = {"step": step, "seconds": round(now - logged, 1), "loss": round(whole, 4), "kinds": losses}
+            shares = dict(zip(("patch", "number", "mention"), (round(x, 3) for x in beside.tolist()), strict=True))
+            line = {"step": step, "seconds": round(now - logged, 1), "loss": round(whole, 4), **shares, "kinds": losses}
             print(json.dumps(line), flush=True)
             logged = now
             sums.clear()

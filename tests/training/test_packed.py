@@ -18,13 +18,15 @@ def test_what_is_wanted_is_what_the_whole_model_says_of_it() -> None:
     wanted[1] = False
     wanted[1, 4] = True
     leaf = embeds.clone().requires_grad_()
-    read, halfway = states(model, leaf, mask, positions, wanted)
+    read, below = states(model, leaf, mask, positions, wanted)
     other = embeds.clone().requires_grad_()
     everything = model(
         inputs_embeds=other, attention_mask=mask, position_ids=positions, use_cache=False, output_hidden_states=True
     )
     whole = everything[0][wanted]
-    torch.testing.assert_close(halfway, everything.hidden_states[2], atol=1e-5, rtol=1e-4)
+    for made, true in zip(below, everything.hidden_states[1:], strict=False):
+        torch.testing.assert_close(made, true, atol=1e-5, rtol=1e-4)
+    assert len(below) == len(model.layers) - 1
     torch.testing.assert_close(read, whole, atol=1e-5, rtol=1e-4)
     weights = torch.randn_like(read)
     gradients = [

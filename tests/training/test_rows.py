@@ -11,6 +11,7 @@ from saliency_guard.embedded.architecture import IMAGE_TOKENS, build_model, toke
 from saliency_guard.scenes.scene import sample_scene
 from saliency_guard.training import forms
 from saliency_guard.training.features import Shard, make_shard
+from saliency_guard.training.mentions import mentions
 from saliency_guard.training.mixture import MIXTURE
 from saliency_guard.training.rows import LONGEST, Encoder, Pictures, SheetBatches, order
 from saliency_guard.training.sheets import Branch, Sheet
@@ -39,7 +40,7 @@ def test_a_number_fixes_a_batch_and_a_run_goes_on_where_it_stopped(
     assert whole.available == {"scenes": 24, "blanks": 24}
     for number in (14, 15):
         one, two = whole[number], rest[number]
-        for name in ("pixels", "input_ids", "labels", "position_ids", "segments", "share"):
+        for name in ("pixels", "input_ids", "labels", "position_ids", "segments", "share", "mentioned", "known"):
             assert torch.equal(getattr(one, name), getattr(two, name)), name
     other = SheetBatches(tokenizer, folder, seed=1)[0]
     assert other.input_ids.shape != whole[0].input_ids.shape or not torch.equal(other.input_ids, whole[0].input_ids)
@@ -96,6 +97,29 @@ def test_what_is_forced_is_not_learnt_and_a_short_answer_is_its_first_word(
     assert str(filled[0].value).lower() in learnt
     assert filled[1].value in learnt
     assert tokenizer.decode(encoder.answer(Branch("?", "Yes, there is.", short=True))[1]) == "Yes"
+
+
+def test_names_of_things_are_labelled_where_their_last_token_is(
+    tokenizer: PreTrainedTokenizerFast, folder: Path
+) -> None:
+    batches = SheetBatches(tokenizer, folder)
+    made = [batches[number] for number in range(4)]
+    counted = 0
+    for batch in made:
+        assert len(batch.mentioned) == len(batch.known) > 0
+        for (row, column), known in zip(batch.mentioned.tolist(), batch.known.tolist(), strict=True):
+            segment = int(batch.segments[row, column])
+            assert segment > 0
+            start = int((batch.segments[row] == segment).nonzero()[0, 0])
+            ids = batch.input_ids[row].tolist()
+            text = tokenizer.decode(ids[start : column + 1])
+            ends = mentions(text + " ")
+            assert ends, text
+            # A later token ends no name, and the one before does not yet.
+            assert len(mentions(tokenizer.decode(ids[start:column]) + " ")) <= len(ends)
+            if known[0] > 0 and known[-1] != -100:
+                counted += 1
+    assert counted > 20
 
 
 def test_a_row_that_is_too_long_loses_branches(tokenizer: PreTrainedTokenizerFast) -> None:
