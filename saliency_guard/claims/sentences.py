@@ -13,14 +13,14 @@ def sentence_claims(text: str, question: str = "") -> list[ExtractedClaim]:
     the statement names it.
     """
     claims: list[ExtractedClaim] = []
-    asked = phrases.last_line(question)
+    question_line = phrases.last_line(question)
     for sentence in phrases.sentences(text):
         if phrases.abstains(sentence.text) or not sentence.words:
             continue
         start, stop = sentence.span
         said = sentence.yes_or_no
-        if said is not None and asked:
-            statement = phrases.yes_statement(asked)
+        if said is not None and question_line:
+            statement = phrases.yes_statement(question_line)
             claims.append(ExtractedClaim("yes_no", said[1], said[2], statement, negated=said[0] == "no"))
             start = said[2]
             rest = text[start:stop].lstrip(" ,.;:")
@@ -28,8 +28,8 @@ def sentence_claims(text: str, question: str = "") -> list[ExtractedClaim]:
             if not rest:
                 continue
         words = text[start:stop].strip()
-        short = len(words.split()) <= _FEW and bool(asked)
-        statement = _NAMED.format(asked, words) if short else words
+        short = len(words.split()) <= _FEW and bool(question_line)
+        statement = _NAMED.format(question_line, words) if short else words
         claims.append(ExtractedClaim("statement", start, stop, statement))
     return claims
 

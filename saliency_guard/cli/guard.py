@@ -37,7 +37,7 @@ def calibrate(
     ] = None,
     *,
     out: Out,
-    own: Annotated[Path | None, typer.Option("--records", help="The same as RECORDS.")] = None,
+    records_option: Annotated[Path | None, typer.Option("--records", help="The same as RECORDS.")] = None,
     model: Model = EMBEDDED,
     quantize: Quantize = None,
     scenes: Annotated[
@@ -109,7 +109,7 @@ def calibrate(
         photos = (pope, coco, images, synonyms, limit)
         chosen = engine_named(engine, model, workers=workers, num_gpus=num_gpus, address=ray_address, quantize=quantize)
         records, source = _source(
-            records_file or own, chosen, scenes, photos, out, draws=max_retries + 1, documents=documents
+            records_file or records_option, chosen, scenes, photos, out, draws=max_retries + 1, documents=documents
         )
         extractor: Extractor = "picture_world" if scenes is not None else _one_of(extract, "english", "picture_world")
         fit = partial(Calibrator.fit, method=how, features=features, extractor=extractor, source=source)

@@ -58,7 +58,7 @@ class SchemaMask:
 
     def _closing(self, scores: Tensor, allowed: Tensor) -> Tensor:
         ids = [self._tokenizer.convert_tokens_to_ids(sign) for sign in _CLOSING]
-        closing = next((one for one in ids if one is not None and allowed[one]), None)
+        closing = next((token for token in ids if token is not None and allowed[token]), None)
         if closing is None or allowed[self._eos].any():
             return scores
         moved = scores.clone()

@@ -27,7 +27,7 @@ def stop_strings(stop: str | Sequence[str] | None) -> tuple[str, ...]:
     if len(stops) > MAX_STOPS:
         msg = f"stop has {len(stops)} strings: at most {MAX_STOPS} are looked for"
         raise ConfigError(msg)
-    if any(not isinstance(one, str) or not one for one in stops):
+    if any(not isinstance(stop, str) or not stop for stop in stops):
         msg = f"stop must be non-empty strings, not {shown(stop)}"
         raise ConfigError(msg)
     longest = max(map(len, stops), default=0)
@@ -40,11 +40,11 @@ def stop_strings(stop: str | Sequence[str] | None) -> tuple[str, ...]:
 def cut(tokens: list[TokenGrounding], stops: tuple[str, ...]) -> tuple[list[TokenGrounding], bool]:
     """Tokens up to the first stop string, the one it begins in cut short; and whether there was one."""
     text = "".join(token.text for token in tokens)
-    found = [at for at in (text.find(stop) for stop in stops) if at >= 0]
-    if not found:
+    starts = [at for at in (text.find(stop) for stop in stops) if at >= 0]
+    if not starts:
         return tokens, False
     kept: list[TokenGrounding] = []
-    left = min(found)
+    left = min(starts)
     for token in tokens:
         if left <= 0:
             break

@@ -107,8 +107,8 @@ def build_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
 
 def token_id(tokenizer: PreTrainedTokenizerFast, token: str) -> int:
     """The id of one token of the vocabulary."""
-    found = tokenizer.convert_tokens_to_ids(token)
-    if not isinstance(found, int):
+    number = tokenizer.convert_tokens_to_ids(token)
+    if not isinstance(number, int):
         msg = f"{token!r} is not one token"
         raise TypeError(msg)
-    return found
+    return number

@@ -228,8 +228,8 @@ def _weights(
     scores = scores.view(batch, heads, n, -1) * scale
     if rows:
         # Zero in value; in gradient, the path through the row's own key.
-        own = _live(key, n).repeat_interleave(groups, dim=1)
-        scores = scores + (query * own).sum(-1, keepdim=True) * scale * _diagonal(n, key.shape[2], scores)
+        live = _live(key, n).repeat_interleave(groups, dim=1)
+        scores = scores + (query * live).sum(-1, keepdim=True) * scale * _diagonal(n, key.shape[2], scores)
     if prefix:
         others = query @ _live(key, n).repeat_interleave(groups, dim=1).transpose(2, 3)
         scores = scores + others * scale * _block(prefix, scores)
@@ -259,8 +259,8 @@ def _mix(weights: Tensor, value: Tensor, *, rows: bool, prefix: int, dtype: torc
     cast = weights.to(dtype)
     output = (cast.reshape(batch, value.shape[1], groups * n, length) @ fixed).view(batch, heads, n, -1)
     if rows:
-        own = _live(value, n).repeat_interleave(groups, dim=1)
-        output = output + (cast * _diagonal(n, length, cast)).sum(-1, keepdim=True) * own
+        live = _live(value, n).repeat_interleave(groups, dim=1)
+        output = output + (cast * _diagonal(n, length, cast)).sum(-1, keepdim=True) * live
     if prefix:
         output = output + (cast * _block(prefix, cast)) @ _live(value, n).repeat_interleave(groups, dim=1)
     return output.transpose(1, 2).contiguous()

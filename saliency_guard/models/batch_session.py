@@ -102,17 +102,17 @@ class Batch:
         return mask
 
     def _gains(self, done: int, count: int, whole: int) -> Gains | None:
-        found = [
+        gains = [
             row_gains(self._model, session.locore, start + done, count, session.prompt_length)
             for session, start in zip(self.sessions, self._starts, strict=True)
         ]
-        some = next((one for one in found if one is not None), None)
+        some = next((gain for gain in gains if gain is not None), None)
         if some is None:
             return None
-        factors = some.factors.new_ones(len(found), 1, count, whole)
-        for row, one in enumerate(found):
-            if one is not None:
-                factors[row, 0, :, whole - one.factors.shape[1] :] = one.factors
+        factors = some.factors.new_ones(len(gains), 1, count, whole)
+        for row, gain in enumerate(gains):
+            if gain is not None:
+                factors[row, 0, :, whole - gain.factors.shape[1] :] = gain.factors
         return Gains(factors, some.layers, some.renormalize)
 
     def hand_back(self) -> None:
@@ -122,7 +122,7 @@ class Batch:
         hand_back(self._cache, [session.cache for session in self.sessions], self.padding)
         for row, session in enumerate(self.sessions):
             if kept and len(session.states) == len(session.tokens):
-                session.states += [one for states in self._states for one in states[row : row + 1].split(1, dim=1)]
+                session.states += [state for states in self._states for state in states[row : row + 1].split(1, dim=1)]
             session.tokens += fed[row]
 
 

@@ -90,14 +90,14 @@ class Source:
             return {}
         try:
             _require_size(path, _LARGEST_CONFIG if name in _CONFIGS else _LARGEST_OTHER)
-            found = json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
             msg = f"{self.location}: {name} cannot be read as JSON: {in_one_line(error)}"
             raise ModelError(msg) from error
-        if not isinstance(found, dict):
+        if not isinstance(content, dict):
             msg = f"{self.location}: {name} is no JSON object"
             raise ModelError(msg)
-        return found
+        return content
 
 
 def located(

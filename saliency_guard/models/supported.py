@@ -83,4 +83,4 @@ def _needed_arguments(model: PreTrainedModel) -> list[str]:
     """What a forward pass of a model has to be given."""
     parameters = inspect.signature(type(model).forward).parameters.values()
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return [one.name for one in parameters if one.default is one.empty and one.kind in named]
+    return [each.name for each in parameters if each.default is each.empty and each.kind in named]

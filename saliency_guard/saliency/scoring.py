@@ -96,8 +96,8 @@ def score_continuation(session: Session, answer_ids: Tensor | Sequence[int], con
     done = 0
     for chunk in session.run_pieces(answer, SCORED_TOGETHER, layers=layers):
         tokens = answer[done : done + chunk.rows].to(chunk.logits.device)
-        found = token_rows(chunk, tokens)
-        rows.append(functional.pad(found, (0, length - found.shape[1])))
+        scored = token_rows(chunk, tokens)
+        rows.append(functional.pad(scored, (0, length - scored.shape[1])))
         logprobs.append(token_logprobs(chunk.logits, tokens))
         done += chunk.rows
         del chunk  # The next pass needs the room.
@@ -134,10 +134,10 @@ def score_together(
         for start in range(0, length, SCORED_TOGETHER):
             piece = slice(start, start + SCORED_TOGETHER)
             chunk = batch.run([row[piece] for row in fed], layers=layers)
-            found = token_rows(chunk, padded[:, piece])
-            parts.append(functional.pad(found, (0, whole - found.shape[-1])))
+            scored = token_rows(chunk, padded[:, piece])
+            parts.append(functional.pad(scored, (0, whole - scored.shape[-1])))
             wanted = padded[:, piece].to(chunk.logits.device)
-            likelihoods.append(torch.stack([token_logprobs(*one) for one in zip(chunk.logits, wanted, strict=True)]))
+            likelihoods.append(torch.stack([token_logprobs(*pair) for pair in zip(chunk.logits, wanted, strict=True)]))
     rows, logprobs = torch.cat(parts, dim=1), torch.cat(likelihoods, dim=1)
     return [
         scores_of_rows(

@@ -192,8 +192,8 @@ class BlankScores:
         parts: list[tuple[Tensor, Tensor]] = []
         for start, chunk in chunks(blanks, together[:, :-1]):
             logits = batched(chunk.logits)
-            asked = together[:, start : start + logits.shape[1]].to(logits.device)
-            logprobs = token_logprobs(logits.flatten(0, 1), asked.flatten()).view(len(blanks), -1)
+            answered = together[:, start : start + logits.shape[1]].to(logits.device)
+            logprobs = token_logprobs(logits.flatten(0, 1), answered.flatten()).view(len(blanks), -1)
             parts.append((logprobs, next_entropies(logits)))
         logprob_rows, entropy_rows = (torch.cat(rows, dim=1) for rows in zip(*parts, strict=True))
         lengths = [len(answer) for answer in self.answers]
