@@ -7,18 +7,20 @@ from pathlib import Path
 
 import pytest
 from command_line import run
+from mention_table import synthetic
 
 from saliency_guard.evaluation import probe
+from saliency_guard.evaluation.detection import MentionTable
 
 
-def test_bench_detection_writes_its_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bench_detection_writes_its_page_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "STRENGTHS", (0.1,))  # The search takes most of the time; test_probe.py tests it.
     monkeypatch.setattr(probe, "FOLDS", 2)
     page = tmp_path / "evidence.md"
     page.write_text("# Evidence\n<!-- begin detection -->\n<!-- end detection -->\nkept\n")
     options = (
         "--pictures",
-        "24",
+        "2",
         "--split",
         "openmoji",
         "--out",
@@ -26,6 +28,12 @@ def test_bench_detection_writes_its_page(tmp_path: Path, monkeypatch: pytest.Mon
         "--page",
         str(page),
     )
+    run("bench", "detection", *options)
+    assert "Too few mentions" in page.read_text()
+    (kept,) = (tmp_path / "runs").glob("openmoji-2-96-*.npz")
+    assert len(MentionTable.load(kept)) > 0
+    # It goes on with the mentions that are there: here with enough of them, made up.
+    synthetic(40, 0).save(kept)
     run("bench", "detection", *options)
     text = page.read_text()
     assert text.endswith("kept\n")
@@ -41,8 +49,7 @@ def test_bench_detection_writes_its_page(tmp_path: Path, monkeypatch: pytest.Mon
     ):
         assert part in text
     result = json.loads((tmp_path / "runs" / "result.json").read_text())
-    assert result["settings"]["pictures"] == 24
-    assert len(list((tmp_path / "runs").glob("openmoji-24-96-*.npz"))) == 1
+    assert result["settings"]["pictures"] == 2
     for plot in ("auroc.png", "quartiles.png"):
         assert (tmp_path / "evidence" / plot).stat().st_size > 5000
 
@@ -50,7 +57,7 @@ def test_bench_detection_writes_its_page(tmp_path: Path, monkeypatch: pytest.Mon
 def test_bench_mitigation_writes_its_page(tmp_path: Path) -> None:
     page = tmp_path / "evidence.md"
     page.write_text("<!-- begin mitigation -->\n<!-- end mitigation -->\n")
-    run("bench", "mitigation", "--pictures", "2", "--max-new-tokens", "12", "--out", str(tmp_path), "--page", str(page))
+    run("bench", "mitigation", "--pictures", "1", "--max-new-tokens", "8", "--out", str(tmp_path), "--page", str(page))
     text = page.read_text()
     for part in (
         "nothing, greedy",
@@ -61,7 +68,7 @@ def test_bench_mitigation_writes_its_page(tmp_path: Path) -> None:
         "LocoRE, beta 1.0",
         "adversarial",
         "true claims kept",
-        "2 pictures, OpenMoji",
+        "1 pictures, OpenMoji",
     ):
         assert part in text
     result = json.loads((tmp_path / "result.json").read_text())

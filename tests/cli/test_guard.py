@@ -26,20 +26,20 @@ def test_a_calibration_from_records(tmp_path: Path) -> None:
 
 
 def test_a_policy_with_a_guarantee(tmp_path: Path) -> None:
-    synthetic.records(2500, rate=0.1).save(tmp_path / "records.jsonl")
+    synthetic.records(1000, rate=0.1).save(tmp_path / "records.jsonl")
     out = tmp_path / "guard.json"
     options = ["--risk", "0.1", "--features", "signals", "--out", str(out)]
     done = invoke("calibrate", str(tmp_path / "records.jsonl"), *options)
     assert done.exit_code == 0, done.output
     policy = GuardPolicy.load(out)
     assert policy.guarantee.risk == 0.1
-    assert policy.guarantee.units == 1250
+    assert policy.guarantee.units == 500
     assert policy.calibrator is not None
     assert "accept grounding" in " ".join(done.output.split())
 
 
 def test_no_guarantee_writes_nothing_and_has_its_own_exit_code(tmp_path: Path) -> None:
-    synthetic.records(80).save(tmp_path / "records.jsonl")
+    synthetic.records(60).save(tmp_path / "records.jsonl")
     options = ["--risk", "0.02", "--features", "signals", "--out", str(tmp_path / "guard.json")]
     done = invoke("calibrate", "--records", str(tmp_path / "records.jsonl"), *options)
     assert done.exit_code == 1

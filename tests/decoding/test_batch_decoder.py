@@ -57,18 +57,21 @@ def assert_same(together: list[TokenGrounding], alone: list[TokenGrounding]) -> 
         assert [r.token_id for r in ours.rejected] == [r.token_id for r in expected.rejected]
 
 
-@pytest.mark.parametrize(
-    "rules",
-    [
-        {"sgrs": SGRSConfig(alpha=0.9), "locore": LocoREConfig(beta=0.3, window=4)},
-        {"sgrs": SGRSConfig(alpha=0.9, draft_length=5)},
-        {"saliency": SaliencyConfig()},
-        {"locore": LocoREConfig(renormalize=False)},
-    ],
-)
-def test_a_row_is_what_it_is_alone(case: tiny.Case, rules: dict[str, Any]) -> None:
-    exact = tiny.to(case, torch.float64)
-    rooms = [20, 13, 9, 20]
+RULES: dict[str, dict[str, Any]] = {
+    "sgrs and locore": {"sgrs": SGRSConfig(alpha=0.9), "locore": LocoREConfig(beta=0.3, window=4)},
+    "drafts of five": {"sgrs": SGRSConfig(alpha=0.9, draft_length=5)},
+    "scores": {"saliency": SaliencyConfig()},
+    "locore": {"locore": LocoREConfig(renormalize=False)},
+}
+EVERY_MODEL = [(name, "sgrs and locore") for name in tiny.BUILDERS if name != "llava-gqa"]
+EVERY_RULE = [("llava-gqa", rule) for rule in RULES]
+
+
+@pytest.mark.parametrize(("name", "rule"), [*EVERY_MODEL, *EVERY_RULE])
+def test_a_row_is_what_it_is_alone(name: str, rule: str) -> None:
+    exact = tiny.to(tiny.build(name), torch.float64)
+    rules = RULES[rule]
+    rooms = [12, 8, 6, 12]
     alone = [
         [token.grounding for token in decoder.tokens(room)]
         for decoder, room in zip(decoders(exact, **rules), rooms, strict=True)
@@ -133,8 +136,13 @@ def test_the_model_is_free_between_rounds(llava: tiny.Case) -> None:
     assert rounds > 1
 
 
-@pytest.mark.parametrize("config", [SaliencyConfig(), SaliencyConfig(layers=(0.0, 1.0), history="after_image")])
-@pytest.mark.parametrize("locore", [None, LocoREConfig(beta=0.3, window=3)])
+@pytest.mark.parametrize(
+    ("config", "locore"),
+    [
+        (SaliencyConfig(), LocoREConfig(beta=0.3, window=3)),
+        (SaliencyConfig(layers=(0.0, 1.0), history="after_image"), None),
+    ],
+)
 def test_scores_of_a_batch_are_those_alone(
     case: tiny.Case, config: SaliencyConfig, locore: LocoREConfig | None
 ) -> None:

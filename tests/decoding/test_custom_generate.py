@@ -33,8 +33,8 @@ from saliency_guard import (
 from saliency_guard.decoding.custom_generate import SGRSOutput
 from saliency_guard.models.layers import attention_layers, target_layers
 
-LENGTH = 8
-WHOLE_LENGTH = 14
+LENGTH = 6
+WHOLE_LENGTH = 10
 ENCODED = {**families.SCORED, **families.GENERATED}
 
 
@@ -70,23 +70,33 @@ def guarded(case: tiny.Case, **settings: Any) -> SGRSOutput:
     return written(case, custom_generate=sgrs_generate, return_dict_in_generate=True, **settings)
 
 
-@pytest.mark.parametrize("name", [*ENCODED, "llava-gqa", "gemma3", "internvl", *tiny.RECURRENT])
+def assert_scores(out: SGRSOutput, saliency: torch.Tensor, logprobs: torch.Tensor) -> None:
+    torch.testing.assert_close(out.saliency[0, 1:].double(), saliency[1:].double(), rtol=1e-4, atol=0)
+    ours = torch.tensor([token.logprob for token in out.tokens], dtype=torch.float64)
+    torch.testing.assert_close(ours, logprobs.double(), rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", list(families.GENERATED))
 def test_what_is_written_is_transformers_own_and_its_scores_are_brute_force(name: str) -> None:
     case = build(name)
     prompt = case.inputs["input_ids"].shape[1]
     out = guarded(case)
     assert out.sequences.tolist() == written(case).tolist()
-    answer = out.sequences[0, prompt:].tolist()
     every = attention_layers(case.model)
     layers = [every.index(layer) for layer in target_layers(case.model, SaliencyConfig().layers)]
+    answer = out.sequences[0, prompt:].tolist()
     found, logprobs, _ = oracle.saliency(case.model, case.inputs, answer, layers=layers, start=prompt)
-    torch.testing.assert_close(out.saliency[0, 1:].double(), found[1:], rtol=1e-4, atol=0)
-    ours = torch.tensor([token.logprob for token in out.tokens], dtype=torch.float64)
-    torch.testing.assert_close(ours, logprobs, rtol=1e-4, atol=2e-5)
-    if name in families.GENERATED:
-        return
-    scored = score_answer(case.model, case.inputs, answer)
-    torch.testing.assert_close(out.saliency[0, 1:], scored.saliency[1:].float(), rtol=1e-4, atol=0)
+    assert_scores(out, found, logprobs)
+
+
+@pytest.mark.parametrize("name", [*families.SCORED, "llava-gqa", "gemma3", "internvl", *tiny.RECURRENT])
+def test_what_is_written_is_transformers_own_and_its_scores_are_those_of_score_answer(name: str) -> None:
+    """Those are brute force: test_scoring.py, test_positions.py and test_session.py ask it about the same models."""
+    case = build(name)
+    out = guarded(case)
+    assert out.sequences.tolist() == written(case).tolist()
+    scored = score_answer(case.model, case.inputs, out.sequences[0, case.inputs["input_ids"].shape[1] :].tolist())
+    assert_scores(out, scored.saliency, scored.logprobs)
     for source, share in scored.shares.items():
         ours = torch.tensor([token.shares[source] for token in out.tokens])
         torch.testing.assert_close(ours, share.float(), rtol=1e-4, atol=1e-6)
@@ -95,7 +105,7 @@ def test_what_is_written_is_transformers_own_and_its_scores_are_brute_force(name
 @pytest.mark.parametrize("name", [*families.MULTIMODAL_ROTARY, *families.PREFIXED, "qwen3.5"])
 def test_sgrs_and_locore_are_scored_as_score_answer_does(name: str) -> None:
     case = build(name)
-    locore = LocoREConfig(beta=0.3, window=4)
+    locore = LocoREConfig(beta=0.3, window=2)
     out = guarded(case, sgrs=SGRSConfig(alpha=0.95), locore=locore)
     answer = [token.token_id for token in out.tokens]
     scored = score_answer(case.model, case.inputs, answer, locore=locore)

@@ -19,7 +19,7 @@ from saliency_guard.models.session import Session
 from saliency_guard.saliency.equations import candidate_rows, token_rows
 from saliency_guard.scenes.language import DESCRIBE
 
-LENGTH = 14
+LENGTH = 10
 
 
 def only_text(_: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
@@ -48,12 +48,18 @@ def summary(tokens: list[TokenGrounding]) -> list[tuple]:
     return [(t.token_id, [r.token_id for r in t.rejected]) for t in tokens]
 
 
-@pytest.mark.parametrize("locore", [None, LocoREConfig(beta=0.3, window=4)])
-@pytest.mark.parametrize("layers", [(0.5, 1.0), [1], (0.0, 1.0)])
-@pytest.mark.parametrize("history", ["output", "after_image"])
+@pytest.mark.parametrize(
+    ("layers", "history", "locore"),
+    [
+        ((0.5, 1.0), "output", LocoREConfig(beta=0.3, window=4)),
+        ([1], "after_image", None),
+        ((0.0, 1.0), "after_image", LocoREConfig(beta=0.3, window=4)),
+    ],
+)
 def test_step_scores_agree_with_brute_force(
-    case: tiny.Case, locore: LocoREConfig | None, layers: Any, history: Any
+    case: tiny.Case, layers: Any, history: Any, locore: LocoREConfig | None
 ) -> None:
+    """Every setting with every model; those of whole answers are in tests/saliency."""
     prompt = case.inputs["input_ids"].shape[1]
     depth = case.model.config.get_text_config().num_hidden_layers
     config = SaliencyConfig(layers=layers, history=history)
@@ -93,23 +99,24 @@ def reference_sgrs(case: tiny.Case, config: SGRSConfig, length: int) -> list[tup
     for _ in range(length):
         logits, _ = oracle.forward(case.model, case.inputs, answer, None)
         ranked = only_text(None, logits[-1]).topk(config.top_k).indices.tolist()
-        score = {}
-        if answer:
-            for token in ranked:
-                score[token] = float(score_answer(case.model, case.inputs, [*answer, token]).saliency[-1])
+
+        @functools.cache
+        def score(token: int, before: tuple[int, ...] = tuple(answer)) -> float:
+            return float(score_answer(case.model, case.inputs, [*before, token]).saliency[-1])
+
         recent = history[-config.window :]
         tau = config.alpha * sum(recent) / len(recent) if recent else 0.0
         tried = []
         chosen = None
         for token in ranked[: config.max_resamples]:
-            if not answer or score[token] >= tau:
+            if not answer or score(token) >= tau:
                 chosen = token
                 break
             tried.append(token)
         if chosen is None:
-            chosen = max(ranked, key=lambda token: score[token])
+            chosen = max(ranked, key=score)
         if answer:
-            history.append(score[chosen])
+            history.append(score(chosen))
         answer.append(chosen)
         result.append((chosen, [token for token in tried if token != chosen], tau))
     return result
@@ -135,11 +142,15 @@ def test_an_answer_follows_a_prompt_that_ends_with_the_token_that_ends_answers(
     assert len(tokens) > 1
 
 
-@pytest.mark.parametrize("seed", [None, 0, 1])
-def test_draft_length_changes_nothing(case: tiny.Case, seed: int | None) -> None:
-    exact = tiny.to(case, torch.float64)
+@pytest.mark.parametrize(
+    ("name", "seed"),
+    [("llava-mha", None), ("llava-gqa", None), ("llava-gqa", 0), ("qwen2-vl", 0), ("gemma3", 0), ("internvl", None)],
+)
+def test_draft_length_changes_nothing(name: str, seed: int | None) -> None:
+    """Greedy and sampled. Of every model, greedy drafts are algorithm 1, too, which knows none (above)."""
+    exact = tiny.to(tiny.build(name), torch.float64)
     runs = [
-        decode(exact, 30, sgrs=SGRSConfig(alpha=0.9, draft_length=length), locore=LocoREConfig(), seed=seed)
+        decode(exact, 20, sgrs=SGRSConfig(alpha=0.9, draft_length=length), locore=LocoREConfig(), seed=seed)
         for length in (1, 4, 16, "auto")
     ]
     for run in runs[1:]:
@@ -183,7 +194,7 @@ def test_draft_length_changes_nothing_in_float32(lvlm: LVLM) -> None:
     """Rounding differs between one row and many; what is written does not."""
     kinds = (DESCRIBE, "Where is the dog?", "How many cups are there in the image?")
     rejected = 0
-    for number, picture in enumerate(pictures("development", 24)):
+    for number, picture in enumerate(pictures("development", 6)):
         inputs = lvlm.inputs(chat(picture.image, kinds[number % 3]))
         layout = prompt_layout(lvlm.model.config, inputs)
         session = Session(lvlm.model, inputs, locore=LocoREConfig())
@@ -199,7 +210,7 @@ def test_draft_length_changes_nothing_in_float32(lvlm: LVLM) -> None:
             for one, other in zip(run[1:], runs[0][1:], strict=True):
                 assert one.saliency == pytest.approx(other.saliency, abs=1e-5)
         rejected += sum(len(token.rejected) for token in runs[0])
-    assert rejected > 12
+    assert rejected > 3
 
 
 def test_candidates_at_one_position_are_one_batched_product(case: tiny.Case) -> None:

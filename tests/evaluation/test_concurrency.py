@@ -43,7 +43,7 @@ def test_concurrent_calls_write_what_the_others_write(lvlm: LVLM) -> None:
 
 
 def test_concurrent_streams_write_as_many_tokens() -> None:
-    serial, concurrent = concurrent_streams(random_llava(layers=2), 4, rounds=1, calls=2)
+    serial, concurrent = concurrent_streams(random_llava(layers=1), 4, rounds=1, calls=2)
     assert [serial.name, concurrent.name] == [STREAMS_SERIAL, STREAMS]
     assert serial.tokens == concurrent.tokens == 8
     assert (serial.ratio, serial.writing) == (1.0, 1.0)

@@ -44,7 +44,7 @@ def test_what_is_there_already_is_not_looked_at_again(lvlm: LVLM) -> None:
 
 
 def test_answers_from_elsewhere_are_true_half_of_the_time(lvlm: LVLM) -> None:
-    questions = [question for picture in pictures("development", 12) for question in world_questions(picture)]
+    questions = [question for picture in pictures("development", 8) for question in world_questions(picture)]
     looking = Looking(verify=None, vectors=False)
     records = list(write_records(lvlm, questions, draws=0, told=True, looking=looking))
     assert {record.draw for record in records} == {-1}

@@ -18,7 +18,7 @@ GUARDS = {"nothing": Guard(), "both": Guard(sgrs=SGRSConfig(alpha=0.9), locore=L
 
 
 def test_guards_are_compared_on_the_same_pictures(lvlm: LVLM) -> None:
-    shown = list(pictures("development", 4))
+    shown = list(pictures("development", 2))
     results, baseline = compare(lvlm, shown, GUARDS, sampled=False, max_new_tokens=24)
     plain, guarded = results
     captions = [lvlm.generate(chat(each.image, DESCRIBE), max_new_tokens=24).text for each in shown]
@@ -88,7 +88,7 @@ def test_the_sweep_has_the_layers_and_the_fallback_of_the_released_code(lvlm: LV
 
 
 def test_captions_of_a_policy_are_those_that_it_gives_out(lvlm: LVLM, tmp_path: Path) -> None:
-    shown = list(pictures("development", 3))
+    shown = list(pictures("development", 2))
     guards = {"nothing": Guard(), **retry_guards(lvlm.calibrator)}
     assert len(guards) == 5
     assert len({guard.key for guard in guards.values()}) == 5
@@ -105,9 +105,9 @@ def test_captions_of_a_policy_are_those_that_it_gives_out(lvlm: LVLM, tmp_path: 
         guard.policy.run(lvlm, chat(each.image, DESCRIBE), max_new_tokens=48, seed=each.scene.seed) for each in shown
     ]
     words = [len(outcome.text.split()) for outcome in outcomes]
-    assert retried.values["words"] == pytest.approx(sum(words) / 3)
+    assert retried.values["words"] == pytest.approx(sum(words) / 2)
     unscored = [outcome.decision == "unscored" for outcome in outcomes]
-    assert retried.values["unjudged"] == pytest.approx(sum(unscored) / 3)
+    assert retried.values["unjudged"] == pytest.approx(sum(unscored) / 2)
     again, _ = compare(
         lvlm, shown, {"nothing": Guard(), name: guard}, sampled=False, max_new_tokens=48, journal=journal
     )

@@ -54,8 +54,11 @@ def test_the_ranking_finds_what_is_there() -> None:
     assert result.pictures == 240
 
 
-def test_greedy_and_sampled_captions_are_never_told_apart() -> None:
+def test_greedy_and_sampled_captions_are_never_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """A signal that says how a caption was written, and nothing else, detects nothing."""
+    monkeypatch.setattr(
+        probe, "COMBINATIONS", {"all": ("uncertainty", "priors")}
+    )  # Only the signal by itself is looked at.
     table = synthetic(200, 0)
     rng = np.random.default_rng(5)
     table.signals[:, SCALARS.index("margin")] = table.sampled + 0.01 * rng.normal(size=len(table))
