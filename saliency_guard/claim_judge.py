@@ -20,8 +20,8 @@ from saliency_guard.chat.template import PromptReader
 from saliency_guard.claims.extract import ExtractedClaim
 from saliency_guard.claims.repair import RepairGuarantee
 from saliency_guard.claims.sentences import sentence_claims, sentence_of
+from saliency_guard.domain_features import domain_features
 from saliency_guard.models.session import Session
-from saliency_guard.models.vision_features import picture_features
 from saliency_guard.saliency.boxes import box_of
 from saliency_guard.saliency.config import SaliencyConfig
 from saliency_guard.scenes.claims import Extractor, extractor_of
@@ -176,7 +176,10 @@ class ClaimJudge:
             )
         else:
             assert trace is not None  # noqa: S101 - says the basis
-            judgement = _judgement(self.calibrator, claims, tokens, trace, session)
+            domain = None
+            if self.calibrator.domain is not None:
+                domain = domain_features(self.reader, session, conversation).double().numpy()
+            judgement = _judgement(self.calibrator, claims, tokens, trace, domain)
             boxes, repairs = self._boxes(claims, tokens, trace, conversation), self.calibrator.repairs
         judged = [
             claim.model_copy(update={"grounding": value, "box": box})
@@ -253,13 +256,12 @@ def _judgement(
     claims: Sequence[Claim],
     tokens: Sequence[tuple[int, ...]],
     trace: AnswerTrace,
-    session: Session,
+    domain: Floats | None,
 ) -> Judgement:
-    pictures = len(session.layout.visual_sources)
+    pictures = len(trace.layout.visual_sources)
     groups = {name: claim_rows(rows, tokens) for name, rows in features(trace, calibrator.groups).items()}
     groups[VERIFICATION] = verification_rows([claim.verified for claim in claims], pictures)
     rows: Floats = np.concatenate([groups[name] for name in calibrator.groups], axis=1)
-    domain = picture_features(session).double().numpy() if calibrator.domain is not None else None
     kinds = [claim.kind for claim in claims]
     return calibrator.judge(kinds, rows, pictures=pictures, domain=domain)
 

@@ -13,7 +13,11 @@ from torch.nn import functional
 from saliency_guard import SaliencyConfig, score_answer
 from saliency_guard.calibration.features import GROUPS, features
 from saliency_guard.chat.layout import prompt_layout
+from saliency_guard.models.forward import forget_rope, undisturbed
 from saliency_guard.models.inputs import unpadded
+from saliency_guard.models.layer_states import entry_states
+from saliency_guard.models.lens import has_lens
+from saliency_guard.models.picture_change import picture_changes
 from saliency_guard.models.prompt_batch import next_logits
 from saliency_guard.models.session import Session
 from saliency_guard.models.vision_features import RECOGNITION, picture_features
@@ -104,6 +108,20 @@ def as_scored(case: tiny.Case, trace: AnswerTrace) -> None:
         assert group == "evidence" or np.isfinite(values[2:][possible[2:].numpy()]).all(), group
 
 
+def entered_as_read(session: Session) -> None:
+    """What enters the first layer, without running it, is what was there when the prompt was read."""
+    if session.layout.across or not has_lens(session.model):
+        return
+    assert session.image_states is not None
+    first = session.image_states[0]
+    with undisturbed(session.model):
+        forget_rope(session.model)
+        entered = entry_states(session.model, session.inputs)[0][session.layout.image_positions]
+    torch.testing.assert_close(entered, first, rtol=1e-4, atol=1e-5)
+    changes = picture_changes(session.model, session.layout, first, session.inputs, session.layout)
+    assert float(changes.max()) < 1e-3
+
+
 def traced_together(name: str) -> None:
     """Answers to prompts of several lengths, traced side by side or in turns, are traced as if each were alone; and
     every picture has its features."""
@@ -119,5 +137,6 @@ def traced_together(name: str) -> None:
     for session, rows in zip(sessions, pictured, strict=True):
         assert len(rows) == len(session.layout.visual_sources)
         assert bool(rows[:, :-RECOGNITION].isfinite().all())
+        entered_as_read(session)
     if case.model.config.model_type != "kosmos-2.5":  # It adds where a picture stands in the prompt to what it shows.
         torch.testing.assert_close(pictured[0][:, :-RECOGNITION], pictured[1][:, :-RECOGNITION], rtol=1e-3, atol=1e-4)

@@ -92,8 +92,8 @@ def app() -> dict[str, Any]:
 def test_the_demo_answers(app: dict[str, Any]) -> None:
     desk = Image.open(ROOT / "examples" / "desk.png")
     text, known, rows = app["ask"](desk, "")
-    assert text.startswith("This is a picture of a cup")
-    assert known == "All of it is true with probability 0.92."
+    assert text.startswith("In the image, there is a cup")
+    assert known == "All of it is true with probability 0.90."
     assert rows[0] == ["cup", "object", "1.00", "1.00"]
     assert len(rows[0]) == len(app["HEADER"])
 

@@ -30,7 +30,7 @@ ORDER = (
     ("signals",),
     ("decoding",),
     ("calibration",),
-    ("worker", "copies", "verifier"),
+    ("worker", "copies", "verifier", "domain_features"),
     ("claim_judge", "viewer"),
     ("answer_builder",),
     ("batching",),

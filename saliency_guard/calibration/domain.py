@@ -1,12 +1,14 @@
 """The pictures that a calibration holds for: how far a picture is from those it was fitted on, as a p-value.
 
-A picture may be unlike them in how it looks, in how surely the model recognises what it shows, and in how sure the
-model is of an answer's claims when it is asked about them one by one. The first two are Mahalanobis' distances over
-pooled vision features and over what the logit lens makes of them, with a covariance that is shrunk (Ledoit and Wolf)
-and kept along its widest directions alone. P-values are conformal (the part of held-out pictures or answers that are at
-least as far out), so that of pictures like the fitted ones at most a part ``p`` is refused at level ``p``. The last two
-are put together as Fisher does (the sum of the logs of their p-values), and made a p-value in the same way: weak signs
-add up.
+A picture may be unlike them in how it looks, in how surely the model recognises what it shows, in how much of that
+changes when the picture is mirrored, and in how sure the model is of an answer's claims when it is asked about them one
+by one. The first two are Mahalanobis' distances over pooled vision features and over what the logit lens makes of them,
+with a covariance that is shrunk (Ledoit and Wolf) and kept along its widest directions alone. P-values are conformal
+(the part of held-out pictures or answers that are at least as far out), so that of pictures like the fitted ones at
+most a part ``p`` is refused at level ``p``. The last three are put together as Fisher does (the sum of the logs of
+their p-values): weak signs add up. The least of that and of the first two by themselves, each with its part of the
+level, is made a p-value in the same way: a plain surface changes in no mirror, and the model is sure of what it does
+not show.
 """
 
 from __future__ import annotations
@@ -32,8 +34,8 @@ _TINY = 1e-6
 _FARTHEST = 1e18
 _GROUPS = (1, 3, 10**9)
 """Answers of up to so many claims are compared with each other."""
-_LOOKS = 0.2
-"""The part of the level that appearance gets beside recognition and surety."""
+_PARTS = (0.2, 0.3, 0.5)
+"""The parts of the level of appearance, of recognition alone, and of recognition, change and surety together."""
 _MOST_KEPT = 1000
 _SMALLEST = 1e-4
 _SLACK = 1e-4  # Of rounding.
@@ -141,57 +143,99 @@ def held_out_rows(count: int, *, part: float = 0.5, seed: int = 0) -> npt.NDArra
     return np.random.default_rng(seed).permutation(count)[: round(count * part)]
 
 
+class Change(Frozen):
+    """How much what is read off pictures like those that were fitted changes when they are mirrored.
+
+    Attributes:
+        changes: of such pictures, rising.
+    """
+
+    changes: Annotated[tuple[Finite, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _check(self) -> Change:
+        if list(self.changes) != sorted(self.changes):
+            msg = "the changes of a domain must rise"
+            raise ValueError(msg)
+        return self
+
+    @classmethod
+    def fit(cls, changes: Floats) -> Change | None:
+        """Of so many pictures ``[n]``; None where the model does not show it of each."""
+        return cls(changes=_kept(changes.tolist())) if len(changes) and np.isfinite(changes).all() else None
+
+    def p_values(self, changes: Floats) -> list[float]:
+        """Conformal p-value of each picture ``[n]``, small where much changes; 0 where the change is not known."""
+        known = np.array(self.changes)
+        more = (known[None] >= changes[:, None] - _SLACK).sum(axis=1)
+        values: list[float] = np.where(np.isfinite(changes), (1 + more) / (1 + len(known)), 0.0).tolist()
+        return values
+
+
 class Surety(Frozen):
     """How sure the model is of the claims of answers about pictures like those that were fitted.
 
     Attributes:
         sure: for each of `_GROUPS` the mean distance of the verified log-odds from 0, of each answer, rising.
-        joined: sums of the logs of the p-values of recognition and surety, each negative, rising.
+        joined: for each of them how unusual the answers were, by all signs together (`statistic`), rising.
     """
 
     sure: Annotated[tuple[tuple[Finite, ...], ...], Field(min_length=len(_GROUPS), max_length=len(_GROUPS))]
-    joined: Annotated[tuple[Finite, ...], Field(min_length=1)]
+    joined: Annotated[tuple[tuple[Finite, ...], ...], Field(min_length=len(_GROUPS), max_length=len(_GROUPS))]
 
     @model_validator(mode="after")
     def _check(self) -> Surety:
-        if any(not values or list(values) != sorted(values) for values in (*self.sure, self.joined)):
+        if any(not values or list(values) != sorted(values) for values in (*self.sure, *self.joined)):
             msg = "the values of a domain's surety must rise, and every group needs some"
             raise ValueError(msg)
         return self
 
     @classmethod
-    def fit(cls, odds: Sequence[Floats], recognised: Sequence[Floats]) -> Surety | None:
+    def fit(cls, odds: Sequence[Floats], signs: Sequence[Floats]) -> Surety | None:
         """Fit on answers about pictures that no cloud was fitted on; None where there are too few.
 
         Args:
             odds: verified log-odds of each answer's claims.
-            recognised: the p-values of the recognition of each answer's pictures.
+            signs: ``[pictures, 1 + s]`` p-values of the appearance and the other signs of each answer's pictures.
         """
-        pairs = [(mean_surety(each), len(each), known) for each, known in zip(odds, recognised, strict=True)]
+        pairs = [(mean_surety(each), len(each), known) for each, known in zip(odds, signs, strict=True)]
         usable = [(sure, _group(count), known) for sure, count, known in pairs if sure is not None]
         if len(usable) < FEWEST_PICTURES:
             return None
-        every = _kept([sure for sure, _, _ in usable])
-        groups = [[sure for sure, number, _ in usable if number == index] for index in range(len(_GROUPS))]
-        sure = tuple(_kept(group) if len(group) >= FEWEST_PICTURES else every for group in groups)
-        first = cls(sure=sure, joined=(0.0,))
-        joined = _kept([first.statistic(value, number, known) for value, number, seen in usable for known in seen])
-        return first.model_copy(update={"joined": joined})
+        first = cls(sure=_grouped([(number, sure) for sure, number, _ in usable]), joined=((0.0,),) * len(_GROUPS))
+        values = [(number, first.statistic(sure, number, known)) for sure, number, seen in usable for known in seen]
+        return first.model_copy(update={"joined": _grouped(values)})
 
-    def statistic(self, sure: float, group: int, recognised: float) -> float:
-        """The sum of the logs of two p-values, negative: high is unusual."""
+    def statistic(self, sure: float, group: int, signs: Floats) -> float:
+        """How unusual an answer about a picture is, by all signs together: high is unusual.
+
+        Args:
+            sure: `mean_surety` of the answer.
+            group: of answers with as many claims.
+            signs: ``[1 + s]`` p-values of the picture's appearance and its other signs, recognition first.
+        """
         known = np.array(self.sure[group])
         value = (1.0 + float((known <= sure).sum())) / (1.0 + len(known))
-        return -float(np.log(value) + np.log(max(recognised, _SMALLEST)))
+        together = fisher(np.array([*signs[1:], value]))
+        parts = (signs[0], signs[1], together)
+        return -float(np.log(min(max(each, _SMALLEST) / part for each, part in zip(parts, _PARTS, strict=True))))
 
-    def p_value(self, odds: Floats, recognised: float) -> float | None:
-        """Of an answer and the recognition of one of its pictures; None where no claim was verified."""
+    def p_value(self, odds: Floats, signs: Floats) -> float | None:
+        """Of an answer and the signs ``[1 + s]`` of one of its pictures; None where no claim was verified."""
         sure = mean_surety(odds)
         if sure is None:
             return None
-        joined = np.array(self.joined)
-        unusual = self.statistic(sure, _group(len(odds)), recognised)
+        group = _group(len(odds))
+        joined = np.array(self.joined[group])
+        unusual = self.statistic(sure, group, signs)
         return (1.0 + float((joined >= unusual - _SLACK).sum())) / (1.0 + len(joined))
+
+
+def fisher(p_values: Floats) -> float:
+    """The p-value of several independent ones together: of minus twice the sum of their logs, chi-squared."""
+    half = -float(np.log(np.maximum(p_values, _SMALLEST)).sum())
+    terms = np.cumprod([1.0, *(half / step for step in range(1, len(p_values)))])
+    return float(np.exp(-half) * terms.sum())
 
 
 def mean_surety(odds: Floats) -> float | None:
@@ -206,6 +250,17 @@ def _kept(values: Sequence[float]) -> tuple[float, ...]:
     return tuple(np.sort(np.array(values)[chosen]).round(4).tolist())
 
 
+def _grouped(values: Sequence[tuple[int, float]]) -> tuple[tuple[float, ...], ...]:
+    """The values of each of `_GROUPS`, rising; all of them where a group has few.
+
+    Args:
+        values: each with the number of its group.
+    """
+    every = _kept([value for _, value in values])
+    groups = [[value for number, value in values if number == index] for index in range(len(_GROUPS))]
+    return tuple(_kept(group) if len(group) >= FEWEST_PICTURES else every for group in groups)
+
+
 def _group(claims: int) -> int:
     """An answer of one claim is not as unsure as the least sure of ten: answers are compared with those like them."""
     return next(index for index, most in enumerate(_GROUPS) if claims <= most)
@@ -217,11 +272,13 @@ class Domain(Frozen):
     Attributes:
         appearance: of the pooled vision features.
         recognition: of how surely they are recognised; None where the model does not show it.
+        change: of how much of that changes when they are mirrored; None where the model does not show it.
         surety: of how sure the model is of claims about them; None where claims were not verified.
     """
 
     appearance: Cloud
     recognition: Cloud | None
+    change: Change | None = None
     surety: Surety | None = None
 
     @classmethod
@@ -236,26 +293,41 @@ class Domain(Frozen):
         """Fit on pictures; arguments and errors as of `Cloud.fit`.
 
         Args:
-            features: ``[n, D + recognition]`` of pictures.
-            recognition: how many of the last columns say how surely they are recognised.
+            features: ``[n, D + recognition + 1]`` of pictures; the last column is how much of a picture changes.
+            recognition: how many of the columns before the last say how surely they are recognised.
             answers: of each answer which of the pictures it is about, and the verified log-odds of its claims.
             seed: of the choice of the pictures held out.
         """
-        looks, sure = features[:, : features.shape[1] - recognition], features[:, features.shape[1] - recognition :]
+        looks, sure, changes = np.split(features, [features.shape[1] - recognition - 1, features.shape[1] - 1], axis=1)
         if not (recognition > 0 and bool(np.isfinite(sure).all())):
             return cls(appearance=Cloud.fit(looks, seed=seed), recognition=None)
-        recognised = Cloud.fit(sure, seed=seed)
-        hidden = set(held_out_rows(len(features), seed=seed).tolist())
-        values = np.array(recognised.p_values(sure))
-        fresh = [(rows, odds) for rows, odds in answers if set(rows) <= hidden]
-        surety = Surety.fit([odds for _, odds in fresh], [values[list(rows)] for rows, _ in fresh])
-        return cls(appearance=Cloud.fit(looks, seed=seed), recognition=recognised, surety=surety)
+        hidden = held_out_rows(len(features), seed=seed)
+        first = cls(
+            appearance=Cloud.fit(looks, seed=seed),
+            recognition=Cloud.fit(sure, seed=seed),
+            change=Change.fit(changes[:, 0]),
+        )
+        signs = np.array(first._signs(features))
+        unseen = set(hidden.tolist())
+        fresh = [(rows, odds) for rows, odds in answers if set(rows) <= unseen]
+        surety = Surety.fit([odds for _, odds in fresh], [signs[list(rows)] for rows, _ in fresh])
+        return first.model_copy(update={"surety": surety})
+
+    def _signs(self, features: Floats) -> list[list[float]]:
+        """The p-values of appearance, recognition and change of each picture, as far as the model shows them."""
+        size = self.appearance.size
+        columns = [self.appearance.p_values(features[:, :size])]
+        if self.recognition is not None:
+            columns.append(self.recognition.p_values(features[:, size : size + self.recognition.size]))
+        if self.change is not None:
+            columns.append(self.change.p_values(features[:, -1]))
+        return [list(row) for row in zip(*columns, strict=True)]
 
     def p_values(self, features: Floats, odds: Floats | None = None) -> list[float]:
-        """P-value of each picture ``[n, D + recognition]``, at most 1.
+        """P-value of each picture ``[n, D + recognition + 1]``, at most 1.
 
-        Of the p-values of appearance and recognition the lesser, twice; where it is known how sure the model is of the
-        claims about the picture, that is joined with recognition, and appearance gets a fifth of the level.
+        Where it is known how sure the model is of the claims about the picture, that of all signs together; else of
+        appearance, recognition and change the least, as often as there are.
 
         Args:
             features: of the pictures of a prompt.
@@ -264,22 +336,19 @@ class Domain(Frozen):
         Raises:
             CalibrationMismatchError: if they have another number of features.
         """
-        looks = self.appearance.p_values(features[:, : self.appearance.size])
-        if self.recognition is None:
-            return looks
-        sure = self.recognition.p_values(features[:, self.appearance.size :])
-        values: list[float] = []
-        for look, recognised in zip(looks, sure, strict=True):
-            joined = self.surety.p_value(odds, recognised) if self.surety is not None and odds is not None else None
-            value = 2.0 * min(look, recognised) if joined is None else min(look / _LOOKS, joined / (1.0 - _LOOKS))
-            values.append(min(1.0, value))
-        return values
+        return [self._p_value(signs, odds) for signs in self._signs(features)]
+
+    def _p_value(self, signs: Sequence[float], odds: Floats | None) -> float:
+        if min(signs) == 0.0:  # A sign that is not known never counts as a usual one.
+            return 0.0
+        known = self.surety.p_value(odds, np.array(signs)) if self.surety is not None and odds is not None else None
+        return min(1.0, len(signs) * min(signs)) if known is None else known
 
     def looks_unlike(self, features: Floats, level: float) -> bool:
         """Whether a picture is refused for what it shows alone, however sure the model is of the claims about it.
 
         Args:
-            features: ``[D + recognition]`` of the picture.
+            features: ``[D + recognition + 1]`` of the picture.
             level: the p-value below which it is refused.
         """
         return min(self.p_values(features[None])) < level

@@ -372,12 +372,12 @@ def fit_domain(records: Records, *, required: bool | None) -> Domain | None:
     rows = {(record.picture, number): row for record in records for number, row in enumerate(record.domain_features)}
     if required is False or (required is None and len(rows) < FEWEST_PICTURES):
         return None
-    features = np.array(list(rows.values())) if rows else np.empty((0, 1 + RECOGNITION))
+    features = np.array(list(rows.values())) if rows else np.empty((0, 2 + RECOGNITION))
     numbers = {key: index for index, key in enumerate(rows)}
     answers = [
         ([numbers[record.picture, number] for number in range(record.pictures)], record.features((VERIFICATION,))[:, 0])
         for record in records
         if record.claims and len(record.domain) == record.pictures
     ]
-    recognition = RECOGNITION if features.shape[1] > RECOGNITION else 0
+    recognition = RECOGNITION if features.shape[1] > RECOGNITION + 1 else 0
     return Domain.fit(features, recognition=recognition, answers=answers)

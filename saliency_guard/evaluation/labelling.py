@@ -23,11 +23,11 @@ from saliency_guard.chat.messages import Conversation
 from saliency_guard.chat.template import PreparedPrompt
 from saliency_guard.claim_judge import EMPTY, NO_CALIBRATION, ClaimJudge
 from saliency_guard.claims.extract import ExtractedClaim
+from saliency_guard.domain_features import domain_features
 from saliency_guard.evaluation.questions import Asked, messages_about
 from saliency_guard.evaluation.world import batches, write_answers
 from saliency_guard.lvlm import LVLM
 from saliency_guard.models.session import Session
-from saliency_guard.models.vision_features import picture_features
 from saliency_guard.saliency.config import SaliencyConfig
 from saliency_guard.scenes.claims import Extractor
 from saliency_guard.signals.trace import trace_answers
@@ -206,7 +206,7 @@ def look(
     if not pictured:
         known = unjudged_answer(unscored_tokens(answer), "stop", prepared.length, lvlm.model_id, reason=NO_CALIBRATION)
         return _record(known, labels, conversation, claims=labelled)
-    domain = picture_features(session)
+    domain = domain_features(lvlm.reader, session, conversation)
     (trace,) = trace_answers([session], [answer.ids], looking.saliency)
     traced = traced_answer(trace, answer, SUMMARIES, lvlm.model_id)
     vectors = {}

@@ -31,9 +31,11 @@ from saliency_guard.decoding.decoder import Decoder
 from saliency_guard.decoding.sgrs import SGRSConfig
 from saliency_guard.evaluation.machine import Inputs, Way, forget_peak, peak, timed
 from saliency_guard.models.locore import LocoREConfig
+from saliency_guard.models.picture_change import picture_changes
 from saliency_guard.models.prompt_batch import next_logits
 from saliency_guard.models.prompt_cache import PromptCache
 from saliency_guard.models.session import Session
+from saliency_guard.models.vision_features import picture_features
 from saliency_guard.saliency.config import SaliencyConfig
 from saliency_guard.saliency.scoring import score_continuation
 from saliency_guard.signals.trace import trace_answers
@@ -157,6 +159,14 @@ _BLANKS = PromptCache(1)
 """The prefix of a blank picture is read once, as in `LVLM`; prompts are read again for every answer."""
 
 
+def _gated(session: Session) -> None:
+    """What the domain gate computes of a prompt's pictures: how they look, and once more in the mirror."""
+    assert session.image_states is not None  # noqa: S101 - as the session was read
+    picture_features(session)
+    mirrored = {**session.inputs, "pixel_values": session.inputs["pixel_values"].flip(-1)}
+    picture_changes(session.model, session.layout, session.image_states[0], mirrored, session.layout)
+
+
 def _grounded(model: PreTrainedModel, inputs: Inputs, tokens: int) -> None:
     """The work of a calibrated `LVLM`: write an answer, trace it once, and compute all features of a calibration."""
     _grounded_together(model, inputs, tokens, count=1)
@@ -172,6 +182,8 @@ def _grounded_together(
     if judged:
         for trace in trace_answers(sessions, answers, SaliencyConfig(), read=_BLANKS.blank):
             features(trace, FEATURE_SETS["verified"])
+        for session in sessions:
+            _gated(session)
 
 
 def _verified(model: PreTrainedModel, inputs: Inputs, tokens: int) -> None:
@@ -180,6 +192,7 @@ def _verified(model: PreTrainedModel, inputs: Inputs, tokens: int) -> None:
     answer = [token.token_id for token in Decoder(session, keeps_states=False).tokens(tokens)]
     for trace in trace_answers([session], [answer], SaliencyConfig(), read=_BLANKS.blank):
         features(trace, FEATURE_SETS["verified"])
+    _gated(session)
     ids, picture = inputs["input_ids"], session.layout.after_image
     generator = torch.Generator().manual_seed(0)
     prompts = []

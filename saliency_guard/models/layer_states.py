@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from saliency_guard.errors import UnsupportedModelError
 from saliency_guard.models.compile_stance import uncompiled
 
 _BROKEN_BY_A_REQUEST = frozenset({"phi4_multimodal"})
@@ -38,6 +39,49 @@ def listening(model: PreTrainedModel, states: list[Tensor]) -> Iterator[None]:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+class _Reached(Exception):  # noqa: N818 - ends a pass, no error
+    """The first layer was reached.
+
+    Args:
+        states: what enters it.
+    """
+
+    def __init__(self, states: Tensor) -> None:
+        super().__init__()
+        self.states = states
+
+
+def entry_states(model: PreTrainedModel, inputs: Mapping[str, Any]) -> Tensor:
+    """``[B, n, D]`` what enters the decoder's first layer: tokens' embeddings, with the pictures among them.
+
+    No layer is run. The caller holds the model (`saliency_guard.models.forward.undisturbed`).
+
+    Args:
+        model: with its decoder's layers in the usual place.
+        inputs: of a prompt.
+
+    Raises:
+        UnsupportedModelError: if the model never came to that layer.
+    """
+    decoder: Any = model.get_decoder()
+    hook = decoder.layers[0].register_forward_pre_hook(_stop, with_kwargs=True)
+    try:
+        with uncompiled(model):
+            model(**inputs, use_cache=False, return_dict=True)
+    except _Reached as reached:
+        # Of several streams of states, that which attention works on.
+        stream = getattr(model.config.get_text_config(), "altup_active_idx", 0)
+        return reached.states if reached.states.ndim == 3 else reached.states[stream]
+    finally:
+        hook.remove()
+    msg = f"{type(model).__name__} did not run the first layer of its decoder"
+    raise UnsupportedModelError(msg)
+
+
+def _stop(_: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+    raise _Reached((arguments[0] if arguments else named["hidden_states"]).detach())
 
 
 def _entered(states: list[Tensor], _: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:

@@ -5,10 +5,13 @@ Both are read off the states at the picture's positions, which are there once th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from saliency_guard.chat.layout import PromptLayout
 from saliency_guard.models.lens import lens_logits
 from saliency_guard.models.session import Session
 
@@ -27,16 +30,9 @@ def picture_features(session: Session) -> Tensor:
         session: a prompt that was read with the states at its pictures.
     """
     states, layout = session.image_states, session.layout
-    pictures = sorted(layout.visual_sources, key=_number)
-    if not states or not pictures:
+    if not states or not layout.visual_sources:
         return torch.empty(0, 0)
-    spans = layout.across or [span for span in layout.spans if span.is_visual]
-    owners = [span.source for span in spans for _ in range(span.stop - span.start)]
-    shown = _shown_across(session) if layout.across else [True] * len(owners)
-    rows = [
-        torch.tensor([index for index, owner in enumerate(owners) if owner == name and shown[index]])
-        for name in pictures
-    ]
+    rows = picture_rows(layout, _shown_across(session) if layout.across else None)
     first, last = (states[depth].detach().cpu() for depth in (0, -1))
     if layout.across:  # They are no states of the decoder's: the logit lens does not read them.
         unknown = torch.full((RECOGNITION,), torch.nan)
@@ -44,6 +40,22 @@ def picture_features(session: Session) -> Tensor:
     return torch.stack(
         [torch.cat([first[row].float().mean(dim=0), recognition(session.model, first[row], last[row])]) for row in rows]
     )
+
+
+def picture_rows(layout: PromptLayout, shown: Sequence[bool] | None = None) -> list[Tensor]:
+    """For each picture which of the states at the pictures' positions are its own.
+
+    Args:
+        layout: of the prompt.
+        shown: of each key that is seen across whether it counts; None where all of them do.
+    """
+    spans = layout.across or [span for span in layout.spans if span.is_visual]
+    owners = [span.source for span in spans for _ in range(span.stop - span.start)]
+    kept = shown if shown is not None else [True] * len(owners)
+    return [
+        torch.tensor([index for index, owner in enumerate(owners) if owner == name and kept[index]])
+        for name in sorted(layout.visual_sources, key=_number)
+    ]
 
 
 def recognition(model: PreTrainedModel, first: Tensor, last: Tensor) -> Tensor:

@@ -96,11 +96,11 @@ class Encoder:
 
     def ends(self, text: str) -> list[tuple[int, str]]:
         """The tokens of a text that end the name of a class, and the classes."""
-        found = mentions(text)
-        if not found:
+        named = mentions(text)
+        if not named:
             return []
         starts = [start for start, _ in self._backend.encode(text, add_special_tokens=False).offsets]
-        return [(bisect_left(starts, end) - 1, name) for end, name in found]
+        return [(bisect_left(starts, end) - 1, name) for end, name in named]
 
     def row(self, sheet: Sheet, pictures: list[tuple[str, int]], kind: int, shown: Sequence[Scene | None] = ()) -> _Row:
         """A row; branches that are too much for it are left out."""

@@ -33,14 +33,24 @@ from saliency_guard.embedded import EMBEDDED_PATH
 
 
 @pytest.fixture(scope="module")
-def fitted() -> Calibrator:
-    return Calibrator.fit(synthetic.records(600), features="signals")
+def plain() -> Records:
+    return synthetic.records(600)
+
+
+@pytest.fixture(scope="module")
+def never_seen() -> Records:
+    return synthetic.records(1500, seed=1, first=10_000)
+
+
+@pytest.fixture(scope="module")
+def fitted(plain: Records) -> Calibrator:
+    return Calibrator.fit(plain, features="signals")
 
 
 @pytest.mark.parametrize("method", ["logistic", "platt", "isotonic"])
-def test_probabilities_come_true_on_pictures_never_seen(method: str) -> None:
-    fitted = Calibrator.fit(synthetic.records(600), method=method, features="signals")
-    report = fitted.evaluate(synthetic.records(1500, seed=1, first=10_000))
+def test_probabilities_come_true_on_pictures_never_seen(method: str, plain: Records, never_seen: Records) -> None:
+    fitted = Calibrator.fit(plain, method=method, features="signals")
+    report = fitted.evaluate(never_seen)
     assert report.claims is not None and report.answers is not None  # noqa: PT018
     # Two normals two standard deviations apart: the best AUROC there can be is Phi(sqrt 2) = 0.92.
     assert 0.90 < report.claims.auroc < 0.94
@@ -287,11 +297,12 @@ def test_a_calibration_is_copied_and_sent(fitted: Calibrator) -> None:
         assert again.judge_record(one) == fitted.judge_record(one)
 
 
-def test_answers_about_documents_are_fitted_apart_and_change_nothing_else(fitted: Calibrator, tmp_path: Path) -> None:
+def test_answers_about_documents_are_fitted_apart_and_change_nothing_else(
+    fitted: Calibrator, plain: Records, tmp_path: Path
+) -> None:
     documents = synthetic.document_records(200)
     both = fitted.with_documents(documents)
     assert both.model_copy(update={"documents": None}) == fitted
-    plain = synthetic.records(600)
     together = Calibrator.fit(
         Records(plain.fingerprint, [*plain, *documents], verify=documents.verify), features="signals"
     )

@@ -8,7 +8,7 @@ import pytest
 from command_line import run
 from PIL import Image
 
-from saliency_guard import LVLM, LocoREConfig, SGRSConfig
+from saliency_guard import LVLM, LocoREConfig, SaliencyConfig, SGRSConfig
 from saliency_guard.chat.messages import chat
 
 QUESTION = "Describe the image in detail."
@@ -44,14 +44,21 @@ def test_options_reach_the_model(file: str, lvlm: LVLM) -> None:
 
     plain = ask()
     assert [token["threshold"] for token in plain["tokens"]] == [None] * 12
-    assert plain == generated(max_new_tokens=12)
-    assert ask("--sgrs") == generated(max_new_tokens=12, sgrs=SGRSConfig())
-    assert ask("--locore") == generated(max_new_tokens=12, locore=LocoREConfig())
-    strong = ask("--locore", "--beta", "0.9")
-    assert [t["logprob"] for t in strong["tokens"]] != [t["logprob"] for t in plain["tokens"]]
-    first = ask("--layers", "0")
-    assert [t["saliency"] for t in first["tokens"]] != [t["saliency"] for t in ask("--layers", "0.5,1.0")["tokens"]]
-    assert ask("--temperature", "1.3", "--seed", "4") == ask("--temperature", "1.3", "--seed", "4")
+    expected = generated(max_new_tokens=12)
+    assert plain == expected
+    # Every option changes something, and what it changes is what the model does with it.
+    sgrs, locore, strong = SGRSConfig(), LocoREConfig(), LocoREConfig(beta=0.9)
+    for options, settings in (
+        (("--sgrs", "--locore"), {"sgrs": sgrs, "locore": locore}),
+        (("--locore", "--beta", "0.9", "--layers", "0"), {"locore": strong, "saliency": SaliencyConfig(layers=[0])}),
+        (("--layers", "0.2,0.6"), {"saliency": SaliencyConfig(layers=(0.2, 0.6))}),
+        (("--temperature", "3.0", "--seed", "4"), {"temperature": 3.0, "seed": 4}),
+    ):
+        expected = generated(max_new_tokens=12, **settings)
+        assert ask(*options) == expected
+        for setting in settings:
+            without = {name: value for name, value in settings.items() if name != setting}
+            assert generated(max_new_tokens=12, **without) != expected, setting
 
 
 def test_a_streamed_answer_ends_like_any_other(file: str) -> None:

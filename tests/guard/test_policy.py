@@ -41,6 +41,20 @@ def made_up() -> Calibrator:
     return Calibrator.fit(synthetic.records(300, first=50_000), features="signals", held_out=0.0)
 
 
+@pytest.fixture(scope="module")
+def tested() -> Records:
+    """Enough for a guarantee."""
+    return synthetic.records(1000, rate=0.1)
+
+
+@pytest.fixture(scope="module")
+def single(tested: Records, made_up: Calibrator) -> GuardPolicy:
+    """With a threshold that is guaranteed for one answer per prompt."""
+    policy = GuardPolicy.calibrated(tested, risk=0.1, calibrator=made_up)
+    assert isinstance(policy, GuardPolicy)
+    return policy
+
+
 def test_a_good_answer_is_accepted_at_once(lvlm: LVLM, messages: list[dict[str, Any]], answer: GroundedAnswer) -> None:
     outcome = GuardPolicy(min_grounding=0.01, on_low="raise").run(lvlm, messages, **PLAIN)
     assert outcome.accepted
@@ -185,8 +199,8 @@ def test_a_prompt_is_prepared_once_for_all_attempts(
     prepare = lvlm._reader.prepare
 
     def counted(given: Any, **options: Any) -> Any:
-        # What verifies claims is another prompt.
-        if "Is this true" not in str(given):
+        # What verifies claims, and what shows the picture mirrored, are other prompts.
+        if "Is this true" not in str(given) and given[-1]["content"][-1].get("text") != "?":
             prepared.append(given)
         return prepare(given, **options)
 
@@ -235,22 +249,21 @@ def test_async_gives_the_same(lvlm: LVLM, messages: list[dict[str, Any]]) -> Non
     assert outcome == policy.run(lvlm, messages, seed=4, **PLAIN)
 
 
-def test_a_threshold_with_a_guarantee(made_up: Calibrator) -> None:
-    policy = GuardPolicy.calibrated(synthetic.records(2000, rate=0.1), risk=0.1, calibrator=made_up)
-    assert isinstance(policy, GuardPolicy)
-    assert policy.guarantee.threshold == policy.min_grounding
-    assert policy.guarantee.observed < 0.1
-    assert policy.guarantee.units == 2000
+def test_a_threshold_with_a_guarantee(single: GuardPolicy) -> None:
+    assert single.guarantee.threshold == single.min_grounding
+    assert single.guarantee.observed < 0.1
+    assert single.guarantee.units == 1000
 
 
-def test_a_threshold_for_single_draws_is_refused_for_a_policy_with_retries(made_up: Calibrator) -> None:
-    single = GuardPolicy.calibrated(synthetic.records(2000, rate=0.1), risk=0.1, calibrator=made_up)
+def test_a_threshold_for_single_draws_is_refused_for_a_policy_with_retries(
+    made_up: Calibrator, single: GuardPolicy
+) -> None:
     with pytest.raises(ConfigError, match="nothing about max_retries=2"):
         GuardPolicy(min_grounding=single.min_grounding, guarantee=single.guarantee, max_retries=2)
     with pytest.raises(ConfigError, match="the guarantee is for min_grounding"):
         GuardPolicy(min_grounding=0.0, guarantee=single.guarantee)
     whole = GuardPolicy.calibrated(
-        synthetic.records(2000, rate=0.1, draws=3), risk=0.1, calibrator=made_up, max_retries=2
+        synthetic.records(600, rate=0.1, draws=3), risk=0.1, calibrator=made_up, max_retries=2
     )
     assert isinstance(whole.guarantee, RiskGuarantee)
     assert whole.guarantee.max_retries == 2
@@ -281,20 +294,20 @@ def test_a_guarantee_is_not_made_on_what_the_calibrator_has_seen(made_up: Calibr
         ({"retry": RetryPlan(name_spans=True)}, "name_spans"),
     ],
 )
-def test_a_guarantee_covers_only_what_was_tested(made_up: Calibrator, change: dict[str, Any], name: str) -> None:
-    records = synthetic.records(2000, rate=0.1)
+def test_a_guarantee_covers_only_what_was_tested(
+    made_up: Calibrator, tested: Records, single: GuardPolicy, change: dict[str, Any], name: str
+) -> None:
     with pytest.raises(ConfigError, match=name):
-        GuardPolicy.calibrated(records, risk=0.1, calibrator=made_up, **change)
-    single = GuardPolicy.calibrated(records, risk=0.1, calibrator=made_up)
+        GuardPolicy.calibrated(tested, risk=0.1, calibrator=made_up, **change)
     with pytest.raises(ConfigError, match=name):
         GuardPolicy(min_grounding=single.min_grounding, guarantee=single.guarantee, **change)
 
 
 def test_answers_written_in_another_way_have_no_guarantee(
-    lvlm: LVLM, messages: list[dict[str, Any]], made_up: Calibrator
+    lvlm: LVLM, messages: list[dict[str, Any]], made_up: Calibrator, tested: Records
 ) -> None:
     written = {"temperature": 0.0, "retry_temperature": 0.7, "max_new_tokens": 24, "sgrs": None, "locore": None}
-    records = Records(synthetic.FINGERPRINT, synthetic.records(2000, rate=0.1), generation=written)
+    records = Records(synthetic.FINGERPRINT, tested, generation=written)
     policy = GuardPolicy.calibrated(records, risk=0.1, calibrator=made_up).model_copy(update={"calibrator": None})
     assert policy.run(lvlm, messages).guarantee == policy.guarantee
     assert policy.run(lvlm, messages).text == policy.run(lvlm, messages, **PLAIN).text

@@ -18,9 +18,9 @@ from saliency_guard.training.pictures import IGNORED
     ],
 )
 def test_names_of_things_are_found_in_sentences_and_in_keys(text: str, names: list[str]) -> None:
-    found = mentions(text)
-    assert [name for _, name in found] == names
-    assert all(text[:end].lower().replace("_", " ").endswith((name, plural(name)[-5:])) for end, name in found)
+    named = mentions(text)
+    assert [name for _, name in named] == names
+    assert all(text[:end].lower().replace("_", " ").endswith((name, plural(name)[-5:])) for end, name in named)
 
 
 @pytest.mark.parametrize("name", CLASSES)

@@ -52,7 +52,7 @@ def test_a_good_answer_passes_with_shares_of_all_nodes(
     assert report["decision"] == "accepted"
     assert report["score"] > 0.5
     assert list(report["nodes"]) == ["dog", "bird"]
-    assert report["nodes"]["bird"] > report["nodes"]["dog"] > 0
+    assert all(share > 0.1 for share in report["nodes"].values())
     cited = report["citations"]
     assert "bird" in {citation["node"] for citation in cited}
     for citation in cited:

@@ -70,6 +70,10 @@ class TestSaliencyGuardedLVLM(ChatModelIntegrationTests):
     def returns_usage_metadata(self) -> bool:
         return True
 
+    @pytest.mark.xfail(reason="the embedded model's calls of a tool in free text are right in two cases of three")
+    def test_agent_loop(self, model: BaseChatModel) -> None:
+        super().test_agent_loop(model)
+
     @pytest.mark.xfail(reason="the embedded model writes no Chinese", raises=AssertionError)
     def test_unicode_tool_call_integration(
         self, model: BaseChatModel, *, tool_choice: str | None = None, force_tool_call: bool = True
