@@ -228,7 +228,7 @@ class Calibrator(Frozen):
             kinds: of its claims.
             features: ``[claims, k]`` of the calibration's groups, one after the other.
             pictures: how many the prompt has.
-            domain: ``[pictures, D]`` pooled vision features of each; None where they are not known.
+            domain: ``[pictures, D + RECOGNITION + 1]``, see `saliency_guard.domain_features`; None where not known.
         """
         nothing = (None,) * len(kinds)
         if pictures not in self.pictures:

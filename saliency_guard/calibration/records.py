@@ -77,7 +77,7 @@ class GroundingRecord(Frozen):
         grounded: whether all of it is true; None where that is not known.
         vectors: feature group -> a row of float16 for each claim, base64; may be empty, then only signals and
             verification can be used.
-        domain: the pooled vision features of each picture, float16, base64.
+        domain: what `saliency_guard.domain_features` gives for each picture, float16, base64.
     """
 
     picture: str
