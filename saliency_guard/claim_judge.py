@@ -177,7 +177,8 @@ class ClaimJudge:
         else:
             assert trace is not None  # noqa: S101 - says the basis
             domain = None
-            if self.calibrator.domain is not None:
+            # It covers so many pictures or it does not: then no look at them changes that.
+            if self.calibrator.domain is not None and len(session.layout.visual_sources) in self.calibrator.pictures:
                 domain = domain_features(self.reader, session, conversation).double().numpy()
             judgement = _judgement(self.calibrator, claims, tokens, trace, domain)
             boxes, repairs = self._boxes(claims, tokens, trace, conversation), self.calibrator.repairs

@@ -20,7 +20,7 @@ from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from saliency_guard.calibration.features import Floats
 from saliency_guard.calibration.reliability import Bools
@@ -41,6 +41,23 @@ _SMALLEST = 1e-4
 _SLACK = 1e-4  # Of rounding.
 
 
+def _rising(values: tuple[float, ...]) -> tuple[float, ...]:
+    if list(values) != sorted(values):
+        msg = "the values that a domain compares with must rise"
+        raise ValueError(msg)
+    return values
+
+
+Rising = Annotated[tuple[Finite, ...], Field(min_length=1), AfterValidator(_rising)]
+"""Values of pictures or answers like the fitted ones, which others are compared with."""
+
+
+def _conformal(extreme: Bools) -> Floats:
+    """The conformal p-value, ``[...]``: the part of known values, ``[..., n]``, that are at least as far out."""
+    result: Floats = (1.0 + extreme.sum(axis=-1)) / (1.0 + extreme.shape[-1])
+    return result
+
+
 class Cloud(Frozen):
     """Vectors like those that were fitted.
 
@@ -55,7 +72,7 @@ class Cloud(Frozen):
     mean: str
     directions: str
     rest: Scale
-    distances: Annotated[tuple[Finite, ...], Field(min_length=1)]
+    distances: Rising
     size: Annotated[int, Field(ge=1)]
 
     @model_validator(mode="after")
@@ -66,9 +83,6 @@ class Cloud(Frozen):
             raise ValueError(msg)
         if not (np.isfinite(mean).all() and np.isfinite(directions).all()):
             msg = "a domain's mean or directions are not finite"
-            raise ValueError(msg)
-        if list(self.distances) != sorted(self.distances):
-            msg = "the distances of a domain must rise"
             raise ValueError(msg)
         return self
 
@@ -133,8 +147,7 @@ class Cloud(Frozen):
         known = np.array(self.distances)
         usable: Bools = np.asarray((np.abs(features) < _FARTHEST).all(axis=1))  # False for NaN, too.
         distances = self.distance(np.where(usable[:, None], features, 0.0))
-        farther = (known[None] >= distances[:, None]).sum(axis=1)
-        values: list[float] = np.where(usable, (1 + farther) / (1 + len(known)), 0.0).tolist()
+        values: list[float] = np.where(usable, _conformal(known >= distances[:, None]), 0.0).tolist()
         return values
 
 
@@ -150,14 +163,7 @@ class Change(Frozen):
         changes: of such pictures, rising.
     """
 
-    changes: Annotated[tuple[Finite, ...], Field(min_length=1)]
-
-    @model_validator(mode="after")
-    def _check(self) -> Change:
-        if list(self.changes) != sorted(self.changes):
-            msg = "the changes of a domain must rise"
-            raise ValueError(msg)
-        return self
+    changes: Rising
 
     @classmethod
     def fit(cls, changes: Floats) -> Change | None:
@@ -167,8 +173,8 @@ class Change(Frozen):
     def p_values(self, changes: Floats) -> list[float]:
         """Conformal p-value of each picture ``[n]``, small where much changes; 0 where the change is not known."""
         known = np.array(self.changes)
-        more = (known[None] >= changes[:, None] - _SLACK).sum(axis=1)
-        values: list[float] = np.where(np.isfinite(changes), (1 + more) / (1 + len(known)), 0.0).tolist()
+        p_values = _conformal(known >= changes[:, None] - _SLACK)
+        values: list[float] = np.where(np.isfinite(changes), p_values, 0.0).tolist()
         return values
 
 
@@ -180,15 +186,8 @@ class Surety(Frozen):
         joined: for each of them how unusual the answers were, by all signs together (`statistic`), rising.
     """
 
-    sure: Annotated[tuple[tuple[Finite, ...], ...], Field(min_length=len(_GROUPS), max_length=len(_GROUPS))]
-    joined: Annotated[tuple[tuple[Finite, ...], ...], Field(min_length=len(_GROUPS), max_length=len(_GROUPS))]
-
-    @model_validator(mode="after")
-    def _check(self) -> Surety:
-        if any(not values or list(values) != sorted(values) for values in (*self.sure, *self.joined)):
-            msg = "the values of a domain's surety must rise, and every group needs some"
-            raise ValueError(msg)
-        return self
+    sure: Annotated[tuple[Rising, ...], Field(min_length=len(_GROUPS), max_length=len(_GROUPS))]
+    joined: Annotated[tuple[Rising, ...], Field(min_length=len(_GROUPS), max_length=len(_GROUPS))]
 
     @classmethod
     def fit(cls, odds: Sequence[Floats], signs: Sequence[Floats]) -> Surety | None:
@@ -214,9 +213,7 @@ class Surety(Frozen):
             group: of answers with as many claims.
             signs: ``[1 + s]`` p-values of the picture's appearance and its other signs, recognition first.
         """
-        known = np.array(self.sure[group])
-        value = (1.0 + float((known <= sure).sum())) / (1.0 + len(known))
-        together = fisher(np.array([*signs[1:], value]))
+        together = fisher(np.array([*signs[1:], _conformal(np.array(self.sure[group]) <= sure)]))
         parts = (signs[0], signs[1], together)
         return -float(np.log(min(max(each, _SMALLEST) / part for each, part in zip(parts, _PARTS, strict=True))))
 
@@ -226,9 +223,8 @@ class Surety(Frozen):
         if sure is None:
             return None
         group = _group(len(odds))
-        joined = np.array(self.joined[group])
         unusual = self.statistic(sure, group, signs)
-        return (1.0 + float((joined >= unusual - _SLACK).sum())) / (1.0 + len(joined))
+        return float(_conformal(np.array(self.joined[group]) >= unusual - _SLACK))
 
 
 def fisher(p_values: Floats) -> float:
@@ -301,14 +297,13 @@ class Domain(Frozen):
         looks, sure, changes = np.split(features, [features.shape[1] - recognition - 1, features.shape[1] - 1], axis=1)
         if not (recognition > 0 and bool(np.isfinite(sure).all())):
             return cls(appearance=Cloud.fit(looks, seed=seed), recognition=None)
-        hidden = held_out_rows(len(features), seed=seed)
         first = cls(
             appearance=Cloud.fit(looks, seed=seed),
             recognition=Cloud.fit(sure, seed=seed),
             change=Change.fit(changes[:, 0]),
         )
         signs = np.array(first._signs(features))
-        unseen = set(hidden.tolist())
+        unseen = set(held_out_rows(len(features), seed=seed).tolist())
         fresh = [(rows, odds) for rows, odds in answers if set(rows) <= unseen]
         surety = Surety.fit([odds for _, odds in fresh], [signs[list(rows)] for rows, _ in fresh])
         return first.model_copy(update={"surety": surety})

@@ -17,7 +17,7 @@ from saliency_guard.errors import InputError, ModelError, NonFiniteError, Salien
 from saliency_guard.models.attention import Tape, attending
 from saliency_guard.models.fork_safety import ForkSafeLock, in_child, require_device
 from saliency_guard.models.inputs import ANSWER_KINDS, check_no_image_token, extended
-from saliency_guard.models.layer_states import is_asked, listening
+from saliency_guard.models.layer_states import attended, is_asked, listening
 from saliency_guard.models.layers import anatomy, gain_layers, look_at
 from saliency_guard.models.locore import LocoREConfig, row_gains
 from saliency_guard.models.supported import require_readable
@@ -169,10 +169,7 @@ def last_logits(
         msg = f"{type(model).__name__} cannot run these inputs: {error} (is the processor the model's own?)"
         raise ModelError(msg) from error
     if states is not None and extra.get("output_hidden_states"):
-        # Of several streams of states, that which attention works on.
-        stream = getattr(model.config.get_text_config(), "altup_active_idx", 0)
-        layers = [layer if layer.ndim == 3 else layer[stream] for layer in output.hidden_states]
-        states += [layer.detach() for layer in layers]
+        states += [attended(model, layer).detach() for layer in output.hidden_states]
     logits: Tensor = output.logits
     return logits[:, -keep:]
 

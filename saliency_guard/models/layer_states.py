@@ -71,21 +71,30 @@ def entry_states(model: PreTrainedModel, inputs: Mapping[str, Any]) -> Tensor:
         with uncompiled(model):
             model(**inputs, use_cache=False, return_dict=True)
     except _Reached as reached:
-        # Of several streams of states, that which attention works on.
-        stream = getattr(model.config.get_text_config(), "altup_active_idx", 0)
-        return reached.states if reached.states.ndim == 3 else reached.states[stream]
+        return attended(model, reached.states)
     finally:
         hook.remove()
     msg = f"{type(model).__name__} did not run the first layer of its decoder"
     raise UnsupportedModelError(msg)
 
 
+def attended(model: PreTrainedModel, states: Tensor) -> Tensor:
+    """``[B, n, D]`` of what layers hand on: of several streams of states, that which attention works on."""
+    stream = getattr(model.config.get_text_config(), "altup_active_idx", 0)
+    return states if states.ndim == 3 else states[stream]
+
+
 def _stop(_: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
-    raise _Reached((arguments[0] if arguments else named["hidden_states"]).detach())
+    raise _Reached(incoming(arguments, named).detach())
+
+
+def incoming(arguments: tuple[Any, ...], named: Mapping[str, Any]) -> Any:
+    """The states that a layer is called with."""
+    return arguments[0] if arguments else named["hidden_states"]
 
 
 def _entered(states: list[Tensor], _: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
-    states.append((arguments[0] if arguments else named["hidden_states"]).detach())
+    states.append(incoming(arguments, named).detach())
 
 
 def _left(states: list[Tensor], _: nn.Module, __: tuple[Any, ...], output: Tensor) -> None:

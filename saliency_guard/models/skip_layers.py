@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from saliency_guard.models.compile_stance import uncompiled
+from saliency_guard.models.layer_states import incoming
 from saliency_guard.models.layers import anatomy
 
 
@@ -108,6 +109,6 @@ def _passed_over(forward: Callable[..., Any]) -> Callable[..., Any]:
     def handed_through(*arguments: Any, **named: Any) -> Any:
         if _THREAD.resumed is None:
             return forward(*arguments, **named)
-        return arguments[0] if arguments else named["hidden_states"]
+        return incoming(arguments, named)
 
     return handed_through
