@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import os
 import random
 import statistics
 import subprocess
@@ -372,10 +373,16 @@ def compare(
 
 
 def peak_memory(name: str, prompt: int, tokens: int, *, layers: int | None = None) -> int:
-    """Peak memory of a way on the random LLaVA in bytes, measured in a separate process."""
+    """Peak memory of a way on the random LLaVA in bytes, measured in a separate process.
+
+    The C library is to give back every tensor that is freed: what it would keep for later differs by tens of megabytes
+    from run to run.
+    """
     arguments = f"{name!r}, {prompt}, {tokens}, layers={layers}"
     code = f"from saliency_guard.evaluation import speed; print(speed.measure_memory({arguments}))"
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)  # noqa: S603 - our own code
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)  # noqa: S603 - our own code
     return int(done.stdout.split()[-1])
 
 

@@ -18,10 +18,7 @@ from saliency_guard.chat.layout import PromptLayout
 from saliency_guard.models.forward import forget_rope, undisturbed
 from saliency_guard.models.layer_states import entry_states
 from saliency_guard.models.lens import has_lens, lens_logits
-from saliency_guard.models.vision_features import picture_rows
-
-_POSITIONS = 64
-"""Positions whose logits are held at a time."""
+from saliency_guard.models.vision_features import picture_rows, spread
 
 
 def words_seen(model: PreTrainedModel, states: Tensor) -> Tensor | None:
@@ -29,17 +26,11 @@ def words_seen(model: PreTrainedModel, states: Tensor) -> Tensor | None:
 
     Args:
         model: whose lens it is.
-        states: ``[n, D]`` of a picture, before the first layer.
+        states: ``[n, D]`` of a picture, before the first layer; of many, some are looked at (`spread`).
     """
-    seen: Tensor | None = None
     with torch.no_grad():
-        for part in states.split(_POSITIONS):
-            logits = lens_logits(model, part.to(model.device), normalised=False)
-            if logits is None:
-                return None
-            largest = logits.softmax(dim=-1).amax(dim=0)
-            seen = largest if seen is None else torch.maximum(seen, largest)
-    return seen
+        logits = lens_logits(model, spread(states).to(model.device), normalised=False)
+        return logits.softmax(dim=-1).amax(dim=0) if logits is not None else None
 
 
 def picture_changes(

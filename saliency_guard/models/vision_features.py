@@ -21,6 +21,14 @@ _POSITIONS = 64
 _BEST = 8
 
 
+def spread(states: Tensor) -> Tensor:
+    """``[at most 64, D]`` of the states ``[n, D]`` at a picture's positions, evenly spread over it.
+
+    The logits at every position of a large picture would cost more than the picture itself.
+    """
+    return states[torch.linspace(0, len(states) - 1, min(len(states), _POSITIONS)).round().long()]
+
+
 def picture_features(session: Session) -> Tensor:
     """``[pictures, D + RECOGNITION]`` float32: the pooled vision features of each picture, and `recognition`.
 
@@ -70,18 +78,17 @@ def recognition(model: PreTrainedModel, first: Tensor, last: Tensor) -> Tensor:
         first: ``[I, D]`` states before the first layer.
         last: ``[I, D]`` states after the last, normalised.
     """
-    chosen = torch.linspace(0, len(first) - 1, min(len(first), _POSITIONS)).round().long()
     numbers: list[Tensor] = []
     with torch.no_grad():
         for states, normalised in ((first, False), (last, True)):
-            logits = lens_logits(model, states[chosen].to(model.device), normalised=normalised)
+            logits = lens_logits(model, spread(states).to(model.device), normalised=normalised)
             if logits is None:
                 return torch.full((RECOGNITION,), torch.nan)
             logprobs = logits.log_softmax(dim=-1).cpu()
             probabilities = logprobs.exp()
             largest = probabilities.max(dim=-1).values
             entropy = -(probabilities * logprobs).sum(dim=-1)
-            best = min(_BEST, len(chosen))
+            best = min(_BEST, len(largest))
             numbers += [
                 largest.mean(),
                 largest.topk(best).values.mean(),

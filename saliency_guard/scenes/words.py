@@ -78,6 +78,15 @@ _SYLLABLES = (
     "ba", "ko", "ri", "ta", "mel", "zu", "vor", "lin", "sa", "dex", "pu", "gra", "ni", "to", "shi", "qua", "fen", "lo",
     "wi", "mar", "je", "cy", "bru", "ox", "han", "pel", "ir", "ul", "eck", "yn",
 )  # fmt: skip
+_STARTS = (
+    *"bcdfghjklmnprstvwyz", "bl", "br", "ch", "cl", "cr", "dr", "fl", "fr", "gl", "gr", "ph", "pl", "pr", "qu", "sc",
+    "sh", "sk", "sl", "sp", "st", "sw", "th", "tr", "tw", "wh", "",
+)  # fmt: skip
+_MIDDLES = (*"aaaeeeiiooouy", "ai", "ea", "ee", "ie", "oa", "oo", "ou")
+_ENDS = (
+    "", "", "", "", *"bcdgklmnprstx", "ck", "ct", "ft", "ld", "ll", "lt", "mp", "nd", "ne", "ng", "nt", "pe", "rd",
+    "re", "rm", "rn", "rt", "se", "sh", "sk", "ss", "st", "te", "th", "ve", "cy", "ty", "al", "ing", "tion",
+)  # fmt: skip
 
 
 def pick(rng: random.Random, choices: tuple[str, ...]) -> str:
@@ -86,8 +95,22 @@ def pick(rng: random.Random, choices: tuple[str, ...]) -> str:
 
 
 def coined(rng: random.Random, syllables: int | None = None) -> str:
-    """An invented word."""
-    return "".join(pick(rng, _SYLLABLES) for _ in range(syllables or rng.randint(2, 3)))
+    """An invented word: of a few syllables that come often, or spelt like any English word."""
+    if rng.random() < 0.5:
+        return "".join(pick(rng, _SYLLABLES) for _ in range(syllables or rng.randint(2, 3)))
+    return "".join(
+        pick(rng, _STARTS) + pick(rng, _MIDDLES) + pick(rng, _ENDS) for _ in range(syllables or rng.randint(1, 2))
+    )
+
+
+def city(rng: random.Random) -> str:
+    """A city, known or invented, of one word or two."""
+    chance = rng.random()
+    if chance < 0.45:
+        return pick(rng, CITIES)
+    if chance < 0.75:
+        return coined(rng).capitalize()
+    return f"{pick(rng, ('San', 'New', 'Port', 'Saint', coined(rng).capitalize()))} {coined(rng).capitalize()}"
 
 
 def value(rng: random.Random) -> str:

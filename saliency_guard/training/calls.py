@@ -12,7 +12,7 @@ from saliency_guard.scenes import documents
 from saliency_guard.scenes.language import CANNOT_TELL, Exchange
 from saliency_guard.scenes.scene import Scene
 from saliency_guard.scenes.vocabulary import CLASSES, plural, singular
-from saliency_guard.scenes.words import ATTRIBUTES, CITIES, NAMES, THINGS, coined, pick, preamble, sentence, value
+from saliency_guard.scenes.words import ATTRIBUTES, NAMES, THINGS, city, coined, pick, preamble, sentence, value
 from saliency_guard.training import single
 from saliency_guard.training.sheets import ASSISTANT, END, IMAGE, Branch, Sheet, sheet
 
@@ -79,9 +79,13 @@ def lookup(rng: random.Random, noun: str | None = None) -> Use:
     """The weather in a city."""
     if noun is None:
         # Mostly new combinations of words: the name has to be read, it cannot be known.
-        first = pick(rng, LOOKUPS) if rng.random() < 0.4 else pick(rng, (*THINGS, *ATTRIBUTES, coined(rng)))
-        noun = first if rng.random() < 0.6 else f"{first} {pick(rng, (*THINGS, *NOUNS, coined(rng)))}"
-    city = pick(rng, CITIES) if rng.random() < 0.7 else coined(rng).capitalize()
+        chance = rng.random()
+        first = (
+            pick(rng, LOOKUPS) if chance < 0.3 else pick(rng, (*THINGS, *ATTRIBUTES)) if chance < 0.6 else coined(rng)
+        )
+        second = pick(rng, (*THINGS, *NOUNS)) if rng.random() < 0.5 else coined(rng)
+        noun = first if rng.random() < 0.5 else f"{first} {second}"
+    place = city(rng)
     key = pick(rng, _CITY_KEYS)
     name = f"{pick(rng, _VERBS)}_{noun.replace(' ', '_')}"
     tool = Tool(
@@ -90,14 +94,14 @@ def lookup(rng: random.Random, noun: str | None = None) -> Use:
     question = pick(
         rng,
         (
-            f"What is the {noun} in {city}?",
-            f"What is the {noun} of {city}?",
-            f"Tell me the {noun} in {city}.",
-            f"What's the {noun} in {city}?",
-            f"How is the {noun} in {city}?",
+            f"What is the {noun} in {place}?",
+            f"What is the {noun} of {place}?",
+            f"Tell me the {noun} in {place}.",
+            f"What's the {noun} in {place}?",
+            f"How is the {noun} in {place}?",
         ),
     )
-    return Use(tool, question, {key: city})
+    return Use(tool, question, {key: place})
 
 
 def function(rng: random.Random, name: str | None = None) -> Use:

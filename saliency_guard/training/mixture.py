@@ -49,12 +49,12 @@ _REPEATING = "repeating"
 _EARLY_SHARE = 0.22
 
 MIXTURE: tuple[Part, ...] = (
-    Part("one picture", 0.30, lambda shown, rng: single.one_picture(shown[0], rng), blank=0.05),
+    Part("one picture", 0.27, lambda shown, rng: single.one_picture(shown[0], rng), blank=0.05),
     Part("follow-ups", 0.05, lambda shown, rng: single.follow_ups(_scene(shown), rng)),
-    Part("several pictures", 0.26, several.several, pictures=(2, 2, 3, 3, 4, 4), blank=0.04),
-    Part("forms", 0.15, lambda shown, rng: forms.picture_forms(_scene(shown), rng)),
+    Part("several pictures", 0.25, several.several, pictures=(2, 2, 3, 3, 4, 4), blank=0.04),
+    Part("forms", 0.12, lambda shown, rng: forms.picture_forms(_scene(shown), rng)),
     Part("forms of documents", 0.02, lambda shown, rng: forms.document_forms(rng, len(shown)), pictures=(0, 1)),
-    Part("tools", 0.09, lambda shown, rng: calls.choosing(_maybe(shown), rng), pictures=(0, 1)),
+    Part("tools", 0.15, lambda shown, rng: calls.choosing(_maybe(shown), rng), pictures=(0, 1)),
     Part("retrieval", 0.03, lambda shown, rng: frames.retrieval(_maybe(shown), rng), pictures=(0, 1, 1)),
     Part("documents", 0.03, lambda shown, rng: frames.plain_documents(_maybe(shown), rng), pictures=(0, 1, 1)),
     Part("citations", 0.015, lambda _, rng: frames.citations(rng), pictures=(0,)),
@@ -63,7 +63,7 @@ MIXTURE: tuple[Part, ...] = (
     Part("condensing", 0.01, lambda _, rng: agents.condensing(rng), pictures=(0,)),
     Part("reacting", 0.01, lambda shown, rng: agents.reacting(_maybe(shown), rng), pictures=(0, 1)),
     Part("long preambles", 0.005, lambda shown, rng: repeats.long_preamble(_scene(shown), rng)),
-    Part(_REPEATING, 0.01, lambda _, rng: repeats.repeating(rng), pictures=(0,)),
+    Part(_REPEATING, 0.02, lambda _, rng: repeats.repeating(rng), pictures=(0,)),
 )
 
 

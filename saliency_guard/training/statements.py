@@ -35,7 +35,7 @@ UNSEEN_ASKED = (
 
 TERSE = (" Answer yes or no.", " Answer with yes or no only.", " Yes or no?", " Say yes or no.")
 _SHORT = 0.6
-_LEARNT: tuple[Kind, ...] = (*KINDS, "number", "place", "relation", "relation")
+_LEARNT: tuple[Kind, ...] = (*KINDS, "number", "place", "relation", "relation", "relation")
 """Kinds as often as they are hard: which of two things is further left takes three looks."""
 
 

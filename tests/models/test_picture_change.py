@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 from PIL import Image, ImageOps
 
@@ -39,12 +38,13 @@ def test_each_picture_is_compared_with_its_own_mirror_image(lvlm: LVLM, picture:
     torch.testing.assert_close(changes(lvlm, mirrored, images), torch.stack(expected), atol=1e-4, rtol=1e-4)
 
 
-def test_positions_are_read_in_parts(lvlm: LVLM, monkeypatch: pytest.MonkeyPatch) -> None:
-    states = torch.randn(70, lvlm.model.config.get_text_config().hidden_size)
-    whole = words_seen(lvlm.model, states)
-    monkeypatch.setattr("saliency_guard.models.picture_change._POSITIONS", 9)
-    assert whole is not None
-    torch.testing.assert_close(words_seen(lvlm.model, states), whole)
+def test_of_many_positions_some_are_looked_at_all_over_the_picture(lvlm: LVLM) -> None:
+    states = torch.randn(190, lvlm.model.config.get_text_config().hidden_size)
+    with torch.no_grad():
+        expected = lvlm.model.lm_head(lvlm.model.model.language_model.norm(states[::3])).softmax(-1).amax(0)
+    seen = words_seen(lvlm.model, states)
+    assert seen is not None
+    torch.testing.assert_close(seen, expected)
 
 
 def test_other_numbers_of_pictures_are_not_compared(lvlm: LVLM, picture: Image.Image) -> None:
