@@ -23,7 +23,7 @@ from saliency_guard.chat.messages import Conversation
 from saliency_guard.chat.template import PreparedPrompt
 from saliency_guard.claim_judge import EMPTY, NO_CALIBRATION, ClaimJudge
 from saliency_guard.claims.extract import ExtractedClaim
-from saliency_guard.domain_features import domain_features
+from saliency_guard.evaluation.known_pictures import KnownPictures
 from saliency_guard.evaluation.questions import Asked, messages_about
 from saliency_guard.evaluation.world import batches, write_answers
 from saliency_guard.lvlm import LVLM
@@ -99,6 +99,7 @@ def write_records(
         done: picture, question and draw of answers that are there already: they are not looked at again.
         on_answer: called after each, those that were there included.
     """
+    known = KnownPictures(lvlm)
     for batch in batches(asked, BATCH):
         images = [[_opened(image) for image in question.images] for question in batch]
         for draw in range(draws):
@@ -117,12 +118,12 @@ def write_records(
             for question, shown, ids in zip(batch, images, written, strict=True):
                 if (question.picture, question.question, draw) not in done:
                     text = EncodedText(ids, detokenize.pieces(lvlm.tokenizer, ids))
-                    yield label(lvlm, question, shown, text, draw=draw, looking=looking)
+                    yield label(lvlm, question, shown, text, draw=draw, looking=looking, known=known)
                 on_answer()
         for question, shown in zip(batch, images, strict=True) if told else ():
             if question.told is not None and (question.picture, question.question, TOLD) not in done:
                 text = detokenize.encode(lvlm.tokenizer, question.told)
-                yield label(lvlm, question, shown, text, draw=TOLD, looking=looking)
+                yield label(lvlm, question, shown, text, draw=TOLD, looking=looking, known=known)
             on_answer()
 
 
@@ -162,13 +163,14 @@ def label(
     *,
     draw: int = 0,
     looking: Looking = Looking(),
+    known: KnownPictures | None = None,
 ) -> GroundingRecord:
-    """Look at one answer and check what it claims; arguments as for `write_records`."""
+    """Look at one answer and check what it claims; arguments as for `write_records` and `look`."""
     prepared = _prepared(lvlm, question, images)
     claims = claims_of(lvlm, answer, prepared, question.extractor)
     truths = tuple(question.check(claim) for claim in claims)
     labels = Labels(question.picture, question.question, draw, truths, all_true(truths))
-    return look(lvlm, prepared, answer, claims, labels, looking=looking)
+    return look(lvlm, prepared, answer, claims, labels, looking=looking, known=known)
 
 
 def claims_of(lvlm: LVLM, answer: EncodedText, prepared: PreparedPrompt, extractor: Extractor) -> list[ExtractedClaim]:
@@ -185,34 +187,45 @@ def look(
     labels: Labels,
     *,
     looking: Looking = Looking(),
+    known: KnownPictures | None = None,
 ) -> GroundingRecord:
-    """The record of an answer: its tokens' signals, its claims with their verification and vectors, and the labels."""
+    """The record of an answer: its tokens' signals, its claims with their verification and vectors, and the labels.
+
+    Args:
+        lvlm: the model whose answer it is, or is to be.
+        prepared: the prompt.
+        answer: the answer.
+        claims: what it claims.
+        labels: their truth.
+        looking: how the answer is looked at.
+        known: pictures that were read before.
+    """
     conversation = prepared.conversation
     assert conversation is not None  # noqa: S101 - the prompt was made of messages
     if not answer.ids:
         empty = unjudged_answer((), "stop", prepared.length, lvlm.model_id, reason=EMPTY)
         return _record(empty, labels, conversation)
     pictured = bool(conversation.images)
-    session = Session(lvlm.model, prepared.inputs, layout=prepared.layout, with_image_states=pictured)
+    read = (known or KnownPictures(lvlm)).read(prepared) if pictured else None
+    session = read.session if read is not None else Session(lvlm.model, prepared.inputs, layout=prepared.layout)
     judge = ClaimJudge(lvlm.reader, None, looking.verify)
     verified = judge.verified(claims, session, conversation)
     tokens = [claim_tokens(answer.pieces, claim) for claim in claims]
     labelled = tuple(
         LabelledClaim(
-            kind=claim.kind, start=claim.start, stop=claim.stop, tokens=indices, verified=known, grounded=truth
+            kind=claim.kind, start=claim.start, stop=claim.stop, tokens=indices, verified=probability, grounded=truth
         )
-        for claim, indices, known, truth in zip(claims, tokens, verified, labels.truths, strict=True)
+        for claim, indices, probability, truth in zip(claims, tokens, verified, labels.truths, strict=True)
     )
-    if not pictured:
-        known = unjudged_answer(unscored_tokens(answer), "stop", prepared.length, lvlm.model_id, reason=NO_CALIBRATION)
-        return _record(known, labels, conversation, claims=labelled)
-    domain = domain_features(lvlm.reader, session, conversation)
-    (trace,) = trace_answers([session], [answer.ids], looking.saliency)
+    if read is None:
+        told = unjudged_answer(unscored_tokens(answer), "stop", prepared.length, lvlm.model_id, reason=NO_CALIBRATION)
+        return _record(told, labels, conversation, claims=labelled)
+    (trace,) = trace_answers([session], [answer.ids], looking.saliency, read=read.blank)
     traced = traced_answer(trace, answer, SUMMARIES, lvlm.model_id)
     vectors = {}
     if looking.vectors and claims:
         vectors = {name: encoded(claim_rows(rows, tokens)) for name, rows in features(trace, _VECTORS).items()}
-    return _record(traced, labels, conversation, claims=labelled, vectors=vectors, domain=domain)
+    return _record(traced, labels, conversation, claims=labelled, vectors=vectors, domain=read.domain)
 
 
 def _record(
