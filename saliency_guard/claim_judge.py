@@ -11,7 +11,14 @@ import numpy as np
 from saliency_guard.answer import Claim, TokenGrounding
 from saliency_guard.calibration.calibrator import Calibrator
 from saliency_guard.calibration.claim_features import claim_tokens
-from saliency_guard.calibration.features import VERIFICATION, Floats, features, verification_rows
+from saliency_guard.calibration.features import (
+    RECOGNISED,
+    VERIFICATION,
+    Floats,
+    features,
+    recognised_rows,
+    verification_rows,
+)
 from saliency_guard.calibration.records import claim_rows
 from saliency_guard.calibration.results import Judgement
 from saliency_guard.chat.messages import Conversation
@@ -177,8 +184,9 @@ class ClaimJudge:
         else:
             assert trace is not None  # noqa: S101 - says the basis
             domain = None
+            needed = self.calibrator.domain is not None or RECOGNISED in self.calibrator.groups
             # It covers so many pictures or it does not: then no look at them changes that.
-            if self.calibrator.domain is not None and len(session.layout.visual_sources) in self.calibrator.pictures:
+            if needed and len(session.layout.visual_sources) in self.calibrator.pictures:
                 domain = domain_features(self.reader, session, conversation).double().numpy()
             judgement = _judgement(self.calibrator, claims, tokens, trace, domain)
             boxes, repairs = self._boxes(claims, tokens, trace, conversation), self.calibrator.repairs
@@ -262,6 +270,7 @@ def _judgement(
     pictures = len(trace.layout.visual_sources)
     groups = {name: claim_rows(rows, tokens) for name, rows in features(trace, calibrator.groups).items()}
     groups[VERIFICATION] = verification_rows([claim.verified for claim in claims], pictures)
+    groups[RECOGNISED] = recognised_rows(domain if domain is not None else np.empty((0, 0)), len(claims))
     rows: Floats = np.concatenate([groups[name] for name in calibrator.groups], axis=1)
     kinds = [claim.kind for claim in claims]
     return calibrator.judge(kinds, rows, pictures=pictures, domain=domain)

@@ -17,7 +17,14 @@ from saliency_guard.calibration import fit as fitting
 from saliency_guard.calibration.claim_models import ClaimModel, judge_claims, require_single_models
 from saliency_guard.calibration.documents import DocumentCalibration
 from saliency_guard.calibration.domain import Domain
-from saliency_guard.calibration.features import FEATURE_SETS, SUMMARIES, VERIFICATION, Floats
+from saliency_guard.calibration.features import (
+    FEATURE_SETS,
+    RECOGNISED,
+    RECOGNISED_SIZE,
+    SUMMARIES,
+    VERIFICATION,
+    Floats,
+)
 from saliency_guard.calibration.fingerprint import Fingerprint
 from saliency_guard.calibration.fit import Method
 from saliency_guard.calibration.fitted_on import FittedOn
@@ -96,8 +103,10 @@ class Calibrator(Frozen):
             raise ValueError(msg)
         require_single_models(self)
         counts = {len(each.model.median) for each in self.kinds}
-        least = len(SUMMARIES) + 3 * (len(self.groups) > 1) + max(0, len(self.groups) - 2)
-        if len(counts) != 1 or min(counts) < least or (len(self.groups) <= 2 and min(counts) != least):
+        known_sizes = {"signals": len(SUMMARIES), VERIFICATION: 3, RECOGNISED: RECOGNISED_SIZE}
+        least = sum(known_sizes.get(group, 1) for group in self.groups)
+        exact = set(self.groups) <= known_sizes.keys()
+        if len(counts) != 1 or min(counts) < least or (exact and min(counts) != least):
             msg = (
                 f"the models of claims have {sorted(counts)} features, and the groups {list(self.groups)} have {least}"
             )
@@ -140,17 +149,20 @@ class Calibrator(Frozen):
         fitting.require_method(method)
         documents = records.where(record.documents > 0 for record in records)
         records = records.where(record.documents == 0 for record in records)
-        seen, tested = fitting.held_apart(records, held_out, seed)
-        claims = fitting.fit_claims(seen, *fitting.feature_choices(seen, features))
+        seen, tested = fitting.held_apart(records.usual, held_out, seed)
+        covered = fitting.fit_domain(seen, required=domain)
+        redrawn = records.where(record.redrawn for record in records)
+        learnt = seen.joined(fitting.worth_learning(redrawn, covered, LEVEL))
+        claims = fitting.fit_claims(learnt, *fitting.feature_choices(learnt, features))
         fitted = cls(
             fingerprint=records.fingerprint,
             fitted_on=FittedOn.of(records, source),
             extractor=extractor,
             verify=records.verify,
             groups=claims.groups,
-            **fitting.fitted_models(claims, fitting.fit_answers(seen, claims), method),
+            **fitting.fitted_models(claims, fitting.fit_answers(learnt, claims), method),
             pictures=fitting.frequent(record.pictures for record in seen),
-            domain=fitting.fit_domain(seen, required=domain),
+            domain=covered,
         )
         if len(tested):
             repairs = fitted.repair_guarantees(tested) if find_spec("mapie") else ()
@@ -197,6 +209,7 @@ class Calibrator(Frozen):
         Raises:
             MissingExtraError: if MAPIE is not installed.
         """
+        records = records.usual
         judged = [self.judge_record(record).claims for record in records]
         extractor = extractor_of(self.extractor)
         claims = [extractor(record.answer.text, record.question) for record in records]
@@ -292,7 +305,7 @@ class Calibrator(Frozen):
             CalibrationMismatchError: if they are another model's.
         """
         self.require(records.fingerprint)
-        return CalibrationReport.of(records, self.judge_record)
+        return CalibrationReport.of(records.usual, self.judge_record)
 
     @property
     def digests(self) -> frozenset[str]:

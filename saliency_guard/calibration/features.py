@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from saliency_guard.models.vision_features import RECOGNITION
 from saliency_guard.signals import PRIORS, SIGNALS, compute
 from saliency_guard.signals.trace import AnswerTrace
 
@@ -32,6 +33,9 @@ SUMMARIES = tuple(name for name in SIGNALS if name not in {*PRIORS, *DEAR})
 
 VERIFICATION = "verification"
 """The group of what the model says of a claim when it is asked about it alone; no trace has it."""
+RECOGNISED = "recognised"
+"""The group of how surely the model recognises the pictures that a claim is about; no trace has it."""
+RECOGNISED_SIZE = RECOGNITION + 1
 
 _TOP = 4
 _LEVELS = (0.1, 0.3, 0.6, 0.9)
@@ -101,6 +105,19 @@ def verification_rows(verified: Sequence[float | None], pictures: int) -> Floats
     return np.stack([odds, np.isfinite(known).astype(np.float64), several], axis=1)
 
 
+def recognised_rows(domain: Floats, claims: int) -> Floats:
+    """``[claims, RECOGNISED_SIZE]``: recognition and change, see `saliency_guard.domain_features`; NaN if not known.
+
+    Of several pictures their mean.
+
+    Args:
+        domain: ``[pictures, k]``, without rows where it is not known.
+        claims: how many there are.
+    """
+    known = domain[:, -RECOGNISED_SIZE:].mean(axis=0) if domain.size else np.full(RECOGNISED_SIZE, np.nan)
+    return np.tile(known, (claims, 1))
+
+
 GROUPS: MappingProxyType[str, Callable[[AnswerTrace], Floats]] = MappingProxyType(
     {
         "signals": _summaries,
@@ -118,6 +135,7 @@ FEATURE_SETS: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
     {
         "signals": ("signals",),
         "verified": ("signals", VERIFICATION),
+        "recognised": ("signals", VERIFICATION, RECOGNISED),
         "evidence": ("signals", VERIFICATION, "evidence"),
         "all": ("signals", VERIFICATION, "evidence", "saliency", "attention"),
     }
@@ -127,4 +145,4 @@ FEATURE_SETS: MappingProxyType[str, tuple[str, ...]] = MappingProxyType(
 
 def features(trace: AnswerTrace, groups: Iterable[str]) -> dict[str, Floats]:
     """``[N, k]`` of each group that a trace has; NaN where a signal says nothing."""
-    return {name: GROUPS[name](trace) for name in groups if name != VERIFICATION}
+    return {name: GROUPS[name](trace) for name in groups if name in GROUPS}

@@ -15,7 +15,7 @@ from saliency_guard.calibration.claim_models import ClaimModel
 from saliency_guard.calibration.domain import FEWEST_PICTURES, Domain
 from saliency_guard.calibration.features import FEATURE_SETS, VERIFICATION, Floats
 from saliency_guard.calibration.linear import FARTHEST, LinearModel, ProbabilityMap
-from saliency_guard.calibration.records import Records
+from saliency_guard.calibration.records import GroundingRecord, Records
 from saliency_guard.calibration.reliability import Bools
 from saliency_guard.claims.extract import CLAIM_KINDS, ClaimKind
 from saliency_guard.errors import ConfigError, InputError, require_extra
@@ -349,6 +349,18 @@ def require_method(method: str) -> None:
     if method not in ("logistic", "platt", "isotonic"):
         msg = f"method={method!r}: choose logistic, platt or isotonic"
         raise ConfigError(msg)
+
+
+def worth_learning(redrawn: Records, domain: Domain | None, level: float) -> Records:
+    """Of answers about redrawn pictures those that the domain covers at a level: no others will ever be judged."""
+
+    def is_covered(record: GroundingRecord, domain: Domain) -> bool:
+        if not record.claims or len(record.domain) != record.pictures:
+            return False
+        odds = record.features((VERIFICATION,))[:, 0]
+        return min(domain.p_values(record.domain_features, odds)) * record.pictures >= level
+
+    return redrawn if domain is None else redrawn.where(is_covered(record, domain) for record in redrawn)
 
 
 def frequent(counts: Iterable[int]) -> tuple[int, ...]:

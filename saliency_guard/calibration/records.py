@@ -21,7 +21,16 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from saliency_guard.answer import GroundedAnswer
-from saliency_guard.calibration.features import GROUPS, SUMMARIES, VERIFICATION, Floats, verification_rows
+from saliency_guard.calibration.features import (
+    GROUPS,
+    RECOGNISED,
+    RECOGNISED_SIZE,
+    SUMMARIES,
+    VERIFICATION,
+    Floats,
+    recognised_rows,
+    verification_rows,
+)
 from saliency_guard.calibration.fingerprint import Fingerprint
 from saliency_guard.claims.extract import ClaimKind
 from saliency_guard.errors import InputError
@@ -78,6 +87,8 @@ class GroundingRecord(Frozen):
         vectors: feature group -> a row of float16 for each claim, base64; may be empty, then only signals and
             verification can be used.
         domain: what `saliency_guard.domain_features` gives for each picture, float16, base64.
+        redrawn: whether its pictures were made to be unlike those that the calibration is for: how claims go wrong is
+            learnt from it, too; the pictures that are covered, reports and guarantees are those of the others alone.
     """
 
     picture: str
@@ -90,6 +101,7 @@ class GroundingRecord(Frozen):
     grounded: bool | None
     vectors: dict[str, str] = Field(default_factory=dict)
     domain: tuple[str, ...] = ()
+    redrawn: bool = False
 
     @model_validator(mode="after")
     def _check(self) -> GroundingRecord:
@@ -106,7 +118,10 @@ class GroundingRecord(Frozen):
     @property
     def groups(self) -> frozenset[str]:
         """The feature groups it has; an answer without claims has all of them, without rows."""
-        return frozenset({"signals", VERIFICATION, *(self.vectors if self.claims else GROUPS)})
+        if not self.claims:
+            return frozenset({*GROUPS, VERIFICATION, RECOGNISED})
+        recognised = {RECOGNISED} if self.domain_features.shape[1] > RECOGNISED_SIZE else set()
+        return frozenset({"signals", VERIFICATION, *recognised, *self.vectors})
 
     def features(self, groups: Sequence[str]) -> Floats:
         """``[claims, k]`` of several groups, one after the other.
@@ -126,6 +141,8 @@ class GroundingRecord(Frozen):
     def _group(self, name: str) -> Floats:
         if name == VERIFICATION:
             return verification_rows([claim.verified for claim in self.claims], self.pictures or self.documents)
+        if name == RECOGNISED:
+            return recognised_rows(self.domain_features, len(self.claims))
         if name == "signals":
             tokens = [token.signals for token in self.answer.tokens]
             table = np.array(
@@ -206,6 +223,17 @@ class Records:
             generation=self.generation,
             verify=self.verify,
         )
+
+    def joined(self, others: Records) -> Records:
+        """These and other records of the same model."""
+        return Records(
+            self.fingerprint, [*self.records, *others.records], generation=self.generation, verify=self.verify
+        )
+
+    @property
+    def usual(self) -> Records:
+        """Those whose pictures were not redrawn."""
+        return self.where(not record.redrawn for record in self.records)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write as JSONL, whole or not at all."""

@@ -189,7 +189,7 @@ def _source(
         several = scenes // 12 if draws == 1 else 0
         run = WorldRun(SCENES, scenes, several, told=True, draws=max(2, draws), documents=documents)
         if draws == 1:
-            run = replace(run, retry_temperature=1.0)
+            run = replace(run, retry_temperature=1.0, redrawn=scenes // 3)
         with engine, progress("answers", run.answers) as done:
             file = RecordFile(kept, empty_records(engine, Looking(), generation(run)))
             made = world_records(engine, run, file=file, on_answer=done)

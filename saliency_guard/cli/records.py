@@ -52,6 +52,9 @@ def records(
     several: Annotated[
         int, typer.Option(min=0, help="With --scenes: prompts with two, three and four pictures, so many of each.")
     ] = 0,
+    redrawn: Annotated[
+        int, typer.Option(min=0, help="With --scenes: further scenes, drawn unlike all others; fits learn from them.")
+    ] = 0,
     documents: Annotated[
         int, typer.Option(min=0, help="Number of prompts with text documents to ask about; with --scenes or alone.")
     ] = 0,
@@ -99,6 +102,7 @@ def records(
             max_new_tokens=max_new_tokens,
             told=told,
             documents=documents,
+            redrawn=redrawn,
         )
         looking = Looking(vectors=vectors)
         source = _records_source(run, pope, coco, labelled, images, synonyms, limit)

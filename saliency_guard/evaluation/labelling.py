@@ -63,6 +63,7 @@ class Labels:
         draw: number of the answer.
         truths: of each claim; None where that is not known.
         grounded: whether all of the answer is true; None where that is not known.
+        redrawn: whether the pictures were made to be unlike the usual ones.
     """
 
     picture: str
@@ -70,6 +71,7 @@ class Labels:
     draw: int
     truths: tuple[bool | None, ...]
     grounded: bool | None
+    redrawn: bool = False
 
 
 def write_records(
@@ -169,7 +171,7 @@ def label(
     prepared = _prepared(lvlm, question, images)
     claims = claims_of(lvlm, answer, prepared, question.extractor)
     truths = tuple(question.check(claim) for claim in claims)
-    labels = Labels(question.picture, question.question, draw, truths, all_true(truths))
+    labels = Labels(question.picture, question.question, draw, truths, all_true(truths), question.redrawn)
     return look(lvlm, prepared, answer, claims, labels, looking=looking, known=known)
 
 
@@ -249,6 +251,7 @@ def _record(
         grounded=labels.grounded,
         vectors=dict(vectors or {}),
         domain=tuple(encoded(row) for row in rows),
+        redrawn=labels.redrawn,
     )
 
 

@@ -57,6 +57,7 @@ class Asked:
         told: an answer from elsewhere, true or not, that is looked at, too: to be judged is not to be written.
         extractor: takes its answers apart.
         documents: texts in the prompt, each a source of its own; then there are no pictures.
+        redrawn: whether the pictures were made to be unlike the usual ones.
     """
 
     picture: str
@@ -66,6 +67,7 @@ class Asked:
     told: str | None = None
     extractor: Extractor = "picture_world"
     documents: tuple[str, ...] = ()
+    redrawn: bool = False
 
 
 def messages_about(images: Sequence[Any], documents: Sequence[str], question: str) -> list[dict[str, Any]]:
@@ -93,7 +95,8 @@ def world_questions(picture: WorldPicture, tasks: Sequence[str] = TASKS) -> list
         put = otherwise if rng.random() < _OTHERWISE else in_model_words
         return put(scene if rng.random() < _TRUE else other)
 
-    ask = partial(Asked, str(scene.seed), (picture.image,))
+    name = f"{scene.seed} redrawn" if picture.redrawn else str(scene.seed)
+    ask = partial(Asked, name, (picture.image,), redrawn=picture.redrawn)
     questions: list[Asked] = []
     if "describe" in tasks:
         question = DESCRIBE_FORMS[rng.randrange(len(DESCRIBE_FORMS))]

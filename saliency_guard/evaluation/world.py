@@ -15,6 +15,7 @@ from saliency_guard.chat.messages import chat_about
 from saliency_guard.errors import ConfigError
 from saliency_guard.lvlm import LVLM
 from saliency_guard.scenes import openmoji, tuxpaint
+from saliency_guard.scenes.redrawn import Redrawn
 from saliency_guard.scenes.scene import Scene, render, sample_scene
 from saliency_guard.scenes.sprites import STYLES
 
@@ -64,10 +65,23 @@ def title(split: str) -> str:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WorldPicture:
-    """A scene and its picture."""
+    """A scene and its picture.
+
+    Attributes:
+        scene: what it shows.
+        image: the picture.
+        redrawn: whether it is drawn as none of the styles is.
+    """
 
     scene: Scene
     image: Image.Image
+    redrawn: bool = False
+
+    def drawn_otherwise(self) -> WorldPicture:
+        """The same scene, drawn as none of the styles is."""
+        return WorldPicture(
+            self.scene, render(self.scene, PICTURE_SIZE, sprites=Redrawn(self.scene)).image, redrawn=True
+        )
 
 
 def pictures(split: str, count: int) -> Iterator[WorldPicture]:

@@ -33,6 +33,7 @@ class WorldRun:
         retry_temperature: of the others, at least.
         max_new_tokens: of each answer.
         told: look at answers from elsewhere, too.
+        redrawn: how many scenes are drawn as none of the styles is, and asked about like the first.
         documents: how many prompts there are with text documents; their answers from elsewhere are always looked at.
     """
 
@@ -45,23 +46,29 @@ class WorldRun:
     max_new_tokens: int = MAX_NEW_TOKENS
     told: bool = False
     documents: int = 0
+    redrawn: int = 0
 
     @property
     def answers(self) -> int:
         """How many answers there will be."""
-        prompts = self.scenes * (self.draws + self.told) + self.several * len(SEVERAL) * (1 + self.told)
+        prompts = (self.scenes + self.redrawn) * (self.draws + self.told) + self.several * len(SEVERAL) * (
+            1 + self.told
+        )
         return QUESTIONS_A_SCENE * prompts + 2 * self.documents
 
     def parts(self) -> Iterator[tuple[Iterator[Asked], Writing]]:
         """Questions whose prompts have equally many pictures, and how their answers are written."""
         writing = Writing(self.draws, self.temperature, self.retry_temperature, self.max_new_tokens, self.told)
-        shown = pictures(self.split, self.scenes + self.several * sum(SEVERAL))
+        shown = pictures(self.split, self.scenes + self.several * sum(SEVERAL) + self.redrawn)
         single = [next(shown) for _ in range(self.scenes)]
         if single:
             yield (question for scene in single for question in world_questions(scene)), writing
         for count in SEVERAL if self.several else ():
             groups = list(batches((next(shown) for _ in range(self.several * count)), count))
             yield (question for group in groups for question in several_questions(group)), replace(writing, draws=1)
+        if self.redrawn:
+            otherwise = (scene.drawn_otherwise() for scene in shown)
+            yield (question for scene in otherwise for question in world_questions(scene)), writing
         if self.documents:
             yield document_questions(self.split, self.documents), replace(writing, draws=1, told=True)
 

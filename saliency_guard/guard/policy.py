@@ -78,6 +78,7 @@ class GuardPolicy(PolicySettings):
             CalibrationMismatchError: if the calibrator is another model's.
             MissingExtraError: if MAPIE is not installed.
         """
+        records = records.usual
         for name, value in (("risk", risk), ("confidence", confidence)):
             if not 0.0 < value < 1.0:
                 msg = f"{name}={value} is not between 0 and 1"

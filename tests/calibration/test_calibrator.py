@@ -333,3 +333,51 @@ def test_documents_of_another_model_are_refused(fitted: Calibrator) -> None:
     other = synthetic.FINGERPRINT.model_copy(update={"weights": "another"})
     with pytest.raises(CalibrationMismatchError, match="weights"):
         fitted.with_documents(Records(other, records, verify=records.verify))
+
+
+def strange(count: int, first: int, seed: int, *, redrawn: bool) -> list[GroundingRecord]:
+    """Answers about pictures that are hardly recognised, which are wrong more often."""
+    rng = np.random.default_rng(seed)
+    unsure = [rng.normal(loc=3.0, size=20) for _ in range(count)]
+    made = synthetic.records(count, seed=seed, rate=0.7, first=first)
+    return [
+        record.model_copy(update={"domain": (encoded(row),), "redrawn": redrawn})
+        for record, row in zip(made, unsure, strict=True)
+    ]
+
+
+def test_what_redrawn_pictures_teach_holds_for_strange_ones_and_leaves_the_usual_ones_alone() -> None:
+    rng = np.random.default_rng(7)
+
+    def usual(count: int, first: int, seed: int) -> list[GroundingRecord]:
+        made = synthetic.records(count, seed=seed, rate=0.2, first=first)
+        return [record.model_copy(update={"domain": (encoded(rng.normal(size=20)),)}) for record in made]
+
+    def records(*parts: list[GroundingRecord]) -> Records:
+        made = [record for part in parts for record in part]
+        return Records(synthetic.FINGERPRINT, made, verify=VerifyConfig())
+
+    seen, drawn = usual(300, 0, 1), strange(300, 10_000, 2, redrawn=True)
+    plain = Calibrator.fit(records(seen), features="verified", domain=False)
+    taught = Calibrator.fit(records(seen, drawn), features="recognised", domain=False)
+    others, met = records(usual(400, 20_000, 3)), records(strange(400, 30_000, 4, redrawn=False))
+    before, after = plain.evaluate(met).claims, taught.evaluate(met).claims
+    assert before is not None
+    assert after is not None
+    assert before.ece > 0.2
+    assert after.ece < 0.08
+    known = taught.evaluate(others).claims
+    assert known is not None
+    assert known.ece < 0.05
+    # The report is about usual pictures alone, and so is what is covered.
+    assert plain.report is not None
+    assert taught.report is not None
+    assert plain.report.claims is not None
+    assert taught.report.claims is not None
+    assert taught.report.claims.count == plain.report.claims.count
+    assert taught.evaluate(records(seen, drawn)) == taught.evaluate(records(seen))
+    gated, gated_alone = (
+        Calibrator.fit(each, features="recognised", domain=True) for each in (records(seen, drawn), records(seen))
+    )
+    assert gated.domain == gated_alone.domain
+    assert gated.kinds == gated_alone.kinds  # None of the strange ones is covered: nothing is learnt from them.

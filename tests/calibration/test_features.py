@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from saliency_guard import LVLM
-from saliency_guard.calibration.features import lens_evidence
+from saliency_guard.calibration.features import RECOGNISED_SIZE, lens_evidence, recognised_rows
 from saliency_guard.chat.messages import chat
 from saliency_guard.evaluation.world import pictures
 from saliency_guard.scenes.language import DESCRIBE
@@ -29,3 +30,12 @@ def test_the_evidence_of_a_word_is_what_the_lens_shows_of_it(lvlm: LVLM) -> None
             assert layers[token, layer, 8] == trace.lens_entropy[layer, column.argmax()]
             looks = trace.rows[token, trace.image_positions]
             torch.testing.assert_close(layers[token, layer, 9].exp(), (looks / looks.sum()) @ column.exp())
+
+
+def test_every_claim_has_how_surely_the_pictures_are_recognised() -> None:
+    domain = np.arange(2.0 * 20).reshape(2, 20)
+    rows = recognised_rows(domain, 3)
+    assert rows.shape == (3, RECOGNISED_SIZE)
+    np.testing.assert_array_equal(rows, [domain[:, -RECOGNISED_SIZE:].mean(axis=0)] * 3)
+    assert recognised_rows(domain, 0).shape == (0, RECOGNISED_SIZE)
+    assert np.isnan(recognised_rows(np.empty((0, 0)), 2)).all()

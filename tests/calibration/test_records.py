@@ -93,3 +93,30 @@ def test_a_prompt_has_pictures_or_documents() -> None:
     np.testing.assert_allclose(again.features(("verification",))[:, 2], np.log(2))
     with pytest.raises(ValueError, match="neither pictures nor text documents"):
         type(record).model_validate({**record.model_dump(), "document_lengths": ()})
+
+
+def test_usual_and_redrawn_pictures(tmp_path: Path) -> None:
+    usual = synthetic.records(4)
+    redrawn = usual.where([True, False, True, False])
+    redrawn = Records(
+        redrawn.fingerprint,
+        [record.model_copy(update={"redrawn": True, "picture": f"{record.picture} redrawn"}) for record in redrawn],
+    )
+    both = usual.joined(redrawn)
+    assert len(both) == 6
+    assert both.fingerprint == usual.fingerprint
+    assert list(both.usual) == list(usual)
+    both.save(tmp_path / "records.jsonl")
+    again = Records.load(tmp_path / "records.jsonl")
+    assert list(again) == list(both)
+    assert [record.redrawn for record in again] == [False] * 4 + [True] * 2
+
+
+def test_how_surely_pictures_are_recognised_is_a_group_where_it_was_recorded() -> None:
+    (record,) = synthetic.records(1)
+    domain = np.arange(20.0)
+    known = record.model_copy(update={"domain": (encoded(domain),)})
+    assert "recognised" in known.groups - record.groups
+    np.testing.assert_array_equal(known.features(("recognised",)), [domain[-11:]] * len(record.claims))
+    with pytest.raises(InputError, match="no 'recognised' vectors"):
+        record.features(("recognised",))

@@ -46,3 +46,13 @@ def test_a_batch_says_what_one_picture_alone_says(lvlm: LVLM) -> None:
         for image, question in zip(shown, questions, strict=True)
     ]
     assert together == alone
+
+
+def test_a_scene_drawn_otherwise_is_the_same_scene() -> None:
+    picture = next(pictures("development", 1))
+    other = picture.drawn_otherwise()
+    assert other.redrawn
+    assert not picture.redrawn
+    assert other.scene == picture.scene
+    assert other.image.size == picture.image.size
+    assert other.image.tobytes() != picture.image.tobytes()

@@ -48,3 +48,13 @@ def test_answers_about_text_documents_have_no_picture_and_what_is_told_is_labell
     assert {record.grounded for record in told} == {True, False}
     assert any(claim.verified is not None for record in records for claim in record.claims)
     assert any(claim.grounded is not None for record in records if record.draw == 0 for claim in record.claims)
+
+
+def test_scenes_that_are_drawn_otherwise(lvlm: LVLM) -> None:
+    run = WorldRun(split="development", scenes=1, redrawn=2, told=True, max_new_tokens=8)
+    records = world_records(lvlm, run, looking=LOOKING)
+    assert len(records) == run.answers == 3 * 4 * 2
+    redrawn = [record for record in records if record.redrawn]
+    assert len(redrawn) == 16
+    assert all(record.picture.endswith(" redrawn") for record in redrawn)
+    assert not {record.picture for record in records.usual} & {record.picture for record in redrawn}
