@@ -32,6 +32,7 @@ class LabelledAnswer(Frozen):
         answer: what was answered.
         grounded: whether all of it is true.
         mentions: single claims, by the words that make them, in the order they stand in the answer.
+        redrawn: whether the picture was changed on purpose, as of `GroundingRecord`.
     """
 
     class Claimed(Frozen):
@@ -46,6 +47,7 @@ class LabelledAnswer(Frozen):
     answer: str
     grounded: bool
     mentions: tuple[Claimed, ...] = ()
+    redrawn: bool = False
 
 
 def read_labelled(path: Path) -> list[LabelledAnswer]:
@@ -152,5 +154,6 @@ def label_answer(lvlm: LVLM, answer: AnswerToLabel, *, looking: Looking = Lookin
     images = [answer.image] if answer.image is not None else []
     prepared = prepared_about(lvlm, images, labelled.documents, labelled.question)
     claims = claims_of(lvlm, encoded, prepared, "english")
-    labels = Labels(answer.picture, answer.question, 0, truths(claims, labelled), labelled.grounded)
+    told = truths(claims, labelled)
+    labels = Labels(answer.picture, answer.question, 0, told, labelled.grounded, labelled.redrawn)
     return look(lvlm, prepared, encoded, claims, labels, looking=looking)

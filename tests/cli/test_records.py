@@ -14,14 +14,16 @@ from saliency_guard.chat.messages import chat
 
 def test_records_of_scenes(tmp_path: Path) -> None:
     out = tmp_path / "records.jsonl"
-    done = invoke("records", "--scenes", "2", "--split", "development", "--draws", "2", "--out", str(out))
+    scenes = ("--scenes", "2", "--redrawn", "1", "--split", "development")
+    done = invoke("records", *scenes, "--draws", "2", "--out", str(out))
     assert done.exit_code == 0, done.output
     found = Records.load(out)
-    assert len(found) == 16
+    assert len(found) == 24
+    assert len(found.usual) == 16
     assert {record.draw for record in found} == {0, 1}
-    assert len({(record.picture, record.question) for record in found}) == 8
+    assert len({(record.picture, record.question) for record in found}) == 12
     yes_no = [record for record in found if record.question.startswith("Is")]
-    assert len(yes_no) == 8
+    assert len(yes_no) == 12
     assert all(record.claims for record in yes_no)
 
 
@@ -29,7 +31,7 @@ def test_records_of_ones_own_labelled_answers(tmp_path: Path, image: Path, lvlm:
     rows = [
         {"image": image.name, "question": "What is there?", "answer": "A red cat.", "grounded": False,
          "mentions": [{"text": "cat", "grounded": False}]},
-        {"image": str(image), "question": "What is there?", "answer": "A picture.", "grounded": True},
+        {"image": str(image), "question": "What is there?", "answer": "A picture.", "grounded": True, "redrawn": True},
     ]  # fmt: skip
     listed = image.parent / "labelled.jsonl"
     listed.write_text("\n".join(map(json.dumps, rows)))
@@ -41,6 +43,7 @@ def test_records_of_ones_own_labelled_answers(tmp_path: Path, image: Path, lvlm:
     assert first.answer.tokens[claim.tokens[0]].text.strip().startswith("c")
     assert (claim.grounded, first.grounded, second.grounded) == (False, False, True)
     assert second.claims == ()
+    assert (first.redrawn, second.redrawn) == (False, True)
     scored = lvlm.score(chat(image, "What is there?"), "A red cat.")
     assert lvlm.calibrator.judge_record(first).answer == pytest.approx(scored.grounding, abs=0.02)
 
