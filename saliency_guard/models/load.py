@@ -19,6 +19,7 @@ from transformers import (
 
 from saliency_guard.embedded import vision_tower  # noqa: F401 - makes the embedded model's tower known to transformers
 from saliency_guard.errors import ConfigError, ModelError, SaliencyGuardError
+from saliency_guard.models.declared_size import require_weights
 from saliency_guard.models.fork_safety import ForkSafeLock, uninterrupted
 from saliency_guard.models.source import Source, check, in_one_line, located
 
@@ -91,7 +92,9 @@ def load_pretrained(
     with opened(source, version, options) as (place, hub), uninterrupted():
         processor = _processor(place, hub)
         if not trusted:
-            require_pictures(place, hub)
+            config = require_pictures(place, hub)
+            if place.folder is not None:
+                require_weights(config, place.folder / place.subfolder)
         loaded = AutoModelForImageTextToText.from_pretrained(place.location, dtype=dtype, **{**options, **hub})
         if device is not None or "device_map" not in options:
             target = device or ("cuda" if torch.cuda.is_available() else "cpu")

@@ -39,7 +39,7 @@ _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 _SAFE = (".safetensors", ".safetensors.index.json")
 _LARGEST_CONFIG = 16 * 2**20
 _LARGEST_OTHER = 512 * 2**20
-_MOST_LAYERS = 10_000
+_MOST_LAYERS = 1_000
 _CONNECT, _WAIT = 4.0, 8.0
 """Seconds: for one address of the hub, and for all of it, names looked up included."""
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
