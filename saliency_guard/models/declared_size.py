@@ -11,7 +11,6 @@ from pathlib import Path
 
 import torch
 from transformers import AutoModelForImageTextToText, PretrainedConfig
-from transformers.initialization import no_init_weights
 
 from saliency_guard.errors import ModelError
 
@@ -34,7 +33,7 @@ def require_weights(config: PretrainedConfig, folder: Path) -> None:
     held = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     if not held:
         return
-    with torch.device("meta"), no_init_weights():
+    with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(config)
     numbers = sum(tensor.numel() for tensor in chain(model.parameters(), model.buffers()))
     most = held * (_PER_BYTE_QUANTIZED if hasattr(config, "quantization_config") else _PER_BYTE) + _FREE
