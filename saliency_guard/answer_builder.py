@@ -173,6 +173,7 @@ class AnswerBuilder:
                 tokens[index] = with_signals(tokens[index], compute(trace, signals))
         unseen = [index for index in judged if index not in plain]
         traces |= self._traced([answer.without_locore() for answer in finished], unseen, config)
+        judge.look([(each.session, each.conversation, basis) for each, basis in zip(finished, bases, strict=True)])
         answers: list[GroundedAnswer] = []
         for index, (answer, basis) in enumerate(zip(finished, bases, strict=True)):
             pieces = [token.text for token in answer.tokens]

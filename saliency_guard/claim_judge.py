@@ -27,7 +27,7 @@ from saliency_guard.chat.template import PromptReader
 from saliency_guard.claims.extract import ExtractedClaim
 from saliency_guard.claims.repair import RepairGuarantee
 from saliency_guard.claims.sentences import sentence_claims, sentence_of
-from saliency_guard.domain_features import domain_features
+from saliency_guard.domain_features import domain_features, look_in_mirror
 from saliency_guard.models.session import Session
 from saliency_guard.saliency.boxes import box_of
 from saliency_guard.saliency.config import SaliencyConfig
@@ -146,6 +146,26 @@ class ClaimJudge:
             return Basis(reason=OTHER_VERIFICATION)
         return Basis("documents")
 
+    def look(self, prompts: Sequence[tuple[Session, Conversation | None, Basis]]) -> None:
+        """Look at the pictures of several prompts that are going to be judged, side by side where that goes.
+
+        Args:
+            prompts: each read with the states at its pictures, its messages, and what its answer is judged by.
+        """
+        chosen = [
+            (session, conversation)
+            for session, conversation, basis in prompts
+            if basis.kind == "pictures" and self._looks_at(session)
+        ]
+        look_in_mirror(self.reader, chosen)
+
+    def _looks_at(self, session: Session) -> bool:
+        """Whether it matters how usual the pictures are: a number of them that is not covered stays uncovered."""
+        calibrator = self.calibrator
+        if calibrator is None or len(session.layout.visual_sources) not in calibrator.pictures:
+            return False
+        return calibrator.domain is not None or RECOGNISED in calibrator.groups
+
     def judge(
         self,
         pieces: Sequence[str],
@@ -184,9 +204,7 @@ class ClaimJudge:
         else:
             assert trace is not None  # noqa: S101 - says the basis
             domain = None
-            needed = self.calibrator.domain is not None or RECOGNISED in self.calibrator.groups
-            # It covers so many pictures or it does not: then no look at them changes that.
-            if needed and len(session.layout.visual_sources) in self.calibrator.pictures:
+            if self._looks_at(session):
                 domain = domain_features(self.reader, session, conversation).double().numpy()
             judgement = _judgement(self.calibrator, claims, tokens, trace, domain)
             boxes, repairs = self._boxes(claims, tokens, trace, conversation), self.calibrator.repairs

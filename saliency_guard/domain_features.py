@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from PIL import ImageOps
 from torch import Tensor
 
 from saliency_guard.chat.messages import Conversation, chat_about
 from saliency_guard.chat.template import PromptReader
-from saliency_guard.models.picture_change import picture_changes
+from saliency_guard.models.picture_change import entered_pictures, picture_changes, reads_changes
 from saliency_guard.models.session import Session
 from saliency_guard.models.vision_features import picture_features
 
@@ -16,10 +18,37 @@ _QUESTION = "?"
 """Beside the mirrored pictures: what is asked about them is never read."""
 
 
+def look_in_mirror(reader: PromptReader, prompts: Sequence[tuple[Session, Conversation | None]]) -> None:
+    """Find out how the pictures of several prompts change when they are mirrored: `Session.picture_changes`.
+
+    It stays unknown where the pictures themselves are not known, and where the model does not show it.
+
+    Args:
+        reader: of the model's prompts.
+        prompts: each read with the states at its pictures, and its messages.
+    """
+    waiting: list[Session] = []
+    shown = []
+    for session, conversation in prompts:
+        if conversation is None or session.picture_changes is not None or not session.image_states:
+            continue
+        whole = len(conversation.images) == len(session.layout.visual_sources)
+        if whole and reads_changes(session.model, session.layout):
+            waiting.append(session)
+            mirrored = chat_about([ImageOps.mirror(image) for image in conversation.images], _QUESTION)
+            shown.append(reader.with_tools(()).prepare(mirrored))
+    entered = entered_pictures(reader.model, [(prompt.inputs, prompt.layout) for prompt in shown])
+    for session, prompt, others in zip(waiting, shown, entered, strict=True):
+        assert session.image_states is not None  # noqa: S101 - else it would not wait
+        session.picture_changes = picture_changes(
+            session.model, session.layout, session.image_states[0], others, prompt.layout
+        )
+
+
 def domain_features(reader: PromptReader, session: Session, conversation: Conversation | None) -> Tensor:
     """``[pictures, D + RECOGNITION + 1]``: `picture_features`, and of each picture how it changes when it is mirrored.
 
-    The last is NaN where the pictures themselves are not known. Without rows where the prompt was read without the
+    The last is NaN where that stays unknown (`look_in_mirror`). Without rows where the prompt was read without the
     states at its pictures.
 
     Args:
@@ -30,14 +59,8 @@ def domain_features(reader: PromptReader, session: Session, conversation: Conver
     features = picture_features(session)
     if not len(features):
         return features
+    look_in_mirror(reader, [(session, conversation)])
     changes = session.picture_changes
     if changes is None:
         changes = torch.full((len(features),), torch.nan)
-        if conversation is not None and len(conversation.images) == len(features) and session.image_states:
-            mirrored = chat_about([ImageOps.mirror(image) for image in conversation.images], _QUESTION)
-            prompt = reader.with_tools(()).prepare(mirrored)
-            changes = picture_changes(
-                reader.model, session.layout, session.image_states[0], prompt.inputs, prompt.layout
-            )
-            session.picture_changes = changes
     return torch.cat([features, changes[:, None]], dim=1)

@@ -17,7 +17,7 @@ from saliency_guard.models.forward import forget_rope, undisturbed
 from saliency_guard.models.inputs import unpadded
 from saliency_guard.models.layer_states import entry_states
 from saliency_guard.models.lens import has_lens
-from saliency_guard.models.picture_change import picture_changes
+from saliency_guard.models.picture_change import entered_pictures, picture_changes
 from saliency_guard.models.prompt_batch import next_logits
 from saliency_guard.models.session import Session
 from saliency_guard.models.vision_features import RECOGNITION, picture_features
@@ -118,7 +118,17 @@ def entered_as_read(session: Session) -> None:
         forget_rope(session.model)
         entered = entry_states(session.model, session.inputs)[0][session.layout.image_positions]
     torch.testing.assert_close(entered, first, rtol=1e-4, atol=1e-5)
-    changes = picture_changes(session.model, session.layout, first, session.inputs, session.layout)
+    changed = {
+        name: -value if isinstance(value, torch.Tensor) and value.is_floating_point() else value
+        for name, value in session.inputs.items()
+    }
+    prompts = [(inputs, session.layout) for inputs in (session.inputs, changed, session.inputs)]
+    together = entered_pictures(session.model, prompts)
+    for prompt, states in zip(prompts, together, strict=True):
+        (alone,) = entered_pictures(session.model, [prompt])
+        torch.testing.assert_close(states, alone, rtol=1e-4, atol=1e-5)
+    assert not torch.equal(together[0], together[1])
+    changes = picture_changes(session.model, session.layout, first, together[2], session.layout)
     assert float(changes.max()) < 1e-3
 
 

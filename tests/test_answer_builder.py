@@ -100,3 +100,18 @@ def test_in_another_precision_the_own_calibration_is_left_out() -> None:
 def test_an_answer_may_hold_the_image_token_itself(lvlm: LVLM, messages: list[dict[str, Any]]) -> None:
     token = lvlm.tokenizer.decode([lvlm.model.config.image_token_id])
     assert lvlm.score(messages, f"A red cat {token} there.").grounding is not None
+
+
+def test_the_mirrored_pictures_of_a_batch_are_looked_at_side_by_side(lvlm: LVLM, picture: Image.Image) -> None:
+    chats = [
+        (chat(picture.rotate(angle), "Is there a dog?"), "No, there is no dog in the image.") for angle in range(4)
+    ]
+    calls: list[int] = []
+    hook = lvlm.model.model.vision_tower.register_forward_hook(lambda _, inputs, __: calls.append(len(inputs[0])))
+    try:
+        together = lvlm.score_batch(chats)
+    finally:
+        hook.remove()
+    assert calls.count(4) == 1
+    for pair, answer in zip(chats, together, strict=True):
+        assert answer.domain == pytest.approx(lvlm.score(*pair).domain, abs=1e-3)

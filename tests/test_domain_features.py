@@ -6,8 +6,8 @@ from PIL import Image, ImageOps
 
 from saliency_guard import LVLM
 from saliency_guard.chat.messages import chat_about
-from saliency_guard.domain_features import domain_features
-from saliency_guard.models.picture_change import picture_changes
+from saliency_guard.domain_features import domain_features, look_in_mirror
+from saliency_guard.models.picture_change import entered_pictures, picture_changes
 from saliency_guard.models.session import Session
 from saliency_guard.models.vision_features import picture_features
 
@@ -22,7 +22,8 @@ def test_the_last_number_is_how_much_changes_in_a_mirror(lvlm: LVLM, picture: Im
     torch.testing.assert_close(features[:, :-1], picture_features(session))
     mirrored = lvlm.prepare(chat_about([ImageOps.mirror(image) for image in images], "Something else."))
     assert session.image_states is not None
-    expected = picture_changes(lvlm.model, prepared.layout, session.image_states[0], mirrored.inputs, mirrored.layout)
+    (entered,) = entered_pictures(lvlm.model, [(mirrored.inputs, mirrored.layout)])
+    expected = picture_changes(lvlm.model, prepared.layout, session.image_states[0], entered, mirrored.layout)
     torch.testing.assert_close(features[:, -1], expected)
     assert (features[:, -1] > 0).all()
 
@@ -44,3 +45,20 @@ def test_a_prompt_is_looked_at_once(lvlm: LVLM, picture: Image.Image, monkeypatc
     monkeypatch.setattr("saliency_guard.domain_features.picture_changes", None)
     twin = session.fork(locore=None, layout=prepared.layout)
     assert torch.equal(domain_features(lvlm.reader, twin, prepared.conversation), first)
+
+
+def test_several_prompts_are_looked_at_side_by_side(lvlm: LVLM, picture: Image.Image) -> None:
+    images = [[picture], [picture.rotate(180)], [picture, picture.rotate(90)]]
+    prepared = [lvlm.prepare(chat_about(shown, "What?")) for shown in images]
+    prompts = [
+        (Session(lvlm.model, each.inputs, layout=each.layout, with_image_states=True), each.conversation)
+        for each in prepared
+    ]
+    look_in_mirror(lvlm.reader, [*prompts, (Session(lvlm.model, prepared[0].inputs), prepared[0].conversation)])
+    for session, conversation in prompts:
+        assert session.picture_changes is not None
+        alone = session.fork(locore=None, layout=session.layout)
+        alone.picture_changes = None
+        torch.testing.assert_close(
+            domain_features(lvlm.reader, alone, conversation)[:, -1], session.picture_changes, rtol=1e-4, atol=1e-5
+        )

@@ -32,7 +32,7 @@ from saliency_guard.decoding.decoder import Decoder
 from saliency_guard.decoding.sgrs import SGRSConfig
 from saliency_guard.evaluation.machine import Inputs, Way, forget_peak, peak, timed
 from saliency_guard.models.locore import LocoREConfig
-from saliency_guard.models.picture_change import picture_changes
+from saliency_guard.models.picture_change import entered_pictures, picture_changes
 from saliency_guard.models.prompt_batch import next_logits
 from saliency_guard.models.prompt_cache import PromptCache
 from saliency_guard.models.session import Session
@@ -160,12 +160,14 @@ _BLANKS = PromptCache(1)
 """The prefix of a blank picture is read once, as in `LVLM`; prompts are read again for every answer."""
 
 
-def _gated(session: Session) -> None:
-    """What the domain gate computes of a prompt's pictures: how they look, and once more in the mirror."""
-    assert session.image_states is not None  # noqa: S101 - as the session was read
-    picture_features(session)
-    mirrored = {**session.inputs, "pixel_values": session.inputs["pixel_values"].flip(-1)}
-    picture_changes(session.model, session.layout, session.image_states[0], mirrored, session.layout)
+def _gated(sessions: Sequence[Session]) -> None:
+    """What the domain gate computes of prompts' pictures: how they look, and once more in the mirror."""
+    mirrored = [{**each.inputs, "pixel_values": each.inputs["pixel_values"].flip(-1)} for each in sessions]
+    prompts = [(inputs, each.layout) for inputs, each in zip(mirrored, sessions, strict=True)]
+    for session, others in zip(sessions, entered_pictures(sessions[0].model, prompts), strict=True):
+        assert session.image_states is not None  # noqa: S101 - as the session was read
+        picture_features(session)
+        picture_changes(session.model, session.layout, session.image_states[0], others, session.layout)
 
 
 def _grounded(model: PreTrainedModel, inputs: Inputs, tokens: int) -> None:
@@ -183,8 +185,7 @@ def _grounded_together(
     if judged:
         for trace in trace_answers(sessions, answers, SaliencyConfig(), read=_BLANKS.blank):
             features(trace, FEATURE_SETS["verified"])
-        for session in sessions:
-            _gated(session)
+        _gated(sessions)
 
 
 def _verified(model: PreTrainedModel, inputs: Inputs, tokens: int) -> None:
@@ -193,7 +194,7 @@ def _verified(model: PreTrainedModel, inputs: Inputs, tokens: int) -> None:
     answer = [token.token_id for token in Decoder(session, keeps_states=False).tokens(tokens)]
     for trace in trace_answers([session], [answer], SaliencyConfig(), read=_BLANKS.blank):
         features(trace, FEATURE_SETS["verified"])
-    _gated(session)
+    _gated([session])
     ids, picture = inputs["input_ids"], session.layout.after_image
     generator = torch.Generator().manual_seed(0)
     prompts = []
@@ -375,8 +376,7 @@ def compare(
 def peak_memory(name: str, prompt: int, tokens: int, *, layers: int | None = None) -> int:
     """Peak memory of a way on the random LLaVA in bytes, measured in a separate process.
 
-    The C library is to give back every tensor that is freed: what it would keep for later differs by tens of megabytes
-    from run to run.
+    The C library is to give back what is freed: what it would keep for later differs from run to run.
     """
     arguments = f"{name!r}, {prompt}, {tokens}, layers={layers}"
     code = f"from saliency_guard.evaluation import speed; print(speed.measure_memory({arguments}))"

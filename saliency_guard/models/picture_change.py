@@ -7,7 +7,7 @@ words that the logit lens (arXiv 2410.02762) finds at its positions before the f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +19,14 @@ from saliency_guard.models.forward import forget_rope, undisturbed
 from saliency_guard.models.layer_states import entry_states
 from saliency_guard.models.lens import has_lens, lens_logits
 from saliency_guard.models.vision_features import picture_rows, spread
+
+_TOGETHER = 8
+"""Prompts that are read side by side."""
+_STACKED = frozenset({
+    "attention_mask", "image_grid_thw", "image_sizes", "input_ids", "mm_token_type_ids", "pixel_attention_mask",
+    "pixel_values", "token_type_ids",
+})  # fmt: skip
+"""Inputs whose rows are those of one prompt, or picture, after another: others may count places in what is stacked."""
 
 
 def words_seen(model: PreTrainedModel, states: Tensor) -> Tensor | None:
@@ -33,34 +41,68 @@ def words_seen(model: PreTrainedModel, states: Tensor) -> Tensor | None:
         return logits.softmax(dim=-1).amax(dim=0) if logits is not None else None
 
 
+def entered_pictures(model: PreTrainedModel, prompts: Sequence[tuple[Mapping[str, Any], PromptLayout]]) -> list[Tensor]:
+    """``[I, D]`` what enters the first layer at the positions of the pictures of each of several prompts.
+
+    Prompts of the same shapes are read side by side.
+
+    Args:
+        model: whose prompts they are.
+        prompts: inputs (without padding) and layout of each.
+    """
+    alike: dict[tuple[object, ...], list[int]] = {}
+    for number, (inputs, _) in enumerate(prompts):
+        alike.setdefault(_shapes(inputs) or (number,), []).append(number)
+    entered: dict[int, Tensor] = {}
+    for numbers in alike.values():
+        for first in range(0, len(numbers), _TOGETHER):
+            part = numbers[first : first + _TOGETHER]
+            with undisturbed(model):
+                forget_rope(model)
+                states = entry_states(model, _joined([prompts[number][0] for number in part]))
+            for number, row in zip(part, states, strict=True):
+                entered[number] = row[prompts[number][1].image_positions.to(row.device)]
+    return [entered[number] for number in range(len(prompts))]
+
+
+def _shapes(inputs: Mapping[str, Any]) -> tuple[object, ...]:
+    """What prompts have to share to be read side by side; nothing where that cannot be."""
+    if not inputs.keys() <= _STACKED or not all(isinstance(value, Tensor) for value in inputs.values()):
+        return ()
+    return tuple((name, tuple(inputs[name].shape), inputs[name].dtype) for name in sorted(inputs))
+
+
+def _joined(prompts: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    if len(prompts) == 1:
+        return prompts[0]
+    return {name: torch.cat([inputs[name] for inputs in prompts]) for name in prompts[0]}
+
+
+def reads_changes(model: PreTrainedModel, layout: PromptLayout) -> bool:
+    """Whether it can be said how pictures change: the model has a lens, and does not see them across."""
+    return has_lens(model) and not layout.across
+
+
 def picture_changes(
-    model: PreTrainedModel,
-    layout: PromptLayout,
-    states: Tensor,
-    mirrored: Mapping[str, Any],
-    mirrored_layout: PromptLayout,
+    model: PreTrainedModel, layout: PromptLayout, states: Tensor, others: Tensor, mirrored: PromptLayout
 ) -> Tensor:
     """``[pictures]`` sum of the absolute differences of `words_seen`, of each picture and its mirror image.
 
-    NaN where the model has no lens, or sees pictures across.
+    NaN where they are not told apart.
 
     Args:
-        model: whose prompt it is.
+        model: whose prompt it is; `reads_changes`.
         layout: of a prompt with pictures.
         states: ``[I, D]`` at their positions, before the first layer.
-        mirrored: inputs of a prompt with the same pictures, mirrored.
-        mirrored_layout: of that prompt.
+        others: the same of a prompt with the pictures mirrored.
+        mirrored: the layout of that prompt.
     """
     count = len(layout.visual_sources)
     unknown = torch.full((count,), torch.nan)
-    if layout.across or not has_lens(model) or len(mirrored_layout.visual_sources) != count:
+    if len(mirrored.visual_sources) != count:
         return unknown
-    with undisturbed(model):
-        forget_rope(model)
-        entered = entry_states(model, mirrored)[0]
-    others = entered[mirrored_layout.image_positions.to(entered.device)]
     changes: list[Tensor] = []
-    for rows, other_rows in zip(picture_rows(layout), picture_rows(mirrored_layout), strict=True):
+    for rows, other_rows in zip(picture_rows(layout), picture_rows(mirrored), strict=True):
         seen, other = words_seen(model, states[rows]), words_seen(model, others[other_rows])
         if seen is None or other is None:
             return unknown

@@ -7,7 +7,7 @@ from PIL import Image, ImageOps
 
 from saliency_guard import LVLM
 from saliency_guard.chat.messages import chat, chat_about
-from saliency_guard.models.picture_change import picture_changes, words_seen
+from saliency_guard.models.picture_change import entered_pictures, picture_changes, words_seen
 from saliency_guard.models.session import Session
 
 
@@ -23,7 +23,8 @@ def changes(lvlm: LVLM, images: list[Image.Image], others: list[Image.Image]) ->
     prepared, mirrored = (lvlm.prepare(chat_about(shown, "What?")) for shown in (images, others))
     session = Session(lvlm.model, prepared.inputs, layout=prepared.layout, with_image_states=True)
     assert session.image_states is not None
-    return picture_changes(lvlm.model, prepared.layout, session.image_states[0], mirrored.inputs, mirrored.layout)
+    (entered,) = entered_pictures(lvlm.model, [(mirrored.inputs, mirrored.layout)])
+    return picture_changes(lvlm.model, prepared.layout, session.image_states[0], entered, mirrored.layout)
 
 
 def test_each_picture_is_compared_with_its_own_mirror_image(lvlm: LVLM, picture: Image.Image) -> None:
@@ -49,3 +50,18 @@ def test_of_many_positions_some_are_looked_at_all_over_the_picture(lvlm: LVLM) -
 
 def test_other_numbers_of_pictures_are_not_compared(lvlm: LVLM, picture: Image.Image) -> None:
     assert changes(lvlm, [picture], [picture, picture]).isnan().all()
+
+
+def test_prompts_of_the_same_shapes_are_read_side_by_side(lvlm: LVLM, picture: Image.Image) -> None:
+    shown = [[picture], [picture, picture.rotate(90)], [picture.rotate(180)], *[[picture.rotate(k)] for k in range(8)]]
+    prepared = [lvlm.prepare(chat_about(images, "?")) for images in shown]
+    prompts = [(prompt.inputs, prompt.layout) for prompt in prepared]
+    calls: list[int] = []
+    hook = lvlm.model.model.vision_tower.register_forward_hook(lambda _, inputs, __: calls.append(len(inputs[0])))
+    try:
+        together = entered_pictures(lvlm.model, prompts)
+    finally:
+        hook.remove()
+    assert sorted(calls) == [2, 2, 8]  # Eight of the ten with one picture, the two that are left, the one with two.
+    for prompt, states in zip(prompts, together, strict=True):
+        torch.testing.assert_close(states, entered_pictures(lvlm.model, [prompt])[0], rtol=1e-4, atol=1e-5)
