@@ -22,7 +22,7 @@ from saliency_guard.signals.trace import AnswerTrace
 
 Floats = npt.NDArray[np.float64]
 
-FEATURES_VERSION = 3
+FEATURES_VERSION = 4
 """Of everything a feature is computed from; a calibration of another version is refused."""
 
 DEAR = ("contrast", "logit_lens", "focused_lens", "glsim", "llcc", "ads", "cgc", "vauq")
