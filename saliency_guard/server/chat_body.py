@@ -12,7 +12,7 @@ from pydantic import Field
 from saliency_guard.adapters.prompt_memo import CoreMessages
 from saliency_guard.adapters.report import ReportDetail
 from saliency_guard.adapters.settings import Request
-from saliency_guard.chat.tools import checked_tools, openai_schema, required_tools
+from saliency_guard.chat.tools import checked_tools, closed, openai_schema, required_tools
 from saliency_guard.decoding.options import LARGEST_SEED
 from saliency_guard.decoding.sgrs import SGRSConfig
 from saliency_guard.errors import shown
@@ -215,7 +215,7 @@ def _schema(body: ChatBody) -> Mapping[str, Any] | None:
         if len(json.dumps(wanted)) > _MOST_SCHEMA:
             msg = f"the JSON schema has more than {_MOST_SCHEMA} characters"
             raise invalid(msg, "response_format")
-        return openai_schema(wanted)
+        return closed(openai_schema(wanted))  # As both integrations do: a small model left to itself never stops.
     msg = f"response_format has the type {shown(kind)}: there are text, json_object and json_schema"
     raise invalid(msg, "response_format")
 

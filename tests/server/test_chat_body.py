@@ -176,6 +176,9 @@ def test_tools_and_schemas(settings: ServerSettings) -> None:
     assert (len(free.request.tools), free.request.forced, free.single_call) == (1, [], True)
     schema = {"type": "object", "properties": {}}
     wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema, "strict": True}}
-    assert call(settings, response_format=wanted).request.generation["json_schema"] == schema
+    assert call(settings, response_format=wanted).request.generation["json_schema"] == {
+        **schema,
+        "additionalProperties": False,
+    }
     anything = call(settings, response_format={"type": "json_object"})
     assert anything.request.generation["json_schema"] == {"type": "object"}

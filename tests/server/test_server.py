@@ -63,9 +63,9 @@ def test_langchain_streams(server: Served, picture: Image.Image, described: Grou
 
 
 @tool
-def count_cups(n: int) -> str:
+def count_cups(number_of_cups: int) -> str:
     """Say how many cups there are."""
-    return str(n)
+    return str(number_of_cups)
 
 
 class Seen(BaseModel):
@@ -79,7 +79,7 @@ def test_langchain_calls_tools_and_follows_schemas(server: Served, picture: Imag
     message = langchain(server).bind_tools([count_cups], tool_choice="any").invoke(messages)
     (call,) = message.tool_calls
     assert call["name"] == "count_cups"
-    assert isinstance(call["args"]["n"], int)
+    assert isinstance(call["args"]["number_of_cups"], int)
     for method in ("json_schema", "function_calling"):
         seen = langchain(server).with_structured_output(Seen, method=method).invoke(messages)
         assert isinstance(seen, Seen)
