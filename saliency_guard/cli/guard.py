@@ -60,7 +60,8 @@ def calibrate(
     ] = None,
     method: Annotated[str, typer.Option(help="logistic, platt or isotonic.")] = "logistic",
     features: Annotated[
-        str | None, typer.Option(help="signals, verified, recognised, evidence or all.", show_default="by cross-validation")
+        str | None,
+        typer.Option(help="signals, verified, recognised, evidence or all.", show_default="by cross-validation"),
     ] = None,
     extract: Annotated[
         str, typer.Option(help="What takes answers apart: english, or picture_world for records of scenes.")
