@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from saliency_guard.calibration import fit as fitting
 from saliency_guard.calibration.claim_models import ClaimModel, judge_claims, require_single_models
 from saliency_guard.calibration.documents import DocumentCalibration
-from saliency_guard.calibration.domain import Domain
+from saliency_guard.calibration.domain import Domain, prompt_p_value
 from saliency_guard.calibration.features import (
     FEATURE_SETS,
     RECOGNISED,
@@ -254,16 +254,15 @@ class Calibrator(Frozen):
                 reason = "it is not known whether the pictures are like those the calibration was fitted on"
                 return Judgement(claims=nothing, answer=None, reason=reason)
             values = tuple(self.domain.p_values(domain, self._verified_odds(features)))
-            # Of several pictures one is easily unusual: so that not more prompts are refused, each gets its part.
-            lowest = min(1.0, min(values) * pictures)
-            if lowest < self.level:
+            p_value = prompt_p_value(values)
+            if p_value < self.level:
                 number = values.index(min(values))
                 which = f"picture {number + 1}" if pictures > 1 else "the picture"
                 by_looks = self.domain.looks_unlike(domain[number], self.level / pictures)
                 what = (
                     f"{which} is unlike" if by_looks else f"the model is less sure of claims about {which} than about"
                 )
-                reason = f"{what} those the calibration was fitted on (p={lowest:.3f})"
+                reason = f"{what} those the calibration was fitted on (p={p_value:.3f})"
                 return Judgement(claims=nothing, answer=None, reason=reason, domain=values)
         return judge_claims(self, kinds, features, values)
 

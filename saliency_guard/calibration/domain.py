@@ -52,6 +52,14 @@ Rising = Annotated[tuple[Finite, ...], Field(min_length=1), AfterValidator(_risi
 """Values of pictures or answers like the fitted ones, which others are compared with."""
 
 
+def prompt_p_value(values: Sequence[float]) -> float:
+    """The p-value of a prompt, from those of its pictures.
+
+    Of several pictures one is easily unusual: so that not more prompts are refused, each gets its part of the level.
+    """
+    return min(1.0, min(values) * len(values))
+
+
 def _conformal(extreme: Bools) -> Floats:
     """The conformal p-value, ``[...]``: the part of known values, ``[..., n]``, that are at least as far out."""
     result: Floats = (1.0 + extreme.sum(axis=-1)) / (1.0 + extreme.shape[-1])

@@ -95,8 +95,8 @@ class KnownPictures:
     def _read_pictures(self, prepared: PreparedPrompt) -> None:
         conversation = prepared.conversation
         assert conversation is not None  # noqa: S101 - the prompt was made of messages
-        asked = self._lvlm.prepare(chat_about(conversation.images, _QUESTION))
-        base = Session(self._lvlm.model, asked.inputs, layout=asked.layout, with_image_states=True)
+        prompt = self._lvlm.prepare(chat_about(conversation.images, _QUESTION))
+        base = Session(self._lvlm.model, prompt.inputs, layout=prompt.layout, with_image_states=True)
         inputs = blank_inputs(base.inputs)
         alike = (pictures.uniform for pictures in self._kept)
         uniform = next((kept for kept in alike if kept.shared_length(inputs, base.layout) is not None), None)

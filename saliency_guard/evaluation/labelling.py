@@ -220,8 +220,10 @@ def look(
         for claim, indices, probability, truth in zip(claims, tokens, verified, labels.truths, strict=True)
     )
     if read is None:
-        told = unjudged_answer(unscored_tokens(answer), "stop", prepared.length, lvlm.model_id, reason=NO_CALIBRATION)
-        return _record(told, labels, conversation, claims=labelled)
+        unjudged = unjudged_answer(
+            unscored_tokens(answer), "stop", prepared.length, lvlm.model_id, reason=NO_CALIBRATION
+        )
+        return _record(unjudged, labels, conversation, claims=labelled)
     (trace,) = trace_answers([session], [answer.ids], looking.saliency, read=read.blank)
     traced = traced_answer(trace, answer, SUMMARIES, lvlm.model_id)
     vectors = {}

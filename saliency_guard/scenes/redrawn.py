@@ -7,42 +7,33 @@ on others. These are easy to tell for people, and often not for a model that has
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 
 from PIL import Image, ImageChops, ImageFilter, ImageOps
 
 from saliency_guard.scenes.scene import Scene
-from saliency_guard.scenes.sprites import load_style
+from saliency_guard.scenes.sprites import Redrawings
 
 _CELLS = 4
 _BENT = 0.18
 _EDGE = 18
 
 
-class Redrawn(Mapping[str, Image.Image]):
-    """The drawings of a scene's style, all redrawn in one way; drawn when first asked for.
+class Redrawn(Redrawings):
+    """The drawings of a scene's style, all redrawn in one way.
 
     Args:
         scene: whose drawings they are; its seed decides the way.
     """
 
     def __init__(self, scene: Scene) -> None:
+        super().__init__(scene.style)
         self._seed = scene.seed
-        self._sprites = load_style(scene.style)
-        self._drawn: dict[str, Image.Image] = {}
 
-    def __getitem__(self, drawing: str) -> Image.Image:
-        """The redrawn sprite, RGBA, of the stored size."""
-        if drawing not in self._drawn:
-            # The same numbers for each of a scene's drawings: they are of one hand.
-            self._drawn[drawing] = _redrawn(self._sprites[drawing], random.Random(f"{self._seed} redrawn"))
-        return self._drawn[drawing]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._sprites)
-
-    def __len__(self) -> int:
-        return len(self._sprites)
+    def redraw(self, sprite: Image.Image) -> Image.Image:
+        """A sprite as this hand draws it."""
+        # The same numbers for each of a scene's drawings: they are of one hand.
+        return _redrawn(sprite, random.Random(f"{self._seed} redrawn"))
 
 
 def _redrawn(sprite: Image.Image, rng: random.Random) -> Image.Image:

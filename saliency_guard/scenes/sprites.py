@@ -6,6 +6,8 @@ Six styles are shipped as sheets; two more, only for evaluation, come from other
 from __future__ import annotations
 
 import json
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
@@ -29,6 +31,34 @@ STYLES: tuple[str, ...] = (
 """The styles that are shipped, and that the embedded model is trained on (licences: sprites/LICENSES.md)."""
 
 _SPRITES = Path(__file__).parent / "sprites"
+
+
+class Redrawings(Mapping[str, Image.Image]):
+    """The drawings of a style, each redrawn when it is first asked for; `redraw` says how.
+
+    Args:
+        style: of the drawings; errors as of `load_style`.
+    """
+
+    def __init__(self, style: str) -> None:
+        self._sprites = load_style(style)
+        self._drawn: dict[str, Image.Image] = {}
+
+    @abstractmethod
+    def redraw(self, sprite: Image.Image) -> Image.Image:
+        """A sprite in another look, RGBA, of the stored size."""
+
+    def __getitem__(self, drawing: str) -> Image.Image:
+        """The redrawn sprite, RGBA, of the stored size."""
+        if drawing not in self._drawn:
+            self._drawn[drawing] = self.redraw(self._sprites[drawing])
+        return self._drawn[drawing]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sprites)
+
+    def __len__(self) -> int:
+        return len(self._sprites)
 
 
 def style_files(style: str, directory: Path = _SPRITES) -> tuple[Path, Path]:

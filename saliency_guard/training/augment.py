@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Mapping
 from functools import cache
 
 from PIL import Image, ImageChops, ImageFilter
 
-from saliency_guard.scenes.sprites import load_style
+from saliency_guard.scenes.sprites import Redrawings
 
 LOOKS = 16
 """How many other looks each style has."""
@@ -21,13 +20,12 @@ LOOKS = 16
 _EDGE_LEVEL = 40
 
 
-class Look(Mapping[str, Image.Image]):
-    """The sprites of a style, all redrawn in one way that ``number`` decides; drawn when first asked for."""
+class Look(Redrawings):
+    """The sprites of a style, all redrawn in one way that ``number`` decides."""
 
     def __init__(self, style: str, number: int) -> None:
+        super().__init__(style)
         rng = random.Random(f"{style} {number}")
-        self._sprites = load_style(style)
-        self._drawn: dict[str, Image.Image] = {}
         hue = rng.gauss(0.0, 0.35) if rng.random() < 0.7 else rng.uniform(-math.pi, math.pi)
         pale = rng.uniform(0.0, 0.7) if rng.random() < 0.5 else 0.0
         self._matrix = _colour_matrix(hue, rng.uniform(0.0, 1.6), pale)
@@ -35,19 +33,8 @@ class Look(Mapping[str, Image.Image]):
         self._ink = rng.randrange(70)
         self._warp = _warp(rng)
 
-    def __getitem__(self, drawing: str) -> Image.Image:
-        """The redrawn sprite, RGBA, of the stored size."""
-        if drawing not in self._drawn:
-            self._drawn[drawing] = self._redrawn(self._sprites[drawing])
-        return self._drawn[drawing]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._sprites)
-
-    def __len__(self) -> int:
-        return len(self._sprites)
-
-    def _redrawn(self, sprite: Image.Image) -> Image.Image:
+    def redraw(self, sprite: Image.Image) -> Image.Image:
+        """A sprite in this look."""
         colours = sprite.convert("RGB").convert("RGB", self._matrix)
         if self._thickness:
             colours.paste((self._ink, self._ink, self._ink), mask=_outline(sprite, self._thickness))
