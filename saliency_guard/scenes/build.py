@@ -15,9 +15,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageDraw
+from PIL import Image, ImageChops, ImageDraw, ImageOps
 
-from saliency_guard.scenes.sprites import SPRITE_SIZE, STYLES, load_style, style_files
+from saliency_guard.scenes.slugs import slugs
+from saliency_guard.scenes.sprites import LINE_STYLES, OTHER_STYLES, SPRITE_SIZE, STYLES, load_style, style_files
 from saliency_guard.scenes.svg import svg_picture
 from saliency_guard.scenes.vocabulary import DRAWINGS, EXCLUDED
 
@@ -27,12 +28,12 @@ _SVG = (
 )
 
 
-def rasterize(icons: dict[str, Any], drawing: str, size: int = SPRITE_SIZE) -> Image.Image | None:
+def rasterize(icons: dict[str, Any], slug: str, size: int = SPRITE_SIZE) -> Image.Image | None:
     """A drawing of an Iconify set as an RGBA picture of ``size`` x ``size``; None if the set does not have it."""
     aliases = icons.get("aliases", {})
-    while drawing in aliases:
-        drawing = aliases[drawing]["parent"]
-    icon = icons["icons"].get(drawing)
+    while slug in aliases:
+        slug = aliases[slug]["parent"]
+    icon = icons["icons"].get(slug)
     if icon is None:
         return None
     svg = _SVG.format(
@@ -46,12 +47,29 @@ def rasterize(icons: dict[str, Any], drawing: str, size: int = SPRITE_SIZE) -> I
     return svg_picture(svg, size, extra="sprites")
 
 
+def filled(picture: Image.Image) -> Image.Image:
+    """A drawing in black ink on white paper, cut out: what cannot be reached from outside is paper."""
+    ink = picture.getchannel("A")
+    # A margin, so that the outside is one piece.
+    outside = ImageOps.expand(ink.point([255] * 128 + [0] * 128), border=1, fill=255)
+    ImageDraw.floodfill(outside, (0, 0), 128)
+    paper = ImageOps.crop(outside, border=1).point([255] * 128 + [0] + [255] * 127)
+    return Image.merge("RGBA", (*[ImageOps.invert(ink)] * 3, ImageChops.lighter(ink, paper)))
+
+
+def sprite(icons: dict[str, Any], style: str, drawing: str) -> Image.Image | None:
+    """A style's drawing, under any of the names that it may have there."""
+    pictures = (rasterize(icons, slug) for slug in slugs(style, drawing))
+    picture = next((picture for picture in pictures if picture is not None), None)
+    return filled(picture) if picture is not None and style in LINE_STYLES else picture
+
+
 def build_style(icons_json: Path, style: str, out: Path) -> tuple[str, ...]:
     """Write ``{style}.webp`` (one row of sprites) and ``{style}.json`` (their names); return the names."""
     icons = json.loads(icons_json.read_text(encoding="utf-8"))
     sprites: dict[str, Image.Image] = {}
     for drawing in (name for names in DRAWINGS.values() for name in names):
-        picture = None if (style, drawing) in EXCLUDED else rasterize(icons, drawing)
+        picture = None if (style, drawing) in EXCLUDED else sprite(icons, style, drawing)
         if picture is not None:
             sprites[drawing] = picture
     sheet = Image.new("RGBA", (SPRITE_SIZE * len(sprites), SPRITE_SIZE))
@@ -88,7 +106,7 @@ def main() -> None:
     """Parse the command line and build the sheets."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("icons", type=Path, help="folder with {style}/icons.json")
-    parser.add_argument("--styles", nargs="+", default=list(STYLES))
+    parser.add_argument("--styles", nargs="+", default=[*STYLES, *OTHER_STYLES])
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "sprites")
     parser.add_argument("--contact-sheet", type=Path, help="also write a picture of all labels here")
     arguments = parser.parse_args()

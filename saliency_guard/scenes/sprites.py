@@ -1,6 +1,7 @@
 """The drawings of objects, one set of sprites per style, loaded once and cached.
 
-Six styles are shipped as sheets; two more, only for evaluation, come from other packages.
+Six styles are shipped as sheets, with seven others that are for training alone; two more, only for evaluation, come
+from other packages.
 """
 
 from __future__ import annotations
@@ -28,7 +29,13 @@ STYLES: tuple[str, ...] = (
     "noto-v1",
     "emojione",
 )
-"""The styles that are shipped, and that the embedded model is trained on (licences: sprites/LICENSES.md)."""
+"""The styles of the drawn world: the embedded model's pictures look like these (licences: sprites/LICENSES.md)."""
+
+LINE_STYLES: tuple[str, ...] = ("fluent-emoji-high-contrast", "emojione-monotone", "game-icons", "mdi", "ph")
+"""Styles for training alone that are drawn in black ink; what the lines close in is white."""
+
+OTHER_STYLES: tuple[str, ...] = ("fxemoji", "streamline-emojis", *LINE_STYLES)
+"""Styles for training alone, most without some of the classes: who has seen more hands knows more of them."""
 
 _SPRITES = Path(__file__).parent / "sprites"
 

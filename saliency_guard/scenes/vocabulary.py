@@ -89,6 +89,12 @@ EXCLUDED: frozenset[tuple[str, str]] = frozenset(
         ("emojione", "motorcycle"),
         ("emojione", "speedboat"),
         ("noto-v1", "speedboat"),
+        ("emojione-monotone", "basketball"),
+        ("emojione-monotone", "motorcycle"),
+        ("emojione-monotone", "speedboat"),
+        ("game-icons", "tangerine"),
+        ("streamline-emojis", "bottle-with-popping-cork"),
+        ("streamline-emojis", "tennis"),
     }
 )
 

@@ -1,23 +1,28 @@
 """Style randomisation: training drawings recoloured, washed out and outlined at random.
 
-Six icon sets are few. A tower that has seen every drawing in many colours, with and without dark
-outlines, has a better chance with drawings of a seventh hand.
+A dozen icon sets are few. A tower that has seen every drawing in many colours, with and without dark
+outlines, has a better chance with drawings of another hand.
 """
 
 from __future__ import annotations
 
+import colorsys
 import math
 import random
 from functools import cache
+from typing import TypeAlias
 
-from PIL import Image, ImageChops, ImageFilter
+import torch
+from PIL import Image, ImageChops, ImageFilter, ImageOps
+from torch import Tensor
 
-from saliency_guard.scenes.sprites import Redrawings
+from saliency_guard.scenes.sprites import LINE_STYLES, Redrawings
 
-LOOKS = 16
+LOOKS = 32
 """How many other looks each style has."""
 
 _EDGE_LEVEL = 40
+_Colour: TypeAlias = tuple[int, int, int]
 
 
 class Look(Redrawings):
@@ -32,12 +37,16 @@ class Look(Redrawings):
         self._thickness = rng.choice((0, 0, 3, 3, 5))
         self._ink = rng.randrange(70)
         self._warp = _warp(rng)
+        self._lines = _line_colours(rng) if style in LINE_STYLES else None
 
     def redraw(self, sprite: Image.Image) -> Image.Image:
         """A sprite in this look."""
-        colours = sprite.convert("RGB").convert("RGB", self._matrix)
-        if self._thickness:
-            colours.paste((self._ink, self._ink, self._ink), mask=_outline(sprite, self._thickness))
+        if self._lines is not None:
+            colours = ImageOps.colorize(sprite.convert("L"), *self._lines)
+        else:
+            colours = sprite.convert("RGB").convert("RGB", self._matrix)
+            if self._thickness:
+                colours.paste((self._ink, self._ink, self._ink), mask=_outline(sprite, self._thickness))
         merged = Image.merge("RGBA", (*colours.split(), sprite.getchannel("A")))
         # Pillow maps output to input about the corner: shift, so that the centre stays where it is.
         a, b, c, d = self._warp
@@ -50,6 +59,33 @@ class Look(Redrawings):
 def look(style: str, number: int) -> Look:
     """Look ``number`` of a style; kept, since drawing it costs more than drawing scenes with it."""
     return Look(style, number)
+
+
+def jittered(pixels: Tensor, generator: torch.Generator) -> Tensor:
+    """Pictures with other light and colours, half of them: contrast, brightness and saturation.
+
+    Args:
+        pixels: ``[P, 3, S, S]`` in -1..1.
+        generator: on the same device.
+    """
+    chance, contrast, brightness, saturation = torch.rand(
+        (4, len(pixels), 1, 1, 1), generator=generator, device=pixels.device
+    )
+    grey = pixels.mean(1, keepdim=True)
+    coloured = grey + (pixels - grey) * (1.6 * saturation)
+    changed = (coloured * (0.65 + 0.6 * contrast) + 0.5 * (brightness - 0.5)).clamp(-1, 1)
+    return torch.where(chance < 0.5, changed, pixels)
+
+
+def _line_colours(rng: random.Random) -> tuple[_Colour, _Colour]:
+    """Ink and paper; the ink is mostly dark, the paper often white."""
+    dark = _colour(rng, 0.0, 0.25 if rng.random() < 0.75 else 0.45)
+    return dark, (255, 255, 255) if rng.random() < 0.25 else _colour(rng, 0.5, 0.97)
+
+
+def _colour(rng: random.Random, darkest: float, lightest: float) -> _Colour:
+    red, green, blue = colorsys.hls_to_rgb(rng.random(), rng.uniform(darkest, lightest), rng.random())
+    return int(red * 255), int(green * 255), int(blue * 255)
 
 
 def _warp(rng: random.Random) -> tuple[float, float, float, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
@@ -18,11 +19,21 @@ UNDECIDED = 255
 """The same for a cell in files."""
 
 
-def picture_tensor(image: Image.Image) -> Tensor:
-    """What the processor makes of a square RGB picture: ``[3, 128, 128]`` in -1..1."""
+def squeezed(image: Image.Image) -> npt.NDArray[np.uint8]:
+    """A square RGB picture in the model's size: ``[128, 128, 3]``."""
     if image.width != IMAGE_SIZE:
         image = image.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC)
-    return torch.from_numpy(np.asarray(image, dtype=np.float32).transpose(2, 0, 1) / 127.5 - 1.0)
+    return np.asarray(image)
+
+
+def normalized(pixels: Tensor) -> Tensor:
+    """What the processor makes of pixels: ``[..., 128, 128, 3]`` of 0..255 as ``[..., 3, 128, 128]`` in -1..1."""
+    return pixels.float().movedim(-1, -3) / 127.5 - 1.0
+
+
+def picture_tensor(image: Image.Image) -> Tensor:
+    """What the processor makes of a square RGB picture: ``[3, 128, 128]`` in -1..1."""
+    return normalized(torch.tensor(squeezed(image)))
 
 
 def patch_labels(drawn: Rendering, scene: Scene) -> Tensor:

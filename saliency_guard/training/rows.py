@@ -1,4 +1,4 @@
-"""Training batches of the second kind: sheets about pictures that the tower has looked at already.
+"""Training batches of the second kind: sheets about pictures that were drawn before.
 
 The exchanges of a sheet share its beginning and do not see each other, as in `saliency_guard.training.data`. Rows are
 drawn by the pool, sorted by length, and cut into batches that cost about the same.
@@ -20,27 +20,29 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerFast
 
-from saliency_guard.embedded.architecture import IMAGE_TOKENS, token_id
-from saliency_guard.scenes.scene import Scene, sample_scene
+from saliency_guard.embedded.architecture import IMAGE_SIZE, IMAGE_TOKENS, token_id
+from saliency_guard.scenes.scene import Scene
 from saliency_guard.training.data import Batch
-from saliency_guard.training.features import SHARD, Shard, shards
 from saliency_guard.training.mentions import MOST_PICTURES, Labels, labels, mentions
 from saliency_guard.training.mixture import Part, part
 from saliency_guard.training.pictures import IGNORED, UNDECIDED
+from saliency_guard.training.shards import SHARD, Shard, shards, training_scene
 from saliency_guard.training.sheets import Branch, Sheet
 
 LONGEST = 2000
 """Rows with more tokens lose branches."""
 
 _POOL = 12
-_ROWS_A_BATCH = 22
+ROWS = 22
+"""Rows of a batch, in the mean."""
+
 _ALIKE = 0.5
 _QUADRATIC = 3000.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Looked(Batch):
-    """A batch whose pictures were looked at before: ``pixels`` holds ``[P, 64, width]`` of the tower.
+class Sheets(Batch):
+    """A batch of rows with any number of pictures: ``pixels`` holds ``[P, 128, 128, 3]`` uint8 of all of them.
 
     Attributes:
         share: its answer tokens as a part of those of a mean batch of its pool.
@@ -131,12 +133,12 @@ class Pictures:
 
     folder: Path
     kinds: dict[str, list[Shard]] = field(default_factory=dict)
-    _open: dict[tuple[str, int], tuple[npt.NDArray[np.float16], npt.NDArray[np.uint8]]] = field(default_factory=dict)
+    _open: dict[tuple[str, int], tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.kinds = {kind: shards(self.folder, kind) for kind in ("scenes", "blanks")}
         if not self.kinds["scenes"] or not self.kinds["blanks"]:
-            msg = f"{self.folder} holds no pictures: make them with saliency_guard.training.features"
+            msg = f"{self.folder} holds no pictures: make them with saliency_guard.training.shards"
             raise FileNotFoundError(msg)
 
     def draw(self, rng: random.Random, kind: str) -> tuple[str, int]:
@@ -152,32 +154,35 @@ class Pictures:
         kind, number = picture
         if kind == "blanks":
             return None
-        return sample_scene(self.kinds[kind][number // SHARD].seeds[number % SHARD])
+        return training_scene(self.kinds[kind][number // SHARD].seeds[number % SHARD])
 
     def look(self, picture: tuple[str, int]) -> tuple[Tensor, Tensor]:
-        """What the tower says of it, and the labels of its cells."""
+        """Its pixels ``[128, 128, 3]``, and the labels of its cells."""
         kind, number = picture
-        features, patches = self._shard((kind, number // SHARD))
+        pixels, patches = self._shard((kind, number // SHARD))
         labels = patches[number % SHARD].astype(np.int64)
         labels[labels == UNDECIDED] = IGNORED
-        return torch.from_numpy(features[number % SHARD].astype(np.float32)), torch.from_numpy(labels)
+        return torch.tensor(pixels[number % SHARD]), torch.from_numpy(labels)
 
-    def _shard(self, key: tuple[str, int]) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.uint8]]:
+    def _shard(self, key: tuple[str, int]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
         if key not in self._open:
             shard = self.kinds[key[0]][key[1]]
-            self._open[key] = (shard.features, shard.patches)
+            self._open[key] = (shard.pixels, shard.patches)
         return self._open[key]
 
 
-class SheetBatches(Dataset[Looked]):
+class SheetBatches(Dataset[Sheets]):
     """Batch number k, always the same for the same seed and pictures; there is no last one."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, folder: Path, *, seed: int = 0, early: int = 0) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerFast, folder: Path, *, seed: int = 0, early: int = 0, rows: int = ROWS
+    ) -> None:
         self._encoder = Encoder(tokenizer)
         self._pad = int(tokenizer.pad_token_id)
         self._pictures = Pictures(folder)
         self._seed = seed
         self._early = early
+        self._rows = rows
         self._pool: tuple[int, list[list[_Row]]] | None = None
 
     @property
@@ -185,7 +190,7 @@ class SheetBatches(Dataset[Looked]):
         """How many pictures there are of each kind."""
         return {kind: self._pictures.count(kind) for kind in self._pictures.kinds}
 
-    def __getitem__(self, number: int) -> Looked:
+    def __getitem__(self, number: int) -> Sheets:
         """Batch ``number``."""
         batches = self._batches(number // _POOL)
         learnt = [sum(label != IGNORED for row in rows for label in row.labels) for rows in batches]
@@ -196,7 +201,7 @@ class SheetBatches(Dataset[Looked]):
         if self._pool is None or self._pool[0] != pool:
             rng = random.Random(f"{self._seed} pool {pool}")
             rows = sorted(
-                (self._row(rng, pool * _POOL) for _ in range(_POOL * _ROWS_A_BATCH)), key=lambda row: len(row.ids)
+                (self._row(rng, pool * _POOL) for _ in range(_POOL * self._rows)), key=lambda row: len(row.ids)
             )
             batches = cut(rows, [len(row.ids) * (1 + len(row.ids) / _QUADRATIC) for row in rows])
             rng.shuffle(batches)
@@ -229,18 +234,18 @@ class SheetBatches(Dataset[Looked]):
             picture = self._pictures.draw(rng, "scenes")
         return picture
 
-    def _packed(self, rows: Sequence[_Row], share: float) -> Looked:
+    def _packed(self, rows: Sequence[_Row], share: float) -> Sheets:
         width = max(len(row.ids) for row in rows)
 
         def padded(columns: list[list[int]], value: int) -> Tensor:
             return torch.tensor([values + [value] * (width - len(values)) for values in columns])
 
         looked = [self._pictures.look(picture) for row in rows for picture in row.pictures]
-        cells = torch.zeros(0, IMAGE_TOKENS, 1)
+        no_pictures = torch.zeros(0, IMAGE_SIZE, IMAGE_SIZE, 3, dtype=torch.uint8)
         no_labels = torch.zeros(0, IMAGE_TOKENS, dtype=torch.long)
         mentioned = [(number, at, known) for number, row in enumerate(rows) for at, known in row.mentioned]
-        return Looked(
-            pixels=torch.stack([features for features, _ in looked]) if looked else cells,
+        return Sheets(
+            pixels=torch.stack([pixels for pixels, _ in looked]) if looked else no_pictures,
             patches=torch.stack([patches for _, patches in looked]) if looked else no_labels,
             input_ids=padded([row.ids for row in rows], self._pad),
             labels=padded([row.labels for row in rows], IGNORED),

@@ -1,8 +1,8 @@
 """Teach a model that sees to follow: ``python -m saliency_guard.training.tune --out DIR --pictures DIR``.
 
-The tower of an earlier model stays as it is: its pictures were looked at before
-(`saliency_guard.training.features`). The projector and the language model go on from the earlier weights, with more
-tokens (`saliency_guard.training.growth`), on the mixture of `saliency_guard.training.mixture`.
+The projector and the language model go on from the earlier weights, with more tokens
+(`saliency_guard.training.growth`), on the mixture of `saliency_guard.training.mixture`, about pictures that were drawn
+before (`saliency_guard.training.shards`). The tower goes on with them, unless its rate is zero: then it stays as it is.
 
 The run writes a checkpoint every few minutes and goes on from it when started again by the same command; pictures
 that were added meanwhile are used from then on. The learning rate stays level until the last steps, and a running
@@ -15,7 +15,6 @@ import argparse
 import copy
 import json
 import time
-from collections import defaultdict
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -28,12 +27,13 @@ from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
 from saliency_guard.embedded import EMBEDDED_PATH
 from saliency_guard.embedded.architecture import IMAGE_TOKENS, WIDTH
+from saliency_guard.training.augment import jittered
 from saliency_guard.training.growth import corpus, grown, grown_embeddings
 from saliency_guard.training.mentions import COUNTS, MOST_PICTURES, STEPS
 from saliency_guard.training.mixture import MIXTURE
 from saliency_guard.training.packed import FLOAT32_ATTENTION, states
-from saliency_guard.training.pictures import IGNORED
-from saliency_guard.training.rows import Looked, SheetBatches, order
+from saliency_guard.training.pictures import IGNORED, normalized
+from saliency_guard.training.rows import ROWS, SheetBatches, Sheets, order
 from saliency_guard.training.train import Trainee, save
 
 _CORPUS = 1500
@@ -42,7 +42,12 @@ _LOGGED = 20
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """Everything that decides the weights, beside the pictures and the earlier model."""
+    """Everything that decides the weights, beside the pictures and the earlier model.
+
+    Attributes:
+        rows: of a batch, in the mean.
+        tower_rate: the tower's learning rate, as a part of the others'.
+    """
 
     seed: int = 0
     steps: int = 6000
@@ -54,6 +59,8 @@ class Tuning:
     mention_weight: float = 0.3
     mean: float = 0.997
     early: int = 0
+    rows: int = ROWS
+    tower_rate: float = 0.0
 
     def learning_rate_at(self, step: int) -> float:
         """Warm-up, level, then a straight line to zero over the last ``decay`` steps."""
@@ -61,7 +68,7 @@ class Tuning:
 
 
 class Follower(Trainee):
-    """The model, whose tower is not run: pictures come as what it said of them.
+    """The model with what training adds to it.
 
     After the first layer a picture's tokens are to know which of the prompt's pictures they belong to: without this
     the model tells of all pictures when it is asked for one. Half-way up, the name of a thing is to know how many of it
@@ -87,7 +94,7 @@ class Follower(Trainee):
             return hidden.new_zeros(())
         return functional.cross_entropy(self.number(hidden[several]).float(), numbers[several])
 
-    def mention_loss(self, hidden: Tensor, batch: Looked) -> Tensor:
+    def mention_loss(self, hidden: Tensor, batch: Sheets) -> Tensor:
         """Cross-entropy of what is to be known where a thing is named.
 
         Args:
@@ -105,14 +112,20 @@ class Follower(Trainee):
             loss = loss + functional.cross_entropy(places, batch.known[alone, MOST_PICTURES:].flatten())
         return loss
 
-    def losses(self, batch: Looked, tuning: Tuning) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The loss; each answer token's own, with the number of its row; and those beside, in their weights' order."""
+    def losses(self, batch: Sheets, pixels: Tensor, tuning: Tuning) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Losses of a batch, whose pictures come as ``[P, 3, 128, 128]`` in -1..1.
+
+        Returns:
+            The loss; each answer token's own, with the number of its row; and those beside, in their weights' order.
+        """
         inner = self.model.model
         embeds = self.model.get_input_embeddings()(batch.input_ids)
         patch = embeds.new_zeros(())
         image_positions = batch.input_ids == self.model.config.image_token_id
-        if len(batch.pixels):
-            features = inner.multi_modal_projector(batch.pixels)
+        if len(pixels):
+            with torch.set_grad_enabled(tuning.tower_rate > 0):
+                cells = inner.vision_tower(pixels).last_hidden_state
+            features = inner.multi_modal_projector(cells)
             patch, _ = self.patch_loss(features, batch.patches)
             embeds = embeds.masked_scatter(image_positions[..., None], features.to(embeds.dtype))
         answers = batch.labels[:, 1:] != -100
@@ -140,8 +153,45 @@ def begin(ancestor: Path, tokenizer_folder: Path) -> tuple[Follower, PreTrainedT
         if value.shape != follower.model.state_dict()[name].shape:
             state[name] = grown_embeddings(value, old, new)
     follower.model.load_state_dict(state)
-    follower.model.model.vision_tower.requires_grad_(requires_grad=False)
     return follower, new
+
+
+def parameter_groups(follower: Follower, tuning: Tuning) -> list[dict[str, Any]]:
+    """What is trained, for the optimizer; ``share`` is a group's part of the learning rate."""
+    tower = {id(parameter) for parameter in follower.model.model.vision_tower.parameters()}
+    groups: list[dict[str, Any]] = []
+    for share, in_tower in ((1.0, False), (tuning.tower_rate, True)):
+        chosen = [parameter for parameter in follower.parameters() if (id(parameter) in tower) == in_tower]
+        if not share:
+            follower.model.model.vision_tower.requires_grad_(requires_grad=False).eval()
+            continue
+        for decayed in (True, False):
+            parameters = [parameter for parameter in chosen if (parameter.ndim >= 2) == decayed]
+            decay = tuning.weight_decay if decayed else 0.0
+            groups.append({"params": parameters, "weight_decay": decay, "share": share})
+    return groups
+
+
+def averages(follower: Follower, tuning: Tuning) -> dict[str, Tensor]:
+    """What a running mean is kept of, by name: all that changes, the tower's batch statistics included."""
+    return {
+        name: value
+        for name, value in follower.state_dict().items()
+        if value.is_floating_point() and (tuning.tower_rate or "vision_tower" not in name)
+    }
+
+
+def summary(sums: Tensor, beside: Tensor) -> dict[str, Any]:
+    """Mean losses for the log: of all answer tokens, of those of each kind of text, and the losses beside.
+
+    Args:
+        sums: ``[2, kinds]``, the answer tokens' losses and how many there were.
+        beside: ``[3]``.
+    """
+    total, count = sums.tolist()
+    kinds = {part.name: round(a / b, 3) for part, a, b in zip(MIXTURE, total, count, strict=True) if b}
+    shares = dict(zip(("patch", "number", "mention"), (round(x, 3) for x in beside.tolist()), strict=True))
+    return {"loss": round(sum(total) / sum(count), 4), **shares, "kinds": kinds}
 
 
 def tune(
@@ -160,7 +210,7 @@ def tune(
     Args:
         tuning: what decides the weights.
         out: the run's folder.
-        pictures: folder of what the ancestor's tower says of the training pictures.
+        pictures: folder of the training pictures.
         ancestor: folder of the model to start from.
         device: ``"cpu"`` or ``"cuda"``.
         minutes_between_checkpoints: how much work an interruption may cost.
@@ -171,28 +221,24 @@ def tune(
     torch.manual_seed(tuning.seed)
     follower, tokenizer = begin(ancestor, out / "tokenizer")
     follower.to(device)
-    if half_precision and device == "cpu":
+    if half_precision:
         follower.model.model.language_model.set_attn_implementation(FLOAT32_ATTENTION)
-    trained = {name: value for name, value in follower.named_parameters() if value.requires_grad}
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": [value for value in trained.values() if value.ndim >= 2], "weight_decay": tuning.weight_decay},
-            {"params": [value for value in trained.values() if value.ndim < 2], "weight_decay": 0.0},
-        ],
-        lr=tuning.learning_rate,
-        betas=(0.9, 0.98),
-    )
-    mean = {name: value.detach().clone() for name, value in trained.items()}
+    groups = parameter_groups(follower, tuning)
+    optimizer = torch.optim.AdamW(groups, lr=tuning.learning_rate, betas=(0.9, 0.98), fused=device == "cuda")
+    trained = [parameter for group in groups for parameter in group["params"]]
+    averaged = averages(follower, tuning)
+    mean = {name: value.clone() for name, value in averaged.items()}
     checkpoint, step = out / "checkpoint.pt", 0
     if checkpoint.exists():
         state = torch.load(checkpoint, map_location=device, weights_only=True)
-        follower.load_state_dict(state["trained"], strict=False)
+        follower.load_state_dict(state["trained"])
         optimizer.load_state_dict(state["optimizer"])
         mean, step = state["mean"], state["step"]
-    batches = SheetBatches(tokenizer, pictures, seed=tuning.seed, early=tuning.early)
+    batches = SheetBatches(tokenizer, pictures, seed=tuning.seed, early=tuning.early, rows=tuning.rows)
+    dice = torch.Generator(device)
     print(json.dumps({"tuning": asdict(tuning), "from_step": step, "pictures": batches.available}), flush=True)
     saved = logged = time.monotonic()
-    sums: dict[int, list[float]] = defaultdict(lambda: [0.0, 0.0])
+    sums = torch.zeros(2, len(MIXTURE), device=device)
     loaded = DataLoader(
         batches,
         batch_size=None,
@@ -201,36 +247,34 @@ def tune(
         prefetch_factor=12 if workers else None,
     )
     for drawn in loaded:
-        batch = Looked(*(getattr(drawn, each.name).to(device) for each in fields(Looked)))
+        batch = Sheets(*(getattr(drawn, each.name).to(device, non_blocking=True) for each in fields(Sheets)))
         for group in optimizer.param_groups:
-            group["lr"] = tuning.learning_rate_at(step)
+            group["lr"] = group["share"] * tuning.learning_rate_at(step)
+        pixels = jittered(normalized(batch.pixels), dice.manual_seed(tuning.seed * 1_000_000 + step))
         with torch.autocast(device, dtype=torch.bfloat16, enabled=half_precision):
-            loss, each, rows, beside = follower.losses(batch, tuning)
+            loss, each, rows, beside = follower.losses(batch, pixels, tuning)
         loss.backward()
-        nn.utils.clip_grad_norm_(trained.values(), 1.0)
+        nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         step += 1
         # Until there is something to average, the mean follows closely.
         weight = min(tuning.mean, step / (step + 10))
-        for name, value in trained.items():
-            mean[name].lerp_(value.detach(), 1 - weight)
-        for kind, value in zip(batch.kinds[rows].tolist(), each.tolist(), strict=True):
-            sums[kind][0] += value
-            sums[kind][1] += 1
+        torch._foreach_lerp_(list(mean.values()), list(averaged.values()), 1 - weight)
+        # On the device, so that it need not be waited for at every step.
+        sums[0].index_add_(0, batch.kinds[rows], each)
+        sums[1] += torch.bincount(batch.kinds[rows], minlength=len(MIXTURE))
         if step % _LOGGED == 0:
             now = time.monotonic()
-            losses = {MIXTURE[kind].name: round(a / b, 3) for kind, (a, b) in sorted(sums.items())}
-            whole = sum(a for a, _ in sums.values()) / sum(b for _, b in sums.values())
-            shares = dict(zip(("patch", "number", "mention"), (round(x, 3) for x in beside.tolist()), strict=True))
-            line = {"step": step, "seconds": round(now - logged, 1), "loss": round(whole, 4), **shares, "kinds": losses}
-            print(json.dumps(line), flush=True)
+            print(json.dumps({"step": step, "seconds": round(now - logged, 1)} | summary(sums, beside)), flush=True)
             logged = now
-            sums.clear()
+            sums.zero_()
         if time.monotonic() - saved > 60 * minutes_between_checkpoints or step == tuning.steps:
             partial = checkpoint.with_suffix(".part")
-            state = {name: value.detach() for name, value in trained.items()}
-            torch.save({"trained": state, "optimizer": optimizer.state_dict(), "mean": mean, "step": step}, partial)
+            torch.save(
+                {"trained": follower.state_dict(), "optimizer": optimizer.state_dict(), "mean": mean, "step": step},
+                partial,
+            )
             partial.replace(checkpoint)
             saved = time.monotonic()
     export(out, ancestor)
@@ -251,7 +295,7 @@ def main() -> None:
     defaults = Tuning()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="run folder; started again, the run goes on")
-    parser.add_argument("--pictures", type=Path, required=True, help="folder of saliency_guard.training.features")
+    parser.add_argument("--pictures", type=Path, required=True, help="folder of saliency_guard.training.shards")
     parser.add_argument("--init", type=Path, default=EMBEDDED_PATH, help="folder of the model to start from")
     parser.add_argument("--seed", type=int, default=defaults.seed)
     parser.add_argument("--steps", type=int, default=defaults.steps)
@@ -265,6 +309,11 @@ def main() -> None:
         help="first steps, with much to repeat: 1500 for a model that never learnt to",
     )
     parser.add_argument("--learning-rate", type=float, default=defaults.learning_rate)
+    parser.add_argument(
+        "--tower-rate", type=float, default=defaults.tower_rate, help="the tower's part of it; 0: the tower stays"
+    )
+    parser.add_argument("--rows", type=int, default=defaults.rows, help="rows of a batch, in the mean")
+    parser.add_argument("--mean", type=float, default=defaults.mean, help="decay of the weights' running mean")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--workers", type=int, default=1, help="processes that make batches")
     parser.add_argument("--half-precision", action="store_true", help="multiply matrices in bfloat16")
@@ -281,6 +330,9 @@ def main() -> None:
         decay=arguments.decay,
         early=arguments.early,
         learning_rate=arguments.learning_rate,
+        tower_rate=arguments.tower_rate,
+        rows=arguments.rows,
+        mean=arguments.mean,
     )
     tune(
         tuning,

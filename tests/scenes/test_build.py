@@ -45,6 +45,19 @@ def test_a_sheet_is_read_back_as_it_was_drawn(tmp_path: Path) -> None:
     assert sprites[FIRST].getpixel((64, 64)) == (255, 0, 0, 255)
 
 
+def test_what_lines_close_in_is_paper_and_the_rest_is_cut_out() -> None:
+    ring = '<circle cx="8" cy="8" r="6" fill="none" stroke="#000" stroke-width="2"/>'
+    drawing = build.sprite({"icons": {FIRST: {"body": ring}}}, "mdi", FIRST)
+    assert drawing is not None
+    assert drawing.getpixel((64, 64)) == (255, 255, 255, 255)
+    assert drawing.getpixel((64, 16)) == (0, 0, 0, 255)
+    alpha = drawing.getchannel("A")
+    assert alpha.getpixel((1, 1)) == 0
+    plain = build.sprite({"icons": {FIRST: {"body": ring}}}, "noto", FIRST)
+    assert plain is not None
+    assert plain.getchannel("A").getpixel((64, 64)) == 0
+
+
 def test_drawings_that_do_not_show_their_class_are_left_out(tmp_path: Path) -> None:
     style, drawing = min(EXCLUDED)
     source = tmp_path / "icons.json"

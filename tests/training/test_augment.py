@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from saliency_guard.scenes.scene import render, sample_scene
 from saliency_guard.scenes.sprites import load_style
-from saliency_guard.training.augment import LOOKS, Look, look
+from saliency_guard.training.augment import LOOKS, Look, jittered, look
 
 
 def test_a_look_redraws_every_sprite_of_its_style_and_stays_what_it_is() -> None:
@@ -41,3 +42,23 @@ def test_a_scene_drawn_in_a_look_is_the_same_scene() -> None:
     plain, other = render(scene, 96), render(scene, 96, sprites=look(scene.style, 1))
     assert plain.image.tobytes() != other.image.tobytes()
     assert set(np.unique(plain.owners)) == set(np.unique(other.owners))
+
+
+def test_line_drawings_come_in_other_inks_and_on_other_paper() -> None:
+    sprite = load_style("ph")["cat"]
+    inside = np.asarray(sprite)[..., 3] > 200
+    for number in range(4):
+        drawn = np.asarray(Look("ph", number)["cat"])
+        colours = drawn[..., :3][drawn[..., 3] > 250].astype(int).sum(-1)
+        assert colours.max() - colours.min() > 150, "ink is darker than paper"
+    white = (np.asarray(sprite)[..., :3].min(-1) > 200) & inside
+    assert 0.2 < white.sum() / inside.sum() < 0.9, "what lines close in is paper"
+
+
+def test_jitter_changes_about_half_of_the_pictures_and_is_the_same_for_the_same_seed() -> None:
+    pixels = torch.rand(40, 3, 8, 8) * 2 - 1
+    changed = jittered(pixels, torch.Generator().manual_seed(1))
+    torch.testing.assert_close(changed, jittered(pixels, torch.Generator().manual_seed(1)), rtol=0, atol=0)
+    same = (changed == pixels).flatten(1).all(1)
+    assert 8 < int(same.sum()) < 32
+    assert changed.abs().max() <= 1

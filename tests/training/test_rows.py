@@ -7,13 +7,13 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from saliency_guard.embedded.architecture import IMAGE_TOKENS, build_model, token_id
+from saliency_guard.embedded.architecture import IMAGE_SIZE, IMAGE_TOKENS, build_model, token_id
 from saliency_guard.scenes.scene import sample_scene
 from saliency_guard.training import forms
-from saliency_guard.training.features import Shard, make_shard
 from saliency_guard.training.mentions import mentions
 from saliency_guard.training.mixture import MIXTURE
 from saliency_guard.training.rows import LONGEST, Encoder, Pictures, SheetBatches, order
+from saliency_guard.training.shards import Shard, make_shard, training_scene
 from saliency_guard.training.sheets import Branch, Sheet
 from saliency_guard.training.tokenizer import train_tokenizer
 
@@ -24,12 +24,10 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 @pytest.fixture(scope="module")
-def folder(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out: Path = tmp_path_factory.mktemp("pictures")
-    model = build_model(tokenizer).eval()
     for kind in ("scenes", "blanks"):
-        make_shard(model, Shard(out, kind, 0), size=24)
+        make_shard(Shard(out, kind, 0), size=24)
     return out
 
 
@@ -52,7 +50,8 @@ def test_a_batch_is_what_the_model_takes(tokenizer: PreTrainedTokenizerFast, fol
     image = token_id(tokenizer, "<image>")
     for batch in made:
         assert int((batch.input_ids == image).sum()) == len(batch.pixels) * IMAGE_TOKENS
-        assert batch.patches.shape == batch.pixels.shape[:2]
+        assert batch.patches.shape == (len(batch.pixels), IMAGE_TOKENS)
+        assert batch.pixels.shape[1:] == (IMAGE_SIZE, IMAGE_SIZE, 3)
         learnt = batch.labels != -100
         assert torch.equal(batch.labels[learnt], batch.input_ids[learnt])
         assert (batch.segments[learnt] > 0).all()
@@ -129,17 +128,17 @@ def test_a_row_that_is_too_long_loses_branches(tokenizer: PreTrainedTokenizerFas
     assert len(row.ids) <= LONGEST
 
 
-def test_a_second_picture_often_shows_what_the_first_one_shows(folder: Path) -> None:
+def test_a_picture_is_what_its_seed_shows(folder: Path) -> None:
     pictures = Pictures(folder)
     rng = random.Random(0)
     picture = pictures.draw(rng, "scenes")
-    assert pictures.scene(picture) == sample_scene(pictures.kinds["scenes"][0].seeds[picture[1]])
+    assert pictures.scene(picture) == training_scene(pictures.kinds["scenes"][0].seeds[picture[1]])
     assert pictures.scene(("blanks", 3)) is None
-    assert pictures.look(picture)[0].shape == (IMAGE_TOKENS, 192)
+    assert pictures.look(picture)[0].shape == (IMAGE_SIZE, IMAGE_SIZE, 3)
 
 
 def test_a_folder_without_pictures_is_refused(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="features"):
+    with pytest.raises(FileNotFoundError, match="shards"):
         SheetBatches(tokenizer, tmp_path)
     assert len(MIXTURE) > 10
 

@@ -1,4 +1,4 @@
-"""A run on looked-at pictures goes on where it stopped, and ends with a model that loads and takes several pictures."""
+"""A run goes on where it stopped, and ends with a model that loads and takes several pictures."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from transformers import PreTrainedTokenizerFast
 from saliency_guard import LVLM
 from saliency_guard.embedded.architecture import CHAT_TEMPLATE, CONTEXT_LENGTH, build_model
 from saliency_guard.training import tune as tune_module
-from saliency_guard.training.features import Shard, make_shard
 from saliency_guard.training.growth import grown
+from saliency_guard.training.shards import Shard, make_shard
 from saliency_guard.training.tokenizer import train_tokenizer
 from saliency_guard.training.train import save
 from saliency_guard.training.tune import Tuning, begin, export, tune
@@ -29,24 +29,22 @@ def ancestor(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def pictures(ancestor: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder: Path = tmp_path_factory.mktemp("pictures")
-    model = begin(ancestor, ancestor)[0].model.eval()
     for kind in ("scenes", "blanks"):
-        make_shard(model, Shard(folder, kind, 0), size=16)
+        make_shard(Shard(folder, kind, 0), size=16)
     return folder
 
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few rows and few new tokens: what is tested is the run, not what it learns."""
-    monkeypatch.setattr("saliency_guard.training.rows._ROWS_A_BATCH", 4)
     monkeypatch.setattr(tune_module, "_CORPUS", 30)
     monkeypatch.setattr(tune_module, "grown", lambda old, texts: grown(old, texts, 820))
 
 
 def test_a_run_that_was_cut_off_ends_as_one_that_was_not(ancestor: Path, pictures: Path, tmp_path: Path) -> None:
-    tuning = Tuning(steps=4, decay=2)
+    tuning = Tuning(steps=4, decay=2, rows=4, tower_rate=0.5)
     tune(tuning, tmp_path / "whole", pictures, ancestor=ancestor, workers=0)
     whole = torch.load(tmp_path / "whole" / "checkpoint.pt", weights_only=True)
 
@@ -71,7 +69,10 @@ def test_a_run_that_was_cut_off_ends_as_one_that_was_not(ancestor: Path, picture
     for part in ("trained", "mean"):
         for name, value in whole[part].items():
             torch.testing.assert_close(value, cut[part][name], rtol=0, atol=0)
-    assert not any("vision_tower" in name for name in whole["trained"]), "the tower stays as it is"
+    before = begin(ancestor, ancestor)[0].state_dict()
+    name = "model.model.vision_tower.stages.0.0.weight"
+    assert not torch.equal(whole["trained"][name], before[name]), "the tower goes on"
+    assert "model.model.vision_tower.stages.0.1.running_var" in whole["mean"]
 
     lvlm = LVLM.load(str(tmp_path / "cut" / "model"))
     assert lvlm.context_length == CONTEXT_LENGTH >= 2048
@@ -96,9 +97,10 @@ def test_a_run_begins_with_what_the_earlier_model_knew(ancestor: Path, tmp_path:
 
 
 def test_the_mean_is_exported_at_any_time(ancestor: Path, pictures: Path, tmp_path: Path) -> None:
-    tune(Tuning(steps=1, decay=1), tmp_path, pictures, ancestor=ancestor, workers=0)
+    tune(Tuning(steps=1, decay=1, rows=4), tmp_path, pictures, ancestor=ancestor, workers=0)
     state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     folder = export(tmp_path, ancestor, tmp_path / "elsewhere")
+    assert not any("vision_tower" in name for name in state["mean"]), "the tower stays as it is"
     model = LVLM.load(str(folder)).model
     name = "model.language_model.layers.0.mlp.down_proj.weight"
     torch.testing.assert_close(model.state_dict()[name], state["mean"][f"model.{name}"], atol=1e-3, rtol=1e-2)
