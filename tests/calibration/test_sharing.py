@@ -17,6 +17,9 @@ from saliency_guard.chat.messages import chat
 from saliency_guard.embedded import EMBEDDED_PATH
 from saliency_guard.errors import CalibrationMismatchError, InputError
 
+# One process for all: what they share is made once.
+pytestmark = pytest.mark.xdist_group("sharing")
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 

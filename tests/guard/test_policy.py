@@ -33,6 +33,9 @@ from saliency_guard import (
     SignalRule,
 )
 
+# One process for all: what they share is made once.
+pytestmark = pytest.mark.xdist_group("policy")
+
 PLAIN: dict[str, Any] = {"max_new_tokens": 24}
 
 

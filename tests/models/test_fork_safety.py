@@ -13,6 +13,9 @@ import pytest
 
 from saliency_guard.models.fork_safety import ForkSafeLock, interruptible, uninterrupted
 
+# One process for all: the script runs once.
+pytestmark = pytest.mark.xdist_group("fork")
+
 SCRIPT = """
 import faulthandler, multiprocessing, os, sys, threading, time, traceback
 import torch

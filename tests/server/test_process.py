@@ -17,7 +17,8 @@ from saliency_guard.errors import ModelError
 from saliency_guard.server import process
 from saliency_guard.server.settings import ServerSettings
 
-pytestmark = pytest.mark.allow_hosts(["127.0.0.1"])
+# One process for all: the server starts once.
+pytestmark = [pytest.mark.allow_hosts(["127.0.0.1"]), pytest.mark.xdist_group("server process")]
 
 OPTIONS = (
     "--max-running",

@@ -10,6 +10,9 @@ from saliency_guard.scenes.scene import sample_scene
 from saliency_guard.training.growth import corpus, grown, grown_embeddings
 from saliency_guard.training.tokenizer import train_tokenizer
 
+# One process for all: what they share is made once.
+pytestmark = pytest.mark.xdist_group("growth")
+
 
 @pytest.fixture(scope="module")
 def ancestor() -> PreTrainedTokenizerFast:

@@ -165,7 +165,9 @@ def is_at_work(thread: threading.Thread) -> bool:
     return thread.name.startswith("saliency-guard") and "starter" not in thread.name
 
 
-def test_cancelling_stops_the_work(llm: SaliencyGuardedLVLM, ask: Ask) -> None:
+def test_cancelling_stops_the_work(llm: SaliencyGuardedLVLM, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("saliency_guard.batching.scheduler._IDLE", 0.05)
+
     async def cancelled() -> None:
         task = asyncio.ensure_future(llm.achat(ask()))
         await asyncio.sleep(0.05)
