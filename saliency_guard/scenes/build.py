@@ -53,8 +53,9 @@ def filled(picture: Image.Image) -> Image.Image:
     # A margin, so that the outside is one piece.
     outside = ImageOps.expand(ink.point([255] * 128 + [0] * 128), border=1, fill=255)
     ImageDraw.floodfill(outside, (0, 0), 128)
-    paper = ImageOps.crop(outside, border=1).point([255] * 128 + [0] + [255] * 127)
-    return Image.merge("RGBA", (*[ImageOps.invert(ink)] * 3, ImageChops.lighter(ink, paper)))
+    inside = ImageOps.crop(outside, border=1).point([0] * 255 + [255])
+    grey = ImageChops.multiply(ImageOps.invert(ink), inside)  # Black at the outer edge, where the ink fades out.
+    return Image.merge("RGBA", (grey, grey, grey, ImageChops.lighter(ink, inside)))
 
 
 def sprite(icons: dict[str, Any], style: str, drawing: str) -> Image.Image | None:

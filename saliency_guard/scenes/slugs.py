@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from saliency_guard.scenes.sprites import OTHER_STYLES
+
 SLUGS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
         "fxemoji": {
@@ -84,7 +86,6 @@ SLUGS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "speedboat": "ferry",
             "spoon": "silverware-spoon",
             "sport-utility-vehicle": "car-estate",
-            "stop-sign": "octagon",
             "teacup-without-handle": "tea",
             "vertical-traffic-light": "traffic-light",
             "wine-glass": "glass-wine",
@@ -106,7 +107,6 @@ SLUGS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "motor-boat": "boat",
             "open-book": "book-open",
             "sport-utility-vehicle": "jeep",
-            "stop-sign": "octagon",
             "tangerine": "orange",
             "television": "television-simple",
             "tennis": "racquet",
@@ -119,6 +119,7 @@ SLUGS: Mapping[str, Mapping[str, str]] = MappingProxyType(
 
 def slugs(style: str, drawing: str) -> tuple[str, ...]:
     """The names that a style may have for a drawing, best first."""
-    known = SLUGS.get(style, {}).get(drawing)
-    spelt = (drawing, drawing.replace("-", ""), f"{drawing}-1")
-    return spelt if known is None else (known, *spelt)
+    if style not in OTHER_STYLES:
+        return (drawing,)
+    known = SLUGS.get(style, {}).get(drawing, drawing)
+    return tuple(dict.fromkeys((known, drawing, drawing.replace("-", ""), f"{drawing}-1")))

@@ -32,7 +32,7 @@ STYLES: tuple[str, ...] = (
 """The styles of the drawn world: the embedded model's pictures look like these (licences: sprites/LICENSES.md)."""
 
 LINE_STYLES: tuple[str, ...] = ("fluent-emoji-high-contrast", "emojione-monotone", "game-icons", "mdi", "ph")
-"""Styles for training alone that are drawn in black ink; what the lines close in is white."""
+"""Styles for training alone, black on white: lines or solid shapes, and white is what they close in."""
 
 OTHER_STYLES: tuple[str, ...] = ("fxemoji", "streamline-emojis", *LINE_STYLES)
 """Styles for training alone, most without some of the classes: who has seen more hands knows more of them."""

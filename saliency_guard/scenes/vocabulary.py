@@ -93,6 +93,7 @@ EXCLUDED: frozenset[tuple[str, str]] = frozenset(
         ("emojione-monotone", "motorcycle"),
         ("emojione-monotone", "speedboat"),
         ("game-icons", "tangerine"),
+        ("mdi", "bed"),
         ("streamline-emojis", "bottle-with-popping-cork"),
         ("streamline-emojis", "tennis"),
     }

@@ -6,7 +6,6 @@ outlines, has a better chance with drawings of another hand.
 
 from __future__ import annotations
 
-import colorsys
 import math
 import random
 from functools import cache
@@ -17,6 +16,7 @@ from PIL import Image, ImageChops, ImageFilter, ImageOps
 from torch import Tensor
 
 from saliency_guard.scenes.sprites import LINE_STYLES, Redrawings
+from saliency_guard.training.blanks import any_colour
 
 LOOKS = 32
 """How many other looks each style has."""
@@ -31,18 +31,19 @@ class Look(Redrawings):
     def __init__(self, style: str, number: int) -> None:
         super().__init__(style)
         rng = random.Random(f"{style} {number}")
+        self._lines = style in LINE_STYLES
         hue = rng.gauss(0.0, 0.35) if rng.random() < 0.7 else rng.uniform(-math.pi, math.pi)
         pale = rng.uniform(0.0, 0.7) if rng.random() < 0.5 else 0.0
         self._matrix = _colour_matrix(hue, rng.uniform(0.0, 1.6), pale)
         self._thickness = rng.choice((0, 0, 3, 3, 5))
         self._ink = rng.randrange(70)
         self._warp = _warp(rng)
-        self._lines = _line_colours(rng) if style in LINE_STYLES else None
+        self._inks = _line_colours(rng)
 
     def redraw(self, sprite: Image.Image) -> Image.Image:
         """A sprite in this look."""
-        if self._lines is not None:
-            colours = ImageOps.colorize(sprite.convert("L"), *self._lines)
+        if self._lines:
+            colours = ImageOps.colorize(sprite.convert("L"), *self._inks)
         else:
             colours = sprite.convert("RGB").convert("RGB", self._matrix)
             if self._thickness:
@@ -79,13 +80,8 @@ def jittered(pixels: Tensor, generator: torch.Generator) -> Tensor:
 
 def _line_colours(rng: random.Random) -> tuple[_Colour, _Colour]:
     """Ink and paper; the ink is mostly dark, the paper often white."""
-    dark = _colour(rng, 0.0, 0.25 if rng.random() < 0.75 else 0.45)
-    return dark, (255, 255, 255) if rng.random() < 0.25 else _colour(rng, 0.5, 0.97)
-
-
-def _colour(rng: random.Random, darkest: float, lightest: float) -> _Colour:
-    red, green, blue = colorsys.hls_to_rgb(rng.random(), rng.uniform(darkest, lightest), rng.random())
-    return int(red * 255), int(green * 255), int(blue * 255)
+    dark = any_colour(rng, (0.0, 0.25 if rng.random() < 0.75 else 0.45))
+    return dark, (255, 255, 255) if rng.random() < 0.25 else any_colour(rng, (0.5, 0.97))
 
 
 def _warp(rng: random.Random) -> tuple[float, float, float, float]:

@@ -21,7 +21,8 @@ def blank_picture(seed: int, size: int, kind: str | None = None) -> Image.Image:
     return _DRAWERS[kind or drawn](rng, size)
 
 
-def _colour(rng: random.Random, lightness: tuple[float, float] = (0.0, 1.0)) -> tuple[int, int, int]:
+def any_colour(rng: random.Random, lightness: tuple[float, float] = (0.0, 1.0)) -> tuple[int, int, int]:
+    """Any hue and saturation, as RGB; the lightness between two bounds in 0..1."""
     red, green, blue = colorsys.hls_to_rgb(rng.random(), rng.uniform(*lightness), rng.random())
     return int(red * 255), int(green * 255), int(blue * 255)
 
@@ -31,10 +32,10 @@ def _plain(rng: random.Random, size: int) -> Image.Image:
         level = rng.randrange(256)
         return Image.new("RGB", (size, size), (level, level, level))
     if rng.random() < 0.6:
-        return Image.new("RGB", (size, size), _colour(rng))
+        return Image.new("RGB", (size, size), any_colour(rng))
     ramp = Image.linear_gradient("L").rotate(90 * rng.randrange(4)).resize((size, size))
     return Image.composite(
-        Image.new("RGB", (size, size), _colour(rng)), Image.new("RGB", (size, size), _colour(rng)), ramp
+        Image.new("RGB", (size, size), any_colour(rng)), Image.new("RGB", (size, size), any_colour(rng)), ramp
     )
 
 
@@ -55,9 +56,9 @@ def _noise(rng: random.Random, size: int) -> Image.Image:
 
 
 def _texture(rng: random.Random, size: int) -> Image.Image:
-    picture = Image.new("RGB", (size, size), _colour(rng))
+    picture = Image.new("RGB", (size, size), any_colour(rng))
     draw = ImageDraw.Draw(picture)
-    colours = [_colour(rng) for _ in range(rng.randint(1, 3))]
+    colours = [any_colour(rng) for _ in range(rng.randint(1, 3))]
     step = rng.randint(max(4, size // 40), size // 6)
     kind = rng.randrange(4)
     for number, at in enumerate(range(-size, 2 * size, step)):
@@ -81,7 +82,9 @@ def _texture(rng: random.Random, size: int) -> Image.Image:
 
 def _page(rng: random.Random, size: int) -> Image.Image:
     """Lines of words, as far as they can be made out at this size."""
-    paper, ink = ("white", "black") if rng.random() < 0.7 else (_colour(rng, (0.8, 1.0)), _colour(rng, (0.0, 0.3)))
+    paper, ink = (
+        ("white", "black") if rng.random() < 0.7 else (any_colour(rng, (0.8, 1.0)), any_colour(rng, (0.0, 0.3)))
+    )
     picture = Image.new("RGB", (size, size), paper)
     draw = ImageDraw.Draw(picture)
     margin, height = rng.randint(size // 30, size // 8), rng.randint(max(8, size // 28), max(9, size // 10))
@@ -107,7 +110,7 @@ def _page(rng: random.Random, size: int) -> Image.Image:
 
 
 def _chart(rng: random.Random, size: int) -> Image.Image:
-    picture = Image.new("RGB", (size, size), "white" if rng.random() < 0.7 else _colour(rng, (0.85, 1.0)))
+    picture = Image.new("RGB", (size, size), "white" if rng.random() < 0.7 else any_colour(rng, (0.85, 1.0)))
     draw = ImageDraw.Draw(picture)
     left, right, top, bottom = size * 0.12, size * 0.95, size * 0.08, size * 0.88
     kind = rng.randrange(4)
@@ -116,7 +119,7 @@ def _chart(rng: random.Random, size: int) -> Image.Image:
         while at < 360:
             turn = rng.uniform(20, 120)
             draw.pieslice(
-                (left, top, right, bottom + size * 0.03), at, min(360, at + turn), fill=_colour(rng, (0.3, 0.8))
+                (left, top, right, bottom + size * 0.03), at, min(360, at + turn), fill=any_colour(rng, (0.3, 0.8))
             )
             at += turn
     else:
@@ -125,7 +128,7 @@ def _chart(rng: random.Random, size: int) -> Image.Image:
             draw.line((left, y, right, y), fill=(210, 210, 210))
         draw.line((left, top, left, bottom, right, bottom), fill="black", width=max(1, size // 100))
         count = rng.randint(3, 12)
-        series = [_colour(rng, (0.25, 0.7)) for _ in range(rng.randint(1, 3))]
+        series = [any_colour(rng, (0.25, 0.7)) for _ in range(rng.randint(1, 3))]
         for number, colour in enumerate(series):
             levels = [rng.uniform(0.05, 0.95) for _ in range(count)]
             points = [

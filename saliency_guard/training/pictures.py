@@ -19,7 +19,7 @@ UNDECIDED = 255
 """The same for a cell in files."""
 
 
-def squeezed(image: Image.Image) -> npt.NDArray[np.uint8]:
+def resized(image: Image.Image) -> npt.NDArray[np.uint8]:
     """A square RGB picture in the model's size: ``[128, 128, 3]``."""
     if image.width != IMAGE_SIZE:
         image = image.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC)
@@ -33,7 +33,7 @@ def normalized(pixels: Tensor) -> Tensor:
 
 def picture_tensor(image: Image.Image) -> Tensor:
     """What the processor makes of a square RGB picture: ``[3, 128, 128]`` in -1..1."""
-    return normalized(torch.tensor(squeezed(image)))
+    return normalized(torch.tensor(resized(image)))
 
 
 def patch_labels(drawn: Rendering, scene: Scene) -> Tensor:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -141,6 +142,10 @@ class Pictures:
             msg = f"{self.folder} holds no pictures: make them with saliency_guard.training.shards"
             raise FileNotFoundError(msg)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the open files: pickled, they would carry all pixels."""
+        return {**self.__dict__, "_open": {}}
+
     def draw(self, rng: random.Random, kind: str) -> tuple[str, int]:
         """One of the pictures of a kind: its kind and number."""
         return kind, rng.randrange(self.count(kind))
@@ -156,7 +161,7 @@ class Pictures:
             return None
         return training_scene(self.kinds[kind][number // SHARD].seeds[number % SHARD])
 
-    def look(self, picture: tuple[str, int]) -> tuple[Tensor, Tensor]:
+    def load(self, picture: tuple[str, int]) -> tuple[Tensor, Tensor]:
         """Its pixels ``[128, 128, 3]``, and the labels of its cells."""
         kind, number = picture
         pixels, patches = self._shard((kind, number // SHARD))
@@ -240,13 +245,13 @@ class SheetBatches(Dataset[Sheets]):
         def padded(columns: list[list[int]], value: int) -> Tensor:
             return torch.tensor([values + [value] * (width - len(values)) for values in columns])
 
-        looked = [self._pictures.look(picture) for row in rows for picture in row.pictures]
+        loaded = [self._pictures.load(picture) for row in rows for picture in row.pictures]
         no_pictures = torch.zeros(0, IMAGE_SIZE, IMAGE_SIZE, 3, dtype=torch.uint8)
         no_labels = torch.zeros(0, IMAGE_TOKENS, dtype=torch.long)
         mentioned = [(number, at, known) for number, row in enumerate(rows) for at, known in row.mentioned]
         return Sheets(
-            pixels=torch.stack([pixels for pixels, _ in looked]) if looked else no_pictures,
-            patches=torch.stack([patches for _, patches in looked]) if looked else no_labels,
+            pixels=torch.stack([pixels for pixels, _ in loaded]) if loaded else no_pictures,
+            patches=torch.stack([patches for _, patches in loaded]) if loaded else no_labels,
             input_ids=padded([row.ids for row in rows], self._pad),
             labels=padded([row.labels for row in rows], IGNORED),
             position_ids=padded([row.positions for row in rows], 0),

@@ -22,7 +22,7 @@ from saliency_guard.scenes.sprites import LINE_STYLES, OTHER_STYLES, STYLES
 from saliency_guard.scenes.vocabulary import CLASSES
 from saliency_guard.training.augment import LOOKS, look
 from saliency_guard.training.blanks import blank_picture
-from saliency_guard.training.pictures import UNDECIDED, patch_labels, squeezed
+from saliency_guard.training.pictures import UNDECIDED, patch_labels, resized
 
 FIRST_SEED = 1_001_000_000
 """Pictures of this run have seeds from here on: none of those that the tower itself was first trained on."""
@@ -30,12 +30,13 @@ FIRST_SEED = 1_001_000_000
 SHARD = 4096
 _STYLES = (*STYLES * 2, *OTHER_STYLES)
 _RETOUCHED = 0.6
+_LINES_RETOUCHED = 0.95
 _LARGER = 0.4
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """Pictures ``first`` to ``first + SHARD - 1`` of a kind.
+    """``SHARD`` pictures of a kind.
 
     Attributes:
         folder: where the shards lie.
@@ -85,7 +86,7 @@ def scene_picture(seed: int) -> tuple[Scene, Image.Image, npt.NDArray[np.uint8]]
     # Real pictures are larger and get scaled down: some training pictures are, too.
     size = IMAGE_SIZE * 2 if rng.random() < _LARGER else IMAGE_SIZE
     # Black ink on white paper is one of many: line drawings nearly always come in other colours.
-    retouched = rng.random() < (0.95 if scene.style in LINE_STYLES else _RETOUCHED)
+    retouched = rng.random() < (_LINES_RETOUCHED if scene.style in LINE_STYLES else _RETOUCHED)
     sprites = look(scene.style, rng.randrange(LOOKS)) if retouched else None
     drawn = render(scene, size, sprites=sprites)
     labels = patch_labels(drawn, scene).numpy()
@@ -93,7 +94,7 @@ def scene_picture(seed: int) -> tuple[Scene, Image.Image, npt.NDArray[np.uint8]]
 
 
 def make_shard(shard: Shard, size: int = SHARD) -> None:
-    """Draw the pictures of a shard and write them; an interrupted shard leaves no file."""
+    """Draw the pictures of a shard and write them; an interrupted shard is none of `shards`."""
     pixels = np.empty((size, IMAGE_SIZE, IMAGE_SIZE, 3), dtype=np.uint8)
     patches = np.full((size, IMAGE_TOKENS), len(CLASSES), dtype=np.uint8)
     for number, seed in enumerate(shard.seeds[:size]):
@@ -101,7 +102,7 @@ def make_shard(shard: Shard, size: int = SHARD) -> None:
             image = blank_picture(seed, IMAGE_SIZE * 2)
         else:
             _, image, patches[number] = scene_picture(seed)
-        pixels[number] = squeezed(image)
+        pixels[number] = resized(image)
     shard.folder.mkdir(parents=True, exist_ok=True)
     np.save(shard.file("patches"), patches)
     partial = shard.file("pixels").with_suffix(".part")
@@ -116,7 +117,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the shards")
     parser.add_argument("--scenes", type=int, default=24, help="shards of scenes")
     parser.add_argument("--blanks", type=int, default=1, help="shards of pictures that show nothing")
-    parser.add_argument("--workers", type=int, default=1, help="processes that draw")
+    parser.add_argument("--workers", type=int, default=1, help="processes that draw, each with up to 2 GB")
     arguments = parser.parse_args()
     wanted = [Shard(arguments.out, "scenes", number) for number in range(arguments.scenes)]
     wanted[1:1] = [Shard(arguments.out, "blanks", number) for number in range(arguments.blanks)]

@@ -33,6 +33,11 @@ PRESENCE = (
     "Is there {a} in this photo?",
     "Is there {a}?",
     "Do you see any {many} here?",
+    "Does the photo contain {a}?",
+    "Can {a} be seen?",
+    "Any {many}?",
+    "I wonder whether there is {a} here.",
+    "Tell me whether there is {a} in the picture.",
 )
 NUMBER = (
     "How many {many} are there?",
@@ -41,6 +46,16 @@ NUMBER = (
     "Count the {many}.",
     "What is the number of {many}?",
     "Please count the {many} in the image.",
+    "Give me the number of {many}.",
+    "What is the count of {many}?",
+    "How many {many} can you count?",
+    "How many {many} does the image show?",
+    "State the number of {many} in the picture.",
+    "Number of {many}?",
+    "Please say how many {many} are visible.",
+    "I want to know how many {many} there are.",
+    "What quantity of {many} is in the photo?",
+    "What would you say is the number of {many}?",
 )
 PLACE = (
     "Where in the image is the {one}?",
@@ -49,6 +64,15 @@ PLACE = (
     "In which part of the picture is the {one}?",
     "What is the position of the {one}?",
     "Where do you see the {one}?",
+    "Tell me where the {one} is.",
+    "At what position is the {one}?",
+    "Which part of the image shows the {one}?",
+    "I am looking for the {one}. Where is it?",
+    "Say where the {one} is.",
+    "Whereabouts is the {one}?",
+    "Position of the {one}?",
+    "Do you know where the {one} is?",
+    "In which place is the {one}?",
 )
 BRIEF = (
     "What objects are in the image?",
@@ -75,8 +99,8 @@ SIDES = (
 LEVELS = ("Is the {a} above or below the {b}?", "Is the {a} higher or lower than the {b}?")
 UNSEEN = {
     "presence": ("Could there be {a} in the image?", "Are any {many} visible in the photo?"),
-    "number": ("Tell me how many {many} the image shows.", "What number of {many} do you see?"),
-    "place": ("Please tell me where the {one} is.", "At which place is the {one}?"),
+    "number": ("The {many}: how many of them?", "If you counted the {many}, what would you get?"),
+    "place": ("Point me to the {one}.", "If I wanted to find the {one}, where should I look?"),
 }
 """Wordings used in evaluation only."""
 

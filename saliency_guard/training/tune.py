@@ -12,7 +12,6 @@ mean of the weights is kept beside them: that mean is what is exported, at any t
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import time
 from dataclasses import asdict, dataclass, fields
@@ -38,6 +37,7 @@ from saliency_guard.training.train import Trainee, save
 
 _CORPUS = 1500
 _LOGGED = 20
+_TOWER = ".vision_tower."
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +123,7 @@ class Follower(Trainee):
         patch = embeds.new_zeros(())
         image_positions = batch.input_ids == self.model.config.image_token_id
         if len(pixels):
-            with torch.set_grad_enabled(tuning.tower_rate > 0):
-                cells = inner.vision_tower(pixels).last_hidden_state
-            features = inner.multi_modal_projector(cells)
+            features = inner.multi_modal_projector(inner.vision_tower(pixels).last_hidden_state)
             patch, _ = self.patch_loss(features, batch.patches)
             embeds = embeds.masked_scatter(image_positions[..., None], features.to(embeds.dtype))
         answers = batch.labels[:, 1:] != -100
@@ -156,19 +154,19 @@ def begin(ancestor: Path, tokenizer_folder: Path) -> tuple[Follower, PreTrainedT
     return follower, new
 
 
-def parameter_groups(follower: Follower, tuning: Tuning) -> list[dict[str, Any]]:
-    """What is trained, for the optimizer; ``share`` is a group's part of the learning rate."""
-    tower = {id(parameter) for parameter in follower.model.model.vision_tower.parameters()}
-    groups: list[dict[str, Any]] = []
-    for share, in_tower in ((1.0, False), (tuning.tower_rate, True)):
-        chosen = [parameter for parameter in follower.parameters() if (id(parameter) in tower) == in_tower]
-        if not share:
-            follower.model.model.vision_tower.requires_grad_(requires_grad=False).eval()
-            continue
+def parameter_groups(follower: Follower, tuning: Tuning) -> list[tuple[float, dict[str, Any]]]:
+    """What is trained, in groups for the optimizer, each with its part of the learning rate."""
+    groups: list[tuple[float, dict[str, Any]]] = []
+    for in_tower, rate in ((False, 1.0), (True, tuning.tower_rate)):
         for decayed in (True, False):
-            parameters = [parameter for parameter in chosen if (parameter.ndim >= 2) == decayed]
-            decay = tuning.weight_decay if decayed else 0.0
-            groups.append({"params": parameters, "weight_decay": decay, "share": share})
+            parameters = [
+                parameter
+                for name, parameter in follower.named_parameters()
+                if parameter.requires_grad and (_TOWER in name) == in_tower and (parameter.ndim >= 2) == decayed
+            ]
+            if parameters:
+                decay = tuning.weight_decay if decayed else 0.0
+                groups.append((rate, {"params": parameters, "weight_decay": decay}))
     return groups
 
 
@@ -177,12 +175,12 @@ def averages(follower: Follower, tuning: Tuning) -> dict[str, Tensor]:
     return {
         name: value
         for name, value in follower.state_dict().items()
-        if value.is_floating_point() and (tuning.tower_rate or "vision_tower" not in name)
+        if value.is_floating_point() and (tuning.tower_rate or _TOWER not in name)
     }
 
 
 def summary(sums: Tensor, beside: Tensor) -> dict[str, Any]:
-    """Mean losses for the log: of all answer tokens, of those of each kind of text, and the losses beside.
+    """For the log: the mean loss of answer tokens, of all and of each kind of text, and the last batch's losses beside.
 
     Args:
         sums: ``[2, kinds]``, the answer tokens' losses and how many there were.
@@ -192,6 +190,26 @@ def summary(sums: Tensor, beside: Tensor) -> dict[str, Any]:
     kinds = {part.name: round(a / b, 3) for part, a, b in zip(MIXTURE, total, count, strict=True) if b}
     shares = dict(zip(("patch", "number", "mention"), (round(x, 3) for x in beside.tolist()), strict=True))
     return {"loss": round(sum(total) / sum(count), 4), **shares, "kinds": kinds}
+
+
+def save_checkpoint(
+    checkpoint: Path, follower: Follower, optimizer: torch.optim.Optimizer, mean: dict[str, Tensor], step: int
+) -> None:
+    """Write all that a run goes on from; an interrupted write leaves the checkpoint before."""
+    partial = checkpoint.with_suffix(".part")
+    state = {"state": follower.state_dict(), "optimizer": optimizer.state_dict(), "mean": mean, "step": step}
+    torch.save(state, partial)
+    partial.replace(checkpoint)
+
+
+def load_checkpoint(
+    checkpoint: Path, follower: Follower, optimizer: torch.optim.Optimizer
+) -> tuple[dict[str, Tensor], int]:
+    """Put a run back to where it was; return the running mean of its weights, and the number of its steps."""
+    state = torch.load(checkpoint, map_location=follower.background.device, weights_only=True)
+    follower.load_state_dict(state["state"])
+    optimizer.load_state_dict(state["optimizer"])
+    return state["mean"], state["step"]
 
 
 def tune(
@@ -223,17 +241,16 @@ def tune(
     follower.to(device)
     if half_precision:
         follower.model.model.language_model.set_attn_implementation(FLOAT32_ATTENTION)
-    groups = parameter_groups(follower, tuning)
+    if not tuning.tower_rate:
+        follower.model.model.vision_tower.requires_grad_(requires_grad=False).eval()
+    rates, groups = zip(*parameter_groups(follower, tuning), strict=True)
     optimizer = torch.optim.AdamW(groups, lr=tuning.learning_rate, betas=(0.9, 0.98), fused=device == "cuda")
     trained = [parameter for group in groups for parameter in group["params"]]
     averaged = averages(follower, tuning)
     mean = {name: value.clone() for name, value in averaged.items()}
     checkpoint, step = out / "checkpoint.pt", 0
     if checkpoint.exists():
-        state = torch.load(checkpoint, map_location=device, weights_only=True)
-        follower.load_state_dict(state["trained"])
-        optimizer.load_state_dict(state["optimizer"])
-        mean, step = state["mean"], state["step"]
+        mean, step = load_checkpoint(checkpoint, follower, optimizer)
     batches = SheetBatches(tokenizer, pictures, seed=tuning.seed, early=tuning.early, rows=tuning.rows)
     dice = torch.Generator(device)
     print(json.dumps({"tuning": asdict(tuning), "from_step": step, "pictures": batches.available}), flush=True)
@@ -247,9 +264,9 @@ def tune(
         prefetch_factor=12 if workers else None,
     )
     for drawn in loaded:
-        batch = Sheets(*(getattr(drawn, each.name).to(device, non_blocking=True) for each in fields(Sheets)))
-        for group in optimizer.param_groups:
-            group["lr"] = group["share"] * tuning.learning_rate_at(step)
+        batch = Sheets(*(getattr(drawn, each.name).to(device) for each in fields(Sheets)))
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * tuning.learning_rate_at(step)
         pixels = jittered(normalized(batch.pixels), dice.manual_seed(tuning.seed * 1_000_000 + step))
         with torch.autocast(device, dtype=torch.bfloat16, enabled=half_precision):
             loss, each, rows, beside = follower.losses(batch, pixels, tuning)
@@ -260,22 +277,17 @@ def tune(
         step += 1
         # Until there is something to average, the mean follows closely.
         weight = min(tuning.mean, step / (step + 10))
-        torch._foreach_lerp_(list(mean.values()), list(averaged.values()), 1 - weight)
-        # On the device, so that it need not be waited for at every step.
-        sums[0].index_add_(0, batch.kinds[rows], each)
-        sums[1] += torch.bincount(batch.kinds[rows], minlength=len(MIXTURE))
+        torch._foreach_lerp_(list(mean.values()), [averaged[name] for name in mean], 1 - weight)
+        kinds = batch.kinds[rows]
+        sums[0].index_add_(0, kinds, each)
+        sums[1].index_add_(0, kinds, torch.ones_like(each))
         if step % _LOGGED == 0:
             now = time.monotonic()
             print(json.dumps({"step": step, "seconds": round(now - logged, 1)} | summary(sums, beside)), flush=True)
             logged = now
             sums.zero_()
         if time.monotonic() - saved > 60 * minutes_between_checkpoints or step == tuning.steps:
-            partial = checkpoint.with_suffix(".part")
-            torch.save(
-                {"trained": follower.state_dict(), "optimizer": optimizer.state_dict(), "mean": mean, "step": step},
-                partial,
-            )
-            partial.replace(checkpoint)
+            save_checkpoint(checkpoint, follower, optimizer, mean, step)
             saved = time.monotonic()
     export(out, ancestor)
 
@@ -286,7 +298,7 @@ def export(out: Path, ancestor: Path = EMBEDDED_PATH, model: Path | None = None)
     state = torch.load(out / "checkpoint.pt", map_location="cpu", weights_only=True)
     follower.load_state_dict(state["mean"], strict=False)
     folder = model or out / "model"
-    save(copy.deepcopy(follower.model), tokenizer, folder)
+    save(follower.model, tokenizer, folder)
     return folder
 
 

@@ -4,18 +4,31 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from saliency_guard import LVLM
+from saliency_guard.calibration.records import Records
 from saliency_guard.evaluation.labelling import Looking
 from saliency_guard.evaluation.record_file import RecordFile
 from saliency_guard.evaluation.world_records import WorldRun, empty_records, generation, world_records
 
 LOOKING = Looking(vectors=False)
+# One process for all: the records are made once.
+pytestmark = pytest.mark.xdist_group("world records")
 RUN = WorldRun(split="development", scenes=2, several=1, told=True, max_new_tokens=8)
 
 
-def test_single_scenes_and_several_in_one_prompt(lvlm: LVLM) -> None:
-    calls: list[None] = []
-    records = world_records(lvlm, RUN, looking=LOOKING, on_answer=lambda: calls.append(None))
+@pytest.fixture(scope="module")
+def calls() -> list[None]:
+    return []
+
+
+@pytest.fixture(scope="module")
+def records(lvlm: LVLM, calls: list[None]) -> Records:
+    return world_records(lvlm, RUN, looking=LOOKING, on_answer=lambda: calls.append(None))
+
+
+def test_single_scenes_and_several_in_one_prompt(records: Records, calls: list[None]) -> None:
     assert len(records) == len(calls) == RUN.answers == 2 * 4 * 2 + 3 * 4 * 2
     assert {record.pictures for record in records} == {1, 2, 3, 4}
     assert len({record.picture for record in records}) == 2 + 3
@@ -23,16 +36,15 @@ def test_single_scenes_and_several_in_one_prompt(lvlm: LVLM) -> None:
     assert records.generation["temperature"] == 0.0
 
 
-def test_what_is_in_the_file_is_not_made_again(lvlm: LVLM, tmp_path: Path) -> None:
+def test_what_is_in_the_file_is_not_made_again(lvlm: LVLM, records: Records, tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
-    whole = world_records(lvlm, RUN, looking=LOOKING)
     file = RecordFile(path, empty_records(lvlm, LOOKING, generation(RUN)))
-    for record in whole.records[:20]:
+    for record in records.records[:20]:
         file.add(record)
     again = world_records(
         lvlm, RUN, looking=LOOKING, file=RecordFile(path, empty_records(lvlm, LOOKING, generation(RUN)))
     )
-    assert set(map(repr, again)) == set(map(repr, whole))
+    assert set(map(repr, again)) == set(map(repr, records))
 
 
 def test_answers_about_text_documents_have_no_picture_and_what_is_told_is_labelled(lvlm: LVLM) -> None:

@@ -29,5 +29,8 @@ def test_styles_for_training_alone_have_most_classes_and_lines_are_black_on_whit
     assert all(len(drawable(style)) > len(CLASSES) / 2 for style in OTHER_STYLES)
     for style in LINE_STYLES:
         pixels = np.asarray(load_style(style)["bicycle"])
-        assert (pixels[..., 0] == pixels[..., 1]).all()
+        shown = pixels[pixels[..., 3] > 200]
+        assert (shown[:, :3] == shown[:, :1]).all()
+        assert (shown[:, 0] < 60).mean() > 0.2, "ink"
+        assert (shown[:, 0] > 200).mean() > 0.05, "paper"
         assert (pixels[..., 3] > 0).mean() < 0.95, "cut out"

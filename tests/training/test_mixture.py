@@ -66,8 +66,11 @@ def test_what_is_kept_for_evaluation_is_never_trained_on() -> None:
         "True?\n",
         "Someone says",
         "Could there be",
-        "Tell me how many",
-        "tell me where",
+        "Are any",
+        "how many of them",
+        "If you counted",
+        "Point me to",
+        "where should I look",
         "Tell me which image",
         "is in which picture",
         "Use this schema for your JSON",
@@ -77,10 +80,10 @@ def test_what_is_kept_for_evaluation_is_never_trained_on() -> None:
         *("visible_things", "object_names", "image_caption", "image_description", '_where"', "position_of_"),
     ]
     for words in kept:
-        assert words not in text, words
+        assert words.lower() not in text.lower(), words
     # They are what the lists say.
     listed = str((statements.UNSEEN_ASKED, single.UNSEEN, several.UNSEEN_WHICH, forms.UNSEEN_TOLD))
-    assert all(words.strip() in listed for words in kept[:9])
+    assert all(words.strip() in listed for words in kept[:12])
     assert all(line not in text for line in (*frames.UNSEEN_HEADS, *frames.UNSEEN_ORDERS))
 
 

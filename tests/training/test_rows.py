@@ -134,7 +134,7 @@ def test_a_picture_is_what_its_seed_shows(folder: Path) -> None:
     picture = pictures.draw(rng, "scenes")
     assert pictures.scene(picture) == training_scene(pictures.kinds["scenes"][0].seeds[picture[1]])
     assert pictures.scene(("blanks", 3)) is None
-    assert pictures.look(picture)[0].shape == (IMAGE_SIZE, IMAGE_SIZE, 3)
+    assert pictures.load(picture)[0].shape == (IMAGE_SIZE, IMAGE_SIZE, 3)
 
 
 def test_a_folder_without_pictures_is_refused(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:

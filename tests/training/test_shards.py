@@ -4,6 +4,7 @@ import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from saliency_guard.scenes.sprites import OTHER_STYLES, STYLES
 from saliency_guard.scenes.vocabulary import CLASSES
 from saliency_guard.training.data import TRAINING_SEEDS
-from saliency_guard.training.pictures import squeezed
+from saliency_guard.training.pictures import resized
 from saliency_guard.training.shards import (
     FIRST_SEED,
     SHARD,
@@ -31,7 +32,7 @@ def test_a_shard_holds_the_pictures_of_its_seeds_and_their_labels(tmp_path: Path
     assert [shard.number for shard in complete] == [0]
     shard = complete[0]
     scene, image, labels = scene_picture(shard.seeds[3])
-    np.testing.assert_array_equal(shard.pixels[3], squeezed(image))
+    np.testing.assert_array_equal(shard.pixels[3], resized(image))
     assert (shard.patches[3] == labels).all()
     assert {CLASSES[label] for label in labels if label < len(CLASSES)} <= set(scene.counts)
     assert (shards(tmp_path, "blanks")[0].patches == len(CLASSES)).all()
@@ -39,8 +40,13 @@ def test_a_shard_holds_the_pictures_of_its_seeds_and_their_labels(tmp_path: Path
 
 
 def test_a_shard_that_is_cut_off_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
+    save, written = np.save, []
+
+    def stop(file: Any, values: Any) -> None:
+        save(file, values)
+        written.append(file)
+        if len(written) == 2:
+            raise KeyboardInterrupt
 
     monkeypatch.setattr(np, "save", stop)
     with pytest.raises(KeyboardInterrupt):

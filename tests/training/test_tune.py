@@ -16,7 +16,7 @@ from saliency_guard.training.growth import grown
 from saliency_guard.training.shards import Shard, make_shard
 from saliency_guard.training.tokenizer import train_tokenizer
 from saliency_guard.training.train import save
-from saliency_guard.training.tune import Tuning, begin, export, tune
+from saliency_guard.training.tune import Tuning, begin, export, parameter_groups, tune
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few rows and few new tokens: what is tested is the run, not what it learns."""
+    """Few new tokens: what is tested is the run, not what it learns."""
     monkeypatch.setattr(tune_module, "_CORPUS", 30)
     monkeypatch.setattr(tune_module, "grown", lambda old, texts: grown(old, texts, 820))
 
@@ -66,12 +66,12 @@ def test_a_run_that_was_cut_off_ends_as_one_that_was_not(ancestor: Path, picture
     tune(tuning, tmp_path / "cut", pictures, ancestor=ancestor, workers=0)
     cut = torch.load(tmp_path / "cut" / "checkpoint.pt", weights_only=True)
     assert whole["step"] == cut["step"] == 4
-    for part in ("trained", "mean"):
+    for part in ("state", "mean"):
         for name, value in whole[part].items():
             torch.testing.assert_close(value, cut[part][name], rtol=0, atol=0)
     before = begin(ancestor, ancestor)[0].state_dict()
     name = "model.model.vision_tower.stages.0.0.weight"
-    assert not torch.equal(whole["trained"][name], before[name]), "the tower goes on"
+    assert not torch.equal(whole["state"][name], before[name]), "the tower goes on"
     assert "model.model.vision_tower.stages.0.1.running_var" in whole["mean"]
 
     lvlm = LVLM.load(str(tmp_path / "cut" / "model"))
@@ -100,10 +100,23 @@ def test_the_mean_is_exported_at_any_time(ancestor: Path, pictures: Path, tmp_pa
     tune(Tuning(steps=1, decay=1, rows=4), tmp_path, pictures, ancestor=ancestor, workers=0)
     state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     folder = export(tmp_path, ancestor, tmp_path / "elsewhere")
-    assert not any("vision_tower" in name for name in state["mean"]), "the tower stays as it is"
+    for name, value in begin(ancestor, ancestor)[0].state_dict().items():
+        if "vision_tower" in name:
+            torch.testing.assert_close(state["state"][name], value, rtol=0, atol=0, msg="the tower stays as it is")
+            assert name not in state["mean"]
     model = LVLM.load(str(folder)).model
     name = "model.language_model.layers.0.mlp.down_proj.weight"
     torch.testing.assert_close(model.state_dict()[name], state["mean"][f"model.{name}"], atol=1e-3, rtol=1e-2)
+
+
+def test_the_tower_has_a_rate_of_its_own(ancestor: Path) -> None:
+    follower, _ = begin(ancestor, ancestor)
+    tower = {id(parameter) for parameter in follower.model.model.vision_tower.parameters()}
+    groups = parameter_groups(follower, Tuning(tower_rate=0.25, weight_decay=0.5))
+    assert sum(len(group["params"]) for _, group in groups) == len(list(follower.parameters()))
+    for rate, group in groups:
+        assert {id(parameter) in tower for parameter in group["params"]} == {rate == 0.25}
+        assert {parameter.ndim >= 2 for parameter in group["params"]} == {group["weight_decay"] == 0.5}
 
 
 def test_the_rate_warms_up_stays_and_falls() -> None:
