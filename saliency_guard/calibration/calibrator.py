@@ -30,6 +30,7 @@ from saliency_guard.calibration.fit import Method
 from saliency_guard.calibration.fitted_on import FittedOn
 from saliency_guard.calibration.linear import LinearModel, ProbabilityMap
 from saliency_guard.calibration.records import GroundingRecord, Records
+from saliency_guard.calibration.redrawn import with_redrawn
 from saliency_guard.calibration.repair_guarantee import choose_repair, repair_units
 from saliency_guard.calibration.results import CalibrationReport, Judgement
 from saliency_guard.claims.extract import ClaimKind
@@ -152,7 +153,7 @@ class Calibrator(Frozen):
         seen, tested = fitting.held_apart(records.usual, held_out, seed)
         covered = fitting.fit_domain(seen, required=domain)
         redrawn = records.where(record.redrawn for record in records)
-        learnt = seen.joined(fitting.worth_learning(redrawn, covered, LEVEL))
+        learnt = with_redrawn(seen, redrawn, covered, LEVEL)
         claims = fitting.fit_claims(learnt, *fitting.feature_choices(learnt, features))
         fitted = cls(
             fingerprint=records.fingerprint,

@@ -12,10 +12,10 @@ import numpy.typing as npt
 
 from saliency_guard.calibration.claim_features import answer_summary
 from saliency_guard.calibration.claim_models import ClaimModel
-from saliency_guard.calibration.domain import FEWEST_PICTURES, Domain, prompt_p_value
+from saliency_guard.calibration.domain import FEWEST_PICTURES, Domain
 from saliency_guard.calibration.features import FEATURE_SETS, VERIFICATION, Floats
 from saliency_guard.calibration.linear import FARTHEST, LinearModel, ProbabilityMap
-from saliency_guard.calibration.records import GroundingRecord, Records
+from saliency_guard.calibration.records import Records
 from saliency_guard.calibration.reliability import Bools
 from saliency_guard.claims.extract import CLAIM_KINDS, ClaimKind
 from saliency_guard.errors import ConfigError, InputError, require_extra
@@ -349,20 +349,6 @@ def require_method(method: str) -> None:
     if method not in ("logistic", "platt", "isotonic"):
         msg = f"method={method!r}: choose logistic, platt or isotonic"
         raise ConfigError(msg)
-
-
-def worth_learning(redrawn: Records, domain: Domain | None, level: float) -> Records:
-    """Of answers about redrawn pictures those that the domain covers at a level: no others will ever be judged."""
-    if domain is None:
-        return redrawn
-    return redrawn.where(_is_covered(record, domain, level) for record in redrawn)
-
-
-def _is_covered(record: GroundingRecord, domain: Domain, level: float) -> bool:
-    if not record.claims or len(record.domain) != record.pictures:
-        return False
-    odds = record.features((VERIFICATION,))[:, 0]
-    return prompt_p_value(domain.p_values(record.domain_features, odds)) >= level
 
 
 def frequent(counts: Iterable[int]) -> tuple[int, ...]:

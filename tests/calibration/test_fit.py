@@ -178,22 +178,3 @@ def test_a_domain_is_fitted_where_there_are_pictures_enough() -> None:
     assert fit.fit_domain(Records(records.fingerprint, placed[:10]), required=None) is None
     with pytest.raises(InputError, match="are needed"):
         fit.fit_domain(Records(records.fingerprint, placed[:10]), required=True)
-
-
-def test_of_redrawn_pictures_those_are_learnt_from_that_would_be_covered() -> None:
-    rng = np.random.default_rng(5)
-
-    def placed(records: Records, centre: float) -> Records:
-        rows = [encoded(rng.normal(loc=centre, size=20)) for _ in records]
-        return Records(
-            records.fingerprint,
-            [record.model_copy(update={"domain": (row,)}) for record, row in zip(records, rows, strict=True)],
-        )
-
-    domain = fit.fit_domain(placed(synthetic.records(200), 0.0), required=True)
-    near, far = placed(synthetic.records(50, first=1000), 0.0), placed(synthetic.records(50, first=2000), 9.0)
-    assert len(fit.worth_learning(near, domain, 0.05)) > 40
-    assert len(fit.worth_learning(far, domain, 0.05)) == 0
-    assert len(fit.worth_learning(far, None, 0.05)) == 50
-    unknown = synthetic.records(10, first=3000)  # It is not known what their pictures look like.
-    assert len(fit.worth_learning(unknown, domain, 0.05)) == 0
