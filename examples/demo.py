@@ -41,13 +41,12 @@ def main(picture: Path = PICTURE, question: str = QUESTION, wrong: str = WRONG) 
         style="dim",
     )
 
-    guarded = lvlm.generate(messages, max_new_tokens=80, sgrs=SGRSConfig(alpha=0.9, min_p=0.5))
+    guarded = lvlm.generate(messages, max_new_tokens=80, sgrs=SGRSConfig(alpha=0.95, min_p=0.3))
     console.print(answer_view(guarded, "The same with SGRS, which rejects tokens of low saliency"))
     console.print(
         "SGRS is off by default: at the paper's settings it makes this model's descriptions worse, because words that "
         "rest on the picture have little saliency on earlier words, and are rejected (docs/evidence.md). Here unlikely "
-        "candidates are left out (min_p=0.5), and the threshold is high (alpha=0.9). How two things stand to each "
-        "other ('to the left of') is what this model judges worst: such claims have a low grounding, right or wrong.",
+        "candidates are left out (min_p=0.3), and the threshold is high (alpha=0.95).",
         style="dim",
     )
 

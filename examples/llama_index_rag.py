@@ -82,7 +82,8 @@ def main() -> None:
         response = guarded.query(query)
         report = (response.metadata or {})["grounding"]
         cited = ", ".join(sorted({citation["node"] for citation in report["citations"]})) or "nothing"
-        print(f"{thing}: {response}\n  rests on {cited} ({report['decision']}, {report['score']:.2f})")
+        score = "no number" if report["score"] is None else f"{report['score']:.2f}"
+        print(f"{thing}: {response}\n  rests on {cited} ({report['decision']}, {score})")
 
 
 if __name__ == "__main__":

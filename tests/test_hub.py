@@ -93,8 +93,8 @@ def test_the_demo_answers(app: dict[str, Any]) -> None:
     desk = Image.open(ROOT / "examples" / "desk.png")
     text, known, rows = app["ask"](desk, "")
     assert text.startswith("In the image, there is a cup")
-    assert known == "All of it is true with probability 0.88."
-    assert rows[0] == ["cup", "object", "1.00", "1.00"]
+    assert known == "All of it is true with probability 0.96."
+    assert rows[0] == ["cup", "object", "0.99", "1.00"]
     assert len(rows[0]) == len(app["HEADER"])
 
 

@@ -81,14 +81,14 @@ def test_options_have_the_names_of_the_core() -> None:
 
 def test_every_option_reaches_the_core(lvlm: LVLM, picture: Image.Image) -> None:
     """Each one changes the answer, or is refused by the core where it is out of range."""
-    settings = ServedLVLM(lvlm=lvlm, top_k=1, repetition_penalty=1.5, max_new_tokens=12)
+    settings = ServedLVLM(lvlm=lvlm, top_k=1, repetition_penalty=9.0, max_new_tokens=12)
     options = settings.request({}).generation
-    assert (options["top_k"], options["repetition_penalty"]) == (1, 1.5)
+    assert (options["top_k"], options["repetition_penalty"]) == (1, 9.0)
     messages = chat(picture, DESCRIBE)
     plain = lvlm.generate(messages, max_new_tokens=12)
     assert lvlm.generate(messages, **options).text != plain.text
     again = settings.request({"repetition_penalty": None, "temperature": 2.0, "seed": 1}).generation
-    assert again["repetition_penalty"] == 1.5  # None leaves what the settings say.
+    assert again["repetition_penalty"] == 9.0  # None leaves what the settings say.
     greedy = settings.request({"repetition_penalty": 1.0, "temperature": 2.0, "seed": 1}).generation
     assert lvlm.generate(messages, **greedy).text == plain.text  # Of one candidate, sampling takes it.
 

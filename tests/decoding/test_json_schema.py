@@ -19,7 +19,7 @@ ANIMALS = ["cat", "dog", "bird"]
 SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
-        "what": {"type": "string"},
+        "what": {"type": "string", "maxLength": 40},
         "animals": {"type": "array", "items": {"enum": ANIMALS}, "maxItems": 3},
         "count": {"type": "integer", "minimum": 0, "maximum": 20},
         "outside": {"type": "boolean"},

@@ -15,7 +15,7 @@ from saliency_guard.scenes.language import DESCRIBE
 
 @pytest.fixture(scope="module")
 def answer(lvlm: LVLM, picture: Image.Image) -> GroundedAnswer:
-    return lvlm.generate(chat(picture, DESCRIBE), max_new_tokens=12, sgrs=SGRSConfig(alpha=0.95))
+    return lvlm.generate(chat(picture, DESCRIBE), max_new_tokens=40, sgrs=SGRSConfig(alpha=0.95, min_p=0.1))
 
 
 def printed(view: RenderableType) -> str:

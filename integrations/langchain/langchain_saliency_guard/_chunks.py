@@ -49,8 +49,7 @@ def last_chunks(
         text, calls, invalid = read_calls(lvlm, end.answer, was_forced=bool(request.forced))
         chunk = AIMessageChunk(
             content=text,
-            tool_call_chunks=as_chunks(calls),
-            invalid_tool_calls=invalid,
+            tool_call_chunks=as_chunks(calls, invalid),
             additional_kwargs=_tokens(tokens, detail),
         )
         info["finish_reason"] = "tool_calls" if calls else info["finish_reason"]

@@ -91,8 +91,7 @@ def pieces(message: AIMessage, answer: GroundedAnswer | None) -> Iterator[AIMess
         additional_kwargs=message.additional_kwargs,
         response_metadata=message.response_metadata,
         usage_metadata=message.usage_metadata,
-        invalid_tool_calls=message.invalid_tool_calls,
-        tool_call_chunks=as_chunks(message.tool_calls),
+        tool_call_chunks=as_chunks(message.tool_calls, message.invalid_tool_calls),
         chunk_position="last",
     )
 

@@ -10,6 +10,7 @@ from typing import Any
 from langchain_core.messages import InvalidToolCall, ToolCall
 from langchain_core.messages.tool import invalid_tool_call, tool_call
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
+from langchain_core.utils.json import parse_partial_json
 
 from saliency_guard import LVLM, ConfigError, GroundedAnswer
 from saliency_guard.adapters import closed, shown
@@ -71,15 +72,23 @@ def _new_id() -> str:
     return f"call_{uuid.uuid4().hex[:24]}"
 
 
-def as_chunks(calls: Sequence[ToolCall]) -> list[dict[str, Any]]:
-    """Finished tool calls as tool call chunks."""
+def as_chunks(calls: Sequence[ToolCall], invalid: Sequence[InvalidToolCall] = ()) -> list[dict[str, Any]]:
+    """Finished tool calls, and malformed ones, as tool call chunks."""
+    pieces: list[tuple[Any, str]] = [(call, json.dumps(call["args"])) for call in calls]
+    pieces += [(call, _unreadable(call["args"] or "")) for call in invalid]
     return [
-        {
-            "name": call["name"],
-            "args": json.dumps(call["args"]),
-            "id": call["id"],
-            "index": index,
-            "type": "tool_call_chunk",
-        }
-        for index, call in enumerate(calls)
+        {"name": call["name"], "args": args, "id": call["id"], "index": index, "type": "tool_call_chunk"}
+        for index, (call, args) in enumerate(pieces)
     ]
+
+
+def _unreadable(args: str) -> str:
+    """Arguments of a malformed call as LangChain takes them for malformed.
+
+    It completes JSON that was cut off, and makes a call without a name of it: such text goes in as a JSON string.
+    """
+    try:
+        completed = parse_partial_json(args)
+    except ValueError:
+        return args
+    return json.dumps(args) if isinstance(completed, dict) else args

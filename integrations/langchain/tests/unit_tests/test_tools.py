@@ -36,12 +36,14 @@ def look(where: str) -> str:
 
 @pytest.mark.parametrize("method", ["json_schema", "json_mode", "function_calling"])
 def test_structured_answers_are_scored_too(model: SaliencyGuardedLVLM, ask: Any, method: Any) -> None:
-    both: Any = model.with_structured_output(Joke, method=method, include_raw=True).invoke([ask()])
+    both: Any = model.with_structured_output(Joke, method=method, include_raw=True).invoke([ask("Tell me a joke.")])
     assert isinstance(both["parsed"], Joke)
     assert both["parsing_error"] is None
     assert both["raw"].response_metadata["grounding"]["shares"]
-    assert isinstance(model.with_structured_output(Joke, method=method).invoke([ask()]), Joke)
-    assert set(model.with_structured_output(Joke.model_json_schema(), method="json_schema").invoke([ask()])) == {
+    assert isinstance(model.with_structured_output(Joke, method=method).invoke([ask("Tell me a joke.")]), Joke)
+    assert set(
+        model.with_structured_output(Joke.model_json_schema(), method="json_schema").invoke([ask("Tell me a joke.")])
+    ) == {
         "setup",
         "punchline",
     }
@@ -51,16 +53,20 @@ def test_structured_answers_are_scored_too(model: SaliencyGuardedLVLM, ask: Any,
 def test_the_verdict_on_a_structured_answer_is_in_raw_and_in_the_event(ask: Any, method: Any) -> None:
     refuses = GuardPolicy(rules=(SignalRule("logprob", below=1.0),))  # Every token breaks it.
     structured: Any = SaliencyGuardedLVLM(policy=refuses).with_structured_output
-    report = structured(Joke, method=method, include_raw=True).invoke([ask()])["raw"].response_metadata["grounding"]
+    report = (
+        structured(Joke, method=method, include_raw=True)
+        .invoke([ask("Tell me a joke.")])["raw"]
+        .response_metadata["grounding"]
+    )
     assert report["decision"] == "flagged"
     heard = Heard()
-    bare = structured(Joke, method=method).invoke([ask()], config={"callbacks": [heard]})
+    bare = structured(Joke, method=method).invoke([ask("Tell me a joke.")], config={"callbacks": [heard]})
     assert isinstance(bare, Joke)
     assert [report["decision"] for report in heard.of("report")] == ["flagged"]
     strict: Any = SaliencyGuardedLVLM(policy=refuses.model_copy(update={"on_low": "raise"})).with_structured_output
     for include_raw in (False, True):
         with pytest.raises(LowGroundingError):
-            strict(Joke, method=method, include_raw=include_raw).invoke([ask()])
+            strict(Joke, method=method, include_raw=include_raw).invoke([ask("Tell me a joke.")])
 
 
 def test_a_forced_call_is_a_call(model: SaliencyGuardedLVLM, ask: Any) -> None:
@@ -102,6 +108,15 @@ def test_a_model_whose_template_takes_tools_is_told_by_it(lvlm: LVLM, ask: Any) 
     [
         ('<tool_call>{"name": "look", "arguments": {"where": "left"}}</tool_call>', 1, 0),
         ("<tool_call>look left</tool_call>", 0, 1),
+        ('<tool_call>{"name": "look", "arguments": {"where": "le</tool_call>', 0, 1),
+        (
+            (
+                '<tool_call>{"name": "look", "arguments": {"where": "left"}}</tool_call>'
+                '<tool_call>{"name": "look", "arguments": {"wh</tool_call>'
+            ),
+            1,
+            1,
+        ),
         ("There is a cup.", 0, 0),
     ],
 )
@@ -123,6 +138,8 @@ def test_calls_are_read_out_of_answers(
     assert len(message.invalid_tool_calls) == invalid
     streamed = whole(list(model.stream([ask()])))
     assert [call["args"] for call in streamed.tool_calls] == [call["args"] for call in message.tool_calls]
+    assert [call["name"] for call in message.tool_calls] == ["look"] * calls
+    assert len(streamed.invalid_tool_calls) == invalid
     assert message.content == ("" if calls or invalid else written)
 
 
