@@ -19,6 +19,7 @@ FRAME = frozenset(
         edge answer way lot number total"""
     )
 )
+SPOTS = frozenset(_split("left right top bottom center centre middle corner"))
 PREPOSITIONS = frozenset(
     _split(
         """of in on at to from by with within without into onto over under above below beneath

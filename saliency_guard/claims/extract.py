@@ -3,7 +3,8 @@
 `EnglishClaims` takes any model's English apart with plain rules, no parser. It knows objects (noun phrases), numbers,
 places, a yes or no, and whole sentences for all that says more. It misses objects named without an article or a number
 ("cats and dogs"), takes the verb of a sentence for a noun where it does not know it ("a man juggles"), and gives up on
-pronouns: what a pronoun is said to do is a claim of the whole sentence.
+pronouns: what a pronoun is said to do is a claim of the whole sentence. A yes or no to a question with "no", "or",
+"more than" and such is one, too: it is not simply that something is there.
 """
 
 from __future__ import annotations
@@ -93,9 +94,10 @@ class EnglishClaims:
         if said is not None:
             word, start, stop = said
             covered.append((start, stop))
+            kind: ClaimKind = "statement" if question.is_twisted else "yes_no"
             claims.append(
                 ExtractedClaim(
-                    "yes_no", start, stop, question.statement, negated=word == "no", noun=question.noun, picture=picture
+                    kind, start, stop, question.statement, negated=word == "no", noun=question.noun, picture=picture
                 )
             )
         for phrase in sentence.noun_phrases:
@@ -173,15 +175,21 @@ def _whole(sentence: Sentence, picture: int | None = None) -> ExtractedClaim:
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """What was asked: the statement that a yes would make, and what it is about."""
+    """What was asked: the statement that a yes would make, what it is about, and whether a yes is a plain one."""
 
     statement: str
     noun: str
     picture: int | None
+    is_twisted: bool
 
     @classmethod
     def of(cls, question: str) -> _Question:
         last = phrases.last_line(question)
         nouns = [phrase.noun for sentence in phrases.sentences(last) for phrase in sentence.noun_phrases]
         counted = phrases.counted_noun(last)
-        return cls(phrases.yes_statement(last), counted or (nouns[0] if nouns else ""), phrases.picture_named(last))
+        return cls(
+            statement=phrases.yes_statement(last),
+            noun=counted or (nouns[0] if nouns else ""),
+            picture=phrases.picture_named(last),
+            is_twisted=phrases.is_twisted(last),
+        )

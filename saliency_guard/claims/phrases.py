@@ -21,6 +21,7 @@ from saliency_guard.claims.english import (
     PREPOSITIONS,
     REPORTING,
     SEVERAL,
+    SPOTS,
     VERBS,
 )
 
@@ -52,7 +53,13 @@ _RELATION = re.compile(
 )
 _NO_PICTURE = re.compile(r"\b(?:no|none of the|neither) (?:image|picture|photo)s?\b", re.IGNORECASE)
 _TERSE = re.compile(r"[\s,.]*(?:please )?answer (?:with )?(?:yes or no)(?: only)?\.?$", re.IGNORECASE)
+_CHOICE = re.compile(r"\b(?:yes or no|true or false)\b", re.IGNORECASE)
 _NOT = re.compile(r"\b(?:not|never|without)\b|n['\u2019]t\b", re.IGNORECASE)
+_BETWEEN = re.compile(r"\s*(?:,|,?\s*and|,?\s*or)\s*", re.IGNORECASE)
+_TWISTED = re.compile(
+    r"\b(?:no|or|nor|neither|without|missing|absent|lacks?|(?:more|fewer|less) than|at (?:least|most))\b",
+    re.IGNORECASE,
+)
 _CLAUSE = re.compile(r"[,;:]|\b(?:but|and|while)\b", re.IGNORECASE)
 _HOW_MANY = re.compile(r"\bhow many ([\w -]+?)(?: (?:are|is|do|does|can|in|on|there)\b|\?|$)", re.IGNORECASE)
 _THERE = re.compile(r"^(is|are) there (.+?)\??$", re.IGNORECASE)
@@ -218,7 +225,7 @@ class Sentence:
         places: list[Place] = []
         for match in _PLACE.finditer(self.text):
             words = re.sub(r" of the (?:image|picture|photo|scene|frame)$", "", match.group().lower())
-            places.append(self._place(match.start(), match.end(), words, None))
+            places += self._fronted(match, words) or [self._place(match.start(), match.end(), words, None)]
         taken = [(place.start - self.start, place.stop - self.start) for place in places]
         for match in _RELATION.finditer(self.text):
             after = next((each for each in self.noun_phrases if each.start == self.start + match.end()), None)
@@ -226,6 +233,35 @@ class Sentence:
             if after is not None and not inside:
                 places.append(self._place(match.start(), after.stop - self.start, match.group().lower().strip(), after))
         return sorted(places, key=lambda place: place.start)
+
+    def _fronted(self, match: re.Match[str], words: str) -> list[Place]:
+        """Where all things of a list are that follows a place: "On the left, there is a cup and an apple."."""
+        phrases = self.noun_phrases
+        if not phrases or phrases[0].start < self.start + match.end():
+            return []
+        return [
+            Place(
+                start=self.start + match.start(),
+                stop=self.start + match.end(),
+                text=match.group().lower(),
+                words=words,
+                subject=phrase.noun,
+                other="",
+                plural=phrase.plural,
+                negated=phrase.negated,
+            )
+            for phrase in self.listed
+        ]
+
+    @cached_property
+    def listed(self) -> list[NounPhrase]:
+        """The first run of noun phrases with nothing but commas and "and" between them."""
+        run: list[NounPhrase] = []
+        for phrase in self.noun_phrases:
+            if run and not _BETWEEN.fullmatch(self.text[run[-1].stop - self.start : phrase.start - self.start]):
+                break
+            run.append(phrase)
+        return run
 
     def _place(self, start: int, stop: int, words: str, other: NounPhrase | None) -> Place:
         before = [each for each in self.noun_phrases if each.stop <= self.start + start]
@@ -248,8 +284,11 @@ class Sentence:
         return _NOT.search(before, clause) is not None
 
     def says_more_than(self, covered: Sequence[tuple[int, int]]) -> bool:
-        """Whether there are words outside some characters of the text that claim something."""
-        known = FRAME | GRAMMAR | NEGATIONS | PREPOSITIONS | REPORTING | ONE | DEFINITE | SEVERAL
+        """Whether there are words outside some characters of the text that claim something.
+
+        Words for places in a picture do, where no place was understood: "The left side shows a cup.".
+        """
+        known = (FRAME - SPOTS) | GRAMMAR | NEGATIONS | PREPOSITIONS | REPORTING | ONE | DEFINITE | SEVERAL
         for word, start, stop in self.words:
             inside = any(a <= self.start + start and self.start + stop <= b for a, b in covered)
             if not inside and word not in known and not (_count(word) is not None and self.picture is not None):
@@ -288,6 +327,14 @@ def counted_noun(question: str) -> str:
 def last_line(question: str) -> str:
     """What is asked in the end, where a question has several lines."""
     return question.strip().splitlines()[-1].strip() if question.strip() else ""
+
+
+def is_twisted(question: str) -> bool:
+    """Whether a yes to a question is not simply that something is there: "no", "or", "more than", "without" and such.
+
+    Small models answer such questions by what is named, and a plain check of the statement goes wrong with them.
+    """
+    return _TWISTED.search(_CHOICE.sub("", question)) is not None
 
 
 def yes_statement(question: str) -> str:

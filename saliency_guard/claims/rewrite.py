@@ -9,7 +9,6 @@ from saliency_guard.claims import phrases
 from saliency_guard.claims.extract import ExtractedClaim
 from saliency_guard.claims.phrases import NounPhrase, Sentence
 
-_BETWEEN = re.compile(r"\s*(?:,|,?\s*and|,?\s*or)\s*", re.IGNORECASE)
 _THERE = re.compile(r"\bthere (?:is|are)\b", re.IGNORECASE)
 _LISTING = re.compile(r"\b(?:there (?:is|are)|shows?|contains?|features?|includes?|see|of)\b", re.IGNORECASE)
 
@@ -68,7 +67,7 @@ def _without(sentence: Sentence, missing: Sequence[ExtractedClaim]) -> str:
     starts = {claim.start for claim in missing if claim.kind == "object"}
     numbers = {claim.start for claim in missing if claim.kind == "number"}
     places = [(claim.start, claim.stop) for claim in missing if claim.kind == "place"]
-    run = _listed(sentence)
+    run = sentence.listed
     # Only what stands before the list says that it is one: "to the left of the cup" lists nothing.
     if not run or _LISTING.search(sentence.text[: run[0].start - sentence.start]) is None:
         return ""
@@ -90,18 +89,6 @@ def _without(sentence: Sentence, missing: Sequence[ExtractedClaim]) -> str:
     head = _THERE.sub(lambda match: f"{match.group()[:5]} {verb}", head)
     joined = items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
     return f"{head}{joined}{tail}".strip()
-
-
-def _listed(sentence: Sentence) -> list[NounPhrase]:
-    """The first run of noun phrases with nothing but commas and "and" between them."""
-    run: list[NounPhrase] = []
-    for phrase in sentence.noun_phrases:
-        if run:
-            between = sentence.text[run[-1].stop - sentence.start : phrase.start - sentence.start]
-            if not _BETWEEN.fullmatch(between):
-                break
-        run.append(phrase)
-    return run
 
 
 def _item(sentence: Sentence, phrase: NounPhrase, uncounted: Collection[int]) -> str:

@@ -6,6 +6,7 @@ from saliency_guard.answer import GroundedAnswer, RepairedAnswer
 from saliency_guard.errors import UnjudgedError
 from saliency_guard.guard.settings import PolicySettings
 
+_NONE_BELOW = "the answer as a whole was refused, and no claim of it is below the threshold: nothing was left out"
 _NOTHING_LEFT = "no claim of the answer holds, so nothing is left of it"
 
 
@@ -29,4 +30,6 @@ def repair(policy: PolicySettings, answer: GroundedAnswer) -> tuple[RepairedAnsw
             repaired = answer.repaired(threshold=policy.min_grounding)
     except UnjudgedError as error:
         return None, str(error)
+    if policy.repair_risk is None and not repaired.dropped:
+        return None, _NONE_BELOW
     return repaired, None if repaired.text else _NOTHING_LEFT

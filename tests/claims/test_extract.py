@@ -45,6 +45,22 @@ def taken_apart(text: str, question: str = "") -> list[tuple[str, str, str, bool
         ),
         ("Three.", "How many cups are there?", [("number", "Three", "There are three cups in the image.", False)]),
         ("On the left.", "Where is the apple?", [("place", "On the left", "The apple is on the left.", False)]),
+        ("On the left, there is a cup and an apple.", "", [
+            ("place", "On the left", "The cup is on the left.", False),
+            ("place", "On the left", "The apple is on the left.", False),
+            ("object", "cup", "There is a cup in the image.", False),
+            ("object", "apple", "There is an apple in the image.", False),
+        ]),
+        ("At the bottom, there is no cup.", "", [
+            ("place", "At the bottom", "The cup is at the bottom.", True),
+            ("object", "no cup", "There is a cup in the image.", True),
+        ]),
+        ("The left side shows a cup.", "", [
+            ("statement", "The left side shows a cup.", "The left side shows a cup.", False),
+            ("object", "cup", "There is a cup in the image.", False),
+        ]),
+        ("No.", "Is there a dog or a tie? Answer yes or no.", [("statement", "No", "There is a dog or a tie.", True)]),
+        ("Yes.", "Is there no dog in the image?", [("statement", "Yes", "There is no dog in the image.", False)]),
         ("There is no bird.", "", [("object", "no bird", "There is a bird in the image.", True)]),
         ("I do not see any birds.", "", [("object", "birds", "There are birds in the image.", True)]),
         ("No picture shows a dog.", "", [("object", "dog", "There is a dog in the image.", True)]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from pydantic import BaseModel
@@ -39,12 +40,12 @@ def test_an_object_without_fields_says_nothing() -> None:
 
 
 def test_a_field_that_makes_no_claim_leaves_the_answer_without_a_grounding(lvlm: LVLM) -> None:
-    """ "left" alone claims nothing, and as an argument it does: nobody judged it."""
+    """ "left" as an argument claims something that nobody judged."""
     messages = chat("examples/pictures/dog.png", DESCRIBE)
     scorer, said = LocalScorer(lvlm), "The image shows a dog."
     assert scorer.score(messages, JudgedText.of(said, {"what": "It is a dog."})).grounding is not None
     for arguments in ({"where": "left"}, {"what": "It is a dog.", "where": "left"}, {"where": "left", "is": "a dog"}):
         answer = scorer.score(messages, JudgedText.of(said, arguments))
-        assert (answer.grounding, answer.calibrated) == (None, False)
-        assert "makes no claim" in (answer.grounding_reason or "")
+        assert answer.grounding is None
+        assert re.search("makes no claim|claim of a kind", answer.grounding_reason or "")
         assert answer.claims[0].grounding is not None

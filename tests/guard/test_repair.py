@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from saliency_guard import LVLM, ConfigError, GroundedAnswer, GuardPolicy, SignalRule
+from saliency_guard.chat.messages import chat
 from saliency_guard.guard.decision import decide, judge
 from saliency_guard.guard.repair import repair
+from saliency_guard.scenes.language import DESCRIBE
 
 
 def claims(answer: GroundedAnswer, groundings: Sequence[float | None]) -> GroundedAnswer:
@@ -58,6 +60,19 @@ def test_the_policys_risk_sets_the_threshold(lvlm: LVLM, messages: list[dict[str
     assert (reason is None) == bool(repaired.text)
     with pytest.raises(ConfigError, match=r"has no repair with risk=0\.0001"):
         repair(policy.model_copy(update={"repair_risk": 0.0001}), answer)
+
+
+def test_an_answer_of_which_no_claim_is_below_the_threshold_is_flagged(lvlm: LVLM) -> None:
+    """All of it is less sure than each part of it: there is nothing to leave out, and it is no repair."""
+    messages = chat("examples/desk.png", DESCRIBE)
+    answer = lvlm.generate(messages)
+    least = min(claim.grounding for claim in answer.claims if claim.grounding is not None)
+    assert answer.grounding is not None
+    assert answer.grounding < least
+    policy = GuardPolicy(min_grounding=(answer.grounding + least) / 2, on_low="repair")
+    outcome = policy.run(lvlm, messages)
+    assert (outcome.decision, outcome.text, outcome.passes) == ("flagged", answer.text, False)
+    assert "nothing was left out" in (outcome.reason or "")
 
 
 def test_settings_of_repairs_that_do_not_fit_are_refused() -> None:

@@ -67,7 +67,7 @@ def test_an_object_is_not_cut_up(lvlm: LVLM, messages: list[dict[str, Any]]) -> 
 @pytest.mark.parametrize(
     ("text", "options", "reason"),
     [
-        (json.dumps({"caption": TRUE, "where": "left"}), {}, "makes no claim"),
+        (json.dumps({"caption": TRUE, "where": "left"}), {}, "kind that the calibration does not cover"),
         (json.dumps({"caption": TRUE, "count": 4}), {}, "kind that the calibration does not cover"),
         (json.dumps({"caption": TRUE}), {"max_new_tokens": 4}, "JSON"),
     ],
