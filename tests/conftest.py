@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +23,31 @@ disable_progress_bar()
 # A time limit per example says how busy the machine is, nothing about the code.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+_GROUP = re.compile(r'xdist_group\("([^"]+)"\)')
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Tests of a file marked `xdist_group` go to one process: xdist 3.8 cannot tell by the node ids of pytest 9.2."""
+    from xdist.scheduler import LoadGroupScheduling
+
+    if config.getvalue("dist") != "loadgroup":
+        return None
+    groups = {
+        str(path.relative_to(config.rootpath)): marked[1]
+        for folder in ("tests", "integrations")
+        for path in (config.rootpath / folder).rglob("test_*.py")
+        if (marked := _GROUP.search(path.read_text(encoding="utf-8"))) is not None
+    }
+
+    class Scheduling(LoadGroupScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            scope: str = super()._split_scope(nodeid)
+            return groups.get(nodeid.partition("::")[0], scope)
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture(params=list(tiny.BUILDERS))
