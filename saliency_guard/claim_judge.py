@@ -27,7 +27,7 @@ from saliency_guard.chat.template import PromptReader
 from saliency_guard.claims.extract import ExtractedClaim
 from saliency_guard.claims.repair import RepairGuarantee
 from saliency_guard.claims.sentences import sentence_claims, sentence_of
-from saliency_guard.domain_features import domain_features, look_in_mirror
+from saliency_guard.domain_features import domain_features, look_at_pictures
 from saliency_guard.models.session import Session
 from saliency_guard.saliency.boxes import box_of
 from saliency_guard.saliency.config import SaliencyConfig
@@ -157,7 +157,7 @@ class ClaimJudge:
             for session, conversation, basis in prompts
             if basis.kind == "pictures" and self._looks_at(session)
         ]
-        look_in_mirror(self.reader, chosen)
+        look_at_pictures(self.reader, chosen)
 
     def _looks_at(self, session: Session) -> bool:
         """Whether it matters how usual the pictures are: a number of them that is not covered stays uncovered."""

@@ -3,64 +3,66 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-import torch
 from PIL import ImageOps
 from torch import Tensor
 
 from saliency_guard.chat.messages import Conversation, chat_about
 from saliency_guard.chat.template import PromptReader
-from saliency_guard.models.picture_change import entered_pictures, picture_changes, reads_changes
+from saliency_guard.models.entered_pictures import entered_pictures
 from saliency_guard.models.session import Session
-from saliency_guard.models.vision_features import picture_features
+from saliency_guard.models.vision_features import Mirrored, picture_features, shows_changes
 
 _QUESTION = "?"
 """Beside the mirrored pictures: what is asked about them is never read."""
 
 
-def look_in_mirror(reader: PromptReader, prompts: Sequence[tuple[Session, Conversation | None]]) -> None:
-    """Find out how the pictures of several prompts change when they are mirrored: `Session.picture_changes`.
+def look_at_pictures(reader: PromptReader, prompts: Sequence[tuple[Session, Conversation | None]]) -> list[Tensor]:
+    """What a model makes of the pictures of several prompts, side by side: `picture_features` of each.
 
-    It stays unknown where the pictures themselves are not known, and where the model does not show it.
+    It is kept with the session, so that each is looked at once; not where its messages are unknown, since then nothing
+    was mirrored.
 
     Args:
         reader: of the model's prompts.
         prompts: each read with the states at its pictures, and its messages.
     """
-    waiting: list[Session] = []
-    shown = []
+    waiting = [(session, conversation) for session, conversation in prompts if session.picture_features is None]
+    looked = iter(_look(reader, waiting) if waiting else ())
+    features: list[Tensor] = []
     for session, conversation in prompts:
-        if conversation is None or session.picture_changes is not None or not session.image_states:
-            continue
-        whole = len(conversation.images) == len(session.layout.visual_sources)
-        if whole and reads_changes(session.model, session.layout):
-            waiting.append(session)
-            mirrored = chat_about([ImageOps.mirror(image) for image in conversation.images], _QUESTION)
-            shown.append(reader.with_tools(()).prepare(mirrored))
-    entered = entered_pictures(reader.model, [(prompt.inputs, prompt.layout) for prompt in shown])
-    for session, prompt, others in zip(waiting, shown, entered, strict=True):
-        assert session.image_states is not None  # noqa: S101 - else it would not wait
-        session.picture_changes = picture_changes(
-            session.model, session.layout, session.image_states[0], others, prompt.layout
-        )
+        known = session.picture_features
+        if known is None:
+            known = next(looked)
+            if conversation is not None and session.image_states:
+                session.picture_features = known
+        features.append(known)
+    return features
+
+
+def _look(reader: PromptReader, prompts: Sequence[tuple[Session, Conversation | None]]) -> list[Tensor]:
+    shown = {number: reader.with_tools(()).prepare(chat) for number, chat in _mirrored(prompts).items()}
+    entered = entered_pictures(reader.model, [(prompt.inputs, prompt.layout) for prompt in shown.values()])
+    mirrored: list[Mirrored | None] = [None] * len(prompts)
+    for (number, prompt), states in zip(shown.items(), entered, strict=True):
+        mirrored[number] = Mirrored(states, prompt.layout)
+    return picture_features([session for session, _ in prompts], mirrored)
+
+
+def _mirrored(prompts: Sequence[tuple[Session, Conversation | None]]) -> dict[int, list[dict[str, Any]]]:
+    """Messages with the pictures of a prompt mirrored, by its index, of all that can be looked at in the mirror."""
+    return {
+        number: chat_about([ImageOps.mirror(image) for image in conversation.images], _QUESTION)
+        for number, (session, conversation) in enumerate(prompts)
+        if conversation is not None
+        and session.image_states
+        and len(conversation.images) == len(session.layout.visual_sources)
+        and shows_changes(session.model, session.layout)
+    }
 
 
 def domain_features(reader: PromptReader, session: Session, conversation: Conversation | None) -> Tensor:
-    """``[pictures, D + RECOGNITION + 1]``: `picture_features`, and of each picture how it changes when it is mirrored.
-
-    The last is NaN where that stays unknown (`look_in_mirror`). Without rows where the prompt was read without the
-    states at its pictures.
-
-    Args:
-        reader: of the model's prompts.
-        session: the prompt, read with the states at its pictures.
-        conversation: its messages; None where they are not known.
-    """
-    features = picture_features(session)
-    if not len(features):
-        return features
-    look_in_mirror(reader, [(session, conversation)])
-    changes = session.picture_changes
-    if changes is None:
-        changes = torch.full((len(features),), torch.nan)
-    return torch.cat([features, changes[:, None]], dim=1)
+    """`look_at_pictures` of one prompt: ``[pictures, D + RECOGNITION + 1]``."""
+    (features,) = look_at_pictures(reader, [(session, conversation)])
+    return features

@@ -17,10 +17,10 @@ from saliency_guard.models.forward import forget_rope, undisturbed
 from saliency_guard.models.inputs import unpadded
 from saliency_guard.models.layer_states import entry_states
 from saliency_guard.models.lens import has_lens
-from saliency_guard.models.picture_change import entered_pictures, picture_changes
+from saliency_guard.models.entered_pictures import entered_pictures
 from saliency_guard.models.prompt_batch import next_logits
 from saliency_guard.models.session import Session
-from saliency_guard.models.vision_features import RECOGNITION, picture_features
+from saliency_guard.models.vision_features import RECOGNITION, Mirrored, picture_features
 from saliency_guard.signals.trace import AnswerTrace, trace_answer, trace_answers
 
 
@@ -128,8 +128,8 @@ def entered_as_read(session: Session) -> None:
         (alone,) = entered_pictures(session.model, [prompt])
         torch.testing.assert_close(states, alone, rtol=1e-4, atol=1e-5)
     assert not torch.equal(together[0], together[1])
-    changes = picture_changes(session.model, session.layout, first, together[2], session.layout)
-    assert float(changes.max()) < 1e-3
+    (features,) = picture_features([session], [Mirrored(together[2], session.layout)])
+    assert float(features[:, -1].max()) < 1e-3
 
 
 def traced_together(name: str) -> None:
@@ -139,14 +139,15 @@ def traced_together(name: str) -> None:
     prompts = [case.inputs, prefixed(case, [1, 7, 5])]
     answers = [tiny.ANSWER, tiny.ANSWER[:5]]
     sessions = [Session(case.model, inputs, with_image_states=True) for inputs in prompts]
-    pictured = [picture_features(session) for session in sessions]
+    pictured = picture_features(sessions, [None] * len(sessions))
     for inputs, answer, trace in zip(prompts, answers, trace_answers(sessions, answers, SaliencyConfig()), strict=True):
         alone = trace_answer(case.model, inputs, answer)
         for field in ("attention", "logits", "rows"):
             torch.testing.assert_close(getattr(trace, field), getattr(alone, field), rtol=1e-3, atol=1e-4)
     for session, rows in zip(sessions, pictured, strict=True):
         assert len(rows) == len(session.layout.visual_sources)
-        assert bool(rows[:, :-RECOGNITION].isfinite().all())
+        assert bool(rows[:, : -RECOGNITION - 1].isfinite().all())
         entered_as_read(session)
     if case.model.config.model_type != "kosmos-2.5":  # It adds where a picture stands in the prompt to what it shows.
-        torch.testing.assert_close(pictured[0][:, :-RECOGNITION], pictured[1][:, :-RECOGNITION], rtol=1e-3, atol=1e-4)
+        pooled = [rows[:, : -RECOGNITION - 1] for rows in pictured]
+        torch.testing.assert_close(*pooled, rtol=1e-3, atol=1e-4)

@@ -225,33 +225,31 @@ class Sentence:
         places: list[Place] = []
         for match in _PLACE.finditer(self.text):
             words = re.sub(r" of the (?:image|picture|photo|scene|frame)$", "", match.group().lower())
-            places += self._fronted(match, words) or [self._place(match.start(), match.end(), words, None)]
+            listed = self._listed_after(match.end())
+            if listed:
+                places += [self._place(match.span(), words, phrase, negated=phrase.negated) for phrase in listed]
+            else:
+                subject, negated = self._before(match.start()), self._denies(match.start())
+                places.append(self._place(match.span(), words, subject, negated=negated))
         taken = [(place.start - self.start, place.stop - self.start) for place in places]
         for match in _RELATION.finditer(self.text):
             after = next((each for each in self.noun_phrases if each.start == self.start + match.end()), None)
             inside = any(start <= match.start() < stop for start, stop in taken)
             if after is not None and not inside:
-                places.append(self._place(match.start(), after.stop - self.start, match.group().lower().strip(), after))
+                span = match.start(), after.stop - self.start
+                words = match.group().lower().strip()
+                subject, negated = self._before(match.start()), self._denies(match.start())
+                places.append(self._place(span, words, subject, after, negated=negated))
         return sorted(places, key=lambda place: place.start)
 
-    def _fronted(self, match: re.Match[str], words: str) -> list[Place]:
-        """Where all things of a list are that follows a place: "On the left, there is a cup and an apple."."""
+    def _listed_after(self, stop: int) -> list[NounPhrase]:
+        """All things of a list that a place stands before: "On the left, there is a cup and an apple."."""
         phrases = self.noun_phrases
-        if not phrases or phrases[0].start < self.start + match.end():
-            return []
-        return [
-            Place(
-                start=self.start + match.start(),
-                stop=self.start + match.end(),
-                text=match.group().lower(),
-                words=words,
-                subject=phrase.noun,
-                other="",
-                plural=phrase.plural,
-                negated=phrase.negated,
-            )
-            for phrase in self.listed
-        ]
+        return self.listed if phrases and phrases[0].start >= self.start + stop else []
+
+    def _before(self, start: int) -> NounPhrase | None:
+        """The thing that was named last."""
+        return next((each for each in reversed(self.noun_phrases) if each.stop <= self.start + start), None)
 
     @cached_property
     def listed(self) -> list[NounPhrase]:
@@ -263,18 +261,25 @@ class Sentence:
             run.append(phrase)
         return run
 
-    def _place(self, start: int, stop: int, words: str, other: NounPhrase | None) -> Place:
-        before = [each for each in self.noun_phrases if each.stop <= self.start + start]
-        subject = before[-1] if before else None
+    def _place(
+        self,
+        span: tuple[int, int],
+        words: str,
+        subject: NounPhrase | None,
+        other: NounPhrase | None = None,
+        *,
+        negated: bool,
+    ) -> Place:
+        text = self.text[slice(*span)]
         return Place(
-            start=self.start + start,
-            stop=self.start + stop,
-            text=self.text[start:stop].lower() if other is None else self.text[start:stop],
+            start=self.start + span[0],
+            stop=self.start + span[1],
+            text=text if other is not None else text.lower(),
             words=words,
             subject=subject.noun if subject is not None else "",
             other=other.noun if other is not None else "",
             plural=subject.plural if subject is not None else False,
-            negated=self._denies(start),
+            negated=negated,
         )
 
     def _denies(self, position: int) -> bool:

@@ -32,11 +32,11 @@ from saliency_guard.decoding.decoder import Decoder
 from saliency_guard.decoding.sgrs import SGRSConfig
 from saliency_guard.evaluation.machine import Inputs, Way, forget_peak, peak, timed
 from saliency_guard.models.locore import LocoREConfig
-from saliency_guard.models.picture_change import entered_pictures, picture_changes
+from saliency_guard.models.entered_pictures import entered_pictures
 from saliency_guard.models.prompt_batch import next_logits
 from saliency_guard.models.prompt_cache import PromptCache
 from saliency_guard.models.session import Session
-from saliency_guard.models.vision_features import picture_features
+from saliency_guard.models.vision_features import Mirrored, picture_features
 from saliency_guard.saliency.config import SaliencyConfig
 from saliency_guard.saliency.scoring import score_continuation
 from saliency_guard.signals.trace import trace_answers
@@ -161,13 +161,13 @@ _BLANKS = PromptCache(1)
 
 
 def _gated(sessions: Sequence[Session]) -> None:
-    """What the domain gate computes of prompts' pictures: how they look, and once more in the mirror."""
-    mirrored = [{**each.inputs, "pixel_values": each.inputs["pixel_values"].flip(-1)} for each in sessions]
-    prompts = [(inputs, each.layout) for inputs, each in zip(mirrored, sessions, strict=True)]
-    for session, others in zip(sessions, entered_pictures(sessions[0].model, prompts), strict=True):
-        assert session.image_states is not None  # noqa: S101 - as the session was read
-        picture_features(session)
-        picture_changes(session.model, session.layout, session.image_states[0], others, session.layout)
+    """What the domain gate computes of prompts' pictures, once more in the mirror."""
+    flipped = [{**each.inputs, "pixel_values": each.inputs["pixel_values"].flip(-1)} for each in sessions]
+    prompts = [(inputs, each.layout) for inputs, each in zip(flipped, sessions, strict=True)]
+    entered = entered_pictures(sessions[0].model, prompts)
+    picture_features(
+        sessions, [Mirrored(states, each.layout) for states, each in zip(entered, sessions, strict=True)]
+    )
 
 
 def _grounded(model: PreTrainedModel, inputs: Inputs, tokens: int) -> None:

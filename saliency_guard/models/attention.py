@@ -224,19 +224,18 @@ def _weights(
     batch, heads, n, width = query.shape
     groups = heads // key.shape[1]
     fixed = key.detach() if rows else key
-    scores = query.reshape(batch, key.shape[1], groups * n, width) @ fixed.transpose(2, 3)
-    scores = scores.view(batch, heads, n, -1) * scale
+    scores = (query * scale).reshape(batch, key.shape[1], groups * n, width) @ fixed.transpose(2, 3)
+    scores = scores.view(batch, heads, n, -1)
     if rows:
-        # Zero in value; in gradient, the path through the row's own key.
         live = _live(key, n).repeat_interleave(groups, dim=1)
-        scores = scores + (query * live).sum(-1, keepdim=True) * scale * _diagonal(n, key.shape[2], scores)
+        scores = _OwnScore.apply(scores, (query.detach() * live).sum(-1) * scale)
     if prefix:
         others = query @ _live(key, n).repeat_interleave(groups, dim=1).transpose(2, 3)
         scores = scores + others * scale * _block(prefix, scores)
     if softcap is not None:
         scores = torch.tanh(scores / softcap) * softcap
     if mask is not None:
-        scores = scores + mask[..., : scores.shape[-1]]
+        scores += mask[..., : scores.shape[-1]]  # In place: nothing else holds them.
     dtype = torch.promote_types(query.dtype, torch.float32)
     scores = scores.to(dtype)
     if gain is not None and gain.renormalize:
@@ -260,7 +259,7 @@ def _mix(weights: Tensor, value: Tensor, *, rows: bool, prefix: int, dtype: torc
     output = (cast.reshape(batch, value.shape[1], groups * n, length) @ fixed).view(batch, heads, n, -1)
     if rows:
         live = _live(value, n).repeat_interleave(groups, dim=1)
-        output = output + (cast * _diagonal(n, length, cast)).sum(-1, keepdim=True) * live
+        output = output + _diagonal(cast.detach())[..., None] * live
     if prefix:
         output = output + (cast * _block(prefix, cast)) @ _live(value, n).repeat_interleave(groups, dim=1)
     return output.transpose(1, 2).contiguous()
@@ -272,9 +271,25 @@ def _live(states: Tensor, n: int) -> Tensor:
     return newest - newest.detach()
 
 
-def _diagonal(n: int, length: int, like: Tensor) -> Tensor:
-    """``[n, T]`` ones where a query meets its own key; the queries are the last ``n`` positions."""
-    return torch.ones(n, length, dtype=like.dtype, device=like.device).tril(length - n).triu(length - n)
+def _diagonal(values: Tensor) -> Tensor:
+    """``[..., n]`` of ``[..., n, T]`` where a query meets its own key; the queries are the last ``n`` positions."""
+    n, length = values.shape[-2:]
+    return values.diagonal(length - n, -2, -1)
+
+
+class _OwnScore(torch.autograd.Function):
+    """Scores as they are, with a gradient for what they owe to each row's own key (zero in value)."""
+
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, _own: Tensor) -> Tensor:  # type: ignore[override] # noqa: ANN401
+        """``[B, H, n, T]``; of the own key ``[B, H, n]``."""
+        ctx.mark_dirty(scores)
+        return scores
+
+    @staticmethod
+    def backward(_: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override] # noqa: ANN401
+        """The gradient of all scores, and its part where a query meets its own key."""
+        return gradient, _diagonal(gradient)
 
 
 def _block(prefix: int, like: Tensor) -> Tensor:

@@ -80,7 +80,7 @@ class Session:
         counted: how the model counts the prompt's positions, and goes on after it.
         image_states: ``[I, D]`` at the positions of all pictures, for the embeddings and after every layer; of pictures
             that are seen across, what the layers see of them, once; None where they were not asked for.
-        picture_changes: how much of each picture changes in a mirror, once somebody has looked
+        picture_features: what the model makes of each picture, once somebody has looked
             (`saliency_guard.domain_features`): a retry need not look again.
     """
 
@@ -109,7 +109,7 @@ class Session:
         self.states: list[Tensor] = []
         self.entry: int | None = None
         self.image_states: tuple[Tensor, ...] | None = None
-        self.picture_changes: Tensor | None = None
+        self.picture_features: Tensor | None = None
         self._begun: Cache | None = None
         self._prefill(with_image_states=with_image_states)
         if needs_check(model):

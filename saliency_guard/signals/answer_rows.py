@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -17,6 +18,8 @@ SOURCES = ("image", "text", "output")
 """The kinds of source along the last dimension of a trace's per-head numbers."""
 
 _ROWS = SCORED_TOGETHER + 1  # An answer of as many tokens as are scored together is one piece.
+_TOGETHER = 4 * _ROWS
+"""Rows of all answers in one piece: more make tensors so large that the system takes long to give them memory."""
 
 
 def chunks(
@@ -26,7 +29,7 @@ def chunks(
     layers: tuple[int, ...] | None = None,
     with_states: bool = False,
 ) -> Iterator[tuple[int, Chunk]]:
-    """The rows from the last prompt token on, in pieces of `_ROWS` at most; each with its first row's index.
+    """The rows from the last prompt token on, in pieces of even size; each with its first row's index.
 
     Where rows of one pass would mix (recurrent layers), a piece is one row.
 
@@ -40,8 +43,10 @@ def chunks(
         session.crop(session.prompt_length - 1)
     fed = [[session.last_prompt_token, *row[:-1]] for session, row in zip(sessions, padded.tolist(), strict=True)]
     batch = Batch(sessions) if len(sessions) > 1 else None
-    size = _ROWS if sessions[0].croppable else 1
-    for start in range(0, padded.shape[1], size):
+    count = padded.shape[1]
+    pieces = max(math.ceil(count / _ROWS), math.ceil(count * len(sessions) / _TOGETHER))
+    size = math.ceil(count / pieces) if sessions[0].croppable else 1
+    for start in range(0, count, size):
         piece = [row[start : start + size] for row in fed]
         if batch is None:
             yield start, sessions[0].run(piece[0], layers=layers, with_states=with_states)

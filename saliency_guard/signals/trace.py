@@ -257,7 +257,7 @@ def trace_answers(
     ]
     widest = pieces[-1].rows.shape[-1]
     rows = torch.cat([functional.pad(piece.rows, (0, widest - piece.rows.shape[-1])) for piece in pieces], dim=1)
-    logits = torch.cat([piece.logits for piece in pieces], dim=1)
+    logits = pieces[0].logits if len(pieces) == 1 else torch.cat([piece.logits for piece in pieces], dim=1)
     sums = {name: torch.cat([getattr(piece, name) for piece in pieces], dim=1) for name in _SUMMED}
     states = [torch.cat(parts, dim=1) for parts in zip(*(piece.states for piece in pieces), strict=True)]
     blank = BlankScores(tuple(sessions), checked, read)
@@ -330,12 +330,12 @@ def _traced(chunk: Chunk, written: Tensor, layers: tuple[int, ...], targets: fro
                 parts.append(torch.zeros_like(parts[0]))
             continue
         record = chunk.tape.records[layer]
-        product = record.weights * weight_gradient(record, gradient_of[layer]) / scale
+        product = weight_gradient(record, gradient_of[layer] / scale).mul_(record.weights)
         of_source = (on_across if record.across else on_along).to(product)[:, None]
-        magnitude = product.abs()
         sums["attention"].append(record.weights @ of_source)
-        sums["saliency"].append(magnitude @ of_source)
         sums["signed"].append(-(product @ of_source))
+        magnitude = product.abs_()
+        sums["saliency"].append(magnitude @ of_source)
         if layer in targets:
             (rows_across if record.across else rows_along).append(row_unit(magnitude.mean(dim=1)).to(device))
     summed = [torch.stack(parts).sum(dim=0) for parts in (rows_across, rows_along) if parts]

@@ -1,9 +1,4 @@
-"""How much what a model reads off a picture changes when the picture is mirrored.
-
-A model that knows what it sees names the same things in a picture and in its mirror image; in pictures of an unknown
-kind it takes the same drawing for one thing here and for another there, as surely. What is read off a picture are the
-words that the logit lens (arXiv 2410.02762) finds at its positions before the first layer.
-"""
+"""What enters the first layer of a model at the pictures of prompts, without running its decoder."""
 
 from __future__ import annotations
 
@@ -17,8 +12,6 @@ from transformers import PreTrainedModel
 from saliency_guard.chat.layout import PromptLayout
 from saliency_guard.models.forward import forget_rope, undisturbed
 from saliency_guard.models.layer_states import entry_states
-from saliency_guard.models.lens import has_lens, lens_logits
-from saliency_guard.models.vision_features import picture_rows, spread
 
 _TOGETHER = 8
 """Prompts that are read side by side."""
@@ -27,18 +20,6 @@ _STACKED = frozenset({
     "pixel_values", "token_type_ids",
 })  # fmt: skip
 """Inputs whose rows are those of one prompt, or picture, after another: others may count places in what is stacked."""
-
-
-def words_seen(model: PreTrainedModel, states: Tensor) -> Tensor | None:
-    """``[V]`` the largest probability that the lens gives to each token at any of the positions; None without a lens.
-
-    Args:
-        model: whose lens it is.
-        states: ``[n, D]`` of a picture, before the first layer; of many, some are looked at (`spread`).
-    """
-    with torch.no_grad():
-        logits = lens_logits(model, spread(states).to(model.device), normalised=False)
-        return logits.softmax(dim=-1).amax(dim=0) if logits is not None else None
 
 
 def entered_pictures(model: PreTrainedModel, prompts: Sequence[tuple[Mapping[str, Any], PromptLayout]]) -> list[Tensor]:
@@ -76,35 +57,3 @@ def _joined(prompts: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     if len(prompts) == 1:
         return prompts[0]
     return {name: torch.cat([inputs[name] for inputs in prompts]) for name in prompts[0]}
-
-
-def reads_changes(model: PreTrainedModel, layout: PromptLayout) -> bool:
-    """Whether it can be said how pictures change: the model has a lens, and does not see them across."""
-    return has_lens(model) and not layout.across
-
-
-def picture_changes(
-    model: PreTrainedModel, layout: PromptLayout, states: Tensor, others: Tensor, mirrored: PromptLayout
-) -> Tensor:
-    """``[pictures]`` sum of the absolute differences of `words_seen`, of each picture and its mirror image.
-
-    NaN where they are not told apart.
-
-    Args:
-        model: whose prompt it is; `reads_changes`.
-        layout: of a prompt with pictures.
-        states: ``[I, D]`` at their positions, before the first layer.
-        others: the same of a prompt with the pictures mirrored.
-        mirrored: the layout of that prompt.
-    """
-    count = len(layout.visual_sources)
-    unknown = torch.full((count,), torch.nan)
-    if len(mirrored.visual_sources) != count:
-        return unknown
-    changes: list[Tensor] = []
-    for rows, other_rows in zip(picture_rows(layout), picture_rows(mirrored), strict=True):
-        seen, other = words_seen(model, states[rows]), words_seen(model, others[other_rows])
-        if seen is None or other is None:
-            return unknown
-        changes.append((seen - other).abs().sum().float().cpu())
-    return torch.stack(changes)
