@@ -10,7 +10,6 @@ from typing import Any, Literal
 from torch import Tensor
 
 from saliency_guard.answer import GroundedAnswer, TokenGrounding, Usage
-from saliency_guard.answer_view import AnswerView
 from saliency_guard.calibration.calibrator import Calibrator
 from saliency_guard.chat.detokenize import EncodedText
 from saliency_guard.chat.messages import Conversation
@@ -28,6 +27,7 @@ from saliency_guard.saliency.config import SaliencyConfig
 from saliency_guard.saliency.scoring import SaliencyScores, score_together
 from saliency_guard.saliency.shares import plain_shares
 from saliency_guard.signals import compute
+from saliency_guard.signals.combined_map import combined_map
 from saliency_guard.signals.trace import AnswerTrace, trace_answers
 from saliency_guard.signals.verification import VerifyConfig
 from saliency_guard.viewer import first_view, whole_view
@@ -177,17 +177,16 @@ class AnswerBuilder:
         answers: list[GroundedAnswer] = []
         for index, (answer, basis) in enumerate(zip(finished, bases, strict=True)):
             pieces = [token.text for token in answer.tokens]
-            known = judge.judge(pieces, answer.session, answer.conversation, basis, traces.get(index))
-            view = self._view(answer, traces.get(index))
+            traced = traces.get(index)
+            combined = combined_map(traced, range(len(traced.tokens))) if traced is not None else None
+            known = judge.judge(pieces, answer.session, answer.conversation, basis, trace=traced, combined=combined)
+            view = None
+            if traced is not None and combined is not None and answer.conversation is not None:
+                view = first_view(self.reader, answer.conversation, traced, combined)
             answers.append(self._answer(answer, tokens[index], known).model_copy(update={"view": view}))
         for answer in finished:
             self.prompts.keep(answer.session)  # From here on it is not this answer's alone.
         return answers
-
-    def _view(self, answer: FinishedAnswer, trace: AnswerTrace | None) -> AnswerView | None:
-        if trace is None or answer.conversation is None:
-            return None
-        return first_view(self.reader, answer.conversation, trace)
 
     def explained(self, prepared: PreparedPrompt, answer: GroundedAnswer) -> GroundedAnswer:
         """An answer with all there is to show of it, as the plain model sees it.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from torch import Tensor
 
 from saliency_guard.answer import Claim, TokenGrounding
 from saliency_guard.calibration.calibrator import Calibrator
@@ -32,7 +33,7 @@ from saliency_guard.models.session import Session
 from saliency_guard.saliency.boxes import box_of
 from saliency_guard.saliency.config import SaliencyConfig
 from saliency_guard.scenes.claims import Extractor, extractor_of
-from saliency_guard.signals.combined_map import box_part, combined_map
+from saliency_guard.signals.combined_map import box_part
 from saliency_guard.signals.trace import AnswerTrace
 from saliency_guard.signals.verification import VerifyConfig
 from saliency_guard.verifier import Verified, Verifier
@@ -172,7 +173,9 @@ class ClaimJudge:
         session: Session,
         conversation: Conversation | None,
         basis: Basis,
+        *,
         trace: AnswerTrace | None = None,
+        combined: Tensor | None = None,
     ) -> JudgedAnswer:
         """An answer's claims, verified where that is asked for, and judged by what there is.
 
@@ -182,6 +185,7 @@ class ClaimJudge:
             conversation: the prompt's messages; None where they are not known: then nothing is verified.
             basis: of the answer, see `basis`.
             trace: of the answer, under the calibrator's saliency; there has to be one where the basis is pictures.
+            combined: ``[N, I]`` `combined_map` of all its tokens, where there is a trace.
         """
         text = "".join(pieces)
         extracted = self.extract(text, conversation)
@@ -202,12 +206,12 @@ class ClaimJudge:
                 lengths=conversation.document_lengths if conversation is not None else (),
             )
         else:
-            assert trace is not None  # noqa: S101 - says the basis
+            assert trace is not None and combined is not None  # noqa: S101, PT018 - says the basis
             domain = None
             if self._looks_at(session):
                 domain = domain_features(self.reader, session, conversation).double().numpy()
             judgement = _judgement(self.calibrator, claims, tokens, trace, domain)
-            boxes, repairs = self._boxes(claims, tokens, trace, conversation), self.calibrator.repairs
+            boxes, repairs = self._boxes(claims, tokens, trace, combined, conversation), self.calibrator.repairs
         judged = [
             claim.model_copy(update={"grounding": value, "box": box})
             for claim, value, box in zip(claims, judgement.claims, boxes, strict=True)
@@ -226,12 +230,13 @@ class ClaimJudge:
         claims: Sequence[Claim],
         tokens: Sequence[Sequence[int]],
         trace: AnswerTrace,
+        combined: Tensor,
         conversation: Conversation | None,
     ) -> list[Box | None]:
         """Where in its picture an object is by its token's `combined_map`; None for claims about no place in one."""
         boxes: list[Box | None] = []
         owners = trace.picture_owners
-        maps, part = combined_map(trace, [indices[-1] for indices in tokens]), box_part(trace)
+        maps, part = combined[[indices[-1] for indices in tokens]], box_part(trace)
         for claim, values in zip(claims, maps, strict=True):
             columns = [column for column, owner in enumerate(owners) if owner == claim.source]
             patches = None

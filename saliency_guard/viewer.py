@@ -17,7 +17,6 @@ from saliency_guard.chat.messages import Conversation
 from saliency_guard.chat.template import PreparedPrompt, PromptReader
 from saliency_guard.errors import InputError, shown
 from saliency_guard.models.session import Session
-from saliency_guard.signals.combined_map import combined_map
 from saliency_guard.signals.picture_maps import PictureMaps, picture_maps
 from saliency_guard.signals.trace import AnswerTrace
 
@@ -49,18 +48,19 @@ def require_explainable(answer: GroundedAnswer, model_id: str, prepared: Prepare
     raise InputError(msg)
 
 
-def first_view(reader: PromptReader, conversation: Conversation, trace: AnswerTrace) -> AnswerView:
+def first_view(reader: PromptReader, conversation: Conversation, trace: AnswerTrace, combined: Tensor) -> AnswerView:
     """What a trace alone shows: the pictures, the combined and the mean saliency map, the alternatives.
 
     Args:
         reader: of the model's prompts.
         conversation: the answer's prompt.
         trace: of the answer.
+        combined: ``[N, I]`` `combined_map` of all its tokens.
     """
     positions = trace.layout.beside + trace.image_positions.to(trace.rows.device)
     maps: list[_Map] = []
     if len(positions):
-        maps.append(("combined", None, combined_map(trace, range(len(trace.tokens)))))
+        maps.append(("combined", None, combined))
         maps.append(("saliency", None, trace.rows[:, positions].float().cpu()))
     return _view(reader, conversation, trace, maps)
 

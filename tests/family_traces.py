@@ -13,11 +13,11 @@ from torch.nn import functional
 from saliency_guard import SaliencyConfig, score_answer
 from saliency_guard.calibration.features import GROUPS, features
 from saliency_guard.chat.layout import prompt_layout
+from saliency_guard.models.entered_pictures import entered_pictures
 from saliency_guard.models.forward import forget_rope, undisturbed
 from saliency_guard.models.inputs import unpadded
 from saliency_guard.models.layer_states import entry_states
 from saliency_guard.models.lens import has_lens
-from saliency_guard.models.entered_pictures import entered_pictures
 from saliency_guard.models.prompt_batch import next_logits
 from saliency_guard.models.session import Session
 from saliency_guard.models.vision_features import RECOGNITION, Mirrored, picture_features

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from saliency_guard.evaluation import machine
+    from saliency_guard.evaluation.answer_cost import AnswerCost
     from saliency_guard.evaluation.concurrency import Concurrency
     from saliency_guard.evaluation.speed import Timing
     from saliency_guard.lvlm import LVLM
@@ -42,6 +43,7 @@ class _Results:
     floor: machine.Floor
     timings: list[Timing] = field(default_factory=list)
     embedded: list[Timing] = field(default_factory=list)
+    captions: list[AnswerCost] = field(default_factory=list)
     calls: list[Concurrency] = field(default_factory=list)
     streams: list[Concurrency] = field(default_factory=list)
     candidates: dict[str, dict[int, list[float]]] = field(default_factory=dict)
@@ -54,6 +56,7 @@ class _Results:
                 "floor": asdict(self.floor),
                 "timings": [{**asdict(timing), "median": timing.median} for timing in self.timings],
                 "embedded": [{**asdict(timing), "median": timing.median} for timing in self.embedded],
+                "captions": [{**asdict(cost), "median": cost.median} for cost in self.captions],
                 "concurrent calls": [asdict(way) for way in (*self.calls, *self.streams)],
                 "seconds for one candidate": self.candidates,
             },
@@ -102,6 +105,7 @@ def speed_command(
 def _measured(results: _Results, model: PreTrainedModel, rounds: int, *, quick: bool) -> Iterator[None]:
     """Measure part by part, the most important first."""
     from saliency_guard.evaluation import concurrency, machine, speed
+    from saliency_guard.evaluation.answer_cost import answer_costs
     from saliency_guard.evaluation.speed import PLAIN, PUBLISHED, WAYS
 
     tokens = 16 if quick else _TOKENS
@@ -119,6 +123,8 @@ def _measured(results: _Results, model: PreTrainedModel, rounds: int, *, quick: 
     names = tuple(name for name in WAYS if not name.startswith("vl-saliency"))
     scene = _scene_prompt(lvlm)
     results.embedded += speed.compare(lvlm.model, scene, tokens, names, rounds=rounds)
+    yield
+    results.captions += answer_costs(lvlm, tokens, rounds=rounds)
     yield
     few = {"calls": 4} if quick else {}
     results.calls += concurrency.concurrent_calls(lvlm, tokens, rounds=rounds, **few)
@@ -234,11 +240,29 @@ def _section(results: _Results, command: str) -> str:
         f"The embedded model, prompt of {here[0].prompt} positions, {here[0].tokens} tokens:",
         _timings_table(here),
         _batch_sentence(here),
+        *_caption_parts(results.captions),
     ]
     if elsewhere:
         parts += ["And at other lengths:", _timings_table(elsewhere)]
     parts += _concurrency_parts(results)
     return "\n\n".join(parts)
+
+
+def _caption_parts(costs: Sequence[AnswerCost]) -> list[str]:
+    """What a call with the defaults costs, claims included."""
+    from saliency_guard.evaluation.answer_cost import CAPTIONS
+    from saliency_guard.evaluation.evidence import table
+
+    title = (
+        f"What a call costs with the defaults: {CAPTIONS} captions of different scenes by the embedded model "
+        f"({costs[0].tokens} tokens together). Here claims are verified, too, each with a question of its own, which "
+        "weighs more in a short answer; ratios of the batch are to the same batch without:"
+    )
+    rows = [
+        [cost.name, f"{cost.median:.2f}", f"{1000 * cost.median / cost.tokens:.1f}", f"{cost.ratio:.2f}"]
+        for cost in costs
+    ]
+    return [title, table(["", "seconds", "ms a token", "ratio"], rows)]
 
 
 def _concurrency_parts(results: _Results) -> list[str]:

@@ -228,7 +228,8 @@ def _weights(
     scores = scores.view(batch, heads, n, -1)
     if rows:
         live = _live(key, n).repeat_interleave(groups, dim=1)
-        scores = _OwnScore.apply(scores, (query.detach() * live).sum(-1) * scale)
+        own = (query.detach() * live).sum(-1) * scale
+        scores = _OwnScore.apply(scores, own)  # type: ignore[no-untyped-call]
     if prefix:
         others = query @ _live(key, n).repeat_interleave(groups, dim=1).transpose(2, 3)
         scores = scores + others * scale * _block(prefix, scores)
@@ -281,13 +282,13 @@ class _OwnScore(torch.autograd.Function):
     """Scores as they are, with a gradient for what they owe to each row's own key (zero in value)."""
 
     @staticmethod
-    def forward(ctx: Any, scores: Tensor, _own: Tensor) -> Tensor:  # type: ignore[override] # noqa: ANN401
+    def forward(ctx: Any, scores: Tensor, _own: Tensor) -> Tensor:
         """``[B, H, n, T]``; of the own key ``[B, H, n]``."""
         ctx.mark_dirty(scores)
         return scores
 
     @staticmethod
-    def backward(_: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override] # noqa: ANN401
+    def backward(_: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         """The gradient of all scores, and its part where a query meets its own key."""
         return gradient, _diagonal(gradient)
 

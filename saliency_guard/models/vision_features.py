@@ -1,5 +1,4 @@
-"""What a model makes of each picture of a prompt, in a few numbers: how it looks, how surely it is recognised, and how
-much of that changes when it is mirrored.
+"""What a model makes of each picture: how it looks, how surely it is recognised, and what changes in a mirror.
 
 All are read off the states at the pictures' positions, which are there once a prompt was read; the last two through the
 logit lens (arXiv 2410.02762). A model that knows what it sees names the same things in a picture and in its mirror

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from saliency_guard.signals.trace import AnswerTrace
 
@@ -17,8 +18,10 @@ def saliency_ratio(trace: AnswerTrace) -> Tensor:
     """``[N]`` S of each token over the mean S of up to five tokens before it; NaN for the first two."""
     scores = trace.scores.saliency
     result = torch.full_like(scores, torch.nan)
-    for index in range(2, len(scores)):
-        recent = scores[max(1, index - WINDOW) : index].mean()
-        if recent > 0:
-            result[index] = scores[index] / recent
+    known = scores[1:]  # The first token has none.
+    if len(known) > 1:
+        windows = functional.pad(known[:-1], (WINDOW - 1, 0)).unfold(0, WINDOW, 1)
+        counts = torch.arange(1, len(known), device=scores.device).clamp(max=WINDOW)
+        recent = windows.sum(dim=-1) / counts
+        result[2:] = torch.where(recent > 0, known[1:] / recent, torch.nan)
     return result

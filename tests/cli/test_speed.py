@@ -12,7 +12,7 @@ import torch
 from command_line import run
 
 from saliency_guard import LVLM
-from saliency_guard.evaluation import concurrency, machine, speed
+from saliency_guard.evaluation import answer_cost, concurrency, machine, speed
 
 SECONDS = {speed.PLAIN: 4.0, speed.READING: 0.8, speed.TOGETHER: 10.0, speed.GROUNDED_TOGETHER: 12.5}
 
@@ -40,6 +40,8 @@ def fixed_times(monkeypatch: pytest.MonkeyPatch, lvlm: LVLM) -> None:
 
     calls = concurrency.Concurrency(concurrency.CONCURRENT, 20, 400, (4.0, 5.0), 1.8, rows=6.5, gap=0.0314)
     streams = concurrency.Concurrency(concurrency.STREAMS, 8, 1024, (32.0, 32.0), 2.1, writing=2.75, rows=7.9)
+    caption = answer_cost.AnswerCost(answer_cost.GROUNDED, 200, (3.0, 5.0), 1.6)
+    monkeypatch.setattr(answer_cost, "answer_costs", lambda *_, **__: [caption])
     monkeypatch.setattr(concurrency, "concurrent_calls", lambda *_, **__: [calls])
     monkeypatch.setattr(concurrency, "concurrent_streams", lambda *_, **__: [streams])
     monkeypatch.setattr(speed, "random_llava", lambda *_, **__: lvlm.model)
@@ -60,6 +62,8 @@ def test_the_tables_hold_what_was_timed(tmp_path: Path) -> None:
     assert "a token reads 8 MB of weights, 2 ms by themselves (a token of plain generate takes 200 ms" in text
     assert text.count("A batch of eight with grounding takes 1.25 times as long") == 2
     assert "The embedded model, prompt of" in text
+    assert "8 captions of different scenes by the embedded model (200 tokens together)" in text
+    assert "every claim verified and judged | 4.00 | 20.0 | 1.60 |" in text
     assert "| concurrent calls (`agenerate`) | 20 | 88.9 | 1.80 | 6.5 | 31 ms |" in text
     assert "| concurrent streams (`stream` in threads) | 8 | 32.0 | 2.10 (2.75) | 7.9 |  |" in text
 

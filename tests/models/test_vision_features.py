@@ -54,10 +54,12 @@ def test_each_picture_has_the_mean_of_its_own_positions(lvlm: LVLM, picture: Ima
 def test_each_picture_is_compared_with_its_own_mirror_image(lvlm: LVLM, picture: Image.Image) -> None:
     images = [picture, Image.new("RGB", (64, 64), "red"), picture.rotate(90)]
     mirrored = [ImageOps.mirror(image) for image in images]
-    expected = torch.stack([
-        (likely(lvlm, image).amax(0) - likely(lvlm, other).amax(0)).abs().sum()
-        for image, other in zip(images, mirrored, strict=True)
-    ])
+    expected = torch.stack(
+        [
+            (likely(lvlm, image).amax(0) - likely(lvlm, other).amax(0)).abs().sum()
+            for image, other in zip(images, mirrored, strict=True)
+        ]
+    )
     sessions = [read(lvlm, images), read(lvlm, images), read(lvlm, mirrored)]
     reflections = [reflected(lvlm, mirrored), reflected(lvlm, images), reflected(lvlm, images)]
     there, same, back = (rows[:, -1] for rows in picture_features(sessions, reflections))
