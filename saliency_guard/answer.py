@@ -191,7 +191,7 @@ class GroundedAnswer(Frozen):
             raise UnjudgedError(msg)
         guarantee = guarantee_for(self.repairs, risk, kind) if risk is not None else None
         limit = guarantee.threshold if guarantee is not None else threshold
-        low = {index for index, claim in enumerate(self.claims) if not _reaches(claim.grounding, limit)}
+        low = {index for index, claim in enumerate(self.claims) if not reaches(claim.grounding, limit)}
         extracted = [claim.extracted() for claim in self.claims]
         dropped = with_dependents(extracted, low)
         return RepairedAnswer(
@@ -271,7 +271,7 @@ class RepairedAnswer(Frozen):
         return RepairContent(self.text, tuple(claim.text.strip() for claim in self.dropped), how)
 
 
-def _reaches(grounding: float | None, threshold: float | None) -> bool:
+def reaches(grounding: float | None, threshold: float | None) -> bool:
     """Whether a grounding is good enough; NaN never is."""
     return grounding is not None and threshold is not None and grounding >= threshold
 

@@ -15,7 +15,7 @@ from saliency_guard.chat.detokenize import EncodedText
 from saliency_guard.chat.messages import Conversation
 from saliency_guard.chat.template import PreparedPrompt, PromptReader
 from saliency_guard.chat.tools import read_calls
-from saliency_guard.claim_judge import NO_CALIBRATION, STRUCTURED, Basis, ClaimJudge, JudgedAnswer
+from saliency_guard.claim_judge import NO_CALIBRATION, STRUCTURED, Basis, ClaimJudge, JudgedClaims
 from saliency_guard.decoding.decoder import Decoder
 from saliency_guard.decoding.options import GenerationPlan
 from saliency_guard.decoding.sampling import LogitsProcessor
@@ -35,7 +35,7 @@ from saliency_guard.viewer import first_view, whole_view
 
 @dataclass(frozen=True, slots=True)
 class WantedScores:
-    """What is to be known of answers.
+    """Which scores, signals and verification answers get.
 
     Attributes:
         saliency: what to score; None scores nothing.
@@ -88,7 +88,7 @@ class AnswerBuilder:
     """Begins and ends answers of one model.
 
     Attributes:
-        model_id: what they are said to be by.
+        model_id: the model's name in answers.
         reader: of the model's prompts.
         prompts: where finished sessions are kept for what may be asked next.
         eos: ids that end an answer.
@@ -189,7 +189,7 @@ class AnswerBuilder:
         return answers
 
     def explained(self, prepared: PreparedPrompt, answer: GroundedAnswer) -> GroundedAnswer:
-        """An answer with all there is to show of it, as the plain model sees it.
+        """An answer with its whole view, all maps and alternatives, as the model sees it without LocoRE.
 
         Args:
             prepared: its prompt, with the messages.
@@ -223,7 +223,7 @@ class AnswerBuilder:
         return dict(zip(chosen, traces, strict=True))
 
     def _answer(
-        self, finished: FinishedAnswer, tokens: Sequence[TokenGrounding], judged: JudgedAnswer
+        self, finished: FinishedAnswer, tokens: Sequence[TokenGrounding], judged: JudgedClaims
     ) -> GroundedAnswer:
         prompt, unlocated = finished.session.prompt_length, finished.session.layout.unlocated
         answer = unjudged_answer(

@@ -64,7 +64,7 @@ class Basis:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class JudgedAnswer:
+class JudgedClaims:
     """An answer's claims, and what is known of them.
 
     Attributes:
@@ -122,7 +122,7 @@ class ClaimJudge:
     def basis(
         self, tokens: int, session: Session, conversation: Conversation | None, saliency: SaliencyConfig | None
     ) -> Basis:
-        """What an answer is to be judged by, or why it is not; said here and nowhere else.
+        """The part of the calibration that applies to an answer, or the reason why none does.
 
         Args:
             tokens: how many it has.
@@ -161,7 +161,7 @@ class ClaimJudge:
         look_at_pictures(self.reader, chosen)
 
     def _looks_at(self, session: Session) -> bool:
-        """Whether it matters how usual the pictures are: a number of them that is not covered stays uncovered."""
+        """Whether the domain gate is run: in vain for a number of pictures that the calibration does not cover."""
         calibrator = self.calibrator
         if calibrator is None or len(session.layout.visual_sources) not in calibrator.pictures:
             return False
@@ -176,7 +176,7 @@ class ClaimJudge:
         *,
         trace: AnswerTrace | None = None,
         combined: Tensor | None = None,
-    ) -> JudgedAnswer:
+    ) -> JudgedClaims:
         """An answer's claims, verified where that is asked for, and judged by what there is.
 
         Args:
@@ -198,7 +198,7 @@ class ClaimJudge:
         boxes: list[Box | None] = [None] * len(claims)
         repairs: tuple[RepairGuarantee, ...] = ()
         if self.calibrator is None or basis.kind is None:
-            return JudgedAnswer(tuple(claims), tokens, reason=basis.reason)
+            return JudgedClaims(tuple(claims), tokens, reason=basis.reason)
         if basis.kind == "documents":
             judgement = self.calibrator.judge_documents(
                 [claim.kind for claim in claims],
@@ -216,10 +216,10 @@ class ClaimJudge:
             claim.model_copy(update={"grounding": value, "box": box})
             for claim, value, box in zip(claims, judgement.claims, boxes, strict=True)
         ]
-        return JudgedAnswer(tuple(judged), tokens, judgement.answer, judgement.reason, judgement.domain, repairs)
+        return JudgedClaims(tuple(judged), tokens, judgement.answer, judgement.reason, judgement.domain, repairs)
 
     def _config(self, basis: Basis) -> VerifyConfig | None:
-        """How claims are verified: as it is asked for, else as what they are judged by was fitted."""
+        """How claims are verified: the caller's settings, else those of the calibration."""
         if self.verify is not None or self.calibrator is None or not basis.verifies:
             return self.verify
         documents = self.calibrator.documents
@@ -235,7 +235,7 @@ class ClaimJudge:
     ) -> list[Box | None]:
         """Where in its picture an object is by its token's `combined_map`; None for claims about no place in one."""
         boxes: list[Box | None] = []
-        owners = trace.picture_owners
+        owners = trace.layout.picture_owners
         maps, part = combined[[indices[-1] for indices in tokens]], box_part(trace)
         for claim, values in zip(claims, maps, strict=True):
             columns = [column for column, owner in enumerate(owners) if owner == claim.source]

@@ -87,7 +87,9 @@ class CalibrationMismatchError(ConfigError):
     """
 
     def __init__(self, differing: Mapping[str, tuple[object, object]]) -> None:
-        fields = "; ".join(f"{name}: fitted for {own}, found {found}" for name, (own, found) in differing.items())
+        fields = "; ".join(
+            f"{name}: fitted for {fitted}, found {actual}" for name, (fitted, actual) in differing.items()
+        )
         super().__init__(
             f"the calibration does not fit ({fields}): fit one with `saliency-guard calibrate`, or pass "
             "allow_mismatch=True and have every result marked as uncalibrated"

@@ -48,7 +48,7 @@ async def in_thread(items: Generator[Item, None, Any], cancel: threading.Event) 
 
 
 class _Starter:
-    """A thread that starts others: whoever starts one waits until it runs, and an event loop must not wait."""
+    """A thread that starts others for event loops, which must not wait in ``Thread.start``."""
 
     def __init__(self) -> None:
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="saliency-guard starter")
@@ -94,4 +94,4 @@ async def _finished(step: asyncio.Future[Any]) -> None:
         except asyncio.CancelledError:
             continue
     if not step.cancelled():
-        step.exception()  # What it came to does not matter any more.
+        step.exception()  # Nobody needs the result any more.

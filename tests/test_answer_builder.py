@@ -49,7 +49,7 @@ def test_the_same_text_has_the_same_grounding_however_it_was_written(
     assert close(written.grounding, scored.grounding)
     assert all(close(one.grounding, two.grounding) for one, two in zip(written.tokens, scored.tokens, strict=True))
     batch = lvlm.generate_batch([messages, messages], sgrs=SGRSConfig(min_p=0.5), locore=locore, max_new_tokens=20)
-    assert all(close(one.grounding, written.grounding) for one in batch)
+    assert all(close(item.grounding, written.grounding) for item in batch)
     fresh = lvlm.score_batch([(messages, written.text), (messages, "A red cat.")])
     assert close(fresh[0].grounding, written.grounding)
 

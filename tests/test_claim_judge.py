@@ -13,7 +13,7 @@ from saliency_guard import LVLM, ConfigError, Records, SaliencyConfig, VerifyCon
 from saliency_guard.answer import Claim, TokenGrounding
 from saliency_guard.calibration.calibrator import NO_DOCUMENTS
 from saliency_guard.chat.messages import chat
-from saliency_guard.claim_judge import BOTH, OTHER_VERIFICATION, Basis, ClaimJudge, JudgedAnswer, holds
+from saliency_guard.claim_judge import BOTH, OTHER_VERIFICATION, Basis, ClaimJudge, JudgedClaims, holds
 from saliency_guard.claims.extract import EnglishClaims
 from saliency_guard.models.session import Session
 from saliency_guard.scenes.claims import world_claims
@@ -28,7 +28,7 @@ def claim(grounding: float | None) -> Claim:
 
 def test_a_token_has_the_least_grounding_of_the_claims_that_it_decides() -> None:
     tokens = [TokenGrounding(text="x", token_id=1, position=at, logprob=-1.0, saliency=None) for at in range(4)]
-    judged = JudgedAnswer((claim(0.9), claim(0.4), claim(None)), ((0, 1), (1,), (2,)))
+    judged = JudgedClaims((claim(0.9), claim(0.4), claim(None)), ((0, 1), (1,), (2,)))
     assert [token.grounding for token in judged.with_groundings(tokens)] == [0.9, 0.4, None, None]
 
 

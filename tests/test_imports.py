@@ -143,12 +143,17 @@ def test_public_names() -> None:
         "LVLM",
         "GroundedAnswer",
         "TokenGrounding",
+        "Claim",
         "SaliencyConfig",
         "SGRSConfig",
         "LocoREConfig",
+        "VerifyConfig",
         "score_answer",
         "saliency_map",
         "sgrs_generate",
+        "GuardPolicy",
+        "Calibrator",
+        "LowGroundingError",
         "SaliencyGuardError",
     }
     assert wanted <= set(saliency_guard.__all__)
@@ -167,5 +172,8 @@ def test_lazy_classes_are_pickled_by_the_module_that_defines_them() -> None:
 
 
 def test_modules_stay_short() -> None:
-    for _, path in modules():
+    project = ROOT.parent
+    files = [path for folder in (ROOT, project / "tests", project / "integrations") for path in folder.rglob("*.py")]
+    assert len(files) > 500
+    for path in files:
         assert len(path.read_text(encoding="utf-8").splitlines()) <= 400, path

@@ -69,7 +69,7 @@ def test_an_answer_is_whole(lvlm: LVLM, answer: GroundedAnswer) -> None:
 
 
 def test_what_was_rejected_is_on_the_token(answer: GroundedAnswer) -> None:
-    rejected = [(token, one) for token in answer.tokens for one in token.rejected]
+    rejected = [(token, candidate) for token in answer.tokens for candidate in token.rejected]
     assert rejected, "the test must meet rejections"
     for token, one in rejected:
         assert one.saliency < (token.threshold or 0)

@@ -68,9 +68,13 @@ def test_metadata(built: tuple[str, Path]) -> None:
     assert "Programming Language :: Python :: 3.11" in classifiers
     assert "Typing :: Typed" in classifiers
     requirements = [Requirement(line) for line in metadata.get_all("Requires-Dist") or []]
-    core = [one for one in requirements if one.name == "saliency-guard" and one.marker is None]
-    assert [str(one.specifier) for one in core] == ([] if distribution == "saliency-guard" else ["<0.3,>=0.2"])
-    assert all(Version(saliency_guard.__version__) in one.specifier for one in core)
+    core = [
+        requirement
+        for requirement in requirements
+        if requirement.name == "saliency-guard" and requirement.marker is None
+    ]
+    assert [str(item.specifier) for item in core] == ([] if distribution == "saliency-guard" else ["<0.3,>=0.2"])
+    assert all(Version(saliency_guard.__version__) in item.specifier for item in core)
 
 
 def test_a_wheel_holds_its_package_and_no_tests(built: tuple[str, Path]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 from saliency_guard.adapters.scorer import LocalScorer
-from saliency_guard.answer import Claim, GroundedAnswer
+from saliency_guard.answer import Claim, GroundedAnswer, reaches
 from saliency_guard.calibration.token_filter import TokenFilter
 from saliency_guard.chat.template import PreparedPrompt
 from saliency_guard.guard.decision import low_claim
@@ -156,7 +156,7 @@ class Documents:
             if claim.grounding is None and claim.source is not None and not claim.negated:
                 rest_on[index] = self._document(claim.source)
         is_whole = all(claim.grounding is not None for claim in claims)
-        accepted = is_whole and _reaches(by_pictures.grounding, threshold)
+        accepted = is_whole and reaches(by_pictures.grounding, threshold)
         update = {
             "claims": tuple(claims),
             "grounding": by_pictures.grounding if accepted else None,
@@ -200,7 +200,7 @@ class Documents:
             self._document(claim.source)
             if claim.source is not None
             and not claim.negated
-            and _reaches(claim.grounding if is_calibrated else claim.verified, threshold)
+            and reaches(claim.grounding if is_calibrated else claim.verified, threshold)
             else None
             for claim in claims
         )
@@ -229,7 +229,7 @@ def unique_names(names: Sequence[str]) -> list[str]:
 
 def _beside_texts(claim: Claim, threshold: float) -> Claim:
     """A claim judged by pictures, where a text may stand behind it: then its number may only speak for it."""
-    if claim.kind not in _OF_THE_QUESTION and _reaches(claim.grounding, threshold):
+    if claim.kind not in _OF_THE_QUESTION and reaches(claim.grounding, threshold):
         return claim
     return claim.model_copy(update={"grounding": None, "verified": None, "source": None})
 
@@ -245,10 +245,6 @@ def _more_likely(claim: Claim, by_text: Claim, source: str) -> Claim:
 def _reason(by_pictures: GroundedAnswer, claims: Sequence[Claim]) -> str:
     """Why an answer beside texts has no grounding."""
     return _MAY_BE_OF_A_TEXT if claims else by_pictures.grounding_reason or _MAY_BE_OF_A_TEXT
-
-
-def _reaches(value: float | None, threshold: float) -> bool:
-    return value is not None and value >= threshold
 
 
 def _pictures(document: Sequence[Part]) -> list[Part]:

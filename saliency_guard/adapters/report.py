@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from saliency_guard.answer import Claim, GroundedAnswer, TokenGrounding
+from saliency_guard.guard.decision import NO_GROUNDING
 from saliency_guard.guard.outcome import Attempt, GuardOutcome, LowGroundingError
 
 ReportDetail = Literal["summary", "tokens", "full"]
 
 _CLAIM_FIELDS = {"text", "kind", "span", "grounding", "verified", "box", "source"}
-_NO_GROUNDING = "no calibration fits this answer"
 _PLAIN_TEXT = "the text of a fallback is not scored"
 
 
@@ -111,11 +111,11 @@ def reason_of(answer: GroundedAnswer | None, outcome: GuardOutcome | None = None
         return reason
     if answer is None:
         return _PLAIN_TEXT
-    return None if answer.grounding is not None else answer.grounding_reason or _NO_GROUNDING
+    return None if answer.grounding is not None else answer.grounding_reason or NO_GROUNDING
 
 
 def is_low(decision: str | None, *, passes: bool) -> bool:
-    """Whether an answer is given out that nobody may rely on.
+    """Whether an answer is returned that must not be relied on.
 
     Args:
         decision: of the policy.

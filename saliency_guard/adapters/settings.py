@@ -79,7 +79,7 @@ class ServedLVLM(BaseModel):
         stop: strings at which an answer ends (alias ``stop_sequences``).
         sgrs: saliency-guided rejection. None (off) is the default: on the models that were measured here it does harm
             as published (docs/evidence.md).
-        locore: local reinforcement of recent output; None (off) is the default.
+        locore: local coherence reinforcement; None (off) is the default.
         saliency: how tokens are scored; None scores nothing.
         signals: names of detection signals for every token.
         policy: what to do with a badly grounded answer. Streams are then held back until the policy has decided.

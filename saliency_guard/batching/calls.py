@@ -77,13 +77,13 @@ class AnswerCall(Call):
         return self.session is not None
 
     def prepare(self) -> None:
-        """Take what is to be read; errors as of `take`."""
+        """Set the prompt, and the text to score; errors as of `take`."""
         if self.source is not None:
             source, self.source = self.source, None
             self.take(*source())
 
     def take(self, prompt: PreparedPrompt, text: EncodedText | None = None) -> None:
-        """Take what is to be read: the prompt, and the text where it is given."""
+        """Set the prompt, and the text to score if there is one."""
         self.prompt, self.text = prompt, text
 
     @property
@@ -193,7 +193,7 @@ class WritingCall(AnswerCall):
         super().begin(session)
 
     def push(self, outcome: Outcome) -> None:
-        """Take what a round came to."""
+        """Take the result of a round."""
         if isinstance(outcome, Exception):
             self.fail(outcome)
             return

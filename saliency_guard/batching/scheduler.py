@@ -91,13 +91,13 @@ class Call(ABC):
         self.changed.set()
 
     def check(self) -> None:
-        """Raise `CancelledError` or `DeadlineError` where it is not to go on."""
+        """Raise `CancelledError` or `DeadlineError` where the call was cancelled or is too late."""
         if self.cancel is not None and self.cancel.is_set():
             msg = "the call was cancelled"
             raise CancelledError(msg)
         self.deadline.check()
 
-    def is_to_go_on(self) -> bool:
+    def is_active(self) -> bool:
         """Whether there is work left that is still wanted."""
         if self.error is None and not self.done:
             try:
@@ -208,7 +208,7 @@ class Scheduler:
             raise
 
     def leave(self, call: Call) -> None:
-        """Give the place up; what is being done for the call comes to nothing."""
+        """Leave the queue; work in progress for the call is discarded."""
         with self._lock:
             call.state = _State.PAUSED
             call.awaited = None  # It may hold the call, whose prompt and cache would wait for the garbage collector.
@@ -338,7 +338,7 @@ class Scheduler:
 
     def _chosen(self) -> list[Call]:
         """The first that somebody waits for, and with them streams that may run ahead."""
-        wanted = [call for call in self._calls if call.joined and call.is_to_go_on()]
+        wanted = [call for call in self._calls if call.joined and call.is_active()]
         if not any(call.is_awaited for call in wanted):
             return []
         chosen, rows = [], 0
@@ -349,7 +349,7 @@ class Scheduler:
         return chosen
 
     def forget_threads(self) -> None:
-        """In a forked child: only the thread that forked is left, and what it has are the streams it reads from."""
+        """In a forked child only the forking thread is left, with its open streams; all else is reset."""
         self._runner = self._worker = None
         self._wake = threading.Event()
         for call in self._calls:
@@ -372,7 +372,7 @@ in_child(_forget_threads)
 
 @contextmanager
 def _inside() -> Iterator[None]:
-    """A call that this thread makes in here, by a hook of the caller's say, is worked on at once."""
+    """Nested calls of this thread (from a caller's hook, say) are run at once."""
     outer, _THREAD.inside = _THREAD.inside, True
     try:
         yield

@@ -312,16 +312,16 @@ class Calibrator(Frozen):
         """Of all pictures and prompts that it was fitted on; see `picture_digest`."""
         return frozenset(self.fitted_on.digests + (self.documents.fitted_on.digests if self.documents else ()))
 
-    def require(self, found: Fingerprint) -> None:
+    def require(self, actual: Fingerprint) -> None:
         """Check that the calibration belongs to a model and a way of looking at it.
 
         Raises:
             CalibrationMismatchError: if not; says in which fields they differ.
         """
-        differing = self.fingerprint.differing(found)
+        differing = self.fingerprint.differing(actual)
         if differing:
             raise CalibrationMismatchError(
-                {name: (getattr(self.fingerprint, name), getattr(found, name)) for name in differing}
+                {name: (getattr(self.fingerprint, name), getattr(actual, name)) for name in differing}
             )
 
     def save(self, path: str | os.PathLike[str]) -> None:

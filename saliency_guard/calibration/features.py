@@ -29,7 +29,7 @@ DEAR = ("contrast", "logit_lens", "focused_lens", "glsim", "llcc", "ads", "cgc",
 """Signals that read the prompt or the answer a second time, or look at every position of a picture layer by layer; what
 they say, verification says better."""
 SUMMARIES = tuple(name for name in SIGNALS if name not in {*PRIORS, *DEAR})
-"""The signals that a calibration is fitted on: where in the answer a token stands is no ground for it."""
+"""The signals that a calibration is fitted on, without those that only say where in the answer a token stands."""
 
 VERIFICATION = "verification"
 """The group of what the model says of a claim when it is asked about it alone; no trace has it."""

@@ -304,8 +304,8 @@ def fit_answers(records: Records, fits: ClaimFits) -> AnswerFit | None:
     if not len(truth) or not enough(truth, names):
         return None
     table = np.array(summaries)
-    strength, odds_ = out_of_fold(table, truth, names)
-    return AnswerFit(fit_linear(table, truth, strength), odds_, truth)
+    strength, held_out_odds = out_of_fold(table, truth, names)
+    return AnswerFit(fit_linear(table, truth, strength), held_out_odds, truth)
 
 
 def fitted_models(claims: ClaimFits, answers: AnswerFit | None, method: Method) -> dict[str, Any]:

@@ -27,7 +27,7 @@ class FittedOn(Frozen):
 
     @classmethod
     def of(cls, records: Records, source: str) -> FittedOn:
-        """What is to be known of records; ``source`` says in words what they are."""
+        """A description of records; ``source`` says in words what they are."""
         names = sorted({record.picture for record in records})
         return cls(
             source=source,

@@ -18,7 +18,7 @@ from pydantic import Field
 from saliency_guard.calibration.calibrator import Calibrator
 from saliency_guard.calibration.features import Floats
 from saliency_guard.calibration.fitted_on import picture_digest
-from saliency_guard.calibration.records import TOLD, GroundingRecord, Records
+from saliency_guard.calibration.records import GIVEN, GroundingRecord, Records
 from saliency_guard.calibration.reliability import Bools
 from saliency_guard.calibration.thresholds import THRESHOLDS
 from saliency_guard.errors import ConfigError, InputError, require_extra
@@ -37,6 +37,7 @@ class RiskGuarantee(Frozen):
     With probability ``confidence`` (over the draw of the records) the risk of the policy is at most ``risk``.
 
     Attributes:
+        kept: always True: tells it from a `NoGuarantee` in JSON.
         threshold: on `GroundedAnswer.grounding`.
         risk: the largest share of ungrounded answers.
         confidence: the probability that the guarantee holds.
@@ -66,6 +67,7 @@ class NoGuarantee(Frozen):
     """These records give a guarantee for no threshold.
 
     Attributes:
+        kept: always False: tells it from a `RiskGuarantee` in JSON.
         risk: that was to be guaranteed.
         confidence: with which it was to be guaranteed.
         metric: the same.
@@ -249,7 +251,7 @@ def units(
     """
     by_unit: dict[str, dict[str, dict[int, tuple[GroundingRecord, float]]]] = defaultdict(lambda: defaultdict(dict))
     for record, score in zip(records, scores, strict=True):
-        if record.draw == TOLD:  # Written elsewhere, not by the policy.
+        if record.draw == GIVEN:  # Written elsewhere, not by the policy.
             continue
         draws_there = by_unit[record.picture][record.question]
         if record.draw in draws_there:

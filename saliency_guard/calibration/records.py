@@ -38,7 +38,7 @@ from saliency_guard.settings import Count, Frozen, Probability
 from saliency_guard.signals.verification import VerifyConfig
 from saliency_guard.storage import problem, read_model, read_text, replace_file, strict_json
 
-TOLD = -1
+GIVEN = -1
 """The draw of an answer that the model did not write."""
 
 

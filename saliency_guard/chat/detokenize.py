@@ -53,7 +53,7 @@ class Detokenizer:
         return self._read < len(self._ids)
 
     def flush(self) -> str:
-        """What an answer cut off inside a character still owes: the replacement character, if anything."""
+        """The text of an incomplete character at the end: the replacement character, or nothing."""
         return self._give(self._decode(self._ids[self._window :]))
 
     def _give(self, text: str) -> str:

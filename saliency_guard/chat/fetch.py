@@ -40,7 +40,7 @@ Connect = Callable[[tuple[str, int], float], socket.socket]
 
 
 def scheme_of(text: str) -> str:
-    """The scheme of a URL as any library may come to read it; empty where a text is none.
+    """The scheme of a URL as the most lenient library reads it; empty for a text that is no URL.
 
     White space and control characters count nowhere, and upper case is lower case. A single letter is a drive.
     """

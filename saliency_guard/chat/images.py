@@ -113,7 +113,7 @@ def _require_size(width: int, height: int, max_pixels: int) -> None:
 
 
 def _require_format(picture: Image.Image) -> Image.Image:
-    """A picture that somebody else opened is perhaps not decoded yet: that would be done here."""
+    """Refuse a picture of another format that is not decoded yet: decoding would happen here."""
     if isinstance(picture, ImageFile.ImageFile) and picture.format not in _OPENED_AS:
         msg = (
             f"a picture from a {picture.format} file is not decoded here: only {', '.join(FORMATS)} are; where the "

@@ -78,6 +78,11 @@ class PromptLayout:
         spans = [torch.arange(span.start, span.stop) for span in self.spans if span.is_visual]
         return torch.cat(spans) if spans else torch.empty(0, dtype=torch.long)
 
+    @property
+    def picture_owners(self) -> list[str]:
+        """The picture of each of ``image_positions``."""
+        return owners_of([span for span in self.spans if span.is_visual])
+
     def masks(self, length: int) -> Tensor:
         """Which key is whose, for a row of ``length`` keys: ``[sources, length]`` bool."""
         names, first = self.sources, self.beside
@@ -131,6 +136,11 @@ class PromptLayout:
     def with_unlocated(self, reasons: Mapping[str, str]) -> PromptLayout:
         """The same prompt with named texts of which it is not known where they stand."""
         return replace(self, unlocated=tuple(reasons.items()))
+
+
+def owners_of(spans: Sequence[Span]) -> list[str]:
+    """The source of each position of some spans."""
+    return [span.source for span in spans for _ in range(span.stop - span.start)]
 
 
 def prompt_layout(

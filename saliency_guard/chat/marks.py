@@ -60,7 +60,7 @@ class Marks:
         return char
 
     def literal(self, text: str) -> str:
-        """A mark in place of a text that is to be read as text alone; of an empty one, a break between two others."""
+        """A mark for literal text; for an empty text, a separator between two others."""
         if text not in self._chars:
             self._chars[text] = self._next()
             self._literals[self._chars[text]] = text

@@ -28,7 +28,7 @@ from saliency_guard.errors import ConfigError, ContextLengthError, InputError, M
 from saliency_guard.placement import working_device
 
 Messages = Sequence[Mapping[str, Any]]
-_Found = TypeVar("_Found")
+_Fact = TypeVar("_Fact")
 
 
 _WRONG = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
@@ -193,14 +193,14 @@ class PromptReader:
         render = partial(rendered, self._processor, tools=[])
         return RoleMarkers(find_role_markers(render, self.controls), self._role_markers)
 
-    def remembered(self, name: str, find: Callable[[], _Found]) -> _Found:
+    def remembered(self, name: str, find: Callable[[], _Fact]) -> _Fact:
         """Facts about tokenizer and template; determined again when these have changed."""
         version = (len(self.tokenizer), tuple(self.tokenizer.all_special_tokens), template_text(self._processor))
         known, value = self._known.get(name, (None, None))
         if known != version:
             value = find()
             self._known[name] = (version, value)
-        return cast("_Found", value)
+        return cast("_Fact", value)
 
     def prepare(self, messages: Messages, *, memo: PictureMemo | None = None) -> PreparedPrompt:
         """Inputs and layout of messages.

@@ -24,20 +24,20 @@ def seconds_left(end: float) -> float:
 
 def in_time(call: Callable[[], Any], end: float) -> Any:
     """What a call gives that knows no limit of time: looking up a name may take long."""
-    came: list[Any] = []
+    outcome: list[Any] = []
 
     def run() -> None:
         try:
-            came.append((call(), None))
+            outcome.append((call(), None))
         except Exception as error:  # noqa: BLE001 - raised below, by who waits
-            came.append((None, error))
+            outcome.append((None, error))
 
     thread = threading.Thread(target=run, daemon=True, name="saliency-guard-resolve")
     thread.start()
     thread.join(seconds_left(end))
-    if not came:
+    if not outcome:
         raise TimeoutError
-    value, error = came[0]
+    value, error = outcome[0]
     if error is not None:
         raise error
     return value

@@ -47,7 +47,7 @@ class ParsedAnswer:
     Attributes:
         text: what is said beside the calls.
         calls: the tools to call, in order.
-        malformed: what stands where a call should be and is none.
+        malformed: texts in the place of a call that are no valid call.
     """
 
     text: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,7 +24,7 @@ from saliency_guard.cli.options import (
     locore_settings,
     sgrs_settings,
 )
-from saliency_guard.cli.shared import load, reported
+from saliency_guard.cli.shared import json_text, load, reported
 from saliency_guard.embedded import EMBEDDED
 from saliency_guard.errors import ConfigError
 
@@ -137,7 +136,7 @@ def info(
     with reported():
         facts = describe_model(model)
     if as_json:
-        print(json.dumps(facts, indent=2))
+        print(json_text(facts))
         return
     table = Table(title=Text(model), title_justify="left", show_header=False)
     for name, value in facts.items():
@@ -176,7 +175,7 @@ def _layers(text: str) -> LayerChoice:
 
 def _show(answer: GroundedAnswer, question: str, *, as_json: bool, tokens: bool) -> None:
     if as_json:
-        print(json.dumps(answer.to_dict(), indent=2, ensure_ascii=False))
+        print(json_text(answer.to_dict()))
         return
     from saliency_guard.report.terminal import answer_view, tokens_table
 

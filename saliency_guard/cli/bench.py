@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from saliency_guard.cli.options import MAX_NEW_TOKENS, Model
-from saliency_guard.cli.shared import as_json, load, progress, reported
+from saliency_guard.cli.shared import json_text, load, progress, reported
 from saliency_guard.embedded import EMBEDDED
 from saliency_guard.errors import ConfigError
 
@@ -143,7 +143,7 @@ def mitigation(
 ) -> None:
     """Measure how LocoRE, SGRS and repair change captions, and LocoRE and SGRS yes/no answers.
 
-    Stopped, the same command goes on where it was.
+    Interrupted, the same command resumes where it was.
     """
     from saliency_guard.engines.weights import weights_of
     from saliency_guard.evaluation.evidence import mitigation_section, replace_section
@@ -268,4 +268,4 @@ def write_result(path: Path, result: Mapping[str, Any]) -> None:
     """Write a result as JSON, with the date."""
     from saliency_guard.storage import replace_file
 
-    replace_file(path, f"{as_json({'written': time.strftime('%Y-%m-%d'), **result})}\n".encode())
+    replace_file(path, f"{json_text({'written': time.strftime('%Y-%m-%d'), **result})}\n".encode())

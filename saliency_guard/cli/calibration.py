@@ -40,7 +40,7 @@ def calibration_command(
 ) -> None:
     """How well the calibrated grounding tells right from wrong and comes true, and whether guarantees hold.
 
-    Stopped, the same command goes on where it was.
+    Interrupted, the same command resumes where it was.
     """
     from saliency_guard.evaluation.calibration_page import calibration_section, source_result
     from saliency_guard.evaluation.evidence import replace_section

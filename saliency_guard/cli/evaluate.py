@@ -26,7 +26,7 @@ from saliency_guard.cli.options import (
     locore_settings,
     sgrs_settings,
 )
-from saliency_guard.cli.shared import as_json, progress, reported
+from saliency_guard.cli.shared import json_text, progress, reported
 from saliency_guard.embedded import EMBEDDED
 from saliency_guard.storage import digest_of
 
@@ -198,7 +198,7 @@ class _Runner:
 def _finish(result: Mapping[str, float], settings: Mapping[str, Any], out: Path, *, json_out: bool) -> None:
     from saliency_guard.storage import replace_file
 
-    text = as_json({"settings": settings, "result": result})
+    text = json_text({"settings": settings, "result": result})
     replace_file(out / "result.json", f"{text}\n".encode())
     if json_out:
         print(text)

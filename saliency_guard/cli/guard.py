@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,7 @@ from rich.table import Table
 from saliency_guard.cli.engines import Address, EngineName, GPUs, Workers, engine_named
 from saliency_guard.cli.options import Coco, Images, Json, Limit, Model, Out, Pope, Quantize, Synonyms
 from saliency_guard.cli.records import SCENES, ask_all, photo_questions
-from saliency_guard.cli.shared import load, progress, reported
+from saliency_guard.cli.shared import json_text, load, progress, reported
 from saliency_guard.embedded import EMBEDDED
 from saliency_guard.errors import ConfigError
 
@@ -188,7 +187,7 @@ def _source(
         # Greedy answers of a good model are too rarely wrong to learn from; a guarantee needs a policy's own draws.
         # There are retries only of answers about one picture: a policy with retries is tested on these alone.
         several = scenes // 12 if draws == 1 else 0
-        run = WorldRun(SCENES, scenes, several, told=True, draws=max(2, draws), documents=documents)
+        run = WorldRun(SCENES, scenes, several, given=True, draws=max(2, draws), documents=documents)
         if draws == 1:
             run = replace(run, retry_temperature=1.0, redrawn=scenes // 3)
         with engine, progress("answers", run.answers) as done:
@@ -209,7 +208,7 @@ def _source(
 def _show_calibration(fitted: Calibrator, out: Path, *, as_json: bool) -> None:
     report = fitted.report
     if as_json:
-        print(json.dumps({"out": str(out), "report": report.model_dump(mode="json") if report else None}, indent=2))
+        print(json_text({"out": str(out), "report": report.model_dump(mode="json") if report else None}))
         return
     table = Table(
         title=f"{out}: fitted on {fitted.fitted_on.source}, measured on held-out pictures", title_justify="left"
@@ -239,7 +238,7 @@ def _show_guarantee(guarantee: RiskGuarantee | NoGuarantee, out: Path, *, as_jso
     from saliency_guard.calibration.guarantee import RiskGuarantee
 
     if as_json:
-        print(json.dumps(guarantee.model_dump(mode="json"), indent=2))
+        print(json_text(guarantee.model_dump(mode="json")))
         return
     group = "accepted answers are" if guarantee.metric == "accepted" else "questions get an answer that is"
     statement = f"at most {guarantee.risk:.1%} of the {group} ungrounded, with {guarantee.confidence:.0%} confidence"
@@ -285,7 +284,7 @@ def check(
     attempt = outcome.attempts[0]
     if as_json:
         print(
-            json.dumps(
+            json_text(
                 {
                     "accepted": outcome.accepted,
                     "decision": outcome.decision,
@@ -294,8 +293,7 @@ def check(
                     "threshold": outcome.threshold,
                     "refused": attempt.refused,
                     "calibrated": outcome.calibrated,
-                },
-                indent=2,
+                }
             )
         )
     else:

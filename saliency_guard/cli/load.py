@@ -67,8 +67,8 @@ def _section(rows: Sequence[tuple[Load, Load]], tokens: int, command: str) -> st
     from saliency_guard.evaluation.evidence import table
     from saliency_guard.evaluation.load import PERCENTILES
 
-    ones, several = [one for one, _ in rows], [many for _, many in rows]
-    ratio = statistics.median(many.rate / one.rate for one, many in rows)
+    alone, together = [single for single, _ in rows], [many for _, many in rows]
+    ratio = statistics.median(many.rate / single.rate for single, many in rows)
     header = ["", "tokens a second", *(f"p{percent}, seconds" for percent in PERCENTILES)]
     lines = [
         [
@@ -76,9 +76,9 @@ def _section(rows: Sequence[tuple[Load, Load]], tokens: int, command: str) -> st
             f"{statistics.median(load.rate for load in loads):.1f}",
             *(f"{statistics.median(load.percentile(percent) for load in loads):.2f}" for percent in PERCENTILES),
         ]
-        for loads in (ones, several)
+        for loads in (alone, together)
     ]
-    requests = len(several[0].latencies) // several[0].clients
+    requests = len(together[0].latencies) // together[0].clients
     return "\n\n".join(
         [
             f"```\n{command}\n```",
@@ -89,6 +89,6 @@ def _section(rows: Sequence[tuple[Load, Load]], tokens: int, command: str) -> st
                 f"grounding; median of {len(rows)} round(s), in turns."
             ),
             table(header, lines),
-            f"{several[0].clients} clients together get {ratio:.2f} times the tokens a second of one.",
+            f"{together[0].clients} clients together get {ratio:.2f} times the tokens a second of one.",
         ]
     )

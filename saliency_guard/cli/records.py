@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from saliency_guard.engines.engine import Engine
     from saliency_guard.evaluation.labelled import LabelledAnswer
     from saliency_guard.evaluation.labelling import Looking
-    from saliency_guard.evaluation.questions import Asked
+    from saliency_guard.evaluation.questions import Question
     from saliency_guard.evaluation.record_file import RecordFile
     from saliency_guard.evaluation.world_records import WorldRun
 
@@ -71,8 +71,8 @@ def records(
     retry_temperature: _RetryTemperature = RETRY_TEMPERATURE,
     max_new_tokens: _MaxNewTokens = MAX_NEW_TOKENS,
     limit: Limit = None,
-    told: Annotated[
-        bool, typer.Option("--told", help="With --scenes: also score given answers, true and false ones.")
+    given: Annotated[
+        bool, typer.Option("--given", help="With --scenes: also score given answers, true and false ones.")
     ] = False,
     vectors: Annotated[
         bool, typer.Option(help="Also keep the signals per layer and head, not only the summary signals.")
@@ -84,7 +84,7 @@ def records(
 ) -> None:
     """Make labelled records: ask about pictures whose truth is known, and score every answer.
 
-    Stopped, the same command goes on where it was.
+    Interrupted, the same command resumes where it was.
     """
     from saliency_guard.evaluation.engine_records import empty_records, labelled_answers_records
     from saliency_guard.evaluation.labelling import Looking
@@ -100,7 +100,7 @@ def records(
             temperature=temperature,
             retry_temperature=retry_temperature,
             max_new_tokens=max_new_tokens,
-            told=told,
+            given=given,
             documents=documents,
             redrawn=redrawn,
         )
@@ -137,7 +137,7 @@ def _records_source(  # noqa: PLR0917 - one caller's options
     images: Path | None,
     synonyms: Path | None,
     limit: int | None,
-) -> WorldRun | tuple[Sequence[Asked], Sequence[LabelledAnswer]]:
+) -> WorldRun | tuple[Sequence[Question], Sequence[LabelledAnswer]]:
     """What is to be asked, or was answered: scenes, or questions and answers."""
     from saliency_guard.evaluation.labelled import read_labelled
     from saliency_guard.evaluation.world import pictures
@@ -159,7 +159,7 @@ def _records_source(  # noqa: PLR0917 - one caller's options
 
 def photo_questions(
     pope: Path | None, coco: Path | None, images: Path | None, synonyms: Path | None, limit: int | None
-) -> list[Asked]:
+) -> list[Question]:
     """What is asked about photographs whose truth is known: POPE's questions, and COCO's pictures to be described.
 
     Args:
@@ -190,7 +190,9 @@ def photo_questions(
     return questions
 
 
-def ask_all(engine: Engine, questions: Sequence[Asked], run: WorldRun, file: RecordFile, *, looking: Looking) -> None:
+def ask_all(
+    engine: Engine, questions: Sequence[Question], run: WorldRun, file: RecordFile, *, looking: Looking
+) -> None:
     """Ask, and write the records of the answers to a file; those that are there are not made again.
 
     Args:

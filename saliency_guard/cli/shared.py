@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -42,9 +43,13 @@ def load(model: str, calibrator: str | None = None, quantize: str | None = None)
         return LVLM.load(model, calibrator=calibrator, **weights)
 
 
-def as_json(result: Mapping[str, Any]) -> str:
-    """Strict JSON; see `json_value`."""
-    return json.dumps(json_value(result), indent=2, allow_nan=False)
+_CONTROLS = re.compile("[\x7f-\x9f]")  # JSON itself escapes those below them.
+
+
+def json_text(result: Mapping[str, Any]) -> str:
+    """Strict JSON (see `json_value`), with no control character that a terminal would act on."""
+    text = json.dumps(json_value(result), indent=2, allow_nan=False, ensure_ascii=False)
+    return _CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from saliency_guard.storage import digest_of
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a run came to.
+    """The summary of a run.
 
     Attributes:
         scored: records that were scored, those without a score included.

@@ -36,7 +36,7 @@ class SetAside(Frozen):
 
 
 class Shard(Frozen):
-    """What a shard came to: how many records were scored, how many of them have no score, how many were set aside."""
+    """The summary of a shard: how many records were scored, are without a score, and were set aside."""
 
     shard: int
     scored: int

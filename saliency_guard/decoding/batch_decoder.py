@@ -17,7 +17,7 @@ from saliency_guard.saliency.equations import token_rows
 
 
 class Row:
-    """One answer of a batch: its decoder, how many tokens it may have, and whether it has all it is to have."""
+    """One answer of a batch: its decoder, the most tokens it may have, and a done flag."""
 
     def __init__(self, decoder: Decoder, room: int) -> None:
         self.decoder = decoder
@@ -31,14 +31,14 @@ class Row:
 
 
 Outcome = list[DecodedToken] | Exception
-"""What a round comes to for one row: its newest tokens, or the error that it ends with."""
+"""The result of a round for one row: its newest tokens, or the error that ends it."""
 
 
 def decode_together(rows: Sequence[Row]) -> Iterator[tuple[int, list[DecodedToken]]]:
     """Accepted tokens of several answers, each as it would be written alone.
 
-    Gives out the index of a row and its newest tokens. Who has seen enough of a row sets its ``done``; a row
-    that is done takes no further part. The model is untouched whenever something is given out.
+    Yields the index of a row and its newest tokens. Set a row's ``done`` to stop it; a row that is done takes no
+    further part. The model is as it was found at every yield.
     """
     for row in rows:
         row.decoder.begin()
@@ -95,7 +95,7 @@ def _drafted(rows: Sequence[Row]) -> list[tuple[list[Draft], Tensor | None]]:
         drawn = torch.tensor([[draft.token for draft in row] for row in drafts])
         together = token_rows(batch.rescore(layers=layers), drawn)
         kept = zip(together, used, batch.padding, strict=True)
-        token_rows_used = [row[: len(own), before:] for row, own, before in kept]
+        token_rows_used = [row[: len(drafted), before:] for row, drafted, before in kept]
     batch.hand_back()
     return list(zip(used, token_rows_used, strict=True))
 

@@ -147,10 +147,6 @@ def sgrs_generate(
     )
 
 
-def _number(value: float | None) -> float:
-    return torch.nan if value is None else value
-
-
 def _first_inputs(model: PreTrainedModel, input_ids: Tensor, model_kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """What `generate` would have the model read first: the pictures it encoded, the positions it counted."""
     given = {name: value for name, value in model_kwargs.items() if name not in _PREPARED}

@@ -72,7 +72,9 @@ class SchemaMask:
         if self._matcher is None:
             self._matcher = LLMatcher(_tokenizer(self._tokenizer, vocabulary, self._eos), self._grammar, log_level=0)
         pairs = zip(self._taken, output, strict=False)
-        same = next((place for place, (own, new) in enumerate(pairs) if own != new), min(len(self._taken), len(output)))
+        same = next(
+            (place for place, (taken, new) in enumerate(pairs) if taken != new), min(len(self._taken), len(output))
+        )
         if same < len(self._taken):
             self._matcher.rollback(len(self._taken) - same)
         self._taken = output

@@ -45,7 +45,7 @@ class GenerationOptions(TypedDict, total=False):
             one for all (equal messages then get equal answers), or one for each.
         stop: strings at which the answer ends; they are not part of it.
         sgrs: saliency-guided rejection; None (the default) is off, ``SGRSConfig()`` is the paper's.
-        locore: local reinforcement of recent output; None (the default) is off, ``LocoREConfig()`` is the paper's.
+        locore: local coherence reinforcement; None (the default) is off, ``LocoREConfig()`` is the paper's.
         saliency: what to score (``SaliencyConfig()``); None (only without SGRS) scores nothing.
         signals: names of detection signals (see `saliency_guard.signals`) to give every token of the finished answer.
         json_schema: the answer is JSON of this schema (unless ``max_new_tokens`` cuts it short).

@@ -68,7 +68,7 @@ def may_have_begun(tokens: list[TokenGrounding], stops: tuple[str, ...]) -> int:
 
 
 def with_rest(tokens: list[TokenGrounding], rest: str) -> list[TokenGrounding]:
-    """The last token with what a cut character still owes."""
+    """The tokens with the text of an incomplete character (`AnswerText.flush`) appended to the last."""
     if not rest or not tokens:
         return tokens
     last = tokens[-1]

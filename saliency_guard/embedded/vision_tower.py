@@ -69,7 +69,7 @@ class GridVisionModel(PreTrainedModel):
             )
             for _ in range(config.num_hidden_layers)
         )
-        # Said once more at the end, and loudly: a language model that is to say where things are has to be told.
+        # Positions once more at the output, so that the language model can say where things are.
         self.place_embedding = nn.Parameter(torch.zeros(cells, width))
         self.post_init()  # type: ignore[no-untyped-call]
 

@@ -20,7 +20,7 @@ Load = Callable[[], LVLM]
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """What became of an item that ended every process that worked on it."""
+    """An item that ended every process that worked on it."""
 
     error: str
 

@@ -12,7 +12,7 @@ import numpy as np
 from saliency_guard.calibration.calibrator import Calibrator
 from saliency_guard.calibration.features import Floats
 from saliency_guard.calibration.guarantee import Keep, units
-from saliency_guard.calibration.records import TOLD, Records
+from saliency_guard.calibration.records import GIVEN, Records
 from saliency_guard.calibration.reliability import Bools
 from saliency_guard.evaluation.evidence import table
 from saliency_guard.evaluation.evidence_records import DRAWS
@@ -95,21 +95,21 @@ def source_result(
         "answers": len(records),
         "first_wrong": 1.0 - float(np.mean(known)) if known else float("nan"),
         "silent": float(np.mean([not record.claims for record in first])) if first else float("nan"),
-        "repeated": repeated_share(record for record in records if record.draw != TOLD),
+        "repeated": repeated_share(record for record in records if record.draw != GIVEN),
         "rows": reliabilities(judged),
     }
     if retried:
         single = [each for each in judged if each.record.pictures == 1]
-        written = [each for each in single if each.record.draw != TOLD]
+        written = [each for each in single if each.record.draw != GIVEN]
         scores, grounded, _ = units(
-            records.where(record.pictures == 1 and record.draw != TOLD for record in records),
+            records.where(record.pictures == 1 and record.draw != GIVEN for record in records),
             [each.judgement.answer for each in written],
             DRAWS,
         )
         policies = {name: (scores[:, :draws], grounded[:, :draws], keep) for name, (draws, keep) in POLICIES.items()}
         result |= {
             "own": compare_scores(distinct(written), samples=samples),
-            "given": compare_scores([each for each in single if each.record.draw == TOLD], samples=samples),
+            "given": compare_scores([each for each in single if each.record.draw == GIVEN], samples=samples),
             "curves": {name: risk_coverage(*policy) for name, policy in policies.items()},
             "coverage": {name: [coverage_at(*policy, risk) for risk in _SHOWN] for name, policy in policies.items()},
             "validities": _validities(policies, grounded, splits),

@@ -26,7 +26,7 @@ from saliency_guard.claim_judge import ClaimJudge
 from saliency_guard.claims.extract import ExtractedClaim
 from saliency_guard.evaluation.evidence import table
 from saliency_guard.evaluation.labelling import MAX_NEW_TOKENS, all_true
-from saliency_guard.evaluation.questions import Asked, world_questions
+from saliency_guard.evaluation.questions import Question, world_questions
 from saliency_guard.evaluation.statistics import Interval, interval
 from saliency_guard.evaluation.world import batches, pictures, title, write_answers
 from saliency_guard.lvlm import LVLM
@@ -117,11 +117,11 @@ def compared_answers(
     return compared
 
 
-def _images(question: Asked) -> list[Any]:
+def _images(question: Question) -> list[Any]:
     return list(question.images)
 
 
-def _samples(lvlm: LVLM, batch: Sequence[Asked], seed: int) -> list[str]:
+def _samples(lvlm: LVLM, batch: Sequence[Question], seed: int) -> list[str]:
     """One sampled answer to each question."""
     written = write_answers(
         lvlm,
@@ -134,7 +134,7 @@ def _samples(lvlm: LVLM, batch: Sequence[Asked], seed: int) -> list[str]:
     return [lvlm.tokenizer.decode(ids, skip_special_tokens=True) for ids in written]
 
 
-def _compared(lvlm: LVLM, question: Asked, answer: GroundedAnswer, samples: Sequence[str]) -> list[ComparedAnswer]:
+def _compared(lvlm: LVLM, question: Question, answer: GroundedAnswer, samples: Sequence[str]) -> list[ComparedAnswer]:
     """The answer, or none where it claims nothing or its truth is not known."""
     extract = extractor_of(question.extractor)
     claims = extract(answer.text, question.question)
@@ -168,7 +168,7 @@ def _key(claim: ExtractedClaim) -> tuple[str, str, bool]:
     return claim.kind, claim.statement.lower(), claim.negated
 
 
-def judged(lvlm: LVLM, question: Asked, text: str) -> float | None:
+def judged(lvlm: LVLM, question: Question, text: str) -> float | None:
     """P(true): the model's probability of yes when it is asked of the picture whether the whole answer is true."""
     prepared = lvlm.prepare(chat_about(_images(question), question.question))
     session = Session(lvlm.model, prepared.inputs, layout=prepared.layout)
@@ -198,7 +198,7 @@ def costs(
             taken = {
                 PLAIN: _seconds(lvlm, partial(_written, lvlm, question, 1, 0.0)),
                 SAMPLED: _seconds(lvlm, partial(_written, lvlm, question, SAMPLES, TEMPERATURE)),
-                JUDGE: _seconds(lvlm, partial(judged, lvlm, question, question.told or "Yes.")),
+                JUDGE: _seconds(lvlm, partial(judged, lvlm, question, question.given or "Yes.")),
                 GROUNDING: _seconds(lvlm, partial(lvlm.generate, messages, max_new_tokens=MAX_NEW_TOKENS)),
             }
             if number > 0:  # The first scene warms up.
@@ -215,7 +215,7 @@ def costs(
     )
 
 
-def _written(lvlm: LVLM, question: Asked, count: int, temperature: float) -> object:
+def _written(lvlm: LVLM, question: Question, count: int, temperature: float) -> object:
     images = [_images(question)] * count
     questions = [question.question] * count
     return write_answers(lvlm, images, questions, max_new_tokens=MAX_NEW_TOKENS, temperature=temperature)

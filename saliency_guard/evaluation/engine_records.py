@@ -11,13 +11,13 @@ from typing import Any
 from PIL import Image
 
 from saliency_guard.calibration.fingerprint import Fingerprint, fingerprint
-from saliency_guard.calibration.records import TOLD, GroundingRecord, Records
+from saliency_guard.calibration.records import GIVEN, GroundingRecord, Records
 from saliency_guard.chat.images import load_image
 from saliency_guard.engines.engine import Engine, LocalEngine, Lost, engine_of
 from saliency_guard.errors import ModelError
 from saliency_guard.evaluation.labelled import AnswerToLabel, LabelledAnswer, answers_to_label, label_answer
 from saliency_guard.evaluation.labelling import BATCH, MAX_NEW_TOKENS, Looking, write_records
-from saliency_guard.evaluation.questions import Asked
+from saliency_guard.evaluation.questions import Question
 from saliency_guard.evaluation.record_file import Key
 from saliency_guard.evaluation.world import batches
 from saliency_guard.lvlm import LVLM
@@ -32,23 +32,23 @@ class Writing:
     temperature: float = 0.0
     retry_temperature: float = 0.7
     max_new_tokens: int = MAX_NEW_TOKENS
-    told: bool = False
+    given: bool = False
 
-    def keys(self, question: Asked) -> list[Key]:
+    def keys(self, question: Question) -> list[Key]:
         """The records that a question leads to."""
-        draws = [*range(self.draws), *([TOLD] if self.told and question.told is not None else [])]
+        draws = [*range(self.draws), *([GIVEN] if self.given and question.given is not None else [])]
         return [(question.picture, question.question, draw) for draw in draws]
 
     def answers(self, questions: int) -> int:
         """How many answers are counted for so many questions."""
-        return questions * (self.draws + self.told)
+        return questions * (self.draws + self.given)
 
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
     """Questions that are written together: their random numbers belong to the batch."""
 
-    questions: Sequence[Asked]
+    questions: Sequence[Question]
     done: frozenset[Key]
 
 
@@ -65,7 +65,7 @@ class _WriteBatches:
     def records(
         self,
         lvlm: LVLM,
-        questions: Iterable[Asked],
+        questions: Iterable[Question],
         done: Collection[Key],
         on_answer: Callable[[], None] = lambda: None,
     ) -> Iterator[GroundingRecord]:
@@ -77,7 +77,7 @@ class _WriteBatches:
             temperature=self.writing.temperature,
             retry_temperature=self.writing.retry_temperature,
             max_new_tokens=self.writing.max_new_tokens,
-            told=self.writing.told,
+            given=self.writing.given,
             looking=self.looking,
             done=done,
             on_answer=on_answer,
@@ -86,7 +86,7 @@ class _WriteBatches:
 
 def written_records(
     engine: Engine,
-    questions: Iterable[Asked],
+    questions: Iterable[Question],
     writing: Writing,
     *,
     looking: Looking = Looking(),
@@ -120,7 +120,7 @@ def written_records(
             on_answer()
 
 
-def _opened(question: Asked) -> Asked:
+def _opened(question: Question) -> Question:
     """A question with its pictures: a worker may not have the files."""
     images = tuple(image if isinstance(image, Image.Image) else load_image(image) for image in question.images)
     return replace(question, images=images)

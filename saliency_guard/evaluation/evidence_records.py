@@ -9,7 +9,7 @@ from pathlib import Path
 from saliency_guard.calibration.records import Records
 from saliency_guard.evaluation.engine_records import empty_records
 from saliency_guard.evaluation.labelling import Looking, write_records
-from saliency_guard.evaluation.questions import Asked
+from saliency_guard.evaluation.questions import Question
 from saliency_guard.evaluation.record_file import RecordFile
 from saliency_guard.evaluation.unlike import photograph_questions, synthetic_questions
 from saliency_guard.evaluation.world_records import WorldRun, generation, world_records
@@ -43,9 +43,9 @@ class EvidenceRun:
     def world(self, split: str) -> WorldRun:
         """The run over a split."""
         several = self.several if split == WORLD[0] else 0
-        return WorldRun(split=split, scenes=self.scenes, several=several, draws=DRAWS, told=True)
+        return WorldRun(split=split, scenes=self.scenes, several=several, draws=DRAWS, given=True)
 
-    def unlike(self, source: str) -> list[Asked]:
+    def unlike(self, source: str) -> list[Question]:
         """The questions about pictures unlike the world's."""
         if source == UNLIKE[0]:
             return list(photograph_questions())
@@ -79,7 +79,9 @@ def evidence_records(
     return _asked_records(lvlm, run.unlike(source), file, on_answer)
 
 
-def _asked_records(lvlm: LVLM, questions: Iterable[Asked], file: RecordFile, on_answer: Callable[[], None]) -> Records:
+def _asked_records(
+    lvlm: LVLM, questions: Iterable[Question], file: RecordFile, on_answer: Callable[[], None]
+) -> Records:
     for record in write_records(lvlm, questions, looking=_LOOKING, done=file.done, on_answer=on_answer):
         file.add(record)
     return file.finish()

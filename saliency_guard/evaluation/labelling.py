@@ -1,4 +1,4 @@
-"""Answers with the truth of what they claim: written or told, looked at, verified and labelled."""
+"""Answers with the truth of what they claim: written or given, looked at, verified and labelled."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from saliency_guard.answer import GroundedAnswer
 from saliency_guard.answer_builder import traced_answer, unjudged_answer, unscored_tokens
 from saliency_guard.calibration.claim_features import claim_tokens
 from saliency_guard.calibration.features import GROUPS, SUMMARIES, features
-from saliency_guard.calibration.records import TOLD, GroundingRecord, LabelledClaim, claim_rows, encoded
+from saliency_guard.calibration.records import GIVEN, GroundingRecord, LabelledClaim, claim_rows, encoded
 from saliency_guard.chat import detokenize
 from saliency_guard.chat.detokenize import EncodedText
 from saliency_guard.chat.images import load_image
@@ -24,7 +24,7 @@ from saliency_guard.chat.template import PreparedPrompt
 from saliency_guard.claim_judge import EMPTY, NO_CALIBRATION, ClaimJudge
 from saliency_guard.claims.extract import ExtractedClaim
 from saliency_guard.evaluation.known_pictures import KnownPictures
-from saliency_guard.evaluation.questions import Asked, messages_about
+from saliency_guard.evaluation.questions import Question, messages_about
 from saliency_guard.evaluation.world import batches, write_answers
 from saliency_guard.lvlm import LVLM
 from saliency_guard.models.session import Session
@@ -76,13 +76,13 @@ class Labels:
 
 def write_records(
     lvlm: LVLM,
-    asked: Iterable[Asked],
+    questions: Iterable[Question],
     *,
     draws: int = 1,
     temperature: float = 0.0,
     retry_temperature: float = 0.7,
     max_new_tokens: int = MAX_NEW_TOKENS,
-    told: bool = False,
+    given: bool = False,
     looking: Looking = Looking(),
     done: Collection[tuple[str, str, int]] = frozenset(),
     on_answer: Callable[[], None] = lambda: None,
@@ -91,18 +91,18 @@ def write_records(
 
     Args:
         lvlm: what answers.
-        asked: the questions; those of one batch have equally many pictures where the model cannot pad.
+        questions: those of one batch have equally many pictures where the model cannot pad.
         draws: answers to each.
         temperature: of the first; 0 is greedy.
         retry_temperature: the others are drawn at least at this, as `RetryPlan` has it.
         max_new_tokens: of each answer.
-        told: look at the answers from elsewhere, too; their draw is -1.
+        given: look at the answers from elsewhere, too; their draw is -1.
         looking: how answers are looked at.
         done: picture, question and draw of answers that are there already: they are not looked at again.
         on_answer: called after each, those that were there included.
     """
     known = KnownPictures(lvlm)
-    for batch in batches(asked, BATCH):
+    for batch in batches(questions, BATCH):
         images = [[_opened(image) for image in question.images] for question in batch]
         for draw in range(draws):
             if all((question.picture, question.question, draw) in done for question in batch):
@@ -122,16 +122,16 @@ def write_records(
                     text = EncodedText(ids, detokenize.pieces(lvlm.tokenizer, ids))
                     yield label(lvlm, question, shown, text, draw=draw, looking=looking, known=known)
                 on_answer()
-        for question, shown in zip(batch, images, strict=True) if told else ():
-            if question.told is not None and (question.picture, question.question, TOLD) not in done:
-                text = detokenize.encode(lvlm.tokenizer, question.told)
-                yield label(lvlm, question, shown, text, draw=TOLD, looking=looking, known=known)
+        for question, shown in zip(batch, images, strict=True) if given else ():
+            if question.given is not None and (question.picture, question.question, GIVEN) not in done:
+                text = detokenize.encode(lvlm.tokenizer, question.given)
+                yield label(lvlm, question, shown, text, draw=GIVEN, looking=looking, known=known)
             on_answer()
 
 
 def _written(
     lvlm: LVLM,
-    batch: Sequence[Asked],
+    batch: Sequence[Question],
     images: Sequence[Sequence[Image.Image]],
     *,
     max_new_tokens: int,
@@ -147,7 +147,7 @@ def _written(
     return [[token.token_id for token in answer.tokens] for answer in answers]
 
 
-def _prepared(lvlm: LVLM, question: Asked, images: Sequence[Image.Image]) -> PreparedPrompt:
+def _prepared(lvlm: LVLM, question: Question, images: Sequence[Image.Image]) -> PreparedPrompt:
     return prepared_about(lvlm, images, question.documents, question.question)
 
 
@@ -159,7 +159,7 @@ def prepared_about(lvlm: LVLM, images: Sequence[Any], documents: Sequence[str], 
 
 def label(
     lvlm: LVLM,
-    question: Asked,
+    question: Question,
     images: Sequence[Image.Image],
     answer: EncodedText,
     *,

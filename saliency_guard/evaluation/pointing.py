@@ -91,7 +91,7 @@ class PointedTable:
     Attributes:
         maps: ``[M]`` names of the maps.
         scene: ``[n]`` seed of the scene that was asked about.
-        told: ``[n]`` whether the mention stands in a true statement that the model was given, not in its own answer.
+        given: ``[n]`` whether the mention stands in a true statement that the model was given, not in its own answer.
         right: ``[n, M]`` the part of the map's largest patches (one, but for ties) in the picture that was asked about.
         peak: ``[n, M]`` the part of them in an object of the class there; NaN where there is no such map.
         mass: ``[n, M]`` the part of the map's sum there.
@@ -101,7 +101,7 @@ class PointedTable:
 
     maps: npt.NDArray[np.str_]
     scene: npt.NDArray[np.int64]
-    told: Bools
+    given: Bools
     right: Floats
     peak: Floats
     mass: Floats
@@ -153,7 +153,7 @@ def collect(
     return PointedTable(
         maps=np.array(names, dtype=np.str_),
         scene=np.array([row.scene for row in rows], dtype=np.int64),
-        told=np.array([row.told for row in rows], dtype=np.bool_),
+        given=np.array([row.given for row in rows], dtype=np.bool_),
         right=values[..., 0],
         peak=values[..., 1],
         mass=values[..., 2],
@@ -164,7 +164,7 @@ def collect(
 @dataclass(frozen=True, slots=True)
 class _Row:
     scene: int
-    told: bool
+    given: bool
     maps: dict[str, tuple[float, float, float]]
     box: tuple[float, float]
 
@@ -191,8 +191,8 @@ def _true_mentions(pieces: Sequence[str], scene: Scene) -> list[Mention]:
 def _rows(lvlm: LVLM, shown: Shown, ids: Sequence[int]) -> list[_Row]:
     pieces = detokenize.pieces(lvlm.tokenizer, ids, skip_special_tokens=True)
     mentions = _true_mentions(pieces, shown.scene)
-    told = not mentions
-    if told:
+    given = not mentions
+    if given:
         truth = detokenize.encode(lvlm.tokenizer, caption(shown.scene, random.Random(shown.scene.seed)))
         ids, pieces = truth.ids, truth.pieces
         mentions = _true_mentions(pieces, shown.scene)
@@ -218,7 +218,7 @@ def _rows(lvlm: LVLM, shown: Shown, ids: Sequence[int]) -> list[_Row]:
         }
         looks, shown_there = maps.combined[tokens.word][torch.from_numpy(right)], list(compress(patches, right))
         box = box_of(looks, shown_there, part=box_part(trace))
-        rows.append(_Row(shown.scene.seed, told, pointed, box_hit(box, objects)))
+        rows.append(_Row(shown.scene.seed, given, pointed, box_hit(box, objects)))
     return rows
 
 

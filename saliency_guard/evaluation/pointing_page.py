@@ -74,7 +74,7 @@ class PointingResult:
         split: its name.
         scenes: with a true mention.
         mentions: of true objects.
-        told: how many of them stand in true statements that the model was given.
+        given: how many of them stand in true statements that the model was given.
         maps: in the order of `candidate_maps`.
         centred: how often the centre of `Claim.box` lies in an object of the class.
         overlap: of the box with the object's, intersection over union.
@@ -83,7 +83,7 @@ class PointingResult:
     split: str
     scenes: int
     mentions: int
-    told: int
+    given: int
     maps: tuple[MapResult, ...]
     centred: Interval
     overlap: Interval
@@ -112,7 +112,7 @@ def split_result(split: str, pointed: PointedTable, *, samples: int = 1000) -> P
         split=split,
         scenes=len(np.unique(pointed.scene)),
         mentions=len(pointed),
-        told=int(pointed.told.sum()),
+        given=int(pointed.given.sum()),
         maps=tuple(
             MapResult(str(name), mean(pointed.right[:, at]), mean(pointed.peak[:, at]), mean(pointed.mass[:, at]))
             for at, name in enumerate(pointed.maps)
@@ -144,7 +144,7 @@ def pointing_section(results: Sequence[PointingResult], command: str, *, model: 
     several = next((result for result in reported if result.split == SEVERAL_PICTURES), None)
     counts = "; ".join(
         f"{_title(result)}: {result.mentions} mentions in {result.scenes} scenes"
-        + (f" ({result.told} of them in true statements given to the model)" if result.told else "")
+        + (f" ({result.given} of them in true statements given to the model)" if result.given else "")
         for result in results
     )
     best = sorted(chosen.maps, key=lambda each: -np.nan_to_num(each.peak.value, nan=-1.0))[:_SHOWN_BEST]

@@ -46,7 +46,7 @@ Checker = Callable[[ExtractedClaim], bool | None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Asked:
+class Question:
     """A question about pictures whose answers can be checked.
 
     Attributes:
@@ -54,7 +54,7 @@ class Asked:
         images: the pictures, in order.
         question: what is asked.
         check: says whether a claim of an answer is true.
-        told: an answer from elsewhere, true or not, that is looked at, too: to be judged is not to be written.
+        given: an answer from elsewhere, true or not, that is looked at, too: to be judged is not to be written.
         extractor: takes its answers apart.
         documents: texts in the prompt, each a source of its own; then there are no pictures.
         redrawn: whether the pictures were made to be unlike the usual ones.
@@ -64,7 +64,7 @@ class Asked:
     images: tuple[Image.Image | Path, ...]
     question: str
     check: Checker
-    told: str | None = None
+    given: str | None = None
     extractor: Extractor = "picture_world"
     documents: tuple[str, ...] = ()
     redrawn: bool = False
@@ -79,7 +79,7 @@ def messages_about(images: Sequence[Any], documents: Sequence[str], question: st
     return [{**message, "content": [*texts, *message["content"]]}]
 
 
-def world_questions(picture: WorldPicture, tasks: Sequence[str] = TASKS) -> list[Asked]:
+def world_questions(picture: WorldPicture, tasks: Sequence[str] = TASKS) -> list[Question]:
     """What is asked of a scene: a description, is something there (once of what is, once of what is not), how many.
 
     Half of the answers from elsewhere are true, and half of them are not in the words of the embedded model.
@@ -91,27 +91,27 @@ def world_questions(picture: WorldPicture, tasks: Sequence[str] = TASKS) -> list
     # In the other scene the one is not there and the other is: what is true of it is wrong here.
     other = replace(scene, objects=tuple(replace(o, name=absent) if o.name == shown else o for o in scene.objects))
 
-    def told(in_model_words: Callable[[Scene], str], otherwise: Callable[[Scene], str]) -> str:
+    def given(in_model_words: Callable[[Scene], str], otherwise: Callable[[Scene], str]) -> str:
         put = otherwise if rng.random() < _OTHERWISE else in_model_words
         return put(scene if rng.random() < _TRUE else other)
 
     name = f"{scene.seed} redrawn" if picture.redrawn else str(scene.seed)
-    ask = partial(Asked, name, (picture.image,), redrawn=picture.redrawn)
-    questions: list[Asked] = []
+    ask = partial(Question, name, (picture.image,), redrawn=picture.redrawn)
+    questions: list[Question] = []
     if "describe" in tasks:
         question = DESCRIBE_FORMS[rng.randrange(len(DESCRIBE_FORMS))]
-        answer = told(lambda seen: caption(seen, rng), lambda seen: described_otherwise(seen, rng))
+        answer = given(lambda seen: caption(seen, rng), lambda seen: described_otherwise(seen, rng))
         questions.append(ask(question, partial(is_true, scene=scene), answer))
     if "presence" in tasks:
         for about in (shown, absent):
             question = presence(scene, about).question
-            answer = told(partial(_present, name=about), partial(present_otherwise, name=about, rng=rng))
+            answer = given(partial(_present, name=about), partial(present_otherwise, name=about, rng=rng))
             check = partial(is_true, scene=scene, answer=about in scene.counts)
             questions.append(ask(question, check, answer))
     if "count" in tasks:
         about = rng.choice([shown, absent])
         question = how_many(scene, about).question
-        answer = told(partial(_counted, name=about), partial(counted_otherwise, name=about, rng=rng))
+        answer = given(partial(_counted, name=about), partial(counted_otherwise, name=about, rng=rng))
         questions.append(ask(question, partial(is_true, scene=scene), answer))
     return questions
 
@@ -124,7 +124,7 @@ def _counted(scene: Scene, name: str) -> str:
     return how_many(scene, name).answer
 
 
-def several_questions(pictures: Sequence[WorldPicture]) -> list[Asked]:
+def several_questions(pictures: Sequence[WorldPicture]) -> list[Question]:
     """What is asked of several scenes in one prompt: what one of them shows, whether something is in it, how many.
 
     An answer from elsewhere is true, or true of another of the pictures.
@@ -132,7 +132,7 @@ def several_questions(pictures: Sequence[WorldPicture]) -> list[Asked]:
     scenes = [each.scene for each in pictures]
     name = "+".join(str(scene.seed) for scene in scenes)
     rng = random.Random(f"asked {name}")
-    ask = partial(Asked, name, tuple(each.image for each in pictures))
+    ask = partial(Question, name, tuple(each.image for each in pictures))
     here = rng.randrange(len(scenes))
     scene, other = scenes[here], scenes[(here + 1) % len(scenes)]
     number_here = here + 1
@@ -144,22 +144,22 @@ def several_questions(pictures: Sequence[WorldPicture]) -> list[Asked]:
         # Without a number it is said of the picture that the question names.
         return is_true(claim, scenes[claim.picture if claim.picture is not None else here], answer=answer)
 
-    def told(of: Callable[[Scene], str]) -> str:
+    def given(of: Callable[[Scene], str]) -> str:
         return of(scene if rng.random() < _TRUE else other)
 
     questions = [
-        ask(f"What does picture {number_here} show?", check, told(partial(_shows, number_=number_here))),
+        ask(f"What does picture {number_here} show?", check, given(partial(_shows, number_=number_here))),
         ask(
             f"How many {plural(shown)} are in picture {number_here}?",
             check,
-            told(partial(_counted_in, name=shown, number_=number_here)),
+            given(partial(_counted_in, name=shown, number_=number_here)),
         ),
     ]
     questions += [
         ask(
             f"Is there {with_article(about)} in picture {number_here}?",
             partial(check, answer=about in scene.counts),
-            told(partial(_present_in, name=about, number_=number_here)),
+            given(partial(_present_in, name=about, number_=number_here)),
         )
         for about in (shown, absent)
     ]
@@ -183,7 +183,7 @@ def _present_in(scene: Scene, name: str, number_: int) -> str:
     return f"{'Yes' if count else 'No'}, there {verb} {counted(name, count)} in picture {number_}."
 
 
-def pope_questions(questions: Iterable[PopeQuestion]) -> Iterator[Asked]:
+def pope_questions(questions: Iterable[PopeQuestion]) -> Iterator[Question]:
     """POPE's questions: a yes or no is checked, and whether the thing that is asked about is said to be there.
 
     Models answer "Yes." or "Yes, there is a dog in the image.": both have all their claims checked.
@@ -192,7 +192,7 @@ def pope_questions(questions: Iterable[PopeQuestion]) -> Iterator[Asked]:
     for question in questions:
         noun = reads("Yes", question.text)[0].noun
         check = partial(_pope_truth, truth=question.truth, noun=phrases.singular(noun.lower()))
-        yield Asked(picture_name(question.image), (question.image,), question.text, check, extractor="english")
+        yield Question(picture_name(question.image), (question.image,), question.text, check, extractor="english")
 
 
 def _pope_truth(claim: ExtractedClaim, *, truth: bool, noun: str) -> bool | None:
@@ -212,11 +212,11 @@ _RESTATED = re.compile(
 )
 
 
-def caption_questions(pictures: Iterable[CocoImage], vocabulary: ObjectVocabulary, prompt: str) -> Iterator[Asked]:
+def caption_questions(pictures: Iterable[CocoImage], vocabulary: ObjectVocabulary, prompt: str) -> Iterator[Question]:
     """COCO pictures to describe, objects checked against what is annotated; nothing else in a caption is known."""
     for picture in pictures:
         check = partial(_coco_truth, shown=picture.shown, vocabulary=vocabulary)
-        yield Asked(picture_name(picture.image), (picture.image,), prompt, check, extractor="english")
+        yield Question(picture_name(picture.image), (picture.image,), prompt, check, extractor="english")
 
 
 def _coco_truth(claim: ExtractedClaim, *, shown: frozenset[str], vocabulary: ObjectVocabulary) -> bool | None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from saliency_guard.calibration.calibrator import Calibrator
-from saliency_guard.calibration.records import TOLD, GroundingRecord, Records
+from saliency_guard.calibration.records import GIVEN, GroundingRecord, Records
 from saliency_guard.calibration.reliability import Reliability, reliability
 from saliency_guard.calibration.results import Judgement
 from saliency_guard.claims.extract import CLAIM_KINDS
@@ -131,8 +131,8 @@ def reliabilities(judged: Sequence[JudgedRecord]) -> list[Measured]:
 
     Answers that repeat an earlier one are counted once. With several numbers of pictures there are rows for each.
     """
-    written = distinct(each for each in judged if each.record.draw != TOLD)
-    given = [each for each in judged if each.record.draw == TOLD]
+    written = distinct(each for each in judged if each.record.draw != GIVEN)
+    given = [each for each in judged if each.record.draw == GIVEN]
     counts = sorted({each.record.pictures for each in judged})
     single = [each for each in written if each.record.pictures == counts[0]] if counts else []
     rows = [measure("claims", claim_items(single))]

@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from saliency_guard.chat.images import load_image
 from saliency_guard.claims.extract import ExtractedClaim
 from saliency_guard.errors import InputError
-from saliency_guard.evaluation.questions import Asked
+from saliency_guard.evaluation.questions import Question
 from saliency_guard.scenes.claims import class_names
 from saliency_guard.scenes.language import DESCRIBE
 from saliency_guard.scenes.vocabulary import CLASSES, with_article
@@ -81,7 +81,7 @@ PHOTOGRAPHS: tuple[Photograph, ...] = (
 SYNTHETIC = ("plain", "noise", "stripes", "page", "chart")
 
 
-def photograph_questions(*, crops: int = 3) -> Iterator[Asked]:
+def photograph_questions(*, crops: int = 3) -> Iterator[Question]:
     """Questions about every photograph that is there, and about random parts of each.
 
     Of a part it is not known whether it still shows what the whole shows; what the whole does not show it does not.
@@ -108,7 +108,7 @@ def photograph_questions(*, crops: int = 3) -> Iterator[Asked]:
             yield from _questions(f"{name} part {number + 1}", part, (), (*photograph.shown, *photograph.unsure))
 
 
-def synthetic_questions(count: int) -> Iterator[Asked]:
+def synthetic_questions(count: int) -> Iterator[Question]:
     """Questions about pictures that show nothing the world has a name for: plain, noise, stripes, a page, a chart.
 
     Args:
@@ -124,13 +124,13 @@ def synthetic_picture(seed: int, kind: str) -> Image.Image:
     return _DRAWERS[kind](random.Random(f"synthetic {kind} {seed}"))
 
 
-def _questions(name: str, image: Image.Image, shown: tuple[str, ...], unsure: tuple[str, ...]) -> Iterator[Asked]:
+def _questions(name: str, image: Image.Image, shown: tuple[str, ...], unsure: tuple[str, ...]) -> Iterator[Question]:
     rng = random.Random(f"asked {name}")
     check = partial(_is_true, shown=frozenset(shown), unsure=frozenset(unsure))
-    yield Asked(name, (image,), DESCRIBE, check)
+    yield Question(name, (image,), DESCRIBE, check)
     absent = rng.sample([each for each in CLASSES if each not in shown and each not in unsure], _ABSENT)
     for about in (*shown, *absent):
-        yield Asked(
+        yield Question(
             name, (image,), f"Is there {with_article(about)} in the image?", partial(check, answer=about in shown)
         )
 

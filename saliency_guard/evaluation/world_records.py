@@ -11,7 +11,7 @@ from saliency_guard.engines.engine import Engine, engine_of
 from saliency_guard.evaluation.document_questions import document_questions
 from saliency_guard.evaluation.engine_records import Writing, empty_records, written_records
 from saliency_guard.evaluation.labelling import MAX_NEW_TOKENS, Looking
-from saliency_guard.evaluation.questions import QUESTIONS_A_SCENE, Asked, several_questions, world_questions
+from saliency_guard.evaluation.questions import QUESTIONS_A_SCENE, Question, several_questions, world_questions
 from saliency_guard.evaluation.record_file import RecordFile
 from saliency_guard.evaluation.world import batches, pictures
 from saliency_guard.lvlm import LVLM
@@ -32,7 +32,7 @@ class WorldRun:
         temperature: of the first answer.
         retry_temperature: of the others, at least.
         max_new_tokens: of each answer.
-        told: look at answers from elsewhere, too.
+        given: look at answers from elsewhere, too.
         redrawn: how many scenes are drawn as none of the styles is, and asked about like the first.
         documents: how many prompts there are with text documents; their answers from elsewhere are always looked at.
     """
@@ -44,21 +44,21 @@ class WorldRun:
     temperature: float = 0.0
     retry_temperature: float = 0.7
     max_new_tokens: int = MAX_NEW_TOKENS
-    told: bool = False
+    given: bool = False
     documents: int = 0
     redrawn: int = 0
 
     @property
     def answers(self) -> int:
         """How many answers there will be."""
-        prompts = (self.scenes + self.redrawn) * (self.draws + self.told) + self.several * len(SEVERAL) * (
-            1 + self.told
+        prompts = (self.scenes + self.redrawn) * (self.draws + self.given) + self.several * len(SEVERAL) * (
+            1 + self.given
         )
         return QUESTIONS_A_SCENE * prompts + 2 * self.documents
 
-    def parts(self) -> Iterator[tuple[Iterator[Asked], Writing]]:
+    def parts(self) -> Iterator[tuple[Iterator[Question], Writing]]:
         """Questions whose prompts have equally many pictures, and how their answers are written."""
-        writing = Writing(self.draws, self.temperature, self.retry_temperature, self.max_new_tokens, self.told)
+        writing = Writing(self.draws, self.temperature, self.retry_temperature, self.max_new_tokens, self.given)
         shown = pictures(self.split, self.scenes + self.several * sum(SEVERAL) + self.redrawn)
         single = [next(shown) for _ in range(self.scenes)]
         if single:
@@ -70,7 +70,7 @@ class WorldRun:
             otherwise = (scene.drawn_otherwise() for scene in shown)
             yield (question for scene in otherwise for question in world_questions(scene)), writing
         if self.documents:
-            yield document_questions(self.split, self.documents), replace(writing, draws=1, told=True)
+            yield document_questions(self.split, self.documents), replace(writing, draws=1, given=True)
 
 
 def generation(run: WorldRun) -> Mapping[str, Any]:

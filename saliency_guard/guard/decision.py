@@ -13,7 +13,7 @@ from saliency_guard.guard.repair import repair
 from saliency_guard.guard.settings import PolicySettings
 
 _NO_FALLBACK = 'on_low="fallback" needs fallback=..., a function that takes the messages and the attempts'
-_NO_GROUNDING = "the answer has no calibrated grounding"
+NO_GROUNDING = "the answer has no calibrated grounding"
 NO_ARGUMENTS = "a tool call without arguments claims nothing"
 
 
@@ -30,7 +30,7 @@ def judge(policy: PolicySettings, answer: GroundedAnswer, change: str = "") -> A
     """
     refused = _refusal(policy, answer)
     missing = refused is None and policy.min_grounding is not None and answer.grounding is None
-    reason = (answer.grounding_reason or _NO_GROUNDING) if missing else None
+    reason = (answer.grounding_reason or NO_GROUNDING) if missing else None
     return Attempt(answer=answer, score=answer.grounding, refused=refused, reason=reason, change=change)
 
 

@@ -39,8 +39,8 @@ from saliency_guard.storage import load_model, save_model
 from saliency_guard.worker import in_thread
 
 PlannedAttempts = Generator[PlannedAttempt, GroundedAnswer | Attempt | None, GuardOutcome | None]
-"""Yields planned attempts; is sent what became of each: a scored answer, or an attempt that is judged already, such as
-`EMPTY_ANSWER`. None, for what is no answer (such as a tool call), ends it without an outcome."""
+"""Yields planned attempts; send in each attempt's scored answer, or an attempt that is judged already, such as
+`EMPTY_ANSWER`. None, where there is no answer (a tool call, say), ends it without an outcome."""
 
 
 class GuardPolicy(PolicySettings):

@@ -83,7 +83,7 @@ class RetryPlan(Settings):
 
 @dataclass(frozen=True, slots=True)
 class PlannedAttempt:
-    """An attempt that is to be made next.
+    """The next attempt to make.
 
     Attributes:
         number: of the attempt, from 0.
@@ -93,7 +93,7 @@ class PlannedAttempt:
         change: how it differs from the first attempt, in words.
         wait: seconds to sleep before it is made.
         is_fallback: whether the fallback model is to be asked.
-        kept: what holds of the attempt before, which the answer is to begin with; empty where it is written anew.
+        kept: the sentences of the previous attempt whose claims hold, to go on after; empty for a new answer.
     """
 
     number: int
@@ -112,7 +112,7 @@ class AttemptPlanner:
     Attributes:
         plan: what a retry changes.
         seed: of the first attempt.
-        temperature: of the first attempt; None is not known (a model of somebody else's).
+        temperature: of the first attempt; None if unknown (a third-party model).
         sgrs: of the first attempt; None where it is off, or the model has none.
         locore: of the first attempt; None where it is off, or the model has none.
         names_seed: whether the seed is part of the description: not every model takes one.
@@ -235,7 +235,7 @@ def retry_loop(
     """The attempts to make, one after the other.
 
     It ends when an answer is good enough (unless the plan keeps the best of all), when one of ``stops`` says so, or
-    when nothing is left to change. It does not sleep: whoever makes the attempts does, `PlannedAttempt.wait` seconds.
+    when nothing is left to change. It does not sleep: the caller does, for `PlannedAttempt.wait` seconds.
 
     Args:
         planner: says what each attempt changes.

@@ -16,7 +16,7 @@ from saliency_guard.answer import Claim, GroundedAnswer
 from saliency_guard.calibration.claim_features import claim_tokens
 from saliency_guard.chat.template import PreparedPrompt
 from saliency_guard.chat.tools import read_calls
-from saliency_guard.claim_judge import JudgedAnswer
+from saliency_guard.claim_judge import JudgedClaims
 from saliency_guard.guard.fields import JudgedText
 from saliency_guard.guard.outcome import EMPTY_ANSWER, Attempt
 from saliency_guard.guard.settings import PolicySettings
@@ -92,7 +92,7 @@ def says_nothing(attempt: Attempt, said: JudgedText) -> Attempt:
 
 
 def without_repair(policy: PolicySettings) -> dict[str, Any]:
-    """What a policy has otherwise for structured answers: without some of its values one would not fit its schema."""
+    """Settings replaced for structured answers: no repair, since an answer without a value may not fit its schema."""
     return {"on_low": "flag"} if policy.on_low == "repair" else {}
 
 
@@ -109,7 +109,7 @@ def judged_by_fields(answer: GroundedAnswer, said: JudgedText, sentences: Ground
     claims = tuple(places.in_answer(claim) for claim in checked.claims)
     pieces = [token.text for token in answer.tokens]
     decided = tuple(claim_tokens(pieces, claim.extracted()) for claim in claims)
-    tokens = JudgedAnswer(claims, decided).with_groundings(answer.tokens)
+    tokens = JudgedClaims(claims, decided).with_groundings(answer.tokens)
     return answer.model_copy(
         update={
             "tokens": tuple(tokens),
@@ -176,7 +176,7 @@ def _pieces(text: str, said: JudgedText) -> Iterator[_Piece]:
         yield _Piece(0, len(beside), beside, None if place < 0 else (place, place + len(beside)), is_same=True)
     values = list(_values(text))
     for field, value in zip(said.fields, said.values, strict=True):
-        place = next((number for number, (_, _, told) in enumerate(values) if told == value), -1)
+        place = next((number for number, (_, _, value_text) in enumerate(values) if value_text == value), -1)
         span = None
         if place >= 0:
             span = values[place][:2]
@@ -194,7 +194,7 @@ def _values(text: str) -> Iterator[tuple[int, int, str]]:
         if is_string and text[stop:].lstrip().startswith(":"):
             continue
         try:
-            told = str(json.loads(match[0], strict=False)).strip()
+            value_text = str(json.loads(match[0], strict=False)).strip()
         except ValueError:
             continue
-        yield (start + 1, stop - 1, told) if is_string else (start, stop, told)
+        yield (start + 1, stop - 1, value_text) if is_string else (start, stop, value_text)

@@ -107,8 +107,8 @@ def attending(
     The model's configuration is put back whatever happens. Layers below ``entry`` do not run.
 
     Raises:
-        UnsupportedModelError: after the pass, if the attention of a layer that the tape or the gains
-            are meant for did not come past.
+        UnsupportedModelError: after the pass, if the attention of a layer of the tape or the gains was not routed
+            through this module.
     """
     if tape is None and gains is None:
         yield

@@ -129,7 +129,7 @@ def uninterrupted() -> Iterator[None]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Somebody else's code in the middle of `uninterrupted` work: a fork does not wait for what it may wait for."""
+    """Release the fork guard around the caller's code in `uninterrupted` work: a fork must not wait for it."""
     lock = _THREAD.working
     depth = lock.depth if lock.mine else 0
     for _ in range(depth):

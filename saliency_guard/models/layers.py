@@ -17,7 +17,7 @@ from saliency_guard.models.layer_choice import LayerChoice
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Anatomy:
-    """Parts of a model; never the model itself, which what is known of it must not keep in memory.
+    """Parts of a model; no reference to the model itself, so that its memory can be freed.
 
     Attributes:
         modules: all that are in it.

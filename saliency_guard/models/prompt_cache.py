@@ -89,7 +89,7 @@ class PromptCache:
     def keep(self, session: Session) -> None:
         """Keep a session and what it was continued with; it must not be used any further.
 
-        Of a batch that it was a row of nothing is kept.
+        The batch that it was a row of is not kept.
         """
         if session.croppable and self._size > 0:
             move_out(session.cache)

@@ -256,7 +256,7 @@ class Session:
 
         Raises:
             NonFiniteError: if the logits are NaN or infinite.
-            UnsupportedModelError: if a target layer's attention did not come past.
+            UnsupportedModelError: if a target layer's attention was not routed through ours.
         """
         opens = self.counted.both_ways and not self.tokens
         with undisturbed(self.model), recording(self.model, self.entry) as entered:
@@ -324,7 +324,7 @@ class Session:
         return Chunk(logits, first, tape, tuple(states or ()))
 
     def _whole_pass(self, tokens: Sequence[int], layers: tuple[int, ...]) -> Chunk:
-        """The same without the cache, which holds still the rest of a prompt that its last row acts through."""
+        """The same without the cache: the last row of the prompt acts through all of it, and a cache is constant."""
         tape = Tape(layers, prefix=self.prompt_length)
         fed = [*tokens[1:], self.last_prompt_token]  # What the last row is asked about is not read.
         logits = run_whole(self.model, self.inputs, fed, tape, prompt_length=self.prompt_length, locore=self.locore)

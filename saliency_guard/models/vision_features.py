@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from saliency_guard.chat.layout import PromptLayout
+from saliency_guard.chat.layout import PromptLayout, owners_of
 from saliency_guard.models.lens import has_lens, lens_logits
 from saliency_guard.models.session import Session
 
@@ -181,8 +181,7 @@ def picture_rows(layout: PromptLayout, shown: Sequence[bool] | None = None) -> l
         layout: of the prompt.
         shown: of each key that is seen across whether it counts; None where all of them do.
     """
-    spans = layout.across or [span for span in layout.spans if span.is_visual]
-    owners = [span.source for span in spans for _ in range(span.stop - span.start)]
+    owners = owners_of(layout.across) if layout.across else layout.picture_owners
     kept = shown if shown is not None else [True] * len(owners)
     return [
         torch.tensor([index for index, owner in enumerate(owners) if owner == name and kept[index]])

@@ -1,8 +1,8 @@
 """Saliency, Eq. 3 to 6 of "Hallucination Begins Where Saliency Drops": tape -> rows, scores, shares, maps.
 
 The score of a candidate at position P is read from the *predictor row*, the query at P - 1: row P
-itself has no gradient in a causal model. Rows are exact; how they come without a backward pass over
-the sequence is told in ``attention`` and ``docs``.
+itself has no gradient in a causal model. Rows are exact; ``models.attention`` and docs/how-it-works.md explain how they
+are computed without a backward pass over the sequence.
 """
 
 from __future__ import annotations

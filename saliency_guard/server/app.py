@@ -55,7 +55,7 @@ def app_of(state: ServerState) -> FastAPI:
     app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
     app.add_middleware(Gate, state=state, routes=_ROUTES)
     routes = _Routes(state)
-    asked: dict[str, Callable[..., Awaitable[Response]]] = {
+    get_routes: dict[str, Callable[..., Awaitable[Response]]] = {
         TRY: routes.form,
         HEALTH: routes.health,
         READY: routes.ready,
@@ -63,14 +63,14 @@ def app_of(state: ServerState) -> FastAPI:
         MODELS: routes.models,
         MODELS + "/{name:path}": routes.model,
     }
-    sent: dict[str, Callable[..., Awaitable[Response]]] = {
+    post_routes: dict[str, Callable[..., Awaitable[Response]]] = {
         COMPLETIONS: routes.completions,
         SCORE: routes.score,
         VERIFY: routes.verify,
         PAGE: routes.page,
         GUARDRAIL: routes.guardrail,
     }
-    for method, paths in (("GET", asked), ("POST", sent)):
+    for method, paths in (("GET", get_routes), ("POST", post_routes)):
         for path, route in paths.items():
             app.add_api_route(path, route, methods=[method], response_model=None)
     app.add_exception_handler(SaliencyGuardError, _refused)
@@ -97,7 +97,7 @@ class _Routes:
         return JsonReply(work, self._state.settings.timeout)
 
     async def health(self) -> Response:
-        """Whether the process lives and can come to answer."""
+        """Whether the process is alive and able to answer."""
         failed = self._state.failure is not None
         return JSONResponse({"status": "failed" if failed else "ok"}, 503 if failed else 200)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 from saliency_guard.adapters.prompt_memo import CoreMessages
@@ -14,9 +15,14 @@ _LONGEST = 600.0
 
 
 class RecentChats:
-    """The newest chats by their call's id, for ten minutes at most, and as many as fit into 256 MB."""
+    """The newest chats by their call's id, for ten minutes at most, and as many as fit into 256 MB.
 
-    def __init__(self) -> None:
+    Args:
+        clock: seconds that never run backwards.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._chats: OrderedDict[str, tuple[float, int, CoreMessages]] = OrderedDict()
         self._size = 0
 
@@ -29,7 +35,7 @@ class RecentChats:
         """
         self.forget(call_id)
         size = len(call_id) + sum(map(_size, messages))
-        self._chats[call_id] = (time.monotonic(), size, messages)
+        self._chats[call_id] = (self._clock(), size, messages)
         self._size += size
         while self._chats and (len(self._chats) > _MOST or self._size > _MOST_BYTES or self._is_old()):
             self.forget(next(iter(self._chats)))
@@ -47,7 +53,7 @@ class RecentChats:
         self._size -= known[1] if known is not None else 0
 
     def _is_old(self) -> bool:
-        return time.monotonic() - next(iter(self._chats.values()))[0] > _LONGEST
+        return self._clock() - next(iter(self._chats.values()))[0] > _LONGEST
 
 
 def _size(message: dict[str, Any]) -> int:

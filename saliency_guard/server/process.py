@@ -1,4 +1,4 @@
-"""The server as a process: it listens, and on SIGTERM lets its requests come to their end."""
+"""The server as a process: it listens, and on SIGTERM finishes its running requests."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ PART = 0.1
 def ads(trace: AnswerTrace) -> Tensor:
     """``[N]`` from 0 (one compact blob) to 2; of several pictures the least; NaN where patches are no square grid."""
     unknown = torch.full_like(trace.scores.logprobs, torch.nan)
-    grids = picture_grids(trace.picture_owners)
+    grids = picture_grids(trace.layout.picture_owners)
     if not grids or min(side for _, side in grids) < 2:
         return unknown
     layers = resolve_layers(LAYERS, trace.looks.shape[1])

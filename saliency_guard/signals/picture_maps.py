@@ -99,7 +99,7 @@ def picture_maps(session: Session, trace: AnswerTrace) -> PictureMaps:
         lens_layers=trace.lens_layers,
         lens=_lens(trace, len(positions)),
         combined=combined_map(trace, range(len(trace.tokens))),
-        owners=tuple(trace.picture_owners),
+        owners=tuple(trace.layout.picture_owners),
     )
 
 

@@ -141,11 +141,6 @@ class AnswerTrace:
         """``[N]`` entropy (nats) of the distribution that each token was taken from, with every picture uniform."""
         return self.blank.entropies[self.number]
 
-    @property
-    def picture_owners(self) -> list[str]:
-        """The picture of each of ``image_positions``."""
-        return [span.source for span in self.layout.spans if span.is_visual for _ in range(span.stop - span.start)]
-
     @cached_property
     def looks(self) -> Tensor:
         """``[N, L, I]`` attention on each of ``image_positions``, mean over heads; the answer is run once more."""

@@ -21,10 +21,10 @@ class ObservedCall(Protocol):
         """It gave out a step or an attempt."""
 
     def finished(self, result: Any) -> None:
-        """It came to its end."""
+        """The call finished."""
 
     def failed(self, error: BaseException) -> None:
-        """It came to an error."""
+        """The call failed."""
 
     def left(self) -> None:
         """Nobody wants the rest of it."""

@@ -14,7 +14,7 @@ Name = Literal["grounding", "guardrail"]
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What an answer's grounding came to, or what a policy decided.
+    """An answer's grounding, or the decision of a policy.
 
     Attributes:
         name: ``"grounding"`` of an answer, or ``"guardrail"`` of a policy's run.

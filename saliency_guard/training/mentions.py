@@ -38,7 +38,7 @@ def mentions(text: str) -> list[tuple[int, str]]:
 
 
 def labels(name: str, shown: Sequence[Scene | None]) -> Labels:
-    """What is to be known where a class is named in a text about some pictures."""
+    """The labels of a class name in a text about some pictures."""
     counts = [scene.counts.get(name, 0) if scene is not None else 0 for scene in shown]
     things = [thing for scene in shown if scene is not None for thing in scene.objects if thing.name == name]
     place = [int(each * STEPS) for each in (things[0].x, things[0].y)] if len(things) == 1 else [IGNORED] * 2

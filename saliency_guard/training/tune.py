@@ -95,7 +95,7 @@ class Follower(Trainee):
         return functional.cross_entropy(self.number(hidden[several]).float(), numbers[several])
 
     def mention_loss(self, hidden: Tensor, batch: Sheets) -> Tensor:
-        """Cross-entropy of what is to be known where a thing is named.
+        """Cross-entropy of the labels of named things.
 
         Args:
             hidden: ``[B, T, width]``.

@@ -22,7 +22,7 @@ def _nothing_left() -> Iterator[None]:
 def test_one_model_for_all_who_ask_at_once() -> None:
     with ThreadPoolExecutor(6) as pool:
         found = list(pool.map(lambda _: shared_lvlm(), range(6)))
-    assert len({id(one.model) for one in found}) == 1
+    assert len({id(item.model) for item in found}) == 1
     assert shared_lvlm(require_image=False) is not found[0]
     assert shared_lvlm(require_image=False) is shared_lvlm(require_image=False)
 
@@ -30,9 +30,9 @@ def test_one_model_for_all_who_ask_at_once() -> None:
 def test_threads_get_the_answers_of_serial_calls() -> None:
     lvlm = shared_lvlm()
     asked = [chat(Image.new("RGB", (64, 64), colour), "Describe the image.") for colour in ("red", "teal", "white")] * 2
-    serial = [lvlm.generate(one, max_new_tokens=20) for one in asked]
+    serial = [lvlm.generate(item, max_new_tokens=20) for item in asked]
     with ThreadPoolExecutor(6) as pool:
-        answers = list(pool.map(lambda one: lvlm.generate(one, max_new_tokens=20), asked))
+        answers = list(pool.map(lambda item: lvlm.generate(item, max_new_tokens=20), asked))
     assert [[token.token_id for token in answer.tokens] for answer in answers] == [
         [token.token_id for token in answer.tokens] for answer in serial
     ]

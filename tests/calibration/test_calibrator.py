@@ -265,7 +265,7 @@ KINDS = sorted({tuple(part for part in path if isinstance(part, str)) for path i
 @given(st.data())
 def test_one_wrong_number_anywhere_is_refused_or_changes_nothing_in_kind(data: st.DataObject) -> None:
     kind = data.draw(st.sampled_from(KINDS))  # Every field as often as the long lists of numbers.
-    path = data.draw(st.sampled_from([one for one in PLACES if tuple(p for p in one if isinstance(p, str)) == kind]))
+    path = data.draw(st.sampled_from([item for item in PLACES if tuple(p for p in item if isinstance(p, str)) == kind]))
     wrong = data.draw(st.sampled_from([np.nan, np.inf, -np.inf, -1, 0, 1e308, -1e308, 1e-308]))
     changed = json.loads(json.dumps(EMBEDDED))
     inner = changed

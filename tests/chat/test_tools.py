@@ -126,10 +126,10 @@ def test_roles_that_must_alternate_are_merged(lvlm: LVLM, picture: Image.Image) 
 
 def test_merging_keeps_calls_and_lets_results_be() -> None:
     text = {"type": "text", "text": "a"}
-    calls = [{"role": "assistant", "content": [text], "tool_calls": [one]} for one in (1, 2)]
-    results = [{"role": "tool", "content": [text], "tool_call_id": one} for one in ("1", "2")]
+    calls = [{"role": "assistant", "content": [text], "tool_calls": [item]} for item in (1, 2)]
+    results = [{"role": "tool", "content": [text], "tool_call_id": item} for item in ("1", "2")]
     merged = merge_runs([*calls, *results])
-    assert [one["role"] for one in merged] == ["assistant", "tool", "tool"]
+    assert [item["role"] for item in merged] == ["assistant", "tool", "tool"]
     assert merged[0]["tool_calls"] == [1, 2]
     assert [part["text"] for part in merged[0]["content"]] == ["a", "\n", "a"]
 

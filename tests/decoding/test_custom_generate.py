@@ -110,6 +110,7 @@ def test_sgrs_and_locore_are_scored_as_score_answer_does(name: str) -> None:
     answer = [token.token_id for token in out.tokens]
     scored = score_answer(case.model, case.inputs, answer, locore=locore)
     torch.testing.assert_close(out.saliency[0, 1:], scored.saliency[1:].float(), rtol=1e-4, atol=0)
+    assert any(token.rejected for token in out.tokens)
     for position, token in enumerate(out.tokens):
         for rejected in token.rejected:
             instead = score_answer(case.model, case.inputs, [*answer[:position], rejected.token_id], locore=locore)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ def test_agreement_counts_samples_that_claim_the_same() -> None:
 
 def test_a_judge_says_what_the_model_says_after_the_question(lvlm: LVLM) -> None:
     question = world_questions(next(pictures("development", 1)))[1]
-    text = question.told or ""
+    text = question.given or ""
     content = [{"type": "image", "image": question.images[0]}]
     content.append({"type": "text", "text": f"Is this true: {text} Answer yes or no."})
     inputs = lvlm.inputs([{"role": "user", "content": content}])
@@ -134,8 +135,9 @@ def test_costs_are_in_plain_generations(lvlm: LVLM, monkeypatch: pytest.MonkeyPa
 
 def test_work_is_done_when_it_is_timed(lvlm: LVLM) -> None:
     done: list[int] = []
-    assert comparison._seconds(lvlm, lambda: done.extend(range(1000))) >= 0.0
-    assert len(done) == 1000
+    seconds = comparison._seconds(lvlm, lambda: (time.sleep(0.02), done.append(1)))
+    assert done == [1]
+    assert 0.02 <= seconds < 5.0
 
 
 def test_the_section_has_a_row_for_every_way() -> None:

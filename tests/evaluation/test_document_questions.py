@@ -15,13 +15,13 @@ def test_an_answer_from_elsewhere_is_true_exactly_if_a_document_says_it() -> Non
     short = 0
     for question in document_questions("development", 300):
         assert not question.images
-        assert question.told is not None
-        (claim,) = sentence_claims(question.told, question.question)
+        assert question.given is not None
+        (claim,) = sentence_claims(question.given, question.question)
         truth = question.check(claim)
-        assert truth is not None, question.told
-        short += claim.statement != question.told
-        if claim.statement == question.told:  # A value alone may be that of another fact.
-            assert truth is any(question.told in text for text in question.documents)
+        assert truth is not None, question.given
+        short += claim.statement != question.given
+        if claim.statement == question.given:  # A value alone may be that of another fact.
+            assert truth is any(question.given in text for text in question.documents)
         truths.append(truth)
     assert 120 < sum(truths) < 180
     assert 40 < short < 110
@@ -40,7 +40,7 @@ def test_what_an_answer_says() -> None:
         Fact("The price is 30 euros.", "What is the price?", "price", "30 euros"),
         Fact("Anna lives in Rome.", "Where does Anna live?", "live_place", "Rome"),
     ]
-    check = partial(fact_truth, known=known, asked=known[1])
+    check = partial(fact_truth, known=known, subject=known[1])
     said = {
         "Anna lives in Rome.": True,
         "The price is 30 euros.": True,

@@ -19,12 +19,12 @@ from saliency_guard.evaluation.engine_records import (
 )
 from saliency_guard.evaluation.labelled import read_labelled
 from saliency_guard.evaluation.labelling import Looking
-from saliency_guard.evaluation.questions import Asked, world_questions
+from saliency_guard.evaluation.questions import Question, world_questions
 from saliency_guard.evaluation.record_file import key_of
 from saliency_guard.evaluation.world import pictures
 
 LOOKING = Looking(vectors=False, verify=None)
-WRITING = Writing(draws=2, told=True, max_new_tokens=8)
+WRITING = Writing(draws=2, given=True, max_new_tokens=8)
 
 
 class Backwards(Engine):
@@ -49,14 +49,14 @@ class Deadly(Backwards):
 
 
 @pytest.fixture
-def questions(monkeypatch: pytest.MonkeyPatch) -> list[Asked]:
+def questions(monkeypatch: pytest.MonkeyPatch) -> list[Question]:
     """Some that make two batches."""
     for module in (engine_records, labelling):
         monkeypatch.setattr(module, "BATCH", 4)
     return [question for picture in pictures("development", 2) for question in world_questions(picture)][:6]
 
 
-def test_written_records_are_the_same_on_every_engine(lvlm: LVLM, questions: list[Asked]) -> None:
+def test_written_records_are_the_same_on_every_engine(lvlm: LVLM, questions: list[Question]) -> None:
     counted: list[None] = []
     local = list(written_records(LocalEngine(lvlm), questions, WRITING, looking=LOOKING))
     pieces = list(
@@ -67,7 +67,7 @@ def test_written_records_are_the_same_on_every_engine(lvlm: LVLM, questions: lis
     assert pieces[0] != local[0]
 
 
-def test_what_is_there_is_not_made_again(lvlm: LVLM, questions: list[Asked]) -> None:
+def test_what_is_there_is_not_made_again(lvlm: LVLM, questions: list[Question]) -> None:
     first = questions[:3]
     made = list(written_records(Backwards(lvlm), first, WRITING, looking=LOOKING))
     keys = {key_of(record) for record in made}
@@ -82,7 +82,7 @@ def test_what_is_there_is_not_made_again(lvlm: LVLM, questions: list[Asked]) -> 
     assert record == made[4]
 
 
-def test_a_batch_that_ends_every_worker_ends_the_run(lvlm: LVLM, questions: list[Asked]) -> None:
+def test_a_batch_that_ends_every_worker_ends_the_run(lvlm: LVLM, questions: list[Question]) -> None:
     with pytest.raises(ModelError, match="2 workers died"):
         list(written_records(Deadly(lvlm), questions[:2], WRITING, looking=LOOKING))
 

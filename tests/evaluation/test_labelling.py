@@ -31,12 +31,12 @@ def test_answers_about_a_scene_are_labelled_claim_by_claim(lvlm: LVLM) -> None:
 def test_what_is_there_already_is_not_looked_at_again(lvlm: LVLM) -> None:
     (picture,) = pictures("development", 1)
     questions = world_questions(picture)
-    records = list(write_records(lvlm, questions, told=True, looking=Looking(vectors=False)))
+    records = list(write_records(lvlm, questions, given=True, looking=Looking(vectors=False)))
     done = {(record.picture, record.question, record.draw) for record in records[:5]}
     calls: list[None] = []
     again = list(
         write_records(
-            lvlm, questions, told=True, looking=Looking(vectors=False), done=done, on_answer=lambda: calls.append(None)
+            lvlm, questions, given=True, looking=Looking(vectors=False), done=done, on_answer=lambda: calls.append(None)
         )
     )
     assert again == records[5:]
@@ -46,9 +46,9 @@ def test_what_is_there_already_is_not_looked_at_again(lvlm: LVLM) -> None:
 def test_answers_from_elsewhere_are_true_half_of_the_time(lvlm: LVLM) -> None:
     questions = [question for picture in pictures("development", 8) for question in world_questions(picture)]
     looking = Looking(verify=None, vectors=False)
-    records = list(write_records(lvlm, questions, draws=0, told=True, looking=looking))
+    records = list(write_records(lvlm, questions, draws=0, given=True, looking=looking))
     assert {record.draw for record in records} == {-1}
-    assert [record.answer.text for record in records] == [question.told for question in questions]
+    assert [record.answer.text for record in records] == [question.given for question in questions]
     assert 0.3 < sum(record.grounded is True for record in records) / len(records) < 0.7
     assert all(record.claims for record in records)
     assert {claim.verified for record in records for claim in record.claims} == {None}
@@ -57,7 +57,7 @@ def test_answers_from_elsewhere_are_true_half_of_the_time(lvlm: LVLM) -> None:
 def test_prompts_with_several_pictures(lvlm: LVLM) -> None:
     questions = several_questions(list(pictures("development", 3)))
     assert all(len(question.images) == 3 for question in questions)
-    records = list(write_records(lvlm, questions, told=True, looking=Looking(vectors=False)))
+    records = list(write_records(lvlm, questions, given=True, looking=Looking(vectors=False)))
     assert {record.pictures for record in records} == {3}
     assert all(record.domain_features.shape[0] == 3 for record in records)
     given = [record for record in records if record.draw == -1]

@@ -78,7 +78,7 @@ def test_every_true_mention_is_a_row(lvlm: LVLM, pointed: PointedTable) -> None:
         mentions = ObjectVocabulary.world().find(text)
         expected += [shown.scene.seed for mention in mentions if mention.name in shown.scene.counts]
     assert pointed.scene.tolist() == expected
-    assert not pointed.told.any()
+    assert not pointed.given.any()
     names = pointed.maps.tolist()
     chance = pointed.peak[:, names.index(CHANCE)]
     np.testing.assert_allclose(chance, pointed.mass[:, names.index(CHANCE)])
@@ -92,7 +92,7 @@ def test_every_true_mention_is_a_row(lvlm: LVLM, pointed: PointedTable) -> None:
 def test_of_a_scene_that_is_not_named_a_true_caption_is_looked_at(lvlm: LVLM) -> None:
     table = collect(lvlm, single_questions("development", 2), max_new_tokens=1)  # Too short to name anything.
     assert len(table) > 0
-    assert table.told.all()
+    assert table.given.all()
     assert len(set(table.scene.tolist())) == 2
 
 

@@ -16,7 +16,7 @@ def made() -> PointedTable:
     return PointedTable(
         maps=np.array([CHANCE, COMBINED]),
         scene=np.array([1, 1, 2, 2]),
-        told=np.array([False, False, True, True]),
+        given=np.array([False, False, True, True]),
         right=np.ones((4, 2)),
         peak=PEAKS,
         mass=PEAKS / 2,
@@ -26,7 +26,7 @@ def made() -> PointedTable:
 
 def test_results_are_means_over_what_is_known() -> None:
     result = split_result("training styles", made(), samples=100)
-    assert (result.scenes, result.mentions, result.told) == (2, 4, 2)
+    assert (result.scenes, result.mentions, result.given) == (2, 4, 2)
     combined = result.of(COMBINED)
     assert combined is not None
     assert combined.peak.value == pytest.approx(2 / 3)

@@ -32,7 +32,7 @@ def test_what_is_asked_of_a_scene(tmp_path: Path) -> None:
     questions = world_questions(picture)
     assert [question.question.split()[0] for question in questions] == ["Describe", "Is", "Is", "How"]
     for question in questions:
-        truths = [question.check(claim) for claim in world_claims(question.told, question.question)]
+        truths = [question.check(claim) for claim in world_claims(question.given, question.question)]
         assert truths
         assert None not in truths
 
@@ -41,7 +41,7 @@ def test_several_scenes_are_asked_about_by_their_numbers() -> None:
     shown = list(pictures("development", 4))
     for question in several_questions(shown):
         assert "picture" in question.question
-        truths = [question.check(claim) for claim in world_claims(question.told, question.question)]
+        truths = [question.check(claim) for claim in world_claims(question.given, question.question)]
         assert truths
         assert None not in truths
 

@@ -34,7 +34,7 @@ def inputs(lvlm: LVLM, picture: Image.Image) -> dict[str, torch.Tensor]:
 def test_all_ways_take_their_turn(lvlm: LVLM, inputs: dict[str, torch.Tensor]) -> None:
     rounds = []
     timings = speed.compare(lvlm.model, inputs, 2, list(speed.WAYS), rounds=1, on_round=lambda: rounds.append(1))
-    assert [one.name for one in timings] == speed.installed(list(speed.WAYS))
+    assert [timing.name for timing in timings] == speed.installed(list(speed.WAYS))
     assert timings[0].name == speed.PLAIN
     assert timings[0].ratio == timings[0].writing == 1.0
     assert timings[1].name == speed.READING

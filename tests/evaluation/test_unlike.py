@@ -39,7 +39,7 @@ def test_what_is_known_of_a_photograph(monkeypatch: pytest.MonkeyPatch) -> None:
     part = [each for each in asked if each.picture.endswith("part 1")]
     assert [each.question for each in whole][1] == "Is there a cat in the image?"
 
-    def truths(each: unlike.Asked, text: str) -> list[bool | None]:
+    def truths(each: unlike.Question, text: str) -> list[bool | None]:
         return [each.check(claim) for claim in world_claims(text, each.question)]
 
     assert truths(whole[0], "There is a cat and a truck in the image.") == [True, False]

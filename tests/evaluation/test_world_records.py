@@ -15,7 +15,7 @@ from saliency_guard.evaluation.world_records import WorldRun, empty_records, gen
 LOOKING = Looking(vectors=False)
 # One process for all: the records are made once.
 pytestmark = pytest.mark.xdist_group("world records")
-RUN = WorldRun(split="development", scenes=2, several=1, told=True, max_new_tokens=8)
+RUN = WorldRun(split="development", scenes=2, several=1, given=True, max_new_tokens=8)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def test_what_is_in_the_file_is_not_made_again(lvlm: LVLM, records: Records, tmp
     assert set(map(repr, again)) == set(map(repr, records))
 
 
-def test_answers_about_text_documents_have_no_picture_and_what_is_told_is_labelled(lvlm: LVLM) -> None:
+def test_answers_about_text_documents_have_no_picture_and_what_is_given_is_labelled(lvlm: LVLM) -> None:
     run = WorldRun(split="development", scenes=0, documents=6, max_new_tokens=12)
     calls: list[None] = []
     records = world_records(lvlm, run, looking=LOOKING, on_answer=lambda: calls.append(None))
@@ -56,14 +56,14 @@ def test_answers_about_text_documents_have_no_picture_and_what_is_told_is_labell
     for record in records:
         assert (record.pictures, record.domain) == (0, ())
         assert min(record.document_lengths) > 0
-    told = [record for record in records if record.draw == -1]
-    assert {record.grounded for record in told} == {True, False}
+    given = [record for record in records if record.draw == -1]
+    assert {record.grounded for record in given} == {True, False}
     assert any(claim.verified is not None for record in records for claim in record.claims)
     assert any(claim.grounded is not None for record in records if record.draw == 0 for claim in record.claims)
 
 
 def test_scenes_that_are_drawn_otherwise(lvlm: LVLM) -> None:
-    run = WorldRun(split="development", scenes=1, redrawn=2, told=True, max_new_tokens=8)
+    run = WorldRun(split="development", scenes=1, redrawn=2, given=True, max_new_tokens=8)
     records = world_records(lvlm, run, looking=LOOKING)
     assert len(records) == run.answers == 3 * 4 * 2
     redrawn = [record for record in records if record.redrawn]

@@ -81,7 +81,7 @@ def test_low_answers_are_retried_with_a_stated_change_and_the_best_is_flagged(
     assert all("is below 1.000" in (attempt.refused or "") for attempt in outcome.attempts)
     assert outcome.score == max(attempt.score for attempt in outcome.attempts)
     again = GuardPolicy(min_grounding=1.0, max_retries=2).run(lvlm, messages, seed=1, **PLAIN)
-    assert [one.answer.text for one in again.attempts] == [one.answer.text for one in outcome.attempts]
+    assert [attempt.answer.text for attempt in again.attempts] == [attempt.answer.text for attempt in outcome.attempts]
 
 
 def test_the_best_of_all_is_kept_where_that_is_the_plan(lvlm: LVLM, messages: list[dict[str, Any]]) -> None:
@@ -190,9 +190,16 @@ def test_a_wait_can_be_cancelled(lvlm: LVLM, messages: list[dict[str, Any]]) -> 
 
 
 def test_a_wait_ends_with_the_timeout(lvlm: LVLM, messages: list[dict[str, Any]]) -> None:
-    policy = GuardPolicy(min_grounding=1.0, max_retries=1, wait=wait_fixed(3600))
+    waits: list[float] = []
+    policy = GuardPolicy(
+        min_grounding=1.0,
+        max_retries=1,
+        wait=wait_fixed(3600),
+        before_sleep=lambda state: waits.append(state.upcoming_sleep),
+    )
     with pytest.raises(DeadlineError, match="timeout"):
-        policy.run(lvlm, messages, timeout=2.0, max_new_tokens=4)
+        policy.run(lvlm, messages, timeout=10.0, max_new_tokens=4)
+    assert waits == [3600]  # The answer was written in time, and the wait had begun.
 
 
 def test_a_prompt_is_prepared_once_for_all_attempts(

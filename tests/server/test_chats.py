@@ -44,10 +44,9 @@ def test_large_chats_push_older_ones_out(monkeypatch: pytest.MonkeyPatch) -> Non
     assert known.recall("c") is None
 
 
-def test_old_chats_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_chats_are_forgotten() -> None:
     now = [0.0]
-    monkeypatch.setattr(chats.time, "monotonic", lambda: now[0])
-    known = RecentChats()
+    known = RecentChats(clock=lambda: now[0])
     known.remember("a", chat())
     now[0] = 599.0
     assert known.recall("a") is not None

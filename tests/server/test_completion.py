@@ -58,7 +58,10 @@ def test_alternatives_of_every_token(server: Served, picture: Image.Image) -> No
             model="embedded", messages=chat_about(picture), logprobs=True, top_logprobs=3, max_tokens=6
         )
     assert reply.choices[0].logprobs is not None
-    for entry in reply.choices[0].logprobs.content or []:
+    entries = reply.choices[0].logprobs.content
+    assert entries is not None
+    assert len(entries) == 6
+    for entry in entries:
         assert entry.top_logprobs[0].token == entry.token  # It was greedy.
         assert entry.top_logprobs[0].logprob == pytest.approx(entry.logprob, abs=1e-4)
         values = [alternative.logprob for alternative in entry.top_logprobs]

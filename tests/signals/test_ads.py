@@ -21,7 +21,7 @@ def dispersion(trace: AnswerTrace, maps: torch.Tensor) -> list[float]:
 
 def test_of_two_by_two_patches_one_is_a_sink(trace: AnswerTrace) -> None:
     # A tenth of four patches is one, a single patch is no blob: what counts is the entropy of all four.
-    count, pictures = len(trace.tokens), len(trace.picture_owners) // 4
+    count, pictures = len(trace.tokens), len(trace.layout.picture_owners) // 4
     maps = torch.tensor([[0.4, 0.3, 0.2, 0.1] * pictures] * count)
     expected = 1.0 - sum(p * math.log(p) for p in (0.4, 0.3, 0.2, 0.1)) / math.log(4)
     assert dispersion(trace, maps) == pytest.approx([expected] * count, abs=1e-5)

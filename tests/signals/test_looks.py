@@ -14,11 +14,13 @@ def test_attention_on_every_patch_is_transformers_own(trace: AnswerTrace) -> Non
     case = tiny.build("llava-gqa")
     pictures = (case.inputs["input_ids"][0] == tiny.IMAGE).nonzero()[:, 0]
     before = [layer.clone() for layer in trace.blank.sessions[trace.number].image_states or ()]
+    assert before
     for index in (0, 3, 6):
         attention, _, _ = oracle.token_maps(case.model, case.inputs, trace.tokens.tolist(), index)
         expected = attention[:, :, -1, pictures].mean(dim=1)
         torch.testing.assert_close(trace.looks[index].double(), expected.double(), atol=1e-6, rtol=1e-4)
-    assert all(map(torch.equal, before, trace.blank.sessions[trace.number].image_states or ()))
+    after = trace.blank.sessions[trace.number].image_states or ()
+    assert all(torch.equal(*pair) for pair in zip(before, after, strict=True))
 
 
 def test_pictures_are_squares_of_patches_or_unknown() -> None:

@@ -36,8 +36,9 @@ def test_every_layers_map_is_brute_force(name: str) -> None:
         assert maps.layers == tuple(range(len(expected)))
         torch.testing.assert_close(maps.attention[index].double(), expected.double(), atol=1e-6, rtol=1e-4)
         torch.testing.assert_close(maps.saliency[index].double(), rows[:, positions].double(), atol=1e-6, rtol=1e-4)
-    assert maps.owners == tuple(trace.picture_owners)
-    assert all(map(torch.equal, before, session.image_states or ()))
+    assert maps.owners == tuple(trace.layout.picture_owners)
+    assert before
+    assert all(torch.equal(*pair) for pair in zip(before, session.image_states or (), strict=True))
 
 
 def test_the_mean_is_over_the_target_layers_and_the_lens_is_a_probability() -> None:

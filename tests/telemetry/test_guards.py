@@ -29,7 +29,7 @@ def test_a_run_has_a_span_with_its_attempts_inside(lvlm: LVLM, picture: Image.Im
     assert attributes["saliency_guard.policy.on_low"] == "flag"
     attempts = [dict(event.attributes or {}) for event in guard.events if event.name == ATTEMPT_EVENT]
     assert [attempt["saliency_guard.attempt.verdict"] for attempt in attempts] == ["refused", "refused"]
-    assert "sampled again" in attempts[1]["saliency_guard.attempt.change"] or "seed" in str(attempts[1])
+    assert attempts[1]["saliency_guard.attempt.change"] == outcome.attempts[1].change != ""
     (result,) = [event for event in guard.events if event.name == EVALUATION_EVENT]
     assert dict(result.attributes or {})["gen_ai.evaluation.score.label"] == "flagged"
     answers = telemetry.spans("chat")

@@ -10,7 +10,9 @@ from saliency_guard.training import agents
 
 def test_a_follow_up_is_said_so_that_it_stands_alone() -> None:
     for seed in range(80):
-        for branch in agents.condensing(random.Random(seed)).branches:
+        branches = agents.condensing(random.Random(seed)).branches
+        assert branches
+        for branch in branches:
             assert branch.answer.endswith(("?", "."))
             assert not branch.answer.startswith(("And ", "What about "))
 

@@ -28,7 +28,7 @@ def test_looks_differ_in_colour_and_line_and_keep_the_thing_in_place() -> None:
     others = [look("twemoji", number)["dog"] for number in range(LOOKS)]
     assert len({other.tobytes() for other in others}) == LOOKS
     pixels = [np.asarray(other) for other in others]
-    dark = [float((one[..., :3].max(-1) < 70)[one[..., 3] > 200].mean()) for one in pixels]
+    dark = [float((pixel_row[..., :3].max(-1) < 70)[pixel_row[..., 3] > 200].mean()) for pixel_row in pixels]
     assert max(dark) > 0.15, "some have outlines"
     assert min(dark) < 0.05, "some have none"
     rows, columns = np.nonzero(np.asarray(sprite.getchannel("A")) > 128)

@@ -37,10 +37,13 @@ def test_refining_repeats_what_was_right_and_mends_what_was_not() -> None:
     assert mended > 60
 
 
-def test_summaries_hold_every_fact() -> None:
-    for seed in range(40):
-        for branch in frames.summarizing(None, random.Random(seed)).branches:
-            assert all(f"{one}." in branch.prompt for one in branch.answer.removesuffix(".").split(". "))
+def test_summaries_hold_only_what_their_text_says() -> None:
+    branches = [branch for seed in range(40) for branch in frames.summarizing(None, random.Random(seed)).branches]
+    assert len(branches) == 120
+    for branch in branches:
+        sentences = branch.answer.removesuffix(".").split(". ")
+        assert sentences
+        assert all(f"{sentence}." in branch.prompt for sentence in sentences)
 
 
 def test_what_no_document_says_is_not_told() -> None:
@@ -50,7 +53,8 @@ def test_what_no_document_says_is_not_told() -> None:
         for branch in made.branches:
             if branch.answer == CANNOT_TELL:
                 unknown += 1
-            elif branch.answer in made.prefix:
+            else:
+                assert branch.answer.rstrip(".") in made.prefix
                 told += 1
     assert told > 200
     assert unknown > 60

@@ -90,7 +90,7 @@ def test_what_is_forced_is_not_learnt_and_a_short_answer_is_its_first_word(
     filled = [forms.flag(sample_scene(3), "dog", "has_dog"), forms.told(sample_scene(3), "caption")]
     ids, labels = encoder.answer(forms.forced(filled, "Look."))
     assert len(ids) == len(labels)
-    learnt = tokenizer.decode([one for one in labels if one != -100])
+    learnt = tokenizer.decode([token_id for token_id in labels if token_id != -100])
     assert "has_dog" not in learnt
     assert "caption" not in learnt
     assert str(filled[0].value).lower() in learnt

@@ -62,10 +62,7 @@ def _stop_after(recipe: Recipe, folder: Path, *, steps: int) -> None:
         if count > steps:
             raise Stop
 
-    torch.save = save_and_stop
-    try:
-        train(recipe, folder, device="cpu", minutes_between_checkpoints=0.0)
-    except Stop:
-        pass
-    finally:
-        torch.save = save
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "save", save_and_stop)
+        with pytest.raises(Stop):
+            train(recipe, folder, device="cpu", minutes_between_checkpoints=0.0)

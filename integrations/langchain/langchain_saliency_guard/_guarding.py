@@ -169,15 +169,16 @@ class GuardedCall:
         return result
 
     def _plan(self) -> PlannedAttempts:
-        model = self.request.model
+        model, settings = self.request.model, self.request.model_settings
         return self.policy.planned_attempts(
             self.messages,
-            temperature=self.request.model_settings.get("temperature") or getattr(model, "temperature", None),
+            temperature=settings.get("temperature", getattr(model, "temperature", None)),
             seed=getattr(model, "seed", None),
             sgrs=getattr(model, "sgrs", None),
             locore=getattr(model, "locore", None),
             first=self.first,  # A retry requested by a person also takes a new seed.
             has_fallback=self.fallback_model is not None,
+            asks_again="temperature" not in type(model).model_fields,
         )
 
     def _model(self, planned: PlannedAttempt) -> Any:

@@ -61,9 +61,9 @@ def nothing_to_score(
         should_score: decides; None is `saliency_guard.adapters.Turn`'s own rule.
         saw_picture: whether there was a picture in the chat that may be gone.
     """
-    asked = None if should_score is None else partial(should_score, request, message)
+    is_scored = None if should_score is None else partial(should_score, request, message)
     turn = [TurnMessage(part.text, isinstance(part, HumanMessage), may_have_picture([part])) for part in chat]
-    return nothing(text, lambda said: Turn.last_of(turn, said, saw_picture=saw_picture).other_subject, asked)
+    return nothing(text, lambda said: Turn.last_of(turn, said, saw_picture=saw_picture).other_subject, is_scored)
 
 
 def may_have_picture(chat: Sequence[BaseMessage]) -> bool:

@@ -73,7 +73,7 @@ class RetrievalGuard(Runnable[dict[str, Any], CitedAnswer]):
         scorer: a `SaliencyGuardedLVLM`, a `saliency_guard.LVLM`, or the name of a model. It also writes the answer if
             none is given, and its ``fetch_image`` gets pictures behind URLs.
         image_key: the key of a document's metadata for its picture.
-        max_tokens: the largest number of tokens of an answer that is written here.
+        max_new_tokens: the largest number of tokens of an answer that is written here.
         on_error: what the scorer's own trouble with an answer that is given does (a picture that it may not fetch,
             documents that do not fit into its context): ``"unscored"`` leaves the decision to the policy's
             ``unscored``, ``"raise"`` raises it.
@@ -86,13 +86,13 @@ class RetrievalGuard(Runnable[dict[str, Any], CitedAnswer]):
         *,
         scorer: ScorerModel = EMBEDDED,
         image_key: str = IMAGE,
-        max_tokens: int = 128,
+        max_new_tokens: int = 128,
         on_error: OnError = "unscored",
         report: ReportDetail = "summary",
     ) -> None:
         self.policy = policy
         self.image_key = image_key
-        self.max_tokens = max_tokens
+        self.max_new_tokens = max_new_tokens
         self.on_error = on_error
         self.report = report
         self._scorer = LocalScorer(scorer)
@@ -202,7 +202,7 @@ class RetrievalGuard(Runnable[dict[str, Any], CitedAnswer]):
                 prompt = self._scorer.prepare(evidence.messages)
                 yield None
                 if message is None:
-                    generated = self._scorer.write(prompt, self.policy, max_new_tokens=self.max_tokens)
+                    generated = self._scorer.write(prompt, self.policy, max_new_tokens=self.max_new_tokens)
                     message = AIMessage(generated.text, usage_metadata=usage_metadata(generated.usage))
                     yield None
                     said = judged_text(message)

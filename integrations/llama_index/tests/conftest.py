@@ -159,8 +159,10 @@ def engine() -> Callable[..., RetrieverQueryEngine]:
 
     def made(llm: Any, *nodes: str | BaseNode, **settings: Any) -> RetrieverQueryEngine:
         found = [
-            ImageNode(id_=one, image_path=str(EXAMPLES / "pictures" / f"{one}.png")) if isinstance(one, str) else one
-            for one in nodes
+            ImageNode(id_=node, image_path=str(EXAMPLES / "pictures" / f"{node}.png"))
+            if isinstance(node, str)
+            else node
+            for node in nodes
         ]
         settings = {"multimodal": True, "chat_content_qa_template": template, **settings}
         return RetrieverQueryEngine.from_args(Shelf(found), llm=llm, **settings)

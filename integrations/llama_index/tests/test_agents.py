@@ -82,10 +82,10 @@ def test_our_llm_draws_with_another_seed(caller: SaliencyGuardedLVLM, ask: Ask, 
     output, streamed, memory = run(agent, ask()[0])
     attempts = output.raw["grounding"]["attempts"]
     assert output.raw["grounding"]["decision"] == "flagged"
-    assert len({one["text"] for one in attempts}) == 3
+    assert len({attempt["text"] for attempt in attempts}) == 3
     assert streamed == str(output)  # Drafts leave nothing in the stream,
     assert len(memory.get()) == 2  # and nothing in the memory.
-    assert [one.attempt for one in heard if isinstance(one, GroundingRetryEvent)] == [0, 1]
+    assert [event.attempt for event in heard if isinstance(event, GroundingRetryEvent)] == [0, 1]
 
 
 def test_a_retry_does_not_fetch_and_prepare_its_prompt_again(counts: Any, ask: Ask) -> None:
@@ -101,7 +101,10 @@ def test_react_is_judged_by_its_answer_alone(says: Any, ask: Ask) -> None:
     agent = GroundedReActAgent(llm=says(BAD, GOOD), tools=[], policy=RETRY, report="full")
     output, streamed, memory = run(agent, ask()[0])
     assert str(output) == "There is a cup."
-    assert [one["text"] for one in output.raw["grounding"]["attempts"]] == ["There is a zebra.", "There is a cup."]
+    assert [attempt["text"] for attempt in output.raw["grounding"]["attempts"]] == [
+        "There is a zebra.",
+        "There is a cup.",
+    ]
     assert "zebra" not in streamed
     assert "zebra" not in "".join(str(message) for message in memory.get())
 
@@ -134,7 +137,7 @@ def test_react_calls_tools_unguarded_and_answers_guarded(says: Any, ask: Ask) ->
     action = 'Thought: I need a tool.\nAction: look\nAction Input: {"a": 1}'.replace('{"a": 1}', "{}")
     output, _, memory = run(GroundedReActAgent(llm=says(action, BAD, GOOD), tools=[look], policy=RETRY), ask()[0])
     assert str(output) == "There is a cup."
-    assert [one.tool_name for one in output.tool_calls] == ["look"]
+    assert [call.tool_name for call in output.tool_calls] == ["look"]
     assert "a table" in str(memory.get()[-1])
 
 
@@ -209,7 +212,7 @@ def test_pictures_of_tools_count(caller: SaliencyGuardedLVLM) -> None:
         policy=GuardPolicy(min_grounding=0.0),
     )
     output, _, _ = run(agent, ChatMessage(blocks=[TextBlock(text=DESCRIBE)]))
-    assert [one.tool_name for one in output.tool_calls] == ["photo"]
+    assert [call.tool_name for call in output.tool_calls] == ["photo"]
     assert "image_0" in output.raw["grounding"]["shares"]
 
 

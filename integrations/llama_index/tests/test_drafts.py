@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import pytest
 from llama_index.core.agent.workflow import FunctionAgent, ReActAgent
 from llama_index.core.base.llms.types import ChatMessage
+from llama_index.core.base.response.schema import AsyncStreamingResponse
 from llama_index.core.callbacks import CallbackManager, CBEventType, LlamaDebugHandler
 from llama_index.core.instrumentation.events.llm import LLMChatEndEvent, LLMCompletionEndEvent
 from llama_index.core.instrumentation.span.simple import SimpleSpan
@@ -74,6 +75,14 @@ def told(heard: list[Any], spans: list[str]) -> str:
     return repr(heard) + "".join(spans)
 
 
+async def answered(engine: GroundedQueryEngine) -> tuple[Any, str]:
+    """A response and its whole text, read in the loop that it was made in."""
+    response: Any = await engine.aquery(DESCRIBE)
+    if isinstance(response, AsyncStreamingResponse):
+        return response, str(await response.get_response())
+    return response, str(response)
+
+
 @pytest.mark.parametrize("streaming", [False, True])
 def test_engines_tell_nothing_of_what_is_refused(
     says: Any, engine: Any, heard: list[Any], spans: list[str], streaming: bool
@@ -85,9 +94,12 @@ def test_engines_tell_nothing_of_what_is_refused(
         for asynchronous in (False, True):
             if asynchronous:
                 inner._response_synthesizer._llm.texts[:] = [BAD, GOOD]
-            response = asyncio.run(guarded.aquery(DESCRIBE)) if asynchronous else guarded.query(DESCRIBE)
-            if streaming and not asynchronous:
-                assert str(response) == expected
+            if asynchronous:
+                response, text = asyncio.run(answered(guarded))
+            else:
+                response = guarded.query(DESCRIBE)
+                text = str(response)
+            assert text == expected
             assert "zebra" not in told(heard, spans)
             assert "zebra" not in repr(callbacks.get_event_pairs(CBEventType.QUERY))
             assert "zebra" not in repr(callbacks.get_events())
@@ -141,7 +153,7 @@ def test_agents_tell_nothing_of_what_is_refused(
         with pytest.raises(LowGroundingError):
             asyncio.run(run())
     else:
-        assert asyncio.run(run()) in {"There is a cup.", "Look again."}
+        assert asyncio.run(run()) == ("There is a cup." if policy is RETRY else "Look again.")
     assert "zebra" not in repr(events)
     assert "zebra" not in told(heard, spans)
     assert [event for event in heard if isinstance(event, GroundingScoreEvent)]

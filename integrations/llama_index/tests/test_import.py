@@ -86,10 +86,10 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(place)], check=True)
     packages = next(place.glob("lib/python*/site-packages"))
     ours = {"llama-index-llms-saliency-guard": ROOT / "integrations" / "llama_index", "saliency-guard": ROOT}
-    for one in needed("llama-index-llms-saliency-guard", (), set()):
-        if re.sub(r"[-_.]+", "-", one.name).lower() in ours:
+    for item in needed("llama-index-llms-saliency-guard", (), set()):
+        if re.sub(r"[-_.]+", "-", item.name).lower() in ours:
             continue
-        for file in one.files or ():
+        for file in item.files or ():
             target = packages / file
             if ".." not in file.parts and Path(file.locate()).is_file() and not target.exists():
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -114,3 +114,9 @@ def test_the_wheel_works_beside_the_core_alone(environment: Path, tmp_path: Path
         "llama_index_llms_saliency_guard",
         "llama_index_workflows",
     }
+
+
+def test_every_public_module_has_a_test_file() -> None:
+    modules = [path.name for path in SOURCES.glob("*.py") if not path.name.startswith("_")]
+    assert len(modules) > 4
+    assert [name for name in modules if not (Path(__file__).parent / f"test_{name}").is_file()] == []

@@ -92,7 +92,7 @@ def test_roles_tools_and_silent_blocks() -> None:
             ChatMessage(role="user", blocks=[CachePoint(cache_control={"type": "ephemeral"})]),
         ]
     )
-    assert [one["role"] for one in found] == ["system", "assistant", "tool", "assistant", "tool", "user"]
+    assert [item["role"] for item in found] == ["system", "assistant", "tool", "assistant", "tool", "user"]
     assert found[1]["tool_calls"][0]["function"] == {"name": "look", "arguments": {"where": "up"}}
     assert found[2]["tool_call_id"] == "1"
     assert found[3]["tool_calls"][0]["function"]["arguments"] == {"where": "down"}
@@ -177,8 +177,8 @@ def blocks_of(url: str) -> list[Any]:
         unchecked(DocumentBlock, data=None, path=url, url=None, title="t", document_mimetype="image/png"),
         unchecked(ImageBlock, image=None, path=url, url=None, image_mimetype=None, detail=None),
         *(
-            unchecked(CitableBlock, title="t", source="s", content=[TextBlock(text="x"), one])
-            for one in (image, document)
+            unchecked(CitableBlock, title="t", source="s", content=[TextBlock(text="x"), item])
+            for item in (image, document)
         ),
         unchecked(CitationBlock, title="t", source="s", cited_content=image, additional_location_info=location),
         unchecked(

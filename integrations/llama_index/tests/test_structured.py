@@ -104,7 +104,7 @@ def test_objects(llm: SaliencyGuardedLVLM, ask: Ask, heard: list[Any]) -> None:
     assert list(llm.stream_structured_predict(Scene, prompt, what="it")) == [found]
     structured = llm.as_structured_llm(Scene).chat(ask())
     assert isinstance(structured.raw, Scene)
-    with pytest.raises(ConfigError, match="max_tokens"):
+    with pytest.raises(ConfigError, match="max_new_tokens"):
         llm.structured_predict(Scene, prompt, llm_kwargs={"max_tokens": 3}, what="it")
     schema = {"type": "json_schema", "json_schema": {"schema": Scene.model_json_schema()}}
     assert Scene.model_validate_json(str(llm.chat(ask(), response_format=schema).message.content))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from saliency_guard.answer_view import AnswerView, HeatMap, PictureView
+from saliency_guard.storage import json_value
 
 LOW, HIGH = 0.5, 0.9
 """Groundings below the one are low, from the other on high."""
@@ -130,12 +131,12 @@ def template_values(content: PageContent) -> dict[str, Any]:
 def script_data(content: PageContent) -> dict[str, Any]:
     """What the page's script works on."""
     answer, view = content.answer, content.view
-    tokens = [_finite(token) for token in answer["tokens"]]
+    tokens = [json_value(token) for token in answer["tokens"]]
     return {
         "question": view.question,
         "verdict": verdict(content)["sentence"],
-        "threshold": _finite(content.threshold),
-        "answer": _finite(answer),
+        "threshold": json_value(content.threshold),
+        "answer": json_value(answer),
         "tokens": tokens,
         "claims": [{"tokens": tokens_of(answer, claim["span"])} for claim in answer["claims"]],
         "shares": dict.fromkeys((name for token in tokens for name in token["shares"]), True),
@@ -146,7 +147,7 @@ def script_data(content: PageContent) -> dict[str, Any]:
         ],
         "maps": [_map(heat) for heat in _first_of_each(view.maps)],
         "alternatives": [
-            [{"text": other.text, "logprob": _finite(other.logprob)} for other in others]
+            [{"text": other.text, "logprob": json_value(other.logprob)} for other in others]
             for others in view.alternatives
         ],
     }
@@ -304,14 +305,3 @@ def _boxes(answer: Mapping[str, Any], picture: PictureView) -> list[dict[str, An
             }
         )
     return boxes
-
-
-def _finite(value: Any) -> Any:
-    """The same without numbers that JSON does not have."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {name: _finite(each) for name, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(each) for each in value]
-    return value

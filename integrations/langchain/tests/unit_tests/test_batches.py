@@ -26,7 +26,8 @@ def test_a_batch_gives_what_each_gives_alone_and_says_whose_error_it_is(model: S
     ]
     alone = [model.invoke(chat) for chat in chats]
     heard = Heard()
-    assert all(map(alike, model.batch(chats, config={"callbacks": [heard]}), alone))
+    together = model.batch(chats, config={"callbacks": [heard]})
+    assert all(alike(*pair) for pair in zip(together, alone, strict=True))
     assert len(heard.runs) == 4
     bad = [HumanMessage([{"type": "image", "file_id": "x"}])]
     outputs = model.batch([chats[0], bad, chats[1]], return_exceptions=True)
@@ -35,7 +36,8 @@ def test_a_batch_gives_what_each_gives_alone_and_says_whose_error_it_is(model: S
     assert alike(outputs[2], alone[1])
     with pytest.raises(ValueError, match="file id"):
         model.batch([chats[0], bad])
-    assert all(map(alike, model.batch(chats, config={"max_concurrency": 2}), alone))
+    together = model.batch(chats, config={"max_concurrency": 2})
+    assert all(alike(*pair) for pair in zip(together, alone, strict=True))
 
 
 def test_a_batch_is_written_side_by_side(model: SaliencyGuardedLVLM, ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:

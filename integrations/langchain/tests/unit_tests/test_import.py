@@ -31,3 +31,9 @@ def test_only_public_names_of_the_core_are_imported() -> None:
     names = [(path.name, *name) for path in SOURCES.rglob("*.py") for name in imported_names(path)]
     assert names
     assert [name for name in names if name[2] not in public.get(name[1], ())] == []
+
+
+def test_every_public_module_has_a_test_file() -> None:
+    modules = [path.name for path in SOURCES.glob("*.py") if not path.name.startswith("_")]
+    assert len(modules) > 4
+    assert [name for name in modules if not (Path(__file__).parent / f"test_{name}").is_file()] == []

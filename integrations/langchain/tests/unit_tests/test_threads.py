@@ -24,12 +24,13 @@ def test_six_callers_at_once_get_the_answers_of_one(model: SaliencyGuardedLVLM, 
     questions = ["Describe the image in detail.", "Is there a cat in the image?", "What do you see?"] * 2
     serial = [model.invoke([ask(question)]) for question in questions]
     with ThreadPoolExecutor(6) as pool:
-        assert all(map(same, pool.map(lambda question: model.invoke([ask(question)]), questions), serial))
+        answers = list(pool.map(lambda question: model.invoke([ask(question)]), questions))
+    assert all(same(*pair) for pair in zip(answers, serial, strict=True))
 
     async def together() -> list[AIMessage]:
         return await asyncio.gather(*(model.ainvoke([ask(question)]) for question in questions))
 
-    assert all(map(same, asyncio.run(together()), serial))
+    assert all(same(*pair) for pair in zip(asyncio.run(together()), serial, strict=True))
 
 
 async def test_fifty_cancelled_streams_leave_nothing_running(

@@ -51,7 +51,7 @@ class StructuredAnswers(LLM):
             **args: the values for the template.
 
         Raises:
-            ConfigError: if ``max_tokens`` cuts the answer short.
+            ConfigError: if ``max_new_tokens`` cuts the answer short.
             MissingExtraError: without the extra ``structured``.
         """
         messages = self._filled_in(output_cls, prompt, args)
@@ -90,7 +90,7 @@ class StructuredAnswers(LLM):
             parsed = output_cls.model_validate_json(response.message.content or "")
         except ValidationError as error:
             reason = response.raw["finish_reason"] if isinstance(response.raw, dict) else None
-            problem = "was cut short: raise max_tokens" if reason == "length" else "does not fit its class"
+            problem = "was cut short: raise max_new_tokens" if reason == "length" else "does not fit its class"
             msg = f"the answer {problem} ({response.message.content!r})"
             raise ConfigError(msg) from error
         dispatcher.event(LLMStructuredPredictEndEvent(output=parsed))

@@ -221,8 +221,8 @@ class GroundedAgentMixin(BaseWorkflowAgent):
     def _nothing_to_score(
         self, chat: list[ChatMessage], message: ChatMessage, text: JudgedText | None, *, saw_picture: bool
     ) -> str | None:
-        asked = None if self.should_score is None else partial(self.should_score, chat, message)
-        return nothing_to_score(text, lambda said: other_subject(chat, said, saw_picture=saw_picture), asked)
+        is_scored = None if self.should_score is None else partial(self.should_score, chat, message)
+        return nothing_to_score(text, lambda said: other_subject(chat, said, saw_picture=saw_picture), is_scored)
 
     def _local_scorer(self) -> LocalScorer:
         llm = self.llm if isinstance(self.llm, SaliencyGuardedLVLM) else None
