@@ -252,7 +252,7 @@ def _scored(
 
 
 def unscored_tokens(answer: EncodedText) -> list[TokenGrounding]:
-    """The tokens of a text that is to be scored."""
+    """The tokens of a text to score."""
     pairs = zip(answer.ids, answer.pieces, strict=True)
     return [
         TokenGrounding(text=piece, token_id=token_id, position=index, logprob=0.0, saliency=None)

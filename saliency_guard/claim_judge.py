@@ -65,7 +65,7 @@ class Basis:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class JudgedClaims:
-    """An answer's claims, and what is known of them.
+    """An answer's claims, with their groundings.
 
     Attributes:
         claims: in order.
@@ -177,7 +177,7 @@ class ClaimJudge:
         trace: AnswerTrace | None = None,
         combined: Tensor | None = None,
     ) -> JudgedClaims:
-        """An answer's claims, verified where that is asked for, and judged by what there is.
+        """An answer's claims, verified and judged as its basis says.
 
         Args:
             pieces: every token's piece of the text.

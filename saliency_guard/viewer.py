@@ -66,7 +66,7 @@ def first_view(reader: PromptReader, conversation: Conversation, trace: AnswerTr
 
 
 def whole_view(reader: PromptReader, conversation: Conversation, session: Session, trace: AnswerTrace) -> AnswerView:
-    """All there is to show: maps of every kind, and of single layers as far as there is room.
+    """The whole view: maps of every kind, and of single layers as far as there is room.
 
     Args:
         reader: of the model's prompts.

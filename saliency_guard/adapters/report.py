@@ -1,4 +1,4 @@
-"""What is known of an answer's grounding, as plain Python values: the same dict in messages, events and servers.
+"""The report of an answer's grounding, as plain Python values: the same dict in messages, events and servers.
 
 How much of it there is, is a setting: ``"summary"`` (no tokens, no refused text), ``"tokens"`` (every token with its
 sources, too) or ``"full"`` (the texts of all attempts, too: the only place where a refused text is shown).

@@ -35,7 +35,7 @@ class Finished:
     considered: tuple[GroundedAnswer, ...]
 
     def report(self, detail: ReportDetail = "summary") -> dict[str, Any]:
-        """What is known of its grounding, as plain Python values; see `answer_report`."""
+        """The report of its grounding, as plain Python values; see `answer_report`."""
         return answer_report(self.answer, self.outcome, detail=detail)
 
     @property

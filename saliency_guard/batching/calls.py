@@ -21,15 +21,15 @@ from saliency_guard.models.locore import LocoREConfig
 from saliency_guard.models.session import Session
 
 Source = Callable[[], tuple[PreparedPrompt, EncodedText | None]]
-"""Prepares what a call takes: its prompt, and the text where that is given. It does not hold the call."""
+"""Prepares the prompt of a call, and the text to score if there is one; holds no reference to the call."""
 
 
 class AnswerCall(Call):
-    """A call whose result is one answer; it goes from a prompt over a session to the answer.
+    """A call whose result is one answer: its prompt is prepared, read into a session, and answered.
 
     Args:
         builder: ends the answer.
-        wanted: what is to be known of it.
+        wanted: its scores, signals and verification.
         locore: the gains it is written or scored under.
         deadline: as for `Call`.
         cancel: as for `Call`.
@@ -68,7 +68,7 @@ class AnswerCall(Call):
 
     @property
     def may_run_ahead(self) -> bool:
-        """Nobody leaves such a call and comes back."""
+        """No: nobody leaves such a call and comes back."""
         return False
 
     @property

@@ -19,7 +19,7 @@ AnyCall = TypeVar("AnyCall", bound=AnswerCall)
 def advance(calls: Sequence[Call]) -> list[int]:
     """The next piece of work of several calls (see `scheduler.Advance`).
 
-    A prompt that is read alone is all of it, so that who waits for nothing else is told at once.
+    A prompt that is read alone is a piece by itself, so that whoever waits only for that goes on at once.
     """
     answers = cast("Sequence[AnswerCall]", calls)
     end([call for call in answers if call.written])
@@ -33,7 +33,7 @@ def advance(calls: Sequence[Call]) -> list[int]:
 
 
 def prepare(calls: Sequence[AnswerCall]) -> None:
-    """Prepare the prompts of calls, where nobody has."""
+    """Prepare the prompts of calls that are not prepared yet."""
     for call in _going(calls):
         try:
             call.prepare()

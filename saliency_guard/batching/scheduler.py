@@ -309,7 +309,7 @@ class Scheduler:
                 self._largest = max(self._largest, *rounds)
 
     def _serve(self) -> None:
-        """The worker thread: one piece of work after the other, as long as somebody waits."""
+        """The worker thread: one piece of work after the other, as long as calls wait."""
         while True:
             was_woken = self._wake.wait(_IDLE)
             self._wake.clear()
@@ -337,7 +337,7 @@ class Scheduler:
         return True
 
     def _chosen(self) -> list[Call]:
-        """The first that somebody waits for, and with them streams that may run ahead."""
+        """The first calls that are waited for, and with them streams that may run ahead."""
         wanted = [call for call in self._calls if call.joined and call.is_active()]
         if not any(call.is_awaited for call in wanted):
             return []

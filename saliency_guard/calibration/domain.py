@@ -5,10 +5,10 @@ changes when the picture is mirrored, and in how sure the model is of an answer'
 by one. The first two are Mahalanobis' distances over pooled vision features and over what the logit lens makes of them,
 with a covariance that is shrunk (Ledoit and Wolf) and kept along its widest directions alone. P-values are conformal
 (the part of held-out pictures or answers that are at least as far out), so that of pictures like the fitted ones at
-most a part ``p`` is refused at level ``p``. The last three are put together as Fisher does (the sum of the logs of
-their p-values): weak signs add up. The least of that and of the first two by themselves, each with its part of the
-level, is made a p-value in the same way: a plain surface changes in no mirror, and the model is sure of what it does
-not show.
+most a part ``p`` is refused at level ``p``. The last three are combined by Fisher's method (the sum of the logs of
+their p-values): weak signs add up. The smallest of this and of the first two by themselves, each with its share of the
+level, is turned into a p-value in the same way: an empty picture does not change in a mirror, and the model is sure of
+what it does not show.
 """
 
 from __future__ import annotations
@@ -266,7 +266,7 @@ def _grouped(values: Sequence[tuple[int, float]]) -> tuple[tuple[float, ...], ..
 
 
 def _group(claims: int) -> int:
-    """An answer of one claim is not as unsure as the least sure of ten: answers are compared with those like them."""
+    """The group of answers to compare with: the least sure of ten claims is less sure than a single one."""
     return next(index for index, most in enumerate(_GROUPS) if claims <= most)
 
 

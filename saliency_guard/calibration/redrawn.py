@@ -12,8 +12,9 @@ _MOST_TIMES = 4
 def with_redrawn(usual: Records, redrawn: Records, domain: Domain | None, level: float) -> Records:
     """Answers about usual pictures, and those about redrawn ones that the domain covers at a level.
 
-    No others will ever be judged. Of redrawn pictures there are few, and what they teach is for all that look strange
-    and get through: their answers come several times (up to four), until they weigh as much as the usual ones.
+    Answers about others are never judged, so nothing is fitted on them. Redrawn pictures are few, and stand for all
+    unusual pictures that the domain lets pass: their answers are repeated (up to four times) until they weigh as much
+    as the usual ones.
     """
     covered = redrawn if domain is None else redrawn.where(is_covered(record, domain, level) for record in redrawn)
     if not len(covered):

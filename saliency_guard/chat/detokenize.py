@@ -132,7 +132,7 @@ def _spellable(controls: ControlTokens, marks: Marks, control: str) -> str:
 
 
 def encode_answer(tokenizer: Any, answer: AnswerText, controls: ControlTokens, eos: frozenset[int]) -> EncodedText:
-    """An answer that is to be scored, as token ids and pieces.
+    """An answer to score, as token ids and pieces.
 
     Args:
         tokenizer: the tokenizer.

@@ -166,7 +166,7 @@ class PromptEncoder:
         return handled
 
     def _literal(self, control: str, marks: Marks) -> str:
-        """A control token that is to be read as text."""
+        """A control token as literal text."""
         if self.controls.spell(control) is not None:
             return marks.literal(control)
         instead = parted(control)

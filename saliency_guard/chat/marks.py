@@ -1,4 +1,4 @@
-"""Marks in the strings of a conversation: where a text begins and ends, and what is to be read as text alone.
+"""Marks in the strings of a conversation: where a text begins and ends, and which parts are literal text.
 
 A chat template and a processor carry them along as characters like any others; `MarkedTokenizer` takes them out.
 """
@@ -98,7 +98,7 @@ class Marks:
         return Counter(char for char in _ANY.findall(text) if char in self._literals or char in self._edges)
 
     def has_literals(self, text: str) -> bool:
-        """Whether a text holds something that is to be read as text alone."""
+        """Whether a text holds marks of literal text."""
         return any(char in self._literals for char in _ANY.findall(text))
 
     def read(self, text: str) -> MarkedText:

@@ -159,7 +159,7 @@ def _name(message: Mapping[str, Any], key: str, number: int, budget: Budget) -> 
 
 
 def _named_text(part: dict[str, Any], role: str) -> TextPart | None:
-    """A text part with its source, which no template is to see; None for an image."""
+    """A text part with its source, which is kept from the template; None for an image."""
     if part["type"] != "text":
         return None
     return TextPart(part.pop("source", "system" if role == "system" else None), part["text"])

@@ -138,7 +138,7 @@ def _records_source(  # noqa: PLR0917 - one caller's options
     synonyms: Path | None,
     limit: int | None,
 ) -> WorldRun | tuple[Sequence[Question], Sequence[LabelledAnswer]]:
-    """What is to be asked, or was answered: scenes, or questions and answers."""
+    """The questions to ask or the answers to label: of scenes, or from files."""
     from saliency_guard.evaluation.labelled import read_labelled
     from saliency_guard.evaluation.world import pictures
 

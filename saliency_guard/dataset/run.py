@@ -87,7 +87,7 @@ def score_dataset(
 
 
 class _Shards:
-    """The shards of a file that are not done yet, and what is known of those that are being worked on."""
+    """The shards of a file that are not done yet, with the progress of those in work."""
 
     def __init__(self, file: Path, size: int, folder: ShardFolder, on_records: Callable[[int], None]) -> None:
         self._file = file

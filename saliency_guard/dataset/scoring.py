@@ -158,7 +158,7 @@ class ScoreQuestions:
         return Scored(id=question.id, text=outcome.text, model=scorer.model_id, report=report)
 
     def _decided(self, question: Question, answer: GroundedAnswer, policy: GuardPolicy | None) -> Scored:
-        """What is known of an answer; what a policy says of one that is there already is written, never raised."""
+        """The report of an answer; the decision on a given answer is written, never raised."""
         outcome = None
         if policy is not None:
             unscored = "flag" if policy.unscored == "raise" else policy.unscored

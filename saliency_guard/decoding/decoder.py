@@ -107,7 +107,7 @@ class Decoder:
 
     @property
     def pending(self) -> int:
-        """The token that is to be fed next."""
+        """The next token to feed."""
         return self._output[-1] if self._output else self.session.last_prompt_token
 
     @property

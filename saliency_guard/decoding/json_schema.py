@@ -21,9 +21,9 @@ _TOKENIZERS: weakref.WeakKeyDictionary[Any, dict[int, Any]] = weakref.WeakKeyDic
 class SchemaMask:
     """A logits processor for one answer: minus infinity for what a JSON schema does not allow next.
 
-    It may be asked in any order: drafts that were taken back are taken back here, too. Where the model would end its
-    answer and may not yet, its wish to end goes to what closes a string, a list or an object: models that were not
-    trained on JSON would never close a string otherwise.
+    It may be called in any order: it follows drafts that are taken back. Where the model would end its answer and may
+    not yet, the probability of the end goes to the tokens that close a string, a list or an object: models that were
+    not trained on JSON would never close a string otherwise.
 
     Args:
         schema: the JSON schema.

@@ -111,7 +111,7 @@ class ScoringOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class ScoringPlan:
-    """How texts are to be scored: `ScoringOptions`, checked."""
+    """`ScoringOptions`, checked."""
 
     saliency: SaliencyConfig
     locore: LocoREConfig | None
@@ -164,7 +164,7 @@ class Deadline:
 
 @dataclass(frozen=True, slots=True)
 class GenerationPlan:
-    """How one answer is to be written: `GenerationOptions`, checked.
+    """`GenerationOptions` of one answer, checked.
 
     Attributes:
         options: all of them, with the defaults.

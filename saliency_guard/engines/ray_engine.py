@@ -20,7 +20,7 @@ _STARTS = 3
 
 @dataclass(slots=True)
 class _Task:
-    """Items of a batch that one worker is to work on.
+    """The items of a batch for one worker.
 
     Attributes:
         batch: number of the batch.

@@ -96,7 +96,7 @@ def compared_answers(
     *,
     on_answer: Callable[[], None] = lambda: None,
 ) -> list[ComparedAnswer]:
-    """The model's greedy answers about the scenes of a split that claim anything, and what every way says of them.
+    """The model's greedy answers about the scenes of a split that make a claim, with the number of every way.
 
     Args:
         lvlm: what answers.

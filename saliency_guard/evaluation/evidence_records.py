@@ -59,7 +59,7 @@ class EvidenceRun:
 def evidence_records(
     lvlm: LVLM, source: str, run: EvidenceRun, folder: Path, *, on_answer: Callable[[], None] = lambda: None
 ) -> Records:
-    """The labelled answers of a source; what a stopped run had made is not made again.
+    """The labelled answers of a source; an interrupted run is resumed.
 
     Args:
         lvlm: what answers.

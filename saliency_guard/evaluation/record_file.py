@@ -45,7 +45,7 @@ class RecordFile:
             self._read(complete)
 
     def _finished(self) -> bytes | None:
-        """The records of a run like this one that came to its end, copied to the part file."""
+        """The records of a finished run with the same settings, copied to the part file."""
         content = complete_lines(self._path)
         if content is None or content.split(b"\n", 1)[0].decode() != self._empty.header():
             return None

@@ -97,7 +97,7 @@ def without_repair(policy: PolicySettings) -> dict[str, Any]:
 
 
 def judged_by_fields(answer: GroundedAnswer, said: JudgedText, sentences: GroundedAnswer) -> GroundedAnswer:
-    """A structured answer with what is known of its fields; its tokens, saliency and signals stay its own.
+    """A structured answer with the claims of its fields; its tokens, saliency and signals stay its own.
 
     Args:
         answer: structured.

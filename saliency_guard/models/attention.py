@@ -86,7 +86,7 @@ class _Call:
 
 
 class _ThreadState(threading.local):
-    """What this thread's forward pass is to keep and change.
+    """The tape and the gains of this thread's forward pass.
 
     The model's configuration is shared by all threads, this is not: a forward pass that another thread makes of the
     same model meanwhile finds the default, and gets plain attention.

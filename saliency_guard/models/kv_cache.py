@@ -40,11 +40,11 @@ class _Replacing(LinearAttentionCacheLayerMixin):
             states[index] = before.clone()
 
 
-class _Roomy(DynamicLayer):
+class _Buffered(DynamicLayer):
     """Keys and values with room behind them, where new ones are written: the old need not be copied for each token."""
 
-    _ROOM = 128
-    _rooms: tuple[Tensor, Tensor] | None = None
+    _SPARE = 128
+    _buffers: tuple[Tensor, Tensor] | None = None
     _row: _RowOf | None = None
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
@@ -52,52 +52,56 @@ class _Roomy(DynamicLayer):
             return super().update(key_states, value_states, *args, **kwargs)
         length = self.keys.shape[-2]
         stop = length + key_states.shape[-2]
-        if self._rooms is None or self._rooms[0].data_ptr() != self.keys.data_ptr() or self._rooms[0].shape[-2] < stop:
-            self._rooms = (_with_room(self.keys, stop + self._ROOM), _with_room(self.values, stop + self._ROOM))
+        if (
+            self._buffers is None
+            or self._buffers[0].data_ptr() != self.keys.data_ptr()
+            or self._buffers[0].shape[-2] < stop
+        ):
+            self._buffers = (_with_room(self.keys, stop + self._SPARE), _with_room(self.values, stop + self._SPARE))
             self._row = None
-        keys, values = self._rooms
+        keys, values = self._buffers
         keys[:, :, length:stop] = key_states
         values[:, :, length:stop] = value_states
         self.keys, self.values = keys[:, :, :stop], values[:, :, :stop]
         return self.keys, self.values
 
     def leave(self) -> None:
-        """Write nowhere that another layer may read."""
-        self._rooms = self._row = None
+        """Stop sharing buffers with other layers."""
+        self._buffers = self._row = None
 
     def move_out(self) -> None:
-        """Copy keys and values out of memory that holds much more than them: a batch's, of which they are a row."""
+        """Copy keys and values out of the buffers of a batch, so that these can be freed."""
         self.leave()
         if self.keys is not None and self.values is not None:
             self.keys, self.values = moved_out(self.keys), moved_out(self.values)
 
-    def gather(self, rows: Sequence[_Roomy], padding: Sequence[int]) -> None:
-        """Hold several layers side by side, lined up at their ends; where they stand like that already, uncopied."""
+    def gather(self, rows: Sequence[_Buffered], padding: Sequence[int]) -> None:
+        """Hold several layers side by side, aligned at their ends; without a copy where they are so already."""
         width = padding[0] + _length(rows[0])
         self._row = None
-        self._rooms = _common_rooms(rows, padding) or (
-            _lined_up([row.keys for row in rows], padding, width + self._ROOM),
-            _lined_up([row.values for row in rows], padding, width + self._ROOM),
+        self._buffers = _shared_buffers(rows, padding) or (
+            _lined_up([row.keys for row in rows], padding, width + self._SPARE),
+            _lined_up([row.values for row in rows], padding, width + self._SPARE),
         )
-        self.keys, self.values = (room[:, :, :width] for room in self._rooms)
+        self.keys, self.values = (room[:, :, :width] for room in self._buffers)
 
-    def scatter(self, rows: Sequence[_Roomy], padding: Sequence[int]) -> None:
+    def scatter(self, rows: Sequence[_Buffered], padding: Sequence[int]) -> None:
         """Give every layer its row; they can be gathered again without a copy."""
         assert self.keys is not None and self.values is not None  # noqa: S101, PT018 - for the type checker
-        fits = self._rooms is not None and self._rooms[0].data_ptr() == self.keys.data_ptr()
+        fits = self._buffers is not None and self._buffers[0].data_ptr() == self.keys.data_ptr()
         for number, (row, before) in enumerate(zip(rows, padding, strict=True)):
             row.leave()
             row.keys = self.keys[number : number + 1, :, before:]
             row.values = self.values[number : number + 1, :, before:]
-            if fits and self._rooms is not None:
-                row._row = _RowOf(self._rooms, number, before)
+            if fits and self._buffers is not None:
+                row._row = _RowOf(self._buffers, number, before)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _RowOf:
-    """Where the keys and values of a layer stand: in a row of rooms that hold those of several."""
+    """The place of a layer's keys and values: a row of buffers that hold those of several layers."""
 
-    rooms: tuple[Tensor, Tensor]
+    buffers: tuple[Tensor, Tensor]
     number: int
     before: int
 
@@ -107,18 +111,18 @@ def _length(layer: DynamicLayer) -> int:
     return int(layer.keys.shape[-2])
 
 
-def _common_rooms(rows: Sequence[_Roomy], padding: Sequence[int]) -> tuple[Tensor, Tensor] | None:
-    """The rooms that layers stand in, all rows of them, in order and as they are to be padded; None elsewhere."""
+def _shared_buffers(rows: Sequence[_Buffered], padding: Sequence[int]) -> tuple[Tensor, Tensor] | None:
+    """The buffers whose rows are exactly these layers, in this order and with this padding; None if there are none."""
     first = rows[0]._row
-    if first is None or first.rooms[0].shape[0] != len(rows):
+    if first is None or first.buffers[0].shape[0] != len(rows):
         return None
     for number, (row, before) in enumerate(zip(rows, padding, strict=True)):
         place = row._row
-        if place is None or place.rooms is not first.rooms or (place.number, place.before) != (number, before):
+        if place is None or place.buffers is not first.buffers or (place.number, place.before) != (number, before):
             return None
-        if row.keys is None or row.keys.data_ptr() != place.rooms[0][number, :, before:].data_ptr():
+        if row.keys is None or row.keys.data_ptr() != place.buffers[0][number, :, before:].data_ptr():
             return None
-    return first.rooms
+    return first.buffers
 
 
 def _lined_up(states: Sequence[Tensor | None], padding: Sequence[int], capacity: int) -> Tensor:
@@ -152,7 +156,7 @@ class _OfPictures(DynamicLayer):
 
 def _leave(layers: Sequence[Any]) -> None:
     for layer in layers:
-        if isinstance(layer, _Roomy):
+        if isinstance(layer, _Buffered):
             layer.leave()
 
 
@@ -177,9 +181,9 @@ def empty_cache(model: PreTrainedModel) -> tuple[Cache, bool]:
         return typed, False
     # Without a config it keeps whole sequences, of sliding windows too, so that it can be cropped.
     cache = DynamicCache()
-    cache.layer_class_to_replicate = _Roomy
+    cache.layer_class_to_replicate = _Buffered
     across = anatomy(model).across
-    kinds: list[Any] = [_OfPictures if index in across else _Roomy for index in range(max(across, default=-1) + 1)]
+    kinds: list[Any] = [_OfPictures if index in across else _Buffered for index in range(max(across, default=-1) + 1)]
     cache.layers = [kind() for kind in kinds]
     return cache, True
 
@@ -205,7 +209,7 @@ def copied(cache: Cache) -> Cache:
 def move_out(cache: Cache) -> None:
     """Let go of the batch whose rows the keys and values of a cache are: its memory lives as long as they do."""
     for layer in cache.layers:
-        if isinstance(layer, _Roomy):
+        if isinstance(layer, _Buffered):
             layer.move_out()
 
 
@@ -243,7 +247,7 @@ def side_by_side(caches: Sequence[Cache], padding: Sequence[int]) -> Cache:
     merged.layers = [copy.copy(layer) for layer in caches[0].layers]
     for number, layer in enumerate(merged.layers):
         rows: list[Any] = [cache.layers[number] for cache in caches]
-        if isinstance(layer, _Roomy) and layer.keys is not None:
+        if isinstance(layer, _Buffered) and layer.keys is not None:
             layer.gather(rows, padding)
     return merged
 
@@ -252,7 +256,7 @@ def hand_back(merged: Cache, caches: Sequence[Cache], padding: Sequence[int]) ->
     """Give each of the caches of `side_by_side` its row."""
     for number, layer in enumerate(merged.layers):
         rows: list[Any] = [cache.layers[number] for cache in caches]
-        if isinstance(layer, _Roomy) and layer.keys is not None:
+        if isinstance(layer, _Buffered) and layer.keys is not None:
             layer.scatter(rows, padding)
 
 

@@ -35,7 +35,7 @@ LINE_STYLES: tuple[str, ...] = ("fluent-emoji-high-contrast", "emojione-monotone
 """Styles for training alone, black on white: lines or solid shapes, and white is what they close in."""
 
 OTHER_STYLES: tuple[str, ...] = ("fxemoji", "streamline-emojis", *LINE_STYLES)
-"""Styles for training alone, most without some of the classes: who has seen more hands knows more of them."""
+"""Styles for training alone, most without some of the classes."""
 
 _SPRITES = Path(__file__).parent / "sprites"
 

@@ -15,12 +15,12 @@ _M_ARENA_MAX = -8  # As in malloc.h.
 
 
 def limit_arenas() -> bool:
-    """Have the threads of this process share two arenas, unless the environment says how many there are to be.
+    """Have the threads of this process share two arenas, unless the environment sets their number.
 
-    It is for the start of a process: one that has more than eight arenas already goes on as before.
+    Call it when a process starts: with more than eight arenas already there, it changes nothing.
 
     Returns:
-        Whether glibc was told so; other C libraries have no arenas.
+        Whether the limit was set; other C libraries than glibc have no arenas.
     """
     is_set = "MALLOC_ARENA_MAX" in os.environ or "glibc.malloc.arena_max" in os.environ.get("GLIBC_TUNABLES", "")
     if is_set or platform.libc_ver()[0] != "glibc":

@@ -101,7 +101,7 @@ class ChatBody(StrictBody):
 
 @dataclass(frozen=True, slots=True)
 class ChatCall:
-    """A chat completion that is to be made.
+    """A chat completion to make.
 
     Attributes:
         messages: in the core's form.

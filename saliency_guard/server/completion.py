@@ -32,7 +32,7 @@ class Completion:
 
     Attributes:
         state: the server.
-        call: what is asked for.
+        call: the request's body, parsed.
         record: of the request.
         model: what the request calls the model.
     """
@@ -103,7 +103,7 @@ class Completion:
         }
 
     async def _work(self) -> _Work:
-        """The answers that are to be written; their prompt is prepared here where it is needed more than once."""
+        """The answers to write; their prompt is prepared here where it is needed more than once."""
         request = self.call.request
         lvlm = self.state.lvlm.with_tools(request.tools) if request.tools else self.state.lvlm
         prompt = None
@@ -131,7 +131,7 @@ class _Work:
 
     Attributes:
         choices: each of them.
-        prompt: where its ids are to be given out.
+        prompt: None unless the reply has its ids.
     """
 
     choices: list[_Choice]
@@ -193,7 +193,7 @@ class _Choice:
                 yield event
 
     def _run(self, cancel: threading.Event) -> Generator[RunEvent, None, None]:
-        """The events that somebody waits for: tokens of a stream, and the end."""
+        """The events to wait for: tokens of a stream, and the end."""
         request, live = self._call.request, self._call.live
         policy, fields = request.policy, fields_of(self._lvlm, request)
         prompt = self._call.messages if self._prompt is None or policy is not None else self._prompt
@@ -244,7 +244,7 @@ async def merged(sources: Sequence[AsyncGenerator[Item, None]]) -> AsyncGenerato
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    """A generator came to its end, or to an error."""
+    """The end of a generator, or its error."""
 
     error: BaseException | None
 

@@ -105,7 +105,7 @@ class Metrics:
 
 
 class _Batching(Collector):
-    """What the model itself counts, read when somebody asks."""
+    """The counters of the model itself, read on request."""
 
     def __init__(self, statistics: Callable[[], BatchingStatistics]) -> None:
         self._statistics = statistics

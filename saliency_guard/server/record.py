@@ -1,4 +1,4 @@
-"""What is known of one request: for its log line, and for the metrics."""
+"""The record of one request: for its log line, and for the metrics."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ class _Reply(Response, ABC):
 
 
 def reported(error: Exception, record: RequestRecord) -> ErrorReply:
-    """An error as it is sent, noted in the request's record; where the server is to blame, it is logged, too."""
+    """An error as it is sent, noted in the request's record; errors of the server itself are logged, too."""
     reply = error_reply(error)
     record.error = reply.error["code"]
     if reply.status == _SERVER_ERROR:

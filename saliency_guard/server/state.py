@@ -25,8 +25,8 @@ class ServerState:
         queue: its requests.
         metrics: what it counts.
         chats: requests whose answers its guardrail may be asked about.
-        in_flight: how many requests are not over yet, those that only ask after the server left out.
-        draining: whether it lets its requests come to their end and takes no new ones.
+        in_flight: how many requests are running, without those for health, metrics and models.
+        draining: whether it finishes its running requests and takes no new ones.
         created: when it started.
         failure: why the model could not be loaded; None where it could, or is being loaded.
     """

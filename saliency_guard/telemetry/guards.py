@@ -71,7 +71,7 @@ class GuardCall:
             self._decided(outcome)
 
     def failed(self, error: BaseException) -> None:
-        """It let no answer through, or came to an error."""
+        """It let no answer through, or failed."""
         if isinstance(error, LowGroundingError):
             self._decided(error)
             return

@@ -56,7 +56,7 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """A tool, what asks for it, and what it is to be called with."""
+    """A tool, a request for it, and the arguments of the call."""
 
     tool: Tool
     question: str

@@ -101,7 +101,7 @@ def _questions(scene: Scene | None, known: Sequence[Fact], rng: random.Random, c
 
 
 def retrieval(scene: Scene | None, rng: random.Random) -> Sheet:
-    """A question behind, or before, the context it is to be answered from."""
+    """A question after, or before, the context of its answer."""
     known = documents.facts(rng, rng.randint(1, 5)) if scene is None or rng.random() < 0.7 else []
     texts = [documents.document(rng, facts) for facts in documents.split(rng, known, rng.randint(1, 3)) if facts]
     line = pick(rng, _LINES)

@@ -1,4 +1,4 @@
-"""What the model is to know half-way up where its text names a thing: how many each picture shows, and where it is.
+"""What the middle layers learn where a text names a thing: how many each picture shows, and where it is.
 
 An answer such as "to the left of" needs two looks and a comparison, and the loss of one word says little about which of
 the three went wrong. With these labels beside the text each look is learnt by itself.

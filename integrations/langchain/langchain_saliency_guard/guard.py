@@ -40,7 +40,7 @@ GuardInput = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class _ToScore:
-    """An answer that is to be scored, and its prompt."""
+    """An answer to score, and its prompt."""
 
     text: JudgedText
     messages: list[dict[str, Any]]
@@ -201,7 +201,7 @@ class GroundingGuard(Runnable[GuardInput, AIMessage]):
         return checked
 
     def _undecided(self, chat: list[BaseMessage], answer: AIMessage) -> GuardOutcome | _ToScore:
-        """What is decided without a score; else what is to be scored."""
+        """The decision without a score; else the answer to score."""
         text = judged_text(answer)
         reason = nothing_to_score(chat, chat, answer, text, should_score=self.should_score)
         if reason is not None:

@@ -266,7 +266,7 @@ class GroundingMiddleware(AgentMiddleware[GroundingState, Any]):
         return held.update(review, await shown.ashow() if shown is not None else None)
 
     def _is_for_review(self, report: dict[str, Any], decided: Decided) -> bool:
-        """Whether a person is to decide on an answer: it is not good enough, or nobody could judge it."""
+        """Whether a person decides on an answer: it is not good enough, or could not be judged."""
         is_low = report["decision"] == "flagged" or (report["decision"] == "unscored" and not decided.outcome.passes)
         return self.on_low == "interrupt" and is_low
 

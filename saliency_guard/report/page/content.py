@@ -178,7 +178,7 @@ def tokens_of(answer: Mapping[str, Any], span: Sequence[int]) -> list[int]:
 
 
 def verdict(content: PageContent) -> dict[str, Any]:
-    """The number, what it says, and what else is to be known of it."""
+    """The number, what it means, and what qualifies it."""
     answer = content.answer
     score = answer["grounding"]
     claims = len(answer["claims"])

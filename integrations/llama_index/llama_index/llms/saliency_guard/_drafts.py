@@ -1,8 +1,8 @@
-"""Drafts: what an attempt tells handlers, spans and callbacks is held back until its answer is given out.
+"""Drafts: the events, spans and callbacks of an attempt are held back until its answer is given out.
 
-LlamaIndex tells every handler of every call as it is made: its instrumentation (`Dispatcher`) and its callbacks
-(`CallbackManager`) have no place where a call could be held back, so their methods are wrapped once. Outside of a
-draft the wrappers only call the originals.
+LlamaIndex notifies every handler of every call as it is made: its instrumentation (`Dispatcher`) and its callbacks
+(`CallbackManager`) have no hook to hold a call back, so their methods are wrapped once. Outside of a draft the wrappers
+only call the originals.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def drafting() -> Iterator[Draft]:
     try:
         yield draft
     except BaseException:
-        draft.show()  # What failed is no refused answer: whoever looks for the reason has to see it.
+        draft.show()  # A failure is no refused answer: its events are needed to find the reason.
         raise
     finally:
         _DRAFT.reset(token)
