@@ -268,7 +268,9 @@ def test_a_copy_is_another_scheduler_of_the_same_size() -> None:
 FORK = """
 import faulthandler, os, sys
 sys.path.insert(0, sys.argv[1])
-from test_scheduler import Callers, Counting, Scheduler, Work, module, served
+from scheduled_calls import Callers, Counting, Work, served
+from saliency_guard.batching import scheduler as module
+from saliency_guard.batching.scheduler import Scheduler
 
 module._IDLE = 0.05
 work = Work()
@@ -297,6 +299,6 @@ print(callers.errors, stream.made)
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 def test_a_forked_child_has_its_own_worker_and_only_its_own_streams() -> None:
-    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK, str(Path(__file__).parent)]
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK, str(Path(__file__).parents[1])]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)  # noqa: S603
     assert (done.returncode, done.stdout) == (0, "0\n[] 2\n"), done.stderr

@@ -21,7 +21,7 @@ from saliency_guard import LVLM, ConfigError, ImageError
 from saliency_guard.chat.images import FORMATS, MAX_IMAGE_BYTES, data_url_bytes, load_image
 from saliency_guard.chat.messages import chat
 from saliency_guard.evaluation.labelling import write_records
-from saliency_guard.evaluation.questions import Asked
+from saliency_guard.evaluation.questions import Question
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
 
@@ -127,7 +127,7 @@ def test_no_program_is_run_for_a_picture(ran: Path, tmp_path: Path, lvlm: LVLM) 
             load_image(form)
         with pytest.raises(ImageError, match="PNG, JPEG"):
             lvlm.inputs(chat(form, "What is there?"))
-    asked = Asked("a", (tmp_path / "a.png",), "What is there?", lambda _: None)
+    asked = Question("a", (tmp_path / "a.png",), "What is there?", lambda _: None)
     with pytest.raises(ImageError, match="PNG, JPEG"):
         list(write_records(lvlm, [asked]))
     assert not ran.exists()
