@@ -12,11 +12,13 @@ from PIL import Image
 from saliency_guard import LVLM, ConfigError, Records, SaliencyConfig, VerifyConfig, answer_builder
 from saliency_guard.answer import Claim, TokenGrounding
 from saliency_guard.calibration.calibrator import NO_DOCUMENTS
-from saliency_guard.chat.messages import chat
+from saliency_guard.chat.messages import chat, chat_about
 from saliency_guard.claim_judge import BOTH, OTHER_VERIFICATION, Basis, ClaimJudge, JudgedClaims, holds
 from saliency_guard.claims.extract import EnglishClaims
 from saliency_guard.models.session import Session
+from saliency_guard.scenes import render, sample_scene
 from saliency_guard.scenes.claims import world_claims
+from saliency_guard.scenes.vocabulary import with_article
 from saliency_guard.verifier import Verified, Verifier
 
 TEXT = "There is a dog and no cat. The dog is on the left."
@@ -199,3 +201,24 @@ def test_a_picture_in_style_is_not_called_unlike_for_what_is_said_of_it(lvlm: LV
     assert answer.grounding_reason.startswith("the model is less sure of claims about the picture")
     grey = lvlm.score(chat(Image.new("RGB", (224, 224), "grey"), "What is there?"), "There is a dog.")
     assert str(grey.grounding_reason).startswith("the picture is unlike those")
+
+
+def test_a_yes_about_one_of_several_pictures_is_judged_on_that_one(lvlm: LVLM) -> None:
+    scenes = [sample_scene(seed) for seed in (800_020, 800_021, 800_030, 800_031)]
+    shown = [(here, there) for here in scenes for there in scenes if set(there.counts) - set(here.counts)]
+    yes_is_wrong = 0
+    for here, there in shown:
+        name = min(set(there.counts) - set(here.counts))
+        images = [render(here, 224).image, render(there, 224).image]
+        thing = with_article(name)
+        said = f"Yes, picture 2 shows {thing}."
+        wrong = lvlm.score(chat_about(images, f"Does picture 1 show {thing}?"), said)
+        right = lvlm.score(chat_about(images, f"Does picture 2 show {thing}?"), said)
+        assert (wrong.claims[0].kind, wrong.claims[0].source) == ("yes_no", "image_0")
+        if wrong.grounding is not None and right.grounding is not None:
+            assert wrong.grounding < 0.5 < right.grounding
+            yes_is_wrong += 1
+        both = lvlm.score(chat_about(images, f"Do both pictures show {thing}?"), said)
+        assert both.grounding is None
+        assert both.claims[0].kind == "statement"
+    assert yes_is_wrong >= 4

@@ -4,7 +4,7 @@
 places, a yes or no, and whole sentences for all that says more. It misses objects named without an article or a number
 ("cats and dogs"), takes the verb of a sentence for a noun where it does not know it ("a man juggles"), and gives up on
 pronouns: what a pronoun is said to do is a claim of the whole sentence. A yes or no to a question with "no", "or",
-"more than" and such is one, too: it is not simply that something is there.
+"more than" and such, or about all of several pictures, is one, too: it is not simply that something is there.
 """
 
 from __future__ import annotations
@@ -95,9 +95,11 @@ class EnglishClaims:
             word, start, stop = said
             covered.append((start, stop))
             kind: ClaimKind = "statement" if question.is_twisted else "yes_no"
+            # "Does picture 1 show a vase?" "Yes, picture 2 shows a vase.": the yes is about picture 1.
+            about = question.picture if question.picture is not None or question.is_twisted else picture
             claims.append(
                 ExtractedClaim(
-                    kind, start, stop, question.statement, negated=word == "no", noun=question.noun, picture=picture
+                    kind, start, stop, question.statement, negated=word == "no", noun=question.noun, picture=about
                 )
             )
         for phrase in sentence.noun_phrases:

@@ -57,7 +57,8 @@ _CHOICE = re.compile(r"\b(?:yes or no|true or false)\b", re.IGNORECASE)
 _NOT = re.compile(r"\b(?:not|never|without)\b|n['\u2019]t\b", re.IGNORECASE)
 _BETWEEN = re.compile(r"\s*(?:,|,?\s*and|,?\s*or)\s*", re.IGNORECASE)
 _TWISTED = re.compile(
-    r"\b(?:no|or|nor|neither|without|missing|absent|lacks?|(?:more|fewer|less) than|at (?:least|most))\b",
+    r"\b(?:no|or|nor|neither|without|missing|absent|lacks?|(?:more|fewer|less) than|at (?:least|most)|"
+    r"(?:all|both|every|each|most|none)(?: of)?(?: the| these)?(?: \w+)? (?:picture|image|photo)s?)\b",
     re.IGNORECASE,
 )
 _CLAUSE = re.compile(r"[,;:]|\b(?:but|and|while)\b", re.IGNORECASE)
@@ -335,7 +336,7 @@ def last_line(question: str) -> str:
 
 
 def is_twisted(question: str) -> bool:
-    """Whether a yes to a question is not simply that something is there: "no", "or", "more than", "without" and such.
+    """Whether a yes says more than that something is there: "no", "or", "more than", "without", all of the pictures.
 
     Small models answer such questions by what is named, and a plain check of the statement goes wrong with them.
     """

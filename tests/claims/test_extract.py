@@ -88,6 +88,27 @@ def test_a_sentence_that_says_more_is_a_claim_of_its_own() -> None:
     assert sorted(kinds) == ["object", "object", "place", "statement"]
 
 
+@pytest.mark.parametrize(
+    ("question", "text", "kind", "picture"),
+    [
+        ("Does picture 1 show a vase?", "Yes, picture 2 shows a vase.", "yes_no", 0),
+        ("Does picture 1 show a vase?", "Yes.", "yes_no", 0),
+        ("Is there a vase?", "Yes, picture 2 shows a vase.", "yes_no", 1),
+        ("Does any picture show a vase?", "Yes, picture 2 shows a vase.", "yes_no", 1),
+        ("Is there a vase in both pictures?", "Yes, there is a vase in picture 1.", "statement", None),
+        ("Is there a vase in every image?", "No, there is no vase in picture 2.", "statement", None),
+        ("Do all of the photos show a vase?", "Yes.", "statement", None),
+        ("Do all three images contain a vase?", "Yes.", "statement", None),
+        ("Are all apples red?", "Yes.", "yes_no", None),
+    ],
+)
+def test_a_yes_is_about_the_pictures_that_the_question_names(
+    question: str, text: str, kind: str, picture: int | None
+) -> None:
+    yes = EnglishClaims()(text, question)[0]
+    assert (yes.kind, yes.picture) == (kind, picture)
+
+
 @pytest.mark.parametrize("text", ["0\u00b2", "picture 0\u00b2", "How many \u0663 dogs?", "picture \u0663"])
 def test_digits_of_other_kinds_are_no_numbers(text: str) -> None:
     assert all(claim.number is None for claim in EnglishClaims()(text, text))
