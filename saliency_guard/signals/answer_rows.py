@@ -18,8 +18,8 @@ SOURCES = ("image", "text", "output")
 """The kinds of source along the last dimension of a trace's per-head numbers."""
 
 _ROWS = SCORED_TOGETHER + 1  # An answer of as many tokens as are scored together is one piece.
-_TOGETHER = 4 * _ROWS
-"""Rows of all answers in one piece: more make tensors so large that the system takes long to give them memory."""
+_MOST_BYTES = 2**24
+"""Attention of one layer and piece of a batch: the system takes long to give larger tensors their memory."""
 
 
 def chunks(
@@ -44,7 +44,10 @@ def chunks(
     fed = [[session.last_prompt_token, *row[:-1]] for session, row in zip(sessions, padded.tolist(), strict=True)]
     batch = Batch(sessions) if len(sessions) > 1 else None
     count = padded.shape[1]
-    pieces = max(math.ceil(count / _ROWS), math.ceil(count * len(sessions) / _TOGETHER))
+    keys = max(session.prompt_length for session in sessions) + count
+    heads = sessions[0].model.config.get_text_config().num_attention_heads
+    parts = math.ceil(4 * len(sessions) * heads * count * keys / _MOST_BYTES)
+    pieces = max(math.ceil(count / _ROWS), min(parts, len(sessions)))  # A single answer is one for speed.
     size = math.ceil(count / pieces) if sessions[0].croppable else 1
     for start in range(0, count, size):
         piece = [row[start : start + size] for row in fed]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from langchain.agents import create_agent
 from langchain_core.language_models import GenericFakeChatModel
-from langchain_core.messages import HumanMessage
+from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
 
 from langchain_saliency_guard import GroundingMiddleware, SaliencyGuardedLVLM
@@ -40,6 +40,35 @@ async def test_a_refused_answer_is_drawn_anew(says: Says, ask: Any, true: str) -
         assert report["decision"] == whole["decision"] == "accepted"
         assert [attempt["verdict"] for attempt in whole["attempts"]] == ["refused", "accepted"]
         assert report["score"] == whole["score"]
+
+
+def test_another_model_is_asked_otherwise_in_every_retry(ask: Any, true: str) -> None:
+    class Noting(GenericFakeChatModel):
+        """Notes what it is asked, and how."""
+
+        asked: list[tuple[list[Any], Any]]
+
+        def _generate(self, messages: Any, stop: Any = None, run_manager: Any = None, **settings: Any) -> Any:
+            self.asked.append((list(messages), settings.get("temperature")))
+            return super()._generate(messages, stop, run_manager, **settings)
+
+    class Warm(Noting):
+        temperature: float = 0.9
+
+    never = GuardPolicy(min_grounding=0.5, max_retries=2)
+    texts = [AIMessage(text) for text in (FALSE, FALSE, true)]
+    cold = Noting(messages=iter(texts), asked=[])
+    state = agent(cold, GroundingMiddleware(never)).invoke({"messages": [ask()]})
+    last = [messages[-1].text for messages, _ in cold.asked]
+    assert len(set(last)) == 3
+    assert all("Look at the image again" in text for text in last[1:])
+    changes = [attempt["change"] for attempt in state["messages"][-1].response_metadata["grounding"]["attempts"]]
+    assert changes == ["", *["asked to look again"] * 2]
+    # One that takes a temperature samples: above its own, and above the one that the agent asks for, if that is 0, too.
+    warm = Warm(messages=iter([AIMessage(FALSE), AIMessage(true)]), asked=[])
+    agent(warm, GroundingMiddleware(RETRY)).invoke({"messages": [ask()]})
+    assert [temperature for _, temperature in warm.asked] == [None, 0.9]
+    assert len(warm.asked[1][0]) == 1
 
 
 async def test_then_the_fallback_model_is_asked(says: Says, ask: Any, true: str, model: SaliencyGuardedLVLM) -> None:
