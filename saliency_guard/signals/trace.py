@@ -325,7 +325,9 @@ def _traced(chunk: Chunk, written: Tensor, layers: tuple[int, ...], targets: fro
                 parts.append(torch.zeros_like(parts[0]))
             continue
         record = chunk.tape.records[layer]
-        product = weight_gradient(record, gradient_of[layer] / scale).mul_(record.weights)
+        product = weight_gradient(record, gradient_of[layer]).mul_(record.weights)
+        if scale != 1.0:  # Here and not before: in float16 the smallest gradients would become zero.
+            product /= scale
         of_source = (on_across if record.across else on_along).to(product)[:, None]
         sums["attention"].append(record.weights @ of_source)
         sums["signed"].append(-(product @ of_source))

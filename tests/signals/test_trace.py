@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from saliency_guard import ConfigError, LocoREConfig, SaliencyConfig, score_answer
 from saliency_guard.signals.answer_rows import SOURCES
-from saliency_guard.signals.trace import trace_answer
+from saliency_guard.signals.trace import AnswerTrace, trace_answer
 
 
 def _sources(case: tiny.Case, length: int) -> torch.Tensor:
@@ -75,3 +75,17 @@ def test_a_blank_picture_changes_nothing_for_a_model_that_is_shown_one_anyway(ll
 def test_a_trace_needs_rows(llava: tiny.Case) -> None:
     with pytest.raises(ConfigError, match="row"):
         trace_answer(llava.model, llava.inputs, tiny.ANSWER, saliency=SaliencyConfig(normalization="matrix"))
+
+
+def test_small_gradients_count_in_float16() -> None:
+    traces: list[AnswerTrace] = []
+    for dtype in (torch.float64, torch.float16):
+        case = tiny.to(tiny.build("llava-gqa"), torch.float64)
+        with torch.no_grad():  # Gradients below the least number of float16, unless they are scaled.
+            case.model.get_output_embeddings().weight *= 1e-4
+            case.model.get_decoder().norm.weight *= 1e-4
+        case = tiny.to(case, dtype)
+        traces.append(trace_answer(case.model, case.inputs, tiny.ANSWER))
+    double, half = (trace.saliency[1:].double() for trace in traces)
+    torch.testing.assert_close(half / half.sum(), double / double.sum(), rtol=0.1, atol=5e-3)
+    assert float(half.sum()) == pytest.approx(float(double.sum()), rel=0.05)
