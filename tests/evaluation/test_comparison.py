@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from typing import Any
 
 import numpy as np
@@ -135,9 +134,9 @@ def test_costs_are_in_plain_generations(lvlm: LVLM, monkeypatch: pytest.MonkeyPa
 
 def test_work_is_done_when_it_is_timed(lvlm: LVLM) -> None:
     done: list[int] = []
-    seconds = comparison._seconds(lvlm, lambda: (time.sleep(0.02), done.append(1)))
-    assert done == [1]
-    assert 0.01 <= seconds < 5.0
+    seconds = comparison._seconds(lvlm, lambda: done.append(sum(range(3_000_000))))
+    assert done == [sum(range(3_000_000))]
+    assert seconds > 0.001  # Of the processor, whatever else it has to do.
 
 
 def test_the_section_has_a_row_for_every_way() -> None:
