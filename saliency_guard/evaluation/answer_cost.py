@@ -5,11 +5,12 @@ from __future__ import annotations
 import gc
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from saliency_guard.answer import GroundedAnswer
 from saliency_guard.chat.messages import chat
 from saliency_guard.chat.template import Messages
 from saliency_guard.lvlm import LVLM
@@ -79,9 +80,9 @@ def answer_costs(
     options: dict[str, Any] = {"max_new_tokens": tokens}
     ways: dict[str, Callable[[], int]] = {
         PLAIN: lambda: sum(_written(lvlm, messages, tokens) for messages in chats),
-        UNSCORED: lambda: sum(len(bare.generate(each, saliency=None, **options).tokens) for each in chats),
-        SCORED: lambda: sum(len(bare.generate(each, **options).tokens) for each in chats),
-        GROUNDED: lambda: sum(len(lvlm.generate(each, **options).tokens) for each in chats),
+        UNSCORED: lambda: _count(bare.generate(each, saliency=None, **options) for each in chats),
+        SCORED: lambda: _count(bare.generate(each, **options) for each in chats),
+        GROUNDED: lambda: _count(lvlm.generate(each, **options) for each in chats),
         UNSCORED_BATCH: lambda: _count(bare.generate_batch(chats, saliency=None, **options)),
         GROUNDED_BATCH: lambda: _count(lvlm.generate_batch(chats, **options)),
     }
@@ -109,7 +110,8 @@ def _written(lvlm: LVLM, messages: Messages, tokens: int) -> int:
     return len(answer) - (1 if text and len(answer) < tokens else 0)
 
 
-def _count(answers: Sequence[Any]) -> int:
+def _count(answers: Iterable[GroundedAnswer]) -> int:
+    """Tokens of all answers together."""
     return sum(len(answer.tokens) for answer in answers)
 
 

@@ -228,8 +228,8 @@ def _weights(
     scores = scores.view(batch, heads, n, -1)
     if rows:
         live = _live(key, n).repeat_interleave(groups, dim=1)
-        own = (query.detach() * live).sum(-1) * scale
-        scores = _OwnScore.apply(scores, own)  # type: ignore[no-untyped-call]
+        through_own_key = (query.detach() * live).sum(-1) * scale
+        scores = _OwnScore.apply(scores, through_own_key)  # type: ignore[no-untyped-call]
     if prefix:
         others = query @ _live(key, n).repeat_interleave(groups, dim=1).transpose(2, 3)
         scores = scores + others * scale * _block(prefix, scores)

@@ -127,9 +127,9 @@ def test_no_program_is_run_for_a_picture(ran: Path, tmp_path: Path, lvlm: LVLM) 
             load_image(form)
         with pytest.raises(ImageError, match="PNG, JPEG"):
             lvlm.inputs(chat(form, "What is there?"))
-    asked = Question("a", (tmp_path / "a.png",), "What is there?", lambda _: None)
+    question = Question("a", (tmp_path / "a.png",), "What is there?", lambda _: None)
     with pytest.raises(ImageError, match="PNG, JPEG"):
-        list(write_records(lvlm, [asked]))
+        list(write_records(lvlm, [question]))
     assert not ran.exists()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from llama_index.core.evaluation import BaseEvaluator
 from llama_index.core.query_engine import RetryQueryEngine
 from llama_index.core.schema import ImageNode, NodeWithScore
 from llama_index.core.tools.eval_query_engine import EvalQueryEngineTool
-from packaging.version import Version
 
 from llama_index.llms.saliency_guard import (
     GroundingEvaluator,
@@ -24,13 +22,7 @@ from saliency_guard import GuardPolicy, ImageError
 
 DESCRIBE = "Describe the image in detail."
 PICTURES = Path(__file__).parents[3] / "examples" / "pictures"
-LOW = GuardPolicy(min_grounding=0.5, max_retries=1)
 Engine = Callable[..., Any]
-
-
-packs_pictures = pytest.mark.skipif(
-    Version(version("llama-index-core")) < Version("0.14.25"), reason="asks picture by picture, whatever the window"
-)
 
 
 def evaluator(**settings: Any) -> GroundingEvaluator:
@@ -61,9 +53,9 @@ def test_evaluation_of_texts_with_pictures() -> None:
         ImageNode(image_path=str(PICTURES / "dog.png")),
     ):
         assert evaluator().evaluate(DESCRIBE, "The image shows a dog.", images=[image]).passing
-    found = asyncio.run(evaluator(scorer="embedded").aevaluate(DESCRIBE, "A dog.", ["A note."]))
-    assert (found.passing, found.invalid_result) == (False, True)
-    assert found.feedback
+    result = asyncio.run(evaluator(scorer="embedded").aevaluate(DESCRIBE, "A dog.", ["A note."]))
+    assert (result.passing, result.invalid_result) == (False, True)
+    assert result.feedback
     assert evaluator().evaluate(DESCRIBE, " ", images=[PICTURES / "dog.png"]).invalid_result
     with pytest.raises(ValueError, match="query"):
         evaluator().evaluate(response="A dog.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage
@@ -20,18 +19,16 @@ from saliency_guard import (
 )
 
 Ask = Callable[..., list[ChatMessage]]
-EXAMPLES = Path(__file__).parents[3] / "examples"
-DESCRIBE = "Describe the image in detail."
 HIGH = GuardPolicy(min_grounding=1.0, max_retries=1)
 
 
 def test_rejections_are_told(llm: SaliencyGuardedLVLM, ask: Ask, heard: list[Any]) -> None:
     response = llm.model_copy(update={"report": "tokens"}).chat(ask(), sgrs=SGRSConfig(alpha=0.9), max_tokens=12)
-    told = [event for event in heard if isinstance(event, GroundingRejectionEvent)]
+    events = [event for event in heard if isinstance(event, GroundingRejectionEvent)]
     rejected = [candidate for token in response.raw["grounding"]["tokens"] for candidate in token["rejected"]]
-    assert [item.text for item in told] == [candidate["text"] for candidate in rejected]
-    assert told
-    assert all(item.threshold is not None and item.saliency < item.threshold for item in told)
+    assert [item.text for item in events] == [candidate["text"] for candidate in rejected]
+    assert events
+    assert all(item.threshold is not None and item.saliency < item.threshold for item in events)
     assert response.logprobs is not None
     assert sum(len(entry) - 1 for entry in response.logprobs) == len(rejected)
 
