@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import gc
 import statistics
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 from saliency_guard.answer import GroundedAnswer
-from saliency_guard.chat.messages import chat
 from saliency_guard.chat.template import Messages
+from saliency_guard.evaluation.captions import caption_chats
+from saliency_guard.evaluation.machine import median_ratio, timed
 from saliency_guard.lvlm import LVLM
-from saliency_guard.scenes.language import DESCRIBE
-from saliency_guard.scenes.scene import render, sample_scene
 
 PLAIN = "processor and `generate` of transformers"
 UNSCORED = "`LVLM.generate(saliency=None)`, no calibration"
@@ -36,7 +33,6 @@ BASES: MappingProxyType[str, str] = MappingProxyType(
 """What each way is compared with."""
 
 CAPTIONS = 8
-_FIRST_SCENE, _PICTURE = 2523, 224
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +71,7 @@ def answer_costs(
         on_round: called after each.
     """
     bare = lvlm.with_calibrator(None)
-    images = [render(sample_scene(_FIRST_SCENE + number), _PICTURE).image for number in range(CAPTIONS)]
-    chats: list[Messages] = [chat(image, DESCRIBE) for image in images]
+    chats = caption_chats(CAPTIONS)
     options: dict[str, Any] = {"max_new_tokens": tokens}
     ways: dict[str, Callable[[], int]] = {
         PLAIN: lambda: sum(_written(lvlm, messages, tokens) for messages in chats),
@@ -90,13 +85,10 @@ def answer_costs(
     counts = {name: way() for name, way in ways.items()}  # Warm-up: kernels are chosen, buffers made.
     for _ in range(rounds):
         for name, way in ways.items():
-            gc.collect()
-            start = time.perf_counter()
-            way()
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(timed(way, lvlm.model.device))
         on_round()
     return [
-        AnswerCost(name, counts[name], tuple(taken), _ratio(taken, seconds[BASES[name]]))
+        AnswerCost(name, counts[name], tuple(taken), median_ratio(taken, seconds[BASES[name]]))
         for name, taken in seconds.items()
     ]
 
@@ -113,7 +105,3 @@ def _written(lvlm: LVLM, messages: Messages, tokens: int) -> int:
 def _count(answers: Iterable[GroundedAnswer]) -> int:
     """Tokens of all answers together."""
     return sum(len(answer.tokens) for answer in answers)
-
-
-def _ratio(taken: Sequence[float], base: Sequence[float]) -> float:
-    return statistics.median(here / there for here, there in zip(taken, base, strict=True))

@@ -19,13 +19,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from saliency_guard.answer import GroundedAnswer
 from saliency_guard.chat.layout import prompt_layout
-from saliency_guard.chat.messages import chat
 from saliency_guard.chat.template import Messages, PreparedPrompt
-from saliency_guard.evaluation.speed import llava_prompt
+from saliency_guard.evaluation.captions import caption_chats
+from saliency_guard.evaluation.random_llava import llava_prompt
 from saliency_guard.lvlm import LVLM
 from saliency_guard.models.session import Session
-from saliency_guard.scenes.language import DESCRIBE
-from saliency_guard.scenes.scene import render, sample_scene
 
 SERIAL = "one after the other"
 BATCH = "as one batch (`generate_batch`)"
@@ -36,7 +34,6 @@ STREAMS = "concurrent streams (`stream` in threads)"
 
 CALLS, MANY_CALLS, STREAM_CALLS = 20, 50, 8
 _BEAT = 0.01
-_FIRST_SCENE, _PICTURE = 2523, 224
 _SHORTEST_PROMPT = 640
 
 
@@ -138,7 +135,9 @@ class _Timed:
         )
 
 
-def concurrent_calls(lvlm: LVLM, tokens: int, *, rounds: int, calls: int = CALLS) -> list[Concurrency]:
+def concurrent_calls(
+    lvlm: LVLM, tokens: int, *, rounds: int, calls: int = CALLS, on_round: Callable[[], None] = lambda: None
+) -> list[Concurrency]:
     """Time captions of scenes of the picture world: one after the other, as a batch, and as concurrent calls.
 
     Args:
@@ -146,9 +145,9 @@ def concurrent_calls(lvlm: LVLM, tokens: int, *, rounds: int, calls: int = CALLS
         tokens: the most of each answer.
         rounds: how often.
         calls: how many captions; the row of fifty is left out where there are fewer than usual.
+        on_round: called after each.
     """
-    scenes = range(_FIRST_SCENE, _FIRST_SCENE + max(calls, MANY_CALLS if calls == CALLS else 0))
-    chats: list[Messages] = [chat(render(sample_scene(scene), _PICTURE).image, DESCRIBE) for scene in scenes]
+    chats = caption_chats(max(calls, MANY_CALLS if calls == CALLS else 0))
     few = chats[:calls]
 
     def together(prompts: Sequence[Messages]) -> tuple[Sequence[GroundedAnswer], float]:
@@ -169,6 +168,7 @@ def concurrent_calls(lvlm: LVLM, tokens: int, *, rounds: int, calls: int = CALLS
     for _ in range(rounds):
         for name, way in ways.items():
             timed[name].run(lvlm, way)
+        on_round()
     counts = {name: len(chats) if name == MANY_CONCURRENT else calls for name in ways}
     return [timed[name].result(name, counts[name], timed[SERIAL]) for name in ways]
 
@@ -178,7 +178,12 @@ async def _gathered(lvlm: LVLM, prompts: Sequence[Messages], tokens: int) -> lis
 
 
 def concurrent_streams(
-    model: PreTrainedModel, tokens: int, *, rounds: int, calls: int = STREAM_CALLS
+    model: PreTrainedModel,
+    tokens: int,
+    *,
+    rounds: int,
+    calls: int = STREAM_CALLS,
+    on_round: Callable[[], None] = lambda: None,
 ) -> list[Concurrency]:
     """Time streams of a random LLaVA, each about a picture of its own: one after the other, and at the same time.
 
@@ -187,6 +192,7 @@ def concurrent_streams(
         tokens: of each answer.
         rounds: how often.
         calls: how many streams.
+        on_round: called after each.
     """
     lvlm = _wordy(model)
     inputs = [llava_prompt(model, _SHORTEST_PROMPT + number) for number in range(calls)]
@@ -210,6 +216,7 @@ def concurrent_streams(
         reading.append(time.perf_counter() - start)
         serial.run(lvlm, lambda: (list(map(streamed, prompts)), None))
         concurrent.run(lvlm, together)
+        on_round()
     return [
         serial.result(STREAMS_SERIAL, calls, serial, reading),
         concurrent.result(STREAMS, calls, serial, reading),

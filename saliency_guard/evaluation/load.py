@@ -22,7 +22,7 @@ from transformers import AutoProcessor, CLIPImageProcessorPil, LlavaProcessor
 
 from saliency_guard.embedded import EMBEDDED_PATH
 from saliency_guard.errors import ModelError
-from saliency_guard.evaluation.speed import random_llava
+from saliency_guard.evaluation.random_llava import random_llava
 from saliency_guard.lvlm import LVLM
 from saliency_guard.scenes.language import DESCRIBE
 from saliency_guard.scenes.scene import render, sample_scene

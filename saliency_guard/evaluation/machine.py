@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gc
 import resource
+import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,12 +46,12 @@ def floor(model: PreTrainedModel, prompt: int) -> Floor:
     prompt_vectors = {width: vector.expand(prompt, -1).contiguous() for width, vector in token_vectors.items()}
 
     def best(vectors: Mapping[int, Tensor]) -> float:
-        def work(*_: object) -> None:
+        def work() -> None:
             # The head needs only the last position.
             for weight in linear[:-1] if vectors is prompt_vectors else linear:
                 torch.nn.functional.linear(vectors[weight.shape[1]], weight)
 
-        return min(_seconds(work, model, {}, 0) for _ in range(10))
+        return min(_seconds(work, model.device) for _ in range(10))
 
     parameters = [weight.numel() for weight in linear]
     with torch.no_grad():
@@ -62,23 +63,28 @@ def floor(model: PreTrainedModel, prompt: int) -> Floor:
         )
 
 
-def timed(way: Way, model: PreTrainedModel, inputs: Inputs, tokens: int) -> float:
-    """Seconds of an answer, including work that is queued on the device."""
+def timed(work: Callable[[], object], device: torch.device) -> float:
+    """Seconds of a call, including work that is queued on the device."""
     gc.collect()
-    return _seconds(way, model, inputs, tokens)
+    return _seconds(work, device)
 
 
-def _seconds(way: Way, model: PreTrainedModel, inputs: Inputs, tokens: int) -> float:
-    _wait(model)
+def median_ratio(taken: Sequence[float], base: Sequence[float]) -> float:
+    """Median over rounds of the ratio of two times of the same round."""
+    return statistics.median(here / there for here, there in zip(taken, base, strict=True))
+
+
+def _seconds(work: Callable[[], object], device: torch.device) -> float:
+    _wait(device)
     start = time.perf_counter()
-    way(model, inputs, tokens)
-    _wait(model)
+    work()
+    _wait(device)
     return time.perf_counter() - start
 
 
-def _wait(model: PreTrainedModel) -> None:
-    if model.device.type == "cuda":
-        torch.cuda.synchronize(model.device)
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def forget_peak() -> None:

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration, PreTrainedModel
+from transformers import PreTrainedModel
 
 from saliency_guard.answer import TokenGrounding
 from saliency_guard.calibration.features import FEATURE_SETS, features
@@ -30,7 +30,8 @@ from saliency_guard.chat.layout import prompt_layout
 from saliency_guard.decoding.batch_decoder import Row, decode_together
 from saliency_guard.decoding.decoder import Decoder
 from saliency_guard.decoding.sgrs import SGRSConfig
-from saliency_guard.evaluation.machine import Inputs, Way, forget_peak, peak, timed
+from saliency_guard.evaluation.machine import Inputs, Way, forget_peak, median_ratio, peak, timed
+from saliency_guard.evaluation.random_llava import llava_prompt, random_llava
 from saliency_guard.models.entered_pictures import entered_pictures
 from saliency_guard.models.locore import LocoREConfig
 from saliency_guard.models.prompt_batch import next_logits
@@ -41,7 +42,6 @@ from saliency_guard.saliency.config import SaliencyConfig
 from saliency_guard.saliency.scoring import score_continuation
 from saliency_guard.signals.trace import trace_answers
 
-_IMAGE_TOKEN = 31_999
 _NEVER = 1e-6
 PLAIN = "plain generate (sdpa)"
 READING = "reading the prompt"
@@ -52,59 +52,9 @@ CLAIMS, CLAIM_TOKENS = 10, 24
 TOGETHER = "batch of eight"
 GROUNDED_TOGETHER = "batch of eight, with grounding"
 BATCH = 8
+VL_SALIENCY = "vl-saliency after generate"
+"""Timed where that package is installed."""
 RATES = (0.0, 0.02, 0.05, 0.1, 0.2)
-
-
-def random_llava(
-    device: str = "cpu", dtype: torch.dtype = torch.float32, *, large: bool = False, layers: int | None = None
-) -> PreTrainedModel:
-    """A LLaVA of about 300 million parameters (1.2 billion if ``large``) with random weights and 576 image tokens.
-
-    Args:
-        device: of the model.
-        dtype: of the model.
-        large: a wider and deeper model.
-        layers: number of decoder layers, instead of 18 (22 if ``large``).
-    """
-    width, depth = (2048, 22) if large else (1024, 18)
-    config = LlavaConfig(
-        vision_config=CLIPVisionConfig(
-            hidden_size=256,
-            intermediate_size=1024,
-            num_hidden_layers=4,
-            num_attention_heads=4,
-            image_size=336,
-            patch_size=14,
-        ),
-        text_config=LlamaConfig(
-            vocab_size=_IMAGE_TOKEN + 1,
-            hidden_size=width,
-            intermediate_size=11 * width // 4,
-            num_hidden_layers=depth if layers is None else layers,
-            num_attention_heads=width // 64,
-            max_position_embeddings=8192,
-        ),
-        image_token_index=_IMAGE_TOKEN,
-        vision_feature_select_strategy="default",
-        vision_feature_layer=-2,
-    )
-    torch.manual_seed(0)
-    model: Any = LlavaForConditionalGeneration(config)
-    built: PreTrainedModel = model.to(device=device, dtype=dtype).eval()
-    return built
-
-
-def llava_prompt(model: PreTrainedModel, length: int) -> dict[str, Tensor]:
-    """A picture and random words, ``length`` positions together."""
-    generator = torch.Generator().manual_seed(length)
-    words = torch.randint(10, _IMAGE_TOKEN, (length - 577,), generator=generator)
-    ids = torch.cat([torch.tensor([1]), torch.full((576,), _IMAGE_TOKEN), words])[None]
-    pixels = torch.randn(1, 3, 336, 336, generator=generator)
-    return {
-        "input_ids": ids.to(model.device),
-        "attention_mask": torch.ones_like(ids).to(model.device),
-        "pixel_values": pixels.to(model.device, model.dtype),
-    }
 
 
 @dataclass(slots=True, eq=False)
@@ -280,7 +230,7 @@ WAYS: MappingProxyType[str, Way] = MappingProxyType(
         GROUNDED_TOGETHER: _grounded_together,
         **{f"SGRS and LocoRE, {rate:.0%} rejected": _guarded(rate) for rate in RATES},
         "SGRS and LocoRE stepwise, 2% rejected": _guarded(0.02, 1),
-        "vl-saliency after generate": _vl_saliency,
+        VL_SALIENCY: _vl_saliency,
     }
 )
 """Ways of writing an answer, by the name they have in the table."""
@@ -296,7 +246,7 @@ PUBLISHED: MappingProxyType[str, Way] = MappingProxyType(
 
 def installed(names: Sequence[str]) -> list[str]:
     """Those of the ways whose packages are installed."""
-    return [name for name in names if not name.startswith("vl-saliency") or find_spec("vl_saliency")]
+    return [name for name in names if name != VL_SALIENCY or find_spec("vl_saliency")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,7 +260,6 @@ class Timing:
         seconds: of every round.
         ratio: median over the rounds of its time to plain ``generate``'s in the same round.
         writing: the same of what is left without reading the prompt.
-        memory: peak memory to plain ``generate``'s; None where it was not measured.
     """
 
     name: str
@@ -319,7 +268,6 @@ class Timing:
     seconds: tuple[float, ...]
     ratio: float
     writing: float
-    memory: float | None = None
 
     @property
     def median(self) -> float:
@@ -352,7 +300,7 @@ def compare(
         WAYS[name](model, inputs, tokens if name in {TOGETHER, GROUNDED_TOGETHER} else min(tokens, 8))
     for _ in range(rounds):
         for name in names:
-            seconds[name].append(timed(WAYS[name], model, inputs, tokens))
+            seconds[name].append(timed(partial(WAYS[name], model, inputs, tokens), model.device))
         on_round()
     prompt = inputs["input_ids"].shape[1]
     return [
@@ -361,7 +309,7 @@ def compare(
             prompt,
             tokens,
             tuple(seconds[name]),
-            statistics.median(taken / plain for taken, plain in zip(seconds[name], seconds[PLAIN], strict=True)),
+            median_ratio(seconds[name], seconds[PLAIN]),
             statistics.median(
                 (taken - read) / (plain - read)
                 for taken, plain, read in zip(seconds[name], seconds[PLAIN], seconds[READING], strict=True)
@@ -372,7 +320,7 @@ def compare(
 
 
 def peak_memory(name: str, prompt: int, tokens: int, *, layers: int | None = None) -> int:
-    """Peak memory of a way on the random LLaVA in bytes, measured in a separate process.
+    """Peak memory of a way on the random LLaVA in bytes, measured in a separate process on the CPU.
 
     The C library is to give back what is freed: what it would keep for later differs from run to run.
     """
@@ -385,14 +333,17 @@ def peak_memory(name: str, prompt: int, tokens: int, *, layers: int | None = Non
 
 
 def measure_memory(name: str, prompt: int, tokens: int, *, layers: int | None = None) -> int:
-    """Peak memory of this process (of the GPU if there is one) in bytes; `peak_memory` runs this."""
-    if torch.cuda.is_available():
-        model = random_llava("cuda", torch.bfloat16, large=True, layers=layers)
-        torch.cuda.reset_peak_memory_stats()
-        WAYS[name](model, llava_prompt(model, prompt), tokens)
-        return torch.cuda.max_memory_allocated()
+    """Peak memory of this process in bytes; `peak_memory` runs this."""
     model = random_llava(layers=layers)
     WAYS[name](model, llava_prompt(model, prompt), 2)  # Warm-up, so that one-time allocations do not count.
     forget_peak()
     WAYS[name](model, llava_prompt(model, prompt), tokens)
     return peak()
+
+
+def gpu_memory(model: PreTrainedModel, name: str, prompt: int, tokens: int) -> int:
+    """Peak memory of a way on the model's GPU in bytes, weights included."""
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(model.device)
+    WAYS[name](model, llava_prompt(model, prompt), tokens)
+    return torch.cuda.max_memory_allocated(model.device)

@@ -16,7 +16,7 @@ from saliency_guard.evaluation.concurrency import (
     concurrent_streams,
     loop_gap,
 )
-from saliency_guard.evaluation.speed import random_llava
+from saliency_guard.evaluation.random_llava import random_llava
 
 
 def test_who_blocks_the_event_loop_is_found_out() -> None:

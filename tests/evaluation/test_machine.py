@@ -18,11 +18,15 @@ def test_the_floor_counts_what_every_token_has_to_read(llava: tiny.Case) -> None
     assert floor.prompt_seconds > 0
 
 
-def test_a_way_is_called_once_with_what_it_is_timed_on(llava: tiny.Case) -> None:
-    calls: list[tuple[object, ...]] = []
-    seconds = machine.timed(lambda *given: calls.append(given), llava.model, llava.inputs, 7)
+def test_work_is_done_once() -> None:
+    calls: list[int] = []
+    seconds = machine.timed(lambda: calls.append(1), torch.device("cpu"))
     assert seconds > 0
-    assert calls == [(llava.model, llava.inputs, 7)]
+    assert calls == [1]
+
+
+def test_a_ratio_is_the_median_of_those_of_the_rounds() -> None:
+    assert machine.median_ratio([2.0, 9.0, 4.0], [1.0, 1.0, 4.0]) == 2.0
 
 
 def test_the_peak_holds_what_was_freed_again_until_it_is_reset() -> None:
