@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export HF_HUB_OFFLINE := 1
 
-.PHONY: demo test lint bench docs notebooks evidence families fuzz page-test soak validity lowest clean
+.PHONY: demo test lint bench docs notebooks evidence families fuzz gpu-test page-test soak validity lowest clean
 demo: $(INSTALLED)
 	@$(BIN)/python examples/demo.py
 
@@ -52,6 +52,12 @@ validity: $(INSTALLED)
 # Every family of models against brute force and transformers' own `generate`; writes the table of docs/models.md.
 families: $(INSTALLED)
 	@$(BIN)/python -m pytest tests/families_matrix
+
+# Every family, and the embedded model, on a GPU: the answers and scores of the CPU. Fails where there is none. `.venv` holds
+# torch for CPUs: PYTEST="python3 -m pytest" takes another environment's.
+PYTEST ?= $(BIN)/python -m pytest
+gpu-test:
+	@$(PYTEST) tests/gpu
 
 # The page in a real browser; needs chromium (apt install chromium). SCREENSHOTS=docs/page takes the documents' pictures anew.
 page-test: $(INSTALLED)

@@ -91,10 +91,10 @@ class MixedCall:
         return []
 
 
-def exact_model() -> LVLM:
+def exact_model(device: str = "cpu") -> LVLM:
     """Where rounding cannot tell a batch from a row alone."""
     with pytest.warns(UserWarning, match="dtype: fitted for float32"):
-        return LVLM.load(EMBEDDED_PATH, dtype=torch.float64, device="cpu")
+        return LVLM.load(EMBEDDED_PATH, dtype=torch.float64, device=device)
 
 
 def in_threads(lvlm: LVLM, calls: Sequence[MixedCall], threads: int) -> list[list[GroundedAnswer]]:
