@@ -82,19 +82,43 @@ def test_policies_and_streams(on_gpu: LVLM) -> None:
     assert on_gpu.score(messages, "There is a dog.").tokens
 
 
-def test_calls_of_threads_and_tasks_are_those_of_the_cpu_one_by_one() -> None:
-    calls = [MixedCall(number) for number in range(60)]
-    wanted = [call.run(lvlm) for lvlm in [exact_model("cpu")] for call in calls]
-    lvlm = exact_model(DEVICE)
-    assert_same(in_threads(lvlm, calls, 16), wanted)
-    assert lvlm.batching.largest > 1
-    assert lvlm.batching.active == 0
+@pytest.fixture(scope="module")
+def calls() -> list[MixedCall]:
+    return [MixedCall(number) for number in range(60)]
 
 
-async def test_calls_of_an_event_loop_are_those_of_the_cpu_one_by_one() -> None:
-    calls = [MixedCall(number) for number in range(60)]
-    wanted = [call.run(lvlm) for lvlm in [exact_model("cpu")] for call in calls]
-    assert_same(await in_tasks(exact_model(DEVICE), calls), wanted)
+@pytest.fixture(scope="module")
+def exact() -> LVLM:
+    return exact_model(DEVICE)
+
+
+@pytest.fixture(scope="module")
+def alone(exact: LVLM, calls: list[MixedCall]) -> list[list[GroundedAnswer]]:
+    return [call.run(exact) for call in calls]
+
+
+def test_calls_one_by_one_are_those_of_the_cpu(calls: list[MixedCall], alone: list[list[GroundedAnswer]]) -> None:
+    on_cpu = exact_model("cpu")
+    for call, answers in zip(calls, alone, strict=True):
+        wanted = call.run(on_cpu)
+        assert [answer.text for answer in answers] == [answer.text for answer in wanted]
+        for answer, other in zip(answers, wanted, strict=True):
+            numbers, expected = ([token.saliency for token in each.tokens[1:]] for each in (answer, other))
+            assert numbers == pytest.approx(expected, rel=1e-3, abs=1e-6)
+
+
+def test_calls_of_threads_are_those_alone(
+    exact: LVLM, calls: list[MixedCall], alone: list[list[GroundedAnswer]]
+) -> None:
+    assert_same(in_threads(exact, calls, 16), alone)
+    assert exact.batching.largest > 1
+    assert exact.batching.active == 0
+
+
+async def test_calls_of_an_event_loop_are_those_alone(
+    exact: LVLM, calls: list[MixedCall], alone: list[list[GroundedAnswer]]
+) -> None:
+    assert_same(await in_tasks(exact, calls), alone)
 
 
 def test_memory_of_the_gpu_is_given_back(on_gpu: LVLM) -> None:
