@@ -225,18 +225,22 @@ def _weights(
     groups = heads // key.shape[1]
     fixed = key.detach() if rows else key
     scores = (query * scale).reshape(batch, key.shape[1], groups * n, width) @ fixed.transpose(2, 3)
-    scores = scores.view(batch, heads, n, -1)
+    mask = None if mask is None else mask[..., : scores.shape[-1]]
     if rows:
         live = _live(key, n).repeat_interleave(groups, dim=1)
         through_own_key = (query.detach() * live).sum(-1) * scale
-        scores = _OwnScore.apply(scores, through_own_key)  # type: ignore[no-untyped-call]
+        # Nothing comes between scores and mask where there is no softcap and no prefix: added without a copy.
+        early = mask if softcap is None and not prefix else None
+        scores = _OwnScore.apply(scores, through_own_key, early)  # type: ignore[no-untyped-call]
+        mask = None if early is not None else mask
+    scores = scores.view(batch, heads, n, -1)
     if prefix:
         others = query @ _live(key, n).repeat_interleave(groups, dim=1).transpose(2, 3)
         scores = scores + others * scale * _block(prefix, scores)
     if softcap is not None:
         scores = torch.tanh(scores / softcap) * softcap
     if mask is not None:
-        scores += mask[..., : scores.shape[-1]]  # In place: nothing else holds them.
+        scores = scores + mask
     dtype = torch.promote_types(query.dtype, torch.float32)
     scores = scores.to(dtype)
     if gain is not None and gain.renormalize:
@@ -279,18 +283,24 @@ def _diagonal(values: Tensor) -> Tensor:
 
 
 class _OwnScore(torch.autograd.Function):
-    """Scores as they are, with a gradient for what they owe to each row's own key (zero in value)."""
+    """Scores with their mask, and with a gradient for what they owe to each row's own key (zero in value).
+
+    In place, and of scores that are nobody's view: autograd would copy the gradient of all of them otherwise.
+    """
 
     @staticmethod
-    def forward(ctx: Any, scores: Tensor, _own: Tensor) -> Tensor:
-        """``[B, H, n, T]``; of the own key ``[B, H, n]``."""
+    def forward(ctx: Any, scores: Tensor, own: Tensor, mask: Tensor | None) -> Tensor:
+        """``[B, H_kv, H / H_kv * n, T]``; of the own key ``[B, H, n]``; the mask of ``[B, H, n, T]``."""
         ctx.mark_dirty(scores)
+        ctx.shape = own.shape
+        if mask is not None:
+            scores.view(*own.shape, -1).add_(mask)
         return scores
 
     @staticmethod
-    def backward(_: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
         """The gradient of all scores, and its part where a query meets its own key."""
-        return gradient, _diagonal(gradient)
+        return gradient, _diagonal(gradient.view(*ctx.shape, -1)), None
 
 
 def _block(prefix: int, like: Tensor) -> Tensor:

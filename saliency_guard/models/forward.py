@@ -171,7 +171,7 @@ def last_logits(
     if states is not None and extra.get("output_hidden_states"):
         states += [attended(model, layer).detach() for layer in output.hidden_states]
     logits: Tensor = output.logits
-    return logits[:, -keep:]
+    return logits if logits.shape[1] == keep else logits[:, -keep:]  # A slice costs a copy in the backward pass.
 
 
 _UNFIT = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)

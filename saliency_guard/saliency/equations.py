@@ -38,8 +38,7 @@ def cotangents(logits: Tensor, tokens: Tensor) -> Tensor:
     """
     others = logits.detach().to(torch.promote_types(logits.dtype, torch.float32))
     index = tokens[..., None]
-    others = others.scatter(-1, index, -torch.inf).softmax(-1)
-    return others.scatter(-1, index, -1.0)
+    return others.scatter(-1, index, -torch.inf).softmax(-1).scatter_(-1, index, -1.0)
 
 
 def row_cotangent(logits: Tensor, token: Tensor, row: int) -> Tensor:
@@ -130,7 +129,7 @@ def layer_gradients(
             gradients = torch.autograd.grad(
                 logits,
                 [record.output for record in records],
-                grad_outputs=(cotangent * scale).to(logits.dtype),
+                grad_outputs=(cotangent if scale == 1.0 else cotangent * scale).to(logits.dtype),
                 retain_graph=retain_graph or half,
                 is_grads_batched=batched,
             )
