@@ -70,6 +70,14 @@ def seconds(name: str, value: Any) -> float | None:
     return float(value)
 
 
+def require_between(**values: float) -> None:
+    """Raise `ConfigError` for one that is not between 0 and 1, as risks and confidences are: neither 0 nor 1."""
+    for name, value in values.items():
+        if not 0.0 < value < 1.0:
+            msg = f"{name}={value} is not between 0 and 1"
+            raise ConfigError(msg)
+
+
 def require(kind: type[Settings], *values: Settings | None) -> None:
     """Raise `ConfigError` for a value that is neither None nor of the kind: a dict, or other settings."""
     for value in values:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from saliency_guard import ConfigError, LocoREConfig, SaliencyConfig, SGRSConfig
-from saliency_guard.settings import MAX_SECONDS, require, seconds
+from saliency_guard.settings import MAX_SECONDS, require, require_between, seconds
 
 
 def test_a_wrong_value_is_named_with_its_setting() -> None:
@@ -36,3 +36,10 @@ def test_times_that_nobody_can_wait_for_are_refused(value: object) -> None:
 def test_times_are_numbers_or_none() -> None:
     assert seconds("timeout", None) is None
     assert seconds("timeout", 5) == 5.0
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, -0.1, 1.5, float("nan"), float("inf")])
+def test_what_is_not_between_0_and_1_is_named(value: float) -> None:
+    require_between(risk=0.5, confidence=0.999)
+    with pytest.raises(ConfigError, match=f"confidence={value} is not between 0 and 1"):
+        require_between(risk=0.5, confidence=value)

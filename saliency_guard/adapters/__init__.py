@@ -37,15 +37,15 @@ from saliency_guard.adapters.unjudged import (
 )
 from saliency_guard.chat.fetch import Fetch, fetched, is_remote, scheme_of
 from saliency_guard.chat.images import MAX_IMAGE_BYTES, data_url_bytes, decoded_base64, file_of_url
-from saliency_guard.chat.limits import MAX_MESSAGES, MAX_TEXT
+from saliency_guard.chat.limits import MAX_TEXT, require_messages
 from saliency_guard.chat.template import Messages, PreparedPrompt
 from saliency_guard.chat.tools import (
     Tool,
     ToolCall,
     call_schema,
     closed,
-    openai_schema,
     read_calls,
+    requested_schema,
     required_tools,
     takes_tools,
 )
@@ -63,7 +63,6 @@ __all__ = [
     "EMBEDDED",
     "EMPTY_ANSWER",
     "MAX_IMAGE_BYTES",
-    "MAX_MESSAGES",
     "MAX_TEXT",
     "NO_ARGUMENTS",
     "NO_PICTURE",
@@ -110,14 +109,15 @@ __all__ = [
     "is_remote",
     "not_applicable",
     "nothing_to_score",
-    "openai_schema",
     "parse_json",
     "raised_report",
     "read_calls",
     "read_file",
     "reason_of",
     "remember_prompts",
+    "requested_schema",
     "require_extra",
+    "require_messages",
     "required_tools",
     "run_events",
     "run_request",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from saliency_guard.adapters.report import ReportDetail
 from saliency_guard.adapters.shared_models import shared_lvlm
+from saliency_guard.calibration.sharing import CalibratorIn
 from saliency_guard.chat.fetch import Fetch
 from saliency_guard.chat.role_markers import RoleMarkersIn
 from saliency_guard.chat.tools import Tool, call_schema, checked_tools
@@ -63,10 +64,11 @@ class ServedLVLM(BaseModel):
 
     Attributes:
         model: ``"embedded"`` (no network), a local folder, or a hub id (alias ``model_name``).
-        lvlm: a loaded model to use instead.
+        lvlm: a loaded model to use instead, with the calibrator that it has.
         device: where to put it; None is a GPU if there is one.
         dtype: a torch dtype's name, or ``"auto"``.
         revision: of a hub model.
+        calibrator: judges the answers, as for `LVLM.load`; None takes the model's own.
         model_kwargs: for transformers' ``from_pretrained``.
         require_image: refuse messages without an image.
         role_markers: what to do where a message holds a header of the chat template in plain text; as for `LVLM`.
@@ -96,6 +98,7 @@ class ServedLVLM(BaseModel):
     device: str | None = None
     dtype: str = "auto"
     revision: str | None = None
+    calibrator: CalibratorIn | None = Field(default=None, exclude=True)
     model_kwargs: dict[str, Any] = Field(default_factory=dict)
     require_image: bool = False
     role_markers: RoleMarkersIn = "keep"
@@ -132,6 +135,13 @@ class ServedLVLM(BaseModel):
         stop_strings(stop)
         return stop
 
+    @model_validator(mode="after")
+    def _check_calibrator(self) -> Self:
+        if self.lvlm is not None and self.calibrator is not None:
+            msg = "a loaded model brings its calibrator: give lvlm=lvlm.with_calibrator(...), and no calibrator"
+            raise ValueError(msg)
+        return self
+
     @property
     def call_settings(self) -> dict[str, Any]:
         """The settings that a call may replace."""
@@ -152,14 +162,15 @@ class ServedLVLM(BaseModel):
             return self.lvlm
         # Left out where it is the default, so that the model is shared with callers that do not set it.
         markers = {} if self.role_markers == "keep" else {"role_markers": self.role_markers}
+        # It was fitted for one model: another one has its own.
+        judge = {} if self.calibrator is None or model not in (None, self.model) else {"calibrator": self.calibrator}
         return shared_lvlm(
             model or self.model,
             device=self.device,
             dtype=self.dtype,
             revision=self.revision,
             require_image=self.require_image,
-            **markers,
-            **self.model_kwargs,
+            **{**markers, **judge, **self.model_kwargs},
         )
 
     def request(

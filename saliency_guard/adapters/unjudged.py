@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-from saliency_guard.answer import GroundedAnswer, Usage
+from saliency_guard.answer import GroundedAnswer
 from saliency_guard.errors import ConfigError, SaliencyGuardError
 from saliency_guard.guard.decision import NO_ARGUMENTS
 from saliency_guard.guard.fields import JudgedText
@@ -63,5 +63,4 @@ def scorer_trouble(error: SaliencyGuardError, on_error: OnError) -> str:
 
 
 def _plain(text: str) -> GroundedAnswer:
-    usage = Usage(prompt_tokens=0, completion_tokens=0, total_tokens=0)
-    return GroundedAnswer(text=text, tokens=(), finish_reason="stop", usage=usage, model_id="")
+    return EMPTY_ANSWER.answer.model_copy(update={"text": text})

@@ -21,8 +21,8 @@ from saliency_guard.calibration.fitted_on import picture_digest
 from saliency_guard.calibration.records import GIVEN, GroundingRecord, Records
 from saliency_guard.calibration.reliability import Bools
 from saliency_guard.calibration.thresholds import THRESHOLDS
-from saliency_guard.errors import ConfigError, InputError, require_extra
-from saliency_guard.settings import Count, Frozen, OpenProbability, Probability
+from saliency_guard.errors import InputError, require_extra
+from saliency_guard.settings import Count, Frozen, OpenProbability, Probability, require_between
 
 Metric = Literal["accepted", "all"]
 Keep = Literal["first", "best"]
@@ -139,10 +139,7 @@ def choose_threshold(
         MissingExtraError: if MAPIE is not installed.
     """
     risk, confidence = float(risk), float(confidence)
-    for name, value in (("risk", risk), ("confidence", confidence)):
-        if not 0.0 < value < 1.0:
-            msg = f"{name}={value} is not between 0 and 1"
-            raise ConfigError(msg)
+    require_between(risk=risk, confidence=confidence)
     require_extra("mapie", "MAPIE", "calibrate")
     scores = _usable(scores)
     from mapie.risk_control import (  # noqa: PLC0415 - an extra

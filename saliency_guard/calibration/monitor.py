@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from saliency_guard.errors import ConfigError
+from saliency_guard.settings import require_between
 
 _PRIOR = 10.0
 _BOLDEST = 0.5
@@ -39,10 +39,7 @@ class RiskMonitor:
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        for name in ("risk", "level"):
-            if not 0.0 < getattr(self, name) < 1.0:
-                msg = f"RiskMonitor: {name}={getattr(self, name)} is not between 0 and 1"
-                raise ConfigError(msg)
+        require_between(risk=self.risk, level=self.level)
 
     def update(self, *, grounded: bool) -> bool:
         """Add the label of an accepted answer.

@@ -22,6 +22,7 @@ from saliency_guard.claims.extract import ExtractedClaim
 from saliency_guard.claims.repair import RepairGuarantee, RepairKind
 from saliency_guard.claims.rewrite import with_dependents
 from saliency_guard.errors import ConfigError, require_extra
+from saliency_guard.settings import require_between
 
 _SEQUENCES = 4
 
@@ -118,9 +119,7 @@ def choose_repair(
         ConfigError: if a setting is out of range, or ``limit`` does not belong to the kind.
         MissingExtraError: if MAPIE is not installed.
     """
-    if not (0.0 < risk < 1.0 and 0.0 < confidence < 1.0):
-        msg = f"risk={risk} and confidence={confidence} must lie between 0 and 1"
-        raise ConfigError(msg)
+    require_between(risk=risk, confidence=confidence)
     if (limit is not None) != (kind == "fraction_above"):
         msg = f'limit={limit} with kind={kind!r}: a limit goes with kind="fraction_above", and only with it'
         raise ConfigError(msg)

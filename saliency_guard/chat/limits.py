@@ -27,6 +27,24 @@ _MAX_VALUES = 20_000
 _MAX_DIGITS = 4_000  # In bits; Python itself refuses to write out much longer numbers.
 
 
+def require_messages(messages: Any, kind: str) -> None:
+    """Check that messages are a list that is not too long, before one of them is looked at.
+
+    Args:
+        messages: of a conversation.
+        kind: what they must be, for the error.
+
+    Raises:
+        MessageError: if they are not.
+    """
+    if isinstance(messages, (str, bytes, bytearray, Mapping)) or not isinstance(messages, Sequence):
+        msg = f"messages must be a list of {kind}, not {shown(messages)}"
+        raise MessageError(msg)
+    if len(messages) > MAX_MESSAGES:
+        msg = f"there are {len(messages)} messages: at most {MAX_MESSAGES} are read"
+        raise MessageError(msg)
+
+
 class Budget:
     """What is left of the limits while a conversation is read.
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 from saliency_guard.chat.fetch import scheme_of
 from saliency_guard.chat.images import MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS, decoded_base64, load_image
-from saliency_guard.chat.limits import MAX_MESSAGES, Budget
+from saliency_guard.chat.limits import Budget, require_messages
 from saliency_guard.chat.tools import checked_calls
 from saliency_guard.errors import ImageError, MessageError, shown
 
@@ -102,14 +102,9 @@ def parse_messages(
         MessageError: if there is no message, one is malformed, or there is more than `limits` allow.
         ImageError: if an image is missing, unreadable, too large, or of an unknown kind.
     """
-    if isinstance(messages, (str, bytes, bytearray, Mapping)) or not isinstance(messages, Sequence):
-        msg = f"messages must be a list of {{'role', 'content'}} dicts, not {type(messages).__name__}"
-        raise MessageError(msg)
+    require_messages(messages, "{'role', 'content'} dicts")
     if not messages:
         msg = "the list of messages is empty: give at least one user message"
-        raise MessageError(msg)
-    if len(messages) > MAX_MESSAGES:
-        msg = f"there are {len(messages)} messages: at most {MAX_MESSAGES} are read"
         raise MessageError(msg)
     budget = Budget()
     checked = [_message(message, number, budget) for number, message in enumerate(messages)]

@@ -289,12 +289,22 @@ def closed(schema: Mapping[str, Any]) -> dict[str, Any]:
     return dict(schema)
 
 
-def openai_schema(response_format: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The schema in a ``response_format`` of the type ``json_schema``, as OpenAI writes it.
+def requested_schema(response_format: Any) -> Any:
+    """The JSON schema that a ``response_format`` of OpenAI's form asks for; None for free text.
+
+    Args:
+        response_format: anything else, such as a schema itself, is returned as it is.
 
     Raises:
-        ConfigError: if there is none.
+        ConfigError: if there is none where its type says that there is.
     """
+    kind = response_format.get("type") if isinstance(response_format, Mapping) else None
+    if kind == "text":
+        return None
+    if kind == "json_object":
+        return {"type": "object"}
+    if kind != "json_schema":
+        return response_format
     given = response_format.get("json_schema")
     schema = given.get("schema", given) if isinstance(given, Mapping) else None
     if not isinstance(schema, Mapping) or schema.get("type") == "json_schema":

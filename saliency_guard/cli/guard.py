@@ -277,10 +277,7 @@ def check(
         lvlm = load(model)
         scorer = lvlm if guard.calibrator is None else lvlm.with_calibrator(guard.calibrator)
         guard.require_calibrator(scorer)
-        unscored = "flag" if guard.unscored == "raise" else guard.unscored
-        outcome = guard.model_copy(update={"on_low": "flag", "unscored": unscored}).check(
-            scorer.score(chat(image, question), answer, signals=guard.signals)
-        )
+        outcome = guard.without_actions().check(scorer.score(chat(image, question), answer, signals=guard.signals))
     attempt = outcome.attempts[0]
     if as_json:
         print(

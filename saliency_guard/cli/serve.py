@@ -7,7 +7,17 @@ from typing import Annotated, Any
 
 import typer
 
-from saliency_guard.cli.options import Alpha, Beta, Locore, MinP, Model, Sgrs, locore_settings, sgrs_settings
+from saliency_guard.cli.options import (
+    Alpha,
+    Beta,
+    Calibration,
+    Locore,
+    MinP,
+    Model,
+    Sgrs,
+    locore_settings,
+    sgrs_settings,
+)
 from saliency_guard.cli.shared import reported
 from saliency_guard.embedded import EMBEDDED
 from saliency_guard.errors import ConfigError
@@ -25,7 +35,7 @@ def serve_command(
     served_model_name: Annotated[str | None, typer.Option(help="What clients call the model.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; a GPU if there is one.")] = None,
     dtype: Annotated[str, typer.Option(help="float32, bfloat16, ...; auto is the checkpoint's.")] = "auto",
-    calibrator: Annotated[Path | None, typer.Option(help="A calibration, from `saliency-guard calibrate`.")] = None,
+    calibrator: Calibration = None,
     policy: Annotated[
         Path | None, typer.Option(help="A policy for all answers (JSON), as GuardPolicy.save writes it.")
     ] = None,
@@ -66,6 +76,7 @@ def serve_command(
     Clients send the token of the environment variable SALIENCY_GUARD_API_KEY; without one only this machine is served.
     """
     with reported():
+        from saliency_guard.calibration.sharing import read_calibrator
         from saliency_guard.server import ServerSettings, serve
 
         settings: dict[str, Any] = {
@@ -75,7 +86,7 @@ def serve_command(
             "served_model_name": served_model_name,
             "device": device,
             "dtype": dtype,
-            "calibrator": _calibrator(calibrator),
+            "calibrator": read_calibrator(calibrator),  # Now, and not when the model is there.
             "policy": _policy(policy, fallback),
             "request_policies": request_policies,
             "report": report,
@@ -94,12 +105,6 @@ def serve_command(
             "locore": locore_settings(on=locore, beta=beta),
         }
         serve(ServerSettings(**settings))
-
-
-def _calibrator(path: Path | None) -> Any:
-    from saliency_guard.calibration.calibrator import Calibrator
-
-    return Calibrator.load(path) if path is not None else None
 
 
 def _policy(path: Path | None, fallback: str | None) -> Any:

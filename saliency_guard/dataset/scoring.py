@@ -159,10 +159,7 @@ class ScoreQuestions:
 
     def _decided(self, question: Question, answer: GroundedAnswer, policy: GuardPolicy | None) -> Scored:
         """The report of an answer; the decision on a given answer is written, never raised."""
-        outcome = None
-        if policy is not None:
-            unscored = "flag" if policy.unscored == "raise" else policy.unscored
-            outcome = policy.model_copy(update={"on_low": "flag", "unscored": unscored}).check(answer)
+        outcome = policy.without_actions().check(answer) if policy is not None else None
         report = answer_report(answer, outcome, detail=self.scoring.report)
         return Scored(id=question.id, text=answer.text, model=answer.model_id, report=report)
 

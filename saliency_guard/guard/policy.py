@@ -35,6 +35,7 @@ from saliency_guard.guard.settings import PolicySettings
 from saliency_guard.lvlm import LVLM
 from saliency_guard.models.locore import LocoREConfig
 from saliency_guard.saliency.config import SaliencyConfig
+from saliency_guard.settings import require_between
 from saliency_guard.storage import load_model, save_model
 from saliency_guard.worker import in_thread
 
@@ -79,10 +80,7 @@ class GuardPolicy(PolicySettings):
             MissingExtraError: if MAPIE is not installed.
         """
         records = records.usual
-        for name, value in (("risk", risk), ("confidence", confidence)):
-            if not 0.0 < value < 1.0:
-                msg = f"{name}={value} is not between 0 and 1"
-                raise ConfigError(msg)
+        require_between(risk=risk, confidence=confidence)
         if metric not in ("accepted", "all"):
             msg = f"metric={metric!r}: choose accepted or all"
             raise ConfigError(msg)

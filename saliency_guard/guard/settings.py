@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -147,6 +147,11 @@ class PolicySettings(Settings):
         if self.min_grounding != guarantee.threshold:
             msg = f"the guarantee is for min_grounding={guarantee.threshold}, not {self.min_grounding}"
             raise ValueError(msg)
+
+    def without_actions(self) -> Self:
+        """The policy for a decision that is only reported: nothing is raised, repaired or answered in another way."""
+        unscored = "flag" if self.unscored == "raise" else self.unscored
+        return self.model_copy(update={"on_low": "flag", "unscored": unscored})
 
     @property
     def untested(self) -> list[str]:

@@ -150,9 +150,6 @@ class _OfPictures(DynamicLayer):
             self.keys, self.values = keys.detach().clone(), values.detach().clone()
         return keys, values
 
-    def crop(self, tokens_to_remove: int) -> None:
-        """Nothing to forget."""
-
 
 def _leave(layers: Sequence[Any]) -> None:
     for layer in layers:

@@ -29,7 +29,7 @@ from saliency_guard.models.forward import (
     without_gradients,
 )
 from saliency_guard.models.inputs import SEEN_PICTURES, check_vocabulary, continued, position_axis, shortened, unpadded
-from saliency_guard.models.kv_cache import cached_pass, copied, empty_cache, set_back
+from saliency_guard.models.kv_cache import cached_pass, copied, empty_cache, set_back, truncate
 from saliency_guard.models.layers import attention_layers
 from saliency_guard.models.locore import LocoREConfig, row_gains
 from saliency_guard.models.positions import counts_places, prompt_positions, watching
@@ -362,7 +362,7 @@ class Session:
         if self._begun is not None and length == self.prompt_length - 1:
             self.cache = copied(self._begun)
         elif length < self.length:
-            self.cache.crop(length - self.length)
+            truncate(self.cache, length)
 
 
 def _same_pictures(inputs: Mapping[str, Any], others: Mapping[str, Any]) -> bool:

@@ -12,7 +12,7 @@ from pydantic import Field
 from saliency_guard.adapters.prompt_memo import CoreMessages
 from saliency_guard.adapters.report import ReportDetail
 from saliency_guard.adapters.settings import Request
-from saliency_guard.chat.tools import checked_tools, closed, openai_schema, required_tools
+from saliency_guard.chat.tools import checked_tools, closed, requested_schema, required_tools
 from saliency_guard.decoding.options import LARGEST_SEED
 from saliency_guard.decoding.sgrs import SGRSConfig
 from saliency_guard.errors import shown
@@ -206,18 +206,16 @@ def _switched(kind: type[Settings], switch: Switch) -> Settings | None:
 def _schema(body: ChatBody) -> Mapping[str, Any] | None:
     """The JSON schema of the answer; None where it is free text."""
     wanted = body.response_format
-    kind = wanted.get("type") if wanted is not None else "text"
-    if wanted is None or kind == "text":
+    if wanted is None:
         return None
-    if kind == "json_object":
-        return {"type": "object"}
-    if kind == "json_schema":
-        if len(json.dumps(wanted)) > _MOST_SCHEMA:
-            msg = f"the JSON schema has more than {_MOST_SCHEMA} characters"
-            raise invalid(msg, "response_format")
-        return closed(openai_schema(wanted))  # As both integrations do: a small model left to itself never stops.
-    msg = f"response_format has the type {shown(kind)}: there are text, json_object and json_schema"
-    raise invalid(msg, "response_format")
+    if wanted.get("type") not in ("text", "json_object", "json_schema"):
+        msg = f"response_format has the type {shown(wanted.get('type'))}: there are text, json_object and json_schema"
+        raise invalid(msg, "response_format")
+    if len(json.dumps(wanted)) > _MOST_SCHEMA:
+        msg = f"the JSON schema has more than {_MOST_SCHEMA} characters"
+        raise invalid(msg, "response_format")
+    schema = requested_schema(wanted)
+    return None if schema is None else closed(schema)  # As in both integrations: a small model never stops otherwise.
 
 
 def _check_top_logprobs(body: ChatBody, request: Request) -> None:

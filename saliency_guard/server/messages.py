@@ -8,7 +8,7 @@ from typing import Any
 from saliency_guard.adapters.prompt_memo import CoreMessages
 from saliency_guard.chat.fetch import fetched, is_remote, scheme_of
 from saliency_guard.chat.images import data_url_bytes
-from saliency_guard.chat.limits import MAX_MESSAGES
+from saliency_guard.chat.limits import require_messages
 from saliency_guard.errors import ImageError, MessageError, shown
 from saliency_guard.server.settings import ServerSettings
 
@@ -28,9 +28,7 @@ def core_messages(messages: Sequence[Mapping[str, Any]], settings: ServerSetting
         MessageError: for a message or a part that is not taken.
         ImageError: for a picture that is not taken.
     """
-    if len(messages) > MAX_MESSAGES:
-        msg = f"there are {len(messages)} messages: at most {MAX_MESSAGES} are read"
-        raise MessageError(msg)
+    require_messages(messages, "objects")
     pictures = _Pictures(settings)
     return [_message(message, number, pictures) for number, message in enumerate(messages)]
 

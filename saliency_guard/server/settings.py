@@ -10,7 +10,6 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from saliency_guard.adapters.settings import ServedLVLM
 from saliency_guard.batching.scheduler import DEFAULT_BATCH_SIZE, DEFAULT_QUEUE_SIZE
-from saliency_guard.calibration.calibrator import Calibrator
 from saliency_guard.chat.fetch import URLFetcher
 from saliency_guard.lvlm import LVLM
 from saliency_guard.settings import Seconds
@@ -46,7 +45,6 @@ class ServerSettings(ServedLVLM):
         port: to listen at; 0 is a free one.
         api_key: the token that clients send; None is that of the environment variable SALIENCY_GUARD_API_KEY.
         served_model_name: what clients call the model; None is its own name.
-        calibrator: judges the answers, where the model has none of its own.
         request_policies: whether a request may bring a policy of its own although the server has one.
         batch_size: how many answers the model writes side by side; memory for keys and values grows with it.
         max_running: how many requests are answered at the same time; those beyond a batch prepare their pictures.
@@ -67,7 +65,6 @@ class ServerSettings(ServedLVLM):
     port: int = Field(default=8000, ge=0, le=65535)
     api_key: SecretStr | None = Field(default_factory=_key_of_environment, exclude=True, validate_default=True)
     served_model_name: str | None = Field(default=None, min_length=1)
-    calibrator: Calibrator | None = Field(default=None, exclude=True)
     request_policies: bool = False
     batch_size: _Most = DEFAULT_BATCH_SIZE
     max_running: _Most = 16
@@ -123,5 +120,4 @@ class ServerSettings(ServedLVLM):
             "batch_size": self.batch_size,
             "queue_size": max(DEFAULT_QUEUE_SIZE, self.max_running * max(self.max_choices, DEFAULT_BATCH_SIZE)),
         }
-        lvlm = self.model_copy(update={"model_kwargs": {**limits, **self.model_kwargs}}).engine()
-        return lvlm if self.calibrator is None else lvlm.with_calibrator(self.calibrator)
+        return self.model_copy(update={"model_kwargs": {**limits, **self.model_kwargs}}).engine()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from saliency_guard import LVLM, ConfigError, DeadlineError, GuardPolicy, shared
 from saliency_guard.adapters.settings import ServedLVLM
 from saliency_guard.chat.messages import chat
 from saliency_guard.decoding.options import DEFAULTS, GenerationOptions
+from saliency_guard.embedded import EMBEDDED_PATH
 from saliency_guard.scenes.language import DESCRIBE
 from saliency_guard.settings import MAX_SECONDS
 
@@ -28,6 +30,23 @@ def test_one_loaded_model_for_equal_settings(lvlm: LVLM) -> None:
     assert own.engine("embedded") is lvlm
     assert own.served_name == lvlm.model_id
     assert ServedLVLM(model_name="some/model").served_name == "some/model"
+
+
+def test_a_calibrator_judges_the_one_model_that_it_was_fitted_for(lvlm: LVLM, tmp_path: Path) -> None:
+    assert lvlm.calibrator is not None
+    lvlm.calibrator.save(tmp_path / "judge.json")
+    settings = ServedLVLM(calibrator=tmp_path / "judge.json")
+    judged = settings.engine()
+    assert judged is settings.engine() is not ServedLVLM().engine()
+    assert judged.model is ServedLVLM().engine().model
+    assert judged.calibrator == lvlm.calibrator
+    assert settings.engine(str(EMBEDDED_PATH)).model_id == str(EMBEDDED_PATH)
+    assert settings.engine(str(EMBEDDED_PATH)).calibrator is not judged.calibrator
+    assert "calibrator" not in settings.model_dump()
+    with pytest.raises(ConfigError, match="brings its calibrator"):
+        ServedLVLM(lvlm=lvlm, calibrator=lvlm.calibrator)
+    with pytest.raises(ConfigError, match="calibrator"):
+        ServedLVLM(calibrator=7)  # type: ignore[arg-type]
 
 
 def test_misspelt_settings_are_refused() -> None:

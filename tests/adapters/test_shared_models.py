@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from saliency_guard import ModelError, clear_model_cache, shared_lvlm
+from saliency_guard import InputError, ModelError, clear_model_cache, shared_lvlm
 from saliency_guard.chat.messages import chat
 
 
@@ -25,6 +26,21 @@ def test_one_model_for_all_who_ask_at_once() -> None:
     assert len({id(item.model) for item in found}) == 1
     assert shared_lvlm(require_image=False) is not found[0]
     assert shared_lvlm(require_image=False) is shared_lvlm(require_image=False)
+
+
+def test_a_calibrator_has_no_weights_of_its_own(tmp_path: Path) -> None:
+    plain = shared_lvlm()
+    assert plain.calibrator is not None
+    plain.calibrator.save(tmp_path / "judge.json")
+    by_place = shared_lvlm(calibrator=tmp_path / "judge.json")
+    by_object = shared_lvlm(calibrator=plain.calibrator)
+    assert by_place.model is by_object.model is plain.model
+    assert by_place.calibrator == by_object.calibrator == plain.calibrator
+    assert shared_lvlm(calibrator=str(tmp_path / "judge.json")) is by_place
+    assert shared_lvlm(calibrator=plain.calibrator) is by_object
+    assert shared_lvlm() is plain
+    with pytest.raises(InputError, match="nowhere"):
+        shared_lvlm(calibrator=tmp_path / "nowhere.json")
 
 
 def test_threads_get_the_answers_of_serial_calls() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from saliency_guard import ConfigError, MessageError
-from saliency_guard.chat.limits import MAX_IMAGES, MAX_PARTS, MAX_TEXT, Budget
+from saliency_guard.chat.limits import MAX_IMAGES, MAX_MESSAGES, MAX_PARTS, MAX_TEXT, Budget, require_messages
 
 
 def nested(depth: int, kind: type) -> Any:
@@ -59,3 +59,15 @@ def test_limits_are_of_all_together() -> None:
         budget.image()
     with pytest.raises(MessageError, match=str(MAX_IMAGES)):
         budget.image()
+
+
+@pytest.mark.parametrize("messages", ["hello", b"hello", {"role": "user"}, 7, None, iter([])])
+def test_messages_are_a_list(messages: Any) -> None:
+    with pytest.raises(MessageError, match="messages must be a list of dicts, not"):
+        require_messages(messages, "dicts")
+
+
+def test_a_conversation_has_a_largest_number_of_messages() -> None:
+    require_messages([7] * MAX_MESSAGES, "dicts")
+    with pytest.raises(MessageError, match=rf"there are {MAX_MESSAGES + 1} messages: at most {MAX_MESSAGES}"):
+        require_messages([7] * (MAX_MESSAGES + 1), "dicts")

@@ -17,9 +17,9 @@ from saliency_guard.chat.tools import (
     call_schema,
     checked_tools,
     merge_runs,
-    openai_schema,
     parse_tool_calls,
     read_calls,
+    requested_schema,
     required_tools,
     takes_tools,
 )
@@ -252,8 +252,16 @@ def test_what_a_model_writes_is_never_a_raw_error(text: str) -> None:
 @pytest.mark.parametrize("given", [None, 7, "x", {"schema": 7}, {"type": "json_schema"}, {"schema": None}])
 def test_what_is_no_response_format_is_refused(given: Any) -> None:
     with pytest.raises(ConfigError, match="response_format"):
-        openai_schema({"type": "json_schema", "json_schema": given})
-    assert openai_schema({"type": "json_schema", "json_schema": {"schema": {"type": "object"}}}) == {"type": "object"}
+        requested_schema({"type": "json_schema", "json_schema": given})
+
+
+def test_a_response_format_asks_for_a_schema_or_for_none() -> None:
+    schema = {"type": "object", "properties": {"count": {"type": "integer"}}}
+    assert requested_schema({"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}) == schema
+    assert requested_schema({"type": "json_object"}) == {"type": "object"}
+    assert requested_schema({"type": "text"}) is None
+    for unchanged in (None, schema, int):
+        assert requested_schema(unchanged) is unchanged
 
 
 def test_calls_of_any_form_reach_no_template(lvlm: LVLM, picture: Image.Image) -> None:

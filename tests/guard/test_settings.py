@@ -37,6 +37,14 @@ def test_settings_that_mean_nothing_are_refused(values: dict[str, Any], message:
         GuardPolicy(**values)
 
 
+def test_a_policy_without_actions_only_reports() -> None:
+    strict = GuardPolicy(min_grounding=0.5, on_low="raise", unscored="raise")
+    assert (strict.without_actions().on_low, strict.without_actions().unscored) == ("flag", "flag")
+    lenient = GuardPolicy(min_grounding=0.5, on_low="repair", unscored="pass")
+    assert lenient.without_actions() == GuardPolicy(min_grounding=0.5, unscored="pass")
+    assert lenient.on_low == "repair"
+
+
 def test_there_are_no_retries_unless_they_are_asked_for() -> None:
     policy = GuardPolicy(min_grounding=0.5)
     assert (policy.max_retries, policy.on_low, policy.unscored) == (0, "flag", "flag")

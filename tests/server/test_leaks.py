@@ -7,6 +7,7 @@ import gc
 import json
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -57,6 +58,9 @@ def counts() -> Counter[str]:
 
 
 async def test_no_objects_are_left(state: ServerState, picture: Image.Image, only_new_objects: None) -> None:
+    # One thread: a pool begins another whenever work comes before its last thread says that it is idle, and every
+    # thread has objects of its own.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
     app, messages = app_of(state), chat_about(picture, "Is there a dog in the image?")
     chat = {"messages": messages, "max_tokens": 3}
     seen = {"litellm_call_id": "call", "texts": ["There is a dog."], "input_type": "request"}

@@ -68,8 +68,10 @@ def test_pictures_are_fetched_from_named_hosts_alone() -> None:
 def test_a_model_is_loaded_with_the_server_s_limits(lvlm: LVLM) -> None:
     assert ServerSettings(lvlm=lvlm).loaded() is lvlm
     assert lvlm.calibrator is not None
-    other = ServerSettings(lvlm=lvlm.with_calibrator(None), calibrator=lvlm.calibrator).loaded()
-    assert other.calibrator is lvlm.calibrator
+    settings = ServerSettings(calibrator=lvlm.calibrator, max_image_bytes=1000)
+    loaded = settings.loaded()
+    assert loaded.calibrator is lvlm.calibrator
+    assert loaded.with_calibrator(None).calibrator is None
 
 
 def test_what_is_loopback() -> None:

@@ -18,8 +18,8 @@ from langchain_core.messages import (
 )
 
 from saliency_guard import ImageError, MessageError
-from saliency_guard.adapters import MAX_MESSAGES, fetched, is_remote, scheme_of, shown
 from saliency_guard.adapters import Fetch as FetchImage
+from saliency_guard.adapters import fetched, is_remote, require_messages, scheme_of, shown
 
 _ROLES = {"human": "user", "user": "user", "ai": "assistant", "assistant": "assistant", "system": "system"}
 _IMAGE_KEYS = ("image", "path", "url", "base64", "data")
@@ -52,9 +52,7 @@ def to_core(messages: Sequence[BaseMessage], *, fetch_image: FetchImage | None =
         MessageError: for a message or block that a vision-language model does not take.
         ImageError: for an image given by a provider's file id, or by a URL that may not be fetched.
     """
-    if not isinstance(messages, Sequence) or len(messages) > MAX_MESSAGES:
-        msg = f"messages must be a list, of at most {MAX_MESSAGES}, not {shown(messages)}"
-        raise MessageError(msg)
+    require_messages(messages, "LangChain messages")
     return [_message(message, number, fetch_image) for number, message in enumerate(messages)]
 
 

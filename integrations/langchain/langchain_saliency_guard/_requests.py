@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from langchain_saliency_guard._tools import answer_schema, as_functions
-from saliency_guard.adapters import Request, ServedLVLM, openai_schema, required_tools
+from saliency_guard.adapters import Request, ServedLVLM, requested_schema, required_tools
 
 _IGNORED = {"stream", "parallel_tool_calls", "strict", "ls_structured_output_format", "structured_output_format"}
 
@@ -26,15 +26,6 @@ def request(settings: ServedLVLM, kwargs: Mapping[str, Any], stop: str | Sequenc
     tools = as_functions(options.pop("tools", None) or ())
     forced = required_tools(tools, options.pop("tool_choice", None))
     response_format = options.pop("response_format", None)
-    schema = options.pop("json_schema", response_format)
-    json_schema = None if schema is None else answer_schema(_of_openai(schema))
+    schema = requested_schema(options.pop("json_schema", response_format))
+    json_schema = None if schema is None else answer_schema(schema)
     return settings.request(options, stop=stop, tools=tools, forced=forced, json_schema=json_schema)
-
-
-def _of_openai(schema: Any) -> Any:
-    """The schema in a ``response_format`` of OpenAI's form; anything else is returned as it is."""
-    if isinstance(schema, Mapping) and schema.get("type") == "json_schema":
-        return openai_schema(schema)
-    if isinstance(schema, Mapping) and schema.get("type") == "json_object":
-        return {"type": "object"}
-    return schema

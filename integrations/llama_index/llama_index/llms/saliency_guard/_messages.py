@@ -29,7 +29,6 @@ from pydantic import AnyUrl, BaseModel
 from saliency_guard import ImageError, InputError, MessageError
 from saliency_guard.adapters import (
     MAX_IMAGE_BYTES,
-    MAX_MESSAGES,
     MAX_TEXT,
     Documents,
     data_url_bytes,
@@ -39,6 +38,7 @@ from saliency_guard.adapters import (
     is_remote,
     parse_json,
     read_file,
+    require_messages,
     scheme_of,
     shown,
 )
@@ -212,9 +212,7 @@ def to_core(messages: Sequence[ChatMessage], *, fetch_image: FetchImage | None =
         MessageError: for a block of a kind that a vision-language model does not take.
         ImageError: for a picture that is missing, or given by a URL that may not be fetched.
     """
-    if not isinstance(messages, Sequence) or len(messages) > MAX_MESSAGES:
-        msg = f"messages must be a list of ChatMessages, at most {MAX_MESSAGES}, not {shown(messages)}"
-        raise MessageError(msg)
+    require_messages(messages, "ChatMessages")
     reader = _Reader(fetch_image)
     return [reader.message(message) for message in messages]
 

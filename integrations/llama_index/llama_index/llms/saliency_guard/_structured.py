@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from llama_index.llms.saliency_guard.events import dispatcher
 from saliency_guard import ConfigError
-from saliency_guard.adapters import closed, openai_schema, shown
+from saliency_guard.adapters import closed, requested_schema, shown
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -24,6 +24,7 @@ def json_schema_of(schema: Any) -> dict[str, Any] | None:
     Raises:
         ConfigError: if it is none of these.
     """
+    schema = requested_schema(schema)
     if schema is None:
         return None
     if isinstance(schema, type) and issubclass(schema, BaseModel):
@@ -31,9 +32,7 @@ def json_schema_of(schema: Any) -> dict[str, Any] | None:
     if not isinstance(schema, Mapping):
         msg = f"a schema is a pydantic class or a JSON schema, not {shown(schema)}"
         raise ConfigError(msg)
-    if schema.get("type") == "json_schema":
-        return json_schema_of(openai_schema(schema))
-    return {"type": "object"} if schema.get("type") == "json_object" else closed(schema)
+    return closed(schema)
 
 
 class StructuredAnswers(LLM):

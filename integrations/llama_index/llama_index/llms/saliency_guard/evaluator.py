@@ -39,7 +39,7 @@ class GroundingEvaluator(BaseEvaluator):
     ) -> None:
         self.policy = policy
         self._on_error = on_error
-        self._single = policy.model_copy(update={"on_low": "flag", "unscored": "flag", "guarantee": None})
+        self._single = policy.without_actions().model_copy(update={"unscored": "flag", "guarantee": None})
         self._scorer = scorer_of(scorer)
 
     def _get_prompts(self) -> PromptDictType:
