@@ -8,6 +8,7 @@ from typing import Any
 from PIL import ImageOps
 from torch import Tensor
 
+from saliency_guard.chat.images import LoadedImage
 from saliency_guard.chat.messages import Conversation, chat_about
 from saliency_guard.chat.template import PromptReader
 from saliency_guard.models.entered_pictures import entered_pictures
@@ -53,7 +54,7 @@ def _look(reader: PromptReader, prompts: Sequence[tuple[Session, Conversation | 
 def _mirrored(prompts: Sequence[tuple[Session, Conversation | None]]) -> dict[int, list[dict[str, Any]]]:
     """Messages with the pictures of a prompt mirrored, by its index, of all that can be looked at in the mirror."""
     return {
-        number: chat_about([ImageOps.mirror(image) for image in conversation.images], _QUESTION)
+        number: chat_about([LoadedImage(ImageOps.mirror(image)) for image in conversation.images], _QUESTION)
         for number, (session, conversation) in enumerate(prompts)
         if conversation is not None
         and session.image_states

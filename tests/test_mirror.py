@@ -18,7 +18,7 @@ WHOLE_PROJECT = {
     "batching/test_load.py",
     "server/test_leaks.py",
 }
-LONG_SUITES = {"browser", "families_matrix", "fuzz", "soak", "validity"}
+LONG_SUITES = {"browser", "families_matrix", "fuzz", "gpu", "soak", "validity"}
 
 
 def places_of_tests() -> set[Path]:

@@ -15,7 +15,8 @@ from saliency_guard.guard.outcome import Attempt, GuardOutcome, LowGroundingErro
 
 ReportDetail = Literal["summary", "tokens", "full"]
 
-_CLAIM_FIELDS = {"text", "kind", "span", "grounding", "verified", "box", "source"}
+CLAIM_FIELDS = frozenset({"text", "kind", "span", "grounding", "verified", "box", "source"})
+"""What is told of a claim."""
 _PLAIN_TEXT = "the text of a fallback is not scored"
 
 
@@ -79,7 +80,7 @@ def answer_report(
 
 def _claims(claims: Sequence[Claim]) -> list[dict[str, Any]]:
     """Claims as plain Python values, without what is not known of them."""
-    return [claim.model_dump(mode="json", include=_CLAIM_FIELDS, exclude_none=True) for claim in claims]
+    return [claim.model_dump(mode="json", include=set(CLAIM_FIELDS), exclude_none=True) for claim in claims]
 
 
 def raised_report(error: LowGroundingError, *, detail: ReportDetail = "summary") -> dict[str, Any]:

@@ -10,6 +10,7 @@ import base64
 import binascii
 import io
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -40,8 +41,15 @@ _LONGEST_PATH = 1024
 _STEPS = {"L;2": 85, "L;4": 17}  # Pillow scales such greys to 8 bits, and not the one that is transparent.
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class LoadedImage:
+    """A picture that `load_image` returned, for other messages that show it: it is neither checked nor copied again."""
+
+    image: Image.Image
+
+
 def load_image(source: Any, *, max_pixels: int = MAX_IMAGE_PIXELS, max_bytes: int = MAX_IMAGE_BYTES) -> Image.Image:
-    """An RGB picture from a PIL picture, an array, a path, bytes, a base64 string or a data URL.
+    """An RGB picture from a PIL picture, an array, a path, bytes, a base64 string, a data URL or a `LoadedImage`.
 
     Turned as its EXIF orientation says; transparency is laid on white.
 
@@ -53,6 +61,8 @@ def load_image(source: Any, *, max_pixels: int = MAX_IMAGE_PIXELS, max_bytes: in
     Raises:
         ImageError: if the source is none of these, cannot be read, is of no format in `FORMATS`, or is too large.
     """
+    if isinstance(source, LoadedImage):
+        return source.image
     try:
         picture = _open(source, max_pixels, max_bytes)
         _require_size(*picture.size, max_pixels)

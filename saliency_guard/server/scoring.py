@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from saliency_guard.adapters.prompt_memo import CoreMessages
-from saliency_guard.adapters.report import ReportDetail
+from saliency_guard.adapters.report import CLAIM_FIELDS, ReportDetail
 from saliency_guard.adapters.run import Finished, finished
 from saliency_guard.adapters.scorer import LocalScorer, fitted_saliency
 from saliency_guard.answer import Claim, GroundedAnswer
@@ -28,7 +28,7 @@ from saliency_guard.signals.verification import VerifyConfig
 from saliency_guard.storage import json_value
 
 _MOST_CLAIMS = 64
-_CLAIM_FIELDS = {"text", "kind", "span", "statement", "grounding", "verified", "source"}
+_CLAIM_FIELDS = {*CLAIM_FIELDS, "statement"}
 
 
 class ScoreBody(StrictBody):

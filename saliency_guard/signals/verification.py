@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from saliency_guard.chat.images import LoadedImage
 from saliency_guard.chat.messages import Conversation, chat
 from saliency_guard.errors import ConfigError
 from saliency_guard.settings import Probability, Settings
@@ -188,11 +189,11 @@ def verification_messages(
         picture: index of the one picture to show; None shows all, with what stands before them.
     """
     if picture is not None:
-        return chat(conversation.images[picture], question)
+        return chat(LoadedImage(conversation.images[picture]), question)
     names = iter(text.source for text in conversation.texts)
     messages: list[dict[str, Any]] = []
     for message in conversation.messages:
-        parts = [(part, next(names) if part["type"] == "text" else None) for part in message["content"]]
+        parts = [(_shown_again(part), next(names) if part["type"] == "text" else None) for part in message["content"]]
         messages.append({**message, "content": parts})
     last = max(
         (number for number, message in enumerate(messages) if _holds(message["content"])),
@@ -216,6 +217,10 @@ def document_messages(conversation: Conversation, question: str, document: str) 
     texts = [part for part in conversation.texts if part.source == document]
     parts = [{"type": "text", "text": part.text, "source": document} for part in texts]
     return [{"role": "user", "content": [*parts, {"type": "text", "text": question}]}]
+
+
+def _shown_again(part: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {**part, "image": LoadedImage(part["image"])} if part["type"] == "image" else part
 
 
 def _holds(parts: Iterable[tuple[Mapping[str, Any], str | None]]) -> bool:

@@ -43,7 +43,7 @@ def test_the_alarm_stays_and_the_labels_are_counted() -> None:
 
 @pytest.mark.parametrize("values", [{"risk": 0.0}, {"risk": 1.0}, {"risk": 0.1, "level": 0.0}])
 def test_settings_out_of_range_are_refused(values: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match="RiskMonitor"):
+    with pytest.raises(ConfigError, match="is not between 0 and 1"):
         RiskMonitor(**values)
 
 

@@ -18,7 +18,7 @@ import pytest
 from PIL import EpsImagePlugin, Image
 
 from saliency_guard import LVLM, ConfigError, ImageError
-from saliency_guard.chat.images import FORMATS, MAX_IMAGE_BYTES, data_url_bytes, load_image
+from saliency_guard.chat.images import FORMATS, MAX_IMAGE_BYTES, LoadedImage, data_url_bytes, load_image
 from saliency_guard.chat.messages import chat
 from saliency_guard.evaluation.labelling import write_records
 from saliency_guard.evaluation.questions import Question
@@ -30,6 +30,13 @@ def png(size: tuple[int, int] = (6, 4), mode: str = "RGB", colour: Any = "red") 
     buffer = io.BytesIO()
     Image.new(mode, size, colour).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def test_a_loaded_picture_is_taken_as_it_is() -> None:
+    given = Image.new("RGB", (8, 8), "red")
+    loaded = load_image(given)
+    assert loaded is not given
+    assert load_image(LoadedImage(loaded)) is loaded
 
 
 def test_long_base64_is_read_as_such() -> None:

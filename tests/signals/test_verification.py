@@ -12,6 +12,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from saliency_guard import LVLM, ConfigError, VerifyConfig
+from saliency_guard.chat.images import load_image
 from saliency_guard.chat.messages import parse_messages
 from saliency_guard.signals.verification import Verbalizer, verification_messages
 
@@ -20,7 +21,10 @@ RED, BLUE = Image.new("RGB", (8, 8), "red"), Image.new("RGB", (8, 8), "blue")
 
 def said(messages: list[dict]) -> list[list[str]]:
     return [
-        [part["text"] if part["type"] == "text" else str(part["image"].getpixel((0, 0))) for part in message["content"]]
+        [
+            part["text"] if part["type"] == "text" else str(load_image(part["image"]).getpixel((0, 0)))
+            for part in message["content"]
+        ]
         for message in messages
     ]
 
@@ -50,6 +54,14 @@ def test_one_picture_of_several_is_shown_alone() -> None:
     both = conversation({"role": "user", "content": [image(RED), image(BLUE), text("Which?")]})
     assert said(verification_messages(both, "Is it?", 1)) == [["(0, 0, 255)", "Is it?"]]
     assert said(verification_messages(both, "Is it?")) == [["(255, 0, 0)", "(0, 0, 255)", "Is it?"]]
+
+
+def test_pictures_are_not_loaded_again() -> None:
+    both = conversation({"role": "user", "content": [image(RED), image(BLUE), text("Which?")]})
+    for picture in (None, 1):
+        again = conversation(*verification_messages(both, "Is it?", picture))
+        assert len(again.images) == (2 if picture is None else 1)
+        assert all(any(shown is known for known in both.images) for shown in again.images)
 
 
 def test_documents_stay() -> None:
