@@ -13,18 +13,16 @@ import torch
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 from transformers import PreTrainedModel
 
-from saliency_guard.chat.messages import chat
 from saliency_guard.errors import ConfigError
 from saliency_guard.evaluation import concurrency, machine, speed
 from saliency_guard.evaluation.answer_cost import AnswerCost, answer_costs
+from saliency_guard.evaluation.captions import caption_chats
 from saliency_guard.evaluation.concurrency import Concurrency
 from saliency_guard.evaluation.journal import Journal
 from saliency_guard.evaluation.machine import Floor
 from saliency_guard.evaluation.random_llava import llava_prompt
 from saliency_guard.evaluation.speed import PLAIN, PUBLISHED, VL_SALIENCY, WAYS, Timing
 from saliency_guard.lvlm import LVLM
-from saliency_guard.scenes.language import DESCRIBE
-from saliency_guard.scenes.scene import render, sample_scene
 
 FEW = ("scored while generating", "SGRS and LocoRE, 2% rejected", "SGRS and LocoRE, 10% rejected")
 """Ways that are timed at other lengths, too."""
@@ -229,8 +227,7 @@ def _memory(model: PreTrainedModel, tokens: int) -> Sequence[PeakMemory]:
 
 def scene_prompt(lvlm: LVLM, length: int = 0) -> Mapping[str, torch.Tensor]:
     """A scene of the picture world to describe, with filler words up to ``length`` positions."""
-    scene = render(sample_scene(2523), 224).image
-    inputs = lvlm.inputs(chat(scene, DESCRIBE))
+    inputs = lvlm.inputs(caption_chats(1)[0])
     if length == 0:
         return inputs
     ids = inputs["input_ids"]

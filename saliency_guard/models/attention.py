@@ -300,7 +300,7 @@ class _OwnScore(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
         """The gradient of all scores, and its part where a query meets its own key."""
-        return gradient, _diagonal(gradient.view(*ctx.shape, -1)), None
+        return gradient, _diagonal(gradient.reshape(*ctx.shape, -1)), None
 
 
 def _block(prefix: int, like: Tensor) -> Tensor:
