@@ -16,57 +16,41 @@ def random_llava(*, layers: int | None = None) -> PreTrainedModel:
     Args:
         layers: number of decoder layers, instead of 18.
     """
-    vision = CLIPVisionConfig(
-        hidden_size=256,
-        intermediate_size=1024,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        image_size=336,
-        patch_size=14,
-    )
-    text = LlamaConfig(
-        vocab_size=_IMAGE_TOKEN + 1,
-        hidden_size=1024,
-        intermediate_size=2816,
-        num_hidden_layers=18 if layers is None else layers,
-        num_attention_heads=16,
-        max_position_embeddings=8192,
-    )
-    return _random(vision, text)
+    return _random(vision=(256, 4), width=1024, inner=2816, layers=18 if layers is None else layers, heads=16)
 
 
 def random_llava_7b(device: str = "cuda") -> PreTrainedModel:
     """The sizes of LLaVA 1.5 with 7 billion parameters in bfloat16, made where it runs."""
-    vision = CLIPVisionConfig(
-        hidden_size=1024,
-        intermediate_size=4096,
-        num_hidden_layers=24,
-        num_attention_heads=16,
-        image_size=336,
-        patch_size=14,
-    )
-    text = LlamaConfig(
-        vocab_size=_IMAGE_TOKEN + 1,
-        hidden_size=4096,
-        intermediate_size=11_008,
-        num_hidden_layers=32,
-        num_attention_heads=32,
-        max_position_embeddings=8192,
-    )
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16)
     try:
         with torch.device(device):
-            return _random(vision, text)
+            return _random(vision=(1024, 24), width=4096, inner=11_008, layers=32, heads=32)
     finally:
         torch.set_default_dtype(before)
 
 
-def _random(vision: CLIPVisionConfig, text: LlamaConfig) -> PreTrainedModel:
+def _random(*, vision: tuple[int, int], width: int, inner: int, layers: int, heads: int) -> PreTrainedModel:
+    """A model of these sizes; of its vision tower the width and the number of layers."""
     torch.manual_seed(0)
+    vision_width, vision_layers = vision
     config = LlavaConfig(
-        vision_config=vision,
-        text_config=text,
+        vision_config=CLIPVisionConfig(
+            hidden_size=vision_width,
+            intermediate_size=4 * vision_width,
+            num_hidden_layers=vision_layers,
+            num_attention_heads=vision_width // 64,
+            image_size=336,
+            patch_size=14,
+        ),
+        text_config=LlamaConfig(
+            vocab_size=_IMAGE_TOKEN + 1,
+            hidden_size=width,
+            intermediate_size=inner,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            max_position_embeddings=8192,
+        ),
         image_token_index=_IMAGE_TOKEN,
         vision_feature_select_strategy="default",
         vision_feature_layer=-2,

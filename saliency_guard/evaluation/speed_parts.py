@@ -6,11 +6,10 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from types import MappingProxyType
-from typing import Any, get_type_hints
+from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict
 from transformers import PreTrainedModel
 
 from saliency_guard.errors import ConfigError
@@ -85,10 +84,6 @@ TABLES: tuple[str, ...] = tuple(SpeedTables.model_fields)
 """Names of the tables, in the order in which they are measured: the most important first."""
 _QUICK = TABLES[: TABLES.index("embedded_lengths")]
 
-_ROWS: MappingProxyType[str, TypeAdapter[Any]] = MappingProxyType(
-    {name: TypeAdapter(kind) for name, kind in get_type_hints(SpeedTables).items() if name in TABLES}
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -156,9 +151,9 @@ def measure(parts: Iterable[Part], journal: Journal, on_round: Callable[[], None
     rows: dict[str, list[Any]] = {name: [] for name in TABLES}
     for part in parts:
         if part.name not in journal.results:
-            measured = part.measure(on_round)
-            journal.add(part.name, _ROWS[part.table].dump_json(tuple(measured)).decode())
-        rows[part.table] += json.loads(journal.results[part.name])
+            measured = SpeedTables(**{part.table: part.measure(on_round)})
+            journal.add(part.name, measured.model_dump_json(include={part.table}))
+        rows[part.table] += json.loads(journal.results[part.name])[part.table]
     return SpeedTables.model_validate(rows)
 
 
